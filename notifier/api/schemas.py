@@ -211,7 +211,9 @@ class Why(BaseModel):
 class RescheduleRequest(Why):
     """Another time for one notification."""
 
-    send_at: Annotated[Time, Field(description="Not before. RFC 3339 with an offset; one that has passed: now.")]
+    send_at: Annotated[
+        Time, Field(description="Not before. RFC 3339 with an offset. One up to 31 days past: now.")
+    ]
 
 
 class Done(BaseModel):

@@ -7,7 +7,7 @@ memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -17,8 +17,8 @@ from notifier.domain.csv_rows import read_rows
 from notifier.domain.errors import Fault
 from notifier.domain.message import MAX_BODY_BYTES, Message
 
-#: Column → field of the contract. Every other column is a variable of the template.
-FIELDS = frozenset(Message.model_fields) - {"context", "metadata"}
+#: Fields of a line that a column fills name by name, as context.city.
+_MAPS = ("context", "metadata")
 #: After a column's name and a colon: how its text becomes a value.
 TYPES = ("string", "integer", "number", "boolean", "json")
 _DELIMITERS = ",;\t"
@@ -74,9 +74,10 @@ def _json_line(number: int, text: str) -> Line:
     return Line(number, value)
 
 
-def read_csv(file: TextIO) -> Iterator[Line]:
+def read_csv(file: TextIO, fields: Collection[str] = tuple(Message.model_fields)) -> Iterator[Line]:
     """A header row, then one message a row; separated by commas, semicolons or tabs. `file` decodes with
-    surrogateescape and keeps line ends.
+    surrogateescape and keeps line ends. `fields`: those that a line may give; every other column is a variable of
+    the template.
 
     Raises:
         UnreadableFile: if the header row is missing or wrong. Before the first line is yielded.
@@ -88,7 +89,7 @@ def read_csv(file: TextIO) -> Iterator[Line]:
     header = next(read_rows([heading], delimiter=delimiter))
     if header.problem:
         raise UnreadableFile(f"in the header row {header.problem}; close it")
-    columns = [_column(name) for name in header.cells]
+    columns = [_column(name, fields) for name in header.cells]
     _check_header(columns)
     for row in read_rows(file, delimiter=delimiter, first_line=2):
         if row.problem:
@@ -108,12 +109,12 @@ class _Column:
     type: str
 
 
-def _column(heading: str) -> _Column:
+def _column(heading: str, fields: Collection[str]) -> _Column:
     name, _, kind = heading.strip().partition(":")
     first, dot, key = name.partition(".")
-    if dot and first in ("context", "metadata"):
+    if dot and first in _MAPS and first in fields:
         return _Column(heading, first, key, kind)
-    if name in FIELDS:
+    if name in fields and name not in _MAPS:
         return _Column(heading, name, "", kind)
     return _Column(heading, "context", name, kind)
 
@@ -150,7 +151,7 @@ def _csv_line(number: int, columns: list[_Column], cells: Sequence[str]) -> Line
             fix = "Correct the cell, or the type in the header row"
             faults.append(Fault(column.heading, "wrong_type", f"is not of type {column.type}", fix))
             continue
-        if column.field in ("context", "metadata"):
+        if column.field in _MAPS:
             entry.setdefault(column.field, {})[column.key] = value
         else:
             entry[column.field] = value

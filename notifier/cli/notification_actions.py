@@ -97,7 +97,7 @@ def reschedule(
 ) -> None:
     """Give notifications that wait for their first call another time: by ID, or all that match the conditions.
 
-    A time that has passed means now. What a worker is sending, or has tried, keeps its time.
+    A time that has passed, by at most 31 days, means now. What a worker is sending, or has tried, keeps its time.
     """
     selection = _selection(ids, filters, status, reason)
     with wiring(context).services() as services:

@@ -35,6 +35,7 @@ class Format(StrEnum):
     JSONL = "jsonl"
 
 
+WrittenAs = Annotated[Format | None, Option("--format", help="Default: by the file's name; jsonl for -.")]
 _FORMATS = {".csv": Format.CSV, ".tsv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
 
 
@@ -68,9 +69,7 @@ def publish(
     file: Annotated[Path, Argument(help="A .csv, .jsonl or .ndjson file; - for standard input.")],
     *,
     message: LineOptions,
-    written_as: Annotated[
-        Format | None, Option("--format", help="Default: by the file's name; jsonl for -.")
-    ] = None,
+    written_as: WrittenAs = None,
     errors: Annotated[Path | None, Option(metavar="FILE", help="Write all bad lines there, as JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:

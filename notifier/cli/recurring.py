@@ -34,6 +34,7 @@ from notifier.cli.output import (
     utc,
     warn,
 )
+from notifier.cli.publish import Format, WrittenAs, file_format
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.statuses import Channel, Lane
 
@@ -49,7 +50,12 @@ OfProducer = Annotated[
     str | None, Option(help="The service it is sent for; needed if several have one of that name.")
 ]
 List = Annotated[
-    Path, Option("--recipients", metavar="FILE", help="A .csv, .jsonl or .ndjson file with a column `to`.")
+    Path,
+    Option(
+        "--recipients",
+        metavar="FILE",
+        help="A .csv, .jsonl or .ndjson file with a column `to`; - for standard input.",
+    ),
 ]
 
 
@@ -59,6 +65,7 @@ class PlanOptions:
     recipients: List
     template: Annotated[str, Option(help="Name of the template.")]
     channel: Annotated[Channel, Option(help="email or sms.")]
+    written_as: WrittenAs = None
     zone: Annotated[str | None, Option(help="Time zone, as Europe/Berlin; default: NOTIFIER_TIMEZONE.")] = None
     until: Annotated[datetime | None, future("Not after: 30d (from now), 2026-11-22 or RFC 3339.")] = None
     lane: Annotated[Lane, Option(help="How urgent the messages are.")] = Lane.BULK
@@ -98,7 +105,7 @@ def add(
             locale=plan.locale,
             sender=plan.sender,
         )
-        listed = _read_list(plan.recipients, typed)
+        listed = _read_list(plan.recipients, plan.written_as, typed)
         with _lines_named(listed):
             found = services.recurring.add(made, listed, operator=operator(), reason=why)
         times = services.recurring.times(services.recurring.view(found.id))
@@ -197,6 +204,7 @@ def recipients(
     context: typer.Context,
     name: Name,
     file: Annotated[Path, Option("--file", metavar="FILE", help="The new list, as `add` takes it.")],
+    written_as: WrittenAs = None,
     producer: OfProducer = None,
     why: Why = None,
     as_json: AsJson = False,
@@ -204,7 +212,7 @@ def recipients(
     """Give it another list of recipients. The old one is deleted."""
     with wiring(context).services() as services:
         view = _find(services, name, producer)
-        listed = _read_list(file, _typing(services, view.channel, view.template))
+        listed = _read_list(file, written_as, _typing(services, view.channel, view.template))
         with _lines_named(listed):
             found = services.recurring.replace_list(view.id, listed, operator=operator(), reason=why)
     _print_listed(found, as_json=as_json)
@@ -254,26 +262,27 @@ def _typing(
     return lambda given: types.typed(channel, template, given.values, given.texts)
 
 
-def _read_list(file: Path, typed: Callable[[GivenContext], dict[str, Any]]) -> list[ListedRecipient]:
+def _read_list(
+    file: Path, written_as: Format | None, typed: Callable[[GivenContext], dict[str, Any]]
+) -> list[ListedRecipient]:
     """The recipients of a file. If a line cannot be read, all such lines are named, and the command ends."""
     from pydantic import ValidationError
 
     from notifier.cli.files import opened
     from notifier.cli.message_files import UnreadableFile, read_csv, read_json_lines
-    from notifier.cli.publish import Format, file_format
     from notifier.domain.validation import faults_of
     from notifier.operations.recurring import RecipientLine
 
-    is_csv = file_format(file) is Format.CSV
+    is_csv = file_format(file, written_as) is Format.CSV
     found: list[ListedRecipient] = []
     bad: list[tuple[int, Fault]] = []
     with opened(file, newline="" if is_csv else "\n") as text:
         try:
-            for line in read_csv(text) if is_csv else read_json_lines(text):
+            for line in read_csv(text, RecipientLine.model_fields) if is_csv else read_json_lines(text):
                 try:
                     listed = RecipientLine.model_validate(line.entry).listed(line.number)
                 except ValidationError as error:
-                    bad += [(line.number, fault) for fault in line.faults or faults_of(error)]
+                    bad += [(line.number, fault) for fault in line.faults or map(_of_list, faults_of(error))]
                 else:
                     bad += [(line.number, fault) for fault in line.faults]
                     context = typed(GivenContext(dict(listed.context), line.texts))
@@ -286,6 +295,14 @@ def _read_list(file: Path, typed: Callable[[GivenContext], dict[str, Any]]) -> l
         warn(f"{len(bad)} faults in all; nothing was changed")
         raise typer.Exit(FAILED)
     return found
+
+
+def _of_list(fault: Fault) -> Fault:
+    """In the words of a list, whose lines have fewer fields than a message."""
+    if fault.code != "unknown_field":
+        return fault
+    fix = "Remove it; if it is a variable of the template, move it into context"
+    return replace(fault, problem="is not a field of a list", fix=fix)
 
 
 @contextmanager

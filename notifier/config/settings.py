@@ -27,6 +27,7 @@ from notifier.config.bounce_address import BounceAddress
 from notifier.config.callbacks import read_name_servers
 from notifier.config.structure import ProviderTable, Sender, Structure, configuration_error, load_structure
 from notifier.domain.errors import ConfigurationError
+from notifier.domain.local_days import zone_of
 from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.domain.retry_policy import DEFAULT_RETRIES, LaneRetry
 from notifier.domain.statuses import Lane
@@ -69,12 +70,7 @@ def _split(text: str) -> list[str]:
 
 
 def _read_zone(name: object) -> object:
-    if not isinstance(name, str):
-        return name
-    try:
-        return ZoneInfo(name.strip())
-    except (KeyError, ValueError, OSError):
-        raise ValueError("is not a time zone: write an IANA name, as Asia/Shanghai or Europe/Berlin") from None
+    return zone_of(name.strip()) if isinstance(name, str) else name
 
 
 class Settings(BaseSettings):

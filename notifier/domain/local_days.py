@@ -1,4 +1,4 @@
-"""Days of a time zone: when each begins and ends, and when something daily is done.
+"""Time zones and their days: when each begins and ends, and when something daily is done.
 
 A clock that goes forward skips local times, and one that goes back repeats them. What is to be done at a skipped
 time is done that much later, and at a repeated one the first time: once a day, on every day.
@@ -7,9 +7,29 @@ time is done that much later, and at a repeated one the first time: once a day, 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import ZoneInfo
+from functools import cache
+from zoneinfo import ZoneInfo, available_timezones
 
 _DAY = timedelta(days=1)
+#: Files that many machines have beside the zones: one says what the machine is set to, the other that it is not.
+_NO_ZONES = ("localtime", "Factory")
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """The zone of this name of the IANA database.
+
+    Raises:
+        ValueError: there is none. A name that means another zone on another machine, or counts leap seconds, as
+            "localtime" and "right/Europe/Berlin", is none.
+    """
+    if name not in _names():
+        raise ValueError("is not a time zone: write an IANA name, as Asia/Shanghai or Europe/Berlin")
+    return ZoneInfo(name)
+
+
+@cache
+def _names() -> set[str]:
+    return available_timezones().difference(_NO_ZONES)
 
 
 def moment_of(day: date, at: time, zone: ZoneInfo) -> datetime:

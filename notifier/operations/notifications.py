@@ -151,7 +151,8 @@ class Operations:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ActionResult:
-        """Give notifications that wait for their first call another time; one that has passed means now.
+        """Give notifications that wait for their first call another time; one that has passed, by at most 31 days,
+        means now.
 
         Skipped are those that a worker has claimed or that were tried already, and those that would have expired.
 
@@ -160,14 +161,15 @@ class Operations:
             WrongSelection: it selects nothing or everything, or by a status that is not among these.
         """
         check_selection(selection, RESCHEDULABLE)
-        faults = send_at_faults(send_at, self._operating.now())
+        now = self._operating.now()
+        faults = send_at_faults(send_at, now)
         if faults:
             raise InvalidMessage(faults)
         move = Move(Status.SCHEDULED, RESCHEDULABLE, send_at=send_at)
         why_not = partial(why_not_rescheduled, send_at)
         if dry_run:
             return self._preview(selection, move, why_not)
-        time = write_time(send_at)
+        time = write_time(max(send_at, now))
         begun = self._begin("reschedule", selection, operator, reason, send_at=time)
         detail = event_text(f"rescheduled to {time}", operator, reason, begun.id)
         return self._run(selection, begun, replace(move, detail=detail, start=begun.at), why_not, progress)

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated
 from uuid import UUID
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from notifier.domain.errors import Fault, InvalidMessage, NotFound, TemplateInvalid, WrongSelection, few
+from notifier.domain.local_days import zone_of
 from notifier.domain.message import Locale, Message
 from notifier.domain.recipient_identity import recipient_identity
 from notifier.operations.recurring_runs import message_of
@@ -317,8 +317,8 @@ def recurrence_faults(cron: str, zone: str) -> list[Fault]:
         fix = "Write minute, hour, day of the month, month and day of the week, as 30 9 * * 1-5"
         faults.append(Fault("cron", "bad_cron", words, fix))
     try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+        zone_of(zone)
+    except ValueError:
         fix = "Use a name of the IANA database, as Europe/Berlin"
         faults.append(Fault("zone", "unknown_zone", "is not a time zone", fix))
     return faults

@@ -4,7 +4,8 @@ A tick every minute takes what is due, one after the other, and has messages acc
 portions: suppressions, quotas and limits hold as for any message. A long list goes on with the next tick.
 
 What was missed while the service was down: the latest moment is made up for if it is less than an hour old; older
-ones are not. A run that stood still for an hour, because the service was down or it was paused, ends there.
+ones are not. A run that stood still for an hour, because the service was down or it was paused, ends there. What
+was due while it was paused is not made up for, even if a run was under way.
 
 Crash points. The plan's next moment is written only after the last portion. Between the acceptance of a portion
 and the note of how far the run has come: the portion is accepted again, and its idempotency keys, made of the

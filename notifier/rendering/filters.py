@@ -14,11 +14,12 @@ from datetime import datetime as DateTime  # noqa: N812
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from babel import Locale, dates, numbers
 from jinja2.filters import FILTERS
 
+from notifier.domain.local_days import zone_of
 from notifier.rendering.variables import ValueRefused, read_date, read_datetime, read_money, read_number
 
 #: Left out: `safe` and `tojson` (switch escaping off), `attr` (reaches into Python), `format`, `center`, `indent`,
@@ -115,8 +116,8 @@ def _clock_time(value: Any, timezone: str | None) -> DateTime:
 
 def _zone(name: str) -> ZoneInfo:
     try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return zone_of(name)
+    except ValueError:
         raise ValueRefused(f"there is no time zone {name!r}; use a name as Europe/Paris") from None
 
 

@@ -294,10 +294,13 @@ _PAUSE: TextClause = text("""
 UPDATE recurring_notifications SET paused_at = now() WHERE id = :id AND paused_at IS NULL
 """).bindparams(_ID)
 
-_RESUME: TextClause = text("""
-UPDATE recurring_notifications SET paused_at = NULL, next_at = CAST(:next_at AS timestamptz)
+# Whoever was about to begin what is due has lost it.
+_RESUME: TextClause = text(f"""
+UPDATE recurring_notifications AS n SET paused_at = NULL, next_at = CAST(:next_at AS timestamptz),
+  claim_token = CASE WHEN {IS_RUNNING} THEN claim_token END,
+  leased_until = CASE WHEN {IS_RUNNING} THEN leased_until END
 WHERE id = :id AND paused_at IS NOT NULL
-""").bindparams(_ID)
+""").bindparams(_ID)  # noqa: S608 - a constant
 
 #: What a run begins with.
 NEW_RUN = """run_position = 0, run_accepted = 0, run_refused = 0, run_faults = '[]', run_moved_at = now(),

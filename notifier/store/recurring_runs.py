@@ -115,7 +115,7 @@ class RecurringRunRepository(Repository):
             return bool(connection.execute(_ADVANCE, values).scalar_one_or_none())
 
     def finish(self, run: TakenRun, next_at: datetime | None, note: str | None = None) -> None:
-        """End the run. `next_at`: of the plan; a run that somebody asked for leaves it as it is."""
+        """End the run. `next_at`: of the plan. A run that was asked for, or resumed, leaves it as it is."""
         self._execute(_FINISH, {"id": run.id, "token": run.token, "next_at": next_at, "note": note})
 
     def release(self, run: TakenRun) -> None:
@@ -168,9 +168,10 @@ WHERE id = :id AND claim_token = :token AND run_at = CAST(:run_at AS timestamptz
 RETURNING paused_at IS NULL
 """).bindparams(_ID, _TOKEN)
 
+# Who resumed it in the middle of the run has written a moment after that of the run, or none, and it stays.
 _FINISH: TextClause = text("""
 UPDATE recurring_notifications SET run_finished_at = now(), note = :note, claim_token = NULL, leased_until = NULL,
-  next_at = CASE WHEN run_by_hand THEN next_at ELSE CAST(:next_at AS timestamptz) END
+  next_at = CASE WHEN NOT run_by_hand AND next_at <= run_at THEN CAST(:next_at AS timestamptz) ELSE next_at END
 WHERE id = :id AND claim_token = :token AND run_finished_at IS NULL
 """).bindparams(_ID, _TOKEN)
 

@@ -9,15 +9,16 @@ from notifier.store import binds
 # A task for the old time may be in the broker: a claim takes only what is `queued`, so it finds nothing, and the
 # sweep issues another task at the new time. A claim locks and changes the same row of `states`: one of the two
 # finds what the other has left. What was tried is not here: a late report moves nothing that is `scheduled`.
+# A time that has passed becomes now: how late something was sent is counted from it.
 RESCHEDULE: TextClause = text("""
 WITH given AS (
-  SELECT CAST(:send_at AS timestamptz) AS send_at
+  SELECT greatest(CAST(:send_at AS timestamptz), now()) AS send_at
 ), moved AS (
   UPDATE states AS n SET status = 'scheduled', reason = 'operator', detail = NULL, due_at = given.send_at,
     updated_at = now()
   FROM given, states AS old JOIN messages AS m ON m.id = old.id
   WHERE n.id = ANY(:ids) AND old.id = n.id AND n.status = ANY(:sources) AND n.attempt_count = 0
-    AND coalesce(m.expires_at > greatest(now(), given.send_at), true)
+    AND coalesce(m.expires_at > given.send_at, true)
   RETURNING n.id, old.status AS old
 ), put AS (
   UPDATE messages AS m SET send_at = given.send_at FROM given, moved WHERE m.id = moved.id

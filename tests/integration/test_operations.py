@@ -456,7 +456,12 @@ def test_a_task_for_the_old_time_sends_nothing_and_the_new_time_does(
     assert ledger.claim([queued, scheduled], lease_seconds=60) == []
     assert ledger.take_due(limit=10, unknown_after_seconds=30) == []
     # A time that has passed means now.
+    moved_at = audit.now()
     reschedule(operations, queued, at=datetime.now(UTC) - SOON)
+    now = audit.story(queued).notification
+    # How late it is counts from then.
+    assert now.send_at is not None
+    assert now.due_at == now.send_at >= moved_at
     assert [due.id for due in ledger.take_due(limit=10, unknown_after_seconds=30)] == [queued]
     assert [claim.id for claim in ledger.claim([queued], lease_seconds=60)] == [queued]
 

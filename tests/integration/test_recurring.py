@@ -281,6 +281,44 @@ def test_pause_resume_run_and_remove(world: World) -> None:
     assert len(world.sent()) == 3
 
 
+def test_a_resume_in_the_middle_of_a_run_sends_nothing_that_was_due_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recurring_runs, "PORTION", 2)
+    planned, runs = world.add(5), RecurringRunRepository(world.engine, world.personal_data)
+    [(now,)] = world.execute("SELECT date_trunc('minute', now())")
+    run_at, missed = now - timedelta(minutes=10), now - timedelta(minutes=5)
+    world.execute(
+        "UPDATE recurring_notifications SET cron = :cron, zone = 'UTC', next_at = :run_at",
+        cron=f"{run_at.minute},{missed.minute} * * * *",
+        run_at=run_at,
+    )
+
+    def pause(messages: Sequence[Message], is_test: bool) -> list[tuple[Fault, ...]]:
+        world.recurring.pause(planned, operator="ann")
+        return world.accept_own(messages, is_test)
+
+    # The run of ten minutes ago: what was due five minutes ago came while it was under way.
+    taken = runs.take()
+    assert taken is not None
+    assert runs.begin(taken, run_at)
+    world.end_lease()
+    RecurringRuns(runs, pause).tick()
+    assert (world.view(planned).state, len(world.sent())) == ("paused", 2)
+    world.recurring.resume(planned, operator="ann")
+    goes_on = world.view(planned).next_at
+    world.end_lease()
+    assert world.recurring_runs.tick() == {"accepted": 3, "refused": 0}
+    assert world.view(planned).next_at == goes_on
+    # Nor does a worker begin what it was about to, when somebody paused and resumed.
+    world.execute("UPDATE recurring_notifications SET next_at = :missed", missed=missed)
+    late = runs.take()
+    assert late is not None
+    world.recurring.pause(planned, operator="ann")
+    world.recurring.resume(planned, operator="ann")
+    assert not runs.begin(late, missed)
+
+
 WRONG: list[tuple[dict[str, Any], list[ListedRecipient], set[str]]] = [
     ({"recurrence": Recurrence("9:30", "Mars")}, people(1), {"bad_cron", "unknown_zone"}),
     ({"name": "a b"}, people(1), {"bad_format"}),
@@ -379,7 +417,8 @@ def test_the_command_line_plans_shows_and_ends(
     what = ("--channel", "email", "--template", "hello", "--recipients", file, "--producer", "shop")
     twice = notifier(*add, *what)
     assert (twice.code, "line 5, to: is the recipient of line 3, too" in twice.err) == (1, True)
-    file.write_text("to,name\nann@example.com,Ann\nbo@example.com,Bo\nno address,Cy\n")
+    # A list has few fields: `lane` is a variable.
+    file.write_text("to,name,lane\nann@example.com,Ann,3\nbo@example.com,Bo,4\nno address,Cy,5\n")
     added = notifier(*add, *what, "--context", "name=you", "--why", "asked for")
     assert (added.code, added.out.splitlines()[0]) == (0, "3 recipients on the list")
     assert "line 4: to: not an e-mail address" in added.err
@@ -397,9 +436,13 @@ def test_the_command_line_plans_shows_and_ends(
     lists = notifier("recurring", "forget", "Ann@example.com", "--dry-run", "--json").json
     assert [one["name"] for one in lists] == ["digest"]
     assert notifier("recurring", "forget", "Ann@example.com").code == 0
+    # As from `<(…)`, whose name says nothing of the format.
+    file = file.rename(tmp_path / "people")
+    again = ("recurring", "recipients", "digest", "--file", file, "--format", "jsonl", "--json")
+    file.write_text('{"to": "new@example.com", "name": "Neu"}\n')
+    assert "move it into context" in notifier(*again).err
     file.write_text('{"to": "new@example.com", "context": {"name": "Neu"}}\n')
-    file = file.rename(tmp_path / "people.jsonl")
-    assert notifier("recurring", "recipients", "digest", "--file", file, "--json").json["recipients"] == 1
+    assert notifier(*again).json["recipients"] == 1
     for act in ("pause", "resume", "remove"):
         assert notifier("recurring", act, "digest").code == 0
     assert notifier("recurring", "show", "digest").code == 1

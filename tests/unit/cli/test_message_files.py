@@ -35,6 +35,13 @@ def test_columns_are_fields_or_variables() -> None:
     }
 
 
+def test_a_column_named_as_a_field_that_the_file_does_not_have_is_a_variable() -> None:
+    content = "to,lane,metadata.batch,context.at,locale\nann@example.com,3,7,noon,fr\n"
+    [line] = read_csv(opened(content), ("to", "context", "locale"))
+    context = {"lane": "3", "metadata.batch": "7", "at": "noon"}
+    assert line.entry == {"to": "ann@example.com", "locale": "fr", "context": context}
+
+
 def test_a_column_may_say_its_type() -> None:
     header = "to,a:integer,b:number,c:boolean,d:json,context.e:string,f"
     [line] = csv_lines(f'{header}\nx@example.com,7,1.5,yes,"{{""k"": [1]}}",042,042\n')

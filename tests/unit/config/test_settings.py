@@ -30,7 +30,7 @@ def test_a_time_zone_has_an_iana_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().timezone.key == "UTC"
     monkeypatch.setenv("NOTIFIER_TIMEZONE", "Asia/Shanghai")
     assert load_settings().timezone.key == "Asia/Shanghai"
-    for wrong in ("Shanghai", "UTC+8", "America", "../UTC", ""):
+    for wrong in ("Shanghai", "UTC+8", "America", "../UTC", "localtime", ""):
         monkeypatch.setenv("NOTIFIER_TIMEZONE", wrong)
         with pytest.raises(ConfigurationError, match=r"NOTIFIER_TIMEZONE: .*write an IANA name, as Asia/Shanghai"):
             load_settings()

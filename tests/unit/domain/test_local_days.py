@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from notifier.domain.local_days import day_bounds, day_of, moment_of, next_daily
+from notifier.domain.local_days import day_bounds, day_of, moment_of, next_daily, zone_of
 
 NEW_YORK, BERLIN, HAVANA = ZoneInfo("America/New_York"), ZoneInfo("Europe/Berlin"), ZoneInfo("America/Havana")
 
@@ -60,3 +60,28 @@ def test_a_day_that_never_was_is_empty() -> None:
     assert begins_at == ends_at
     assert day_of(begins_at, zone) == date(2011, 12, 31)
     assert next_daily(begins_at, time(0, 5), zone) == begins_at + timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "localtime",
+        "posixrules",
+        "Factory",
+        "right/Europe/Berlin",
+        "posix/UTC",
+        "Europe",
+        "zone.tab",
+        "../UTC",
+        "Mars",
+        "",
+    ],
+)
+def test_what_is_only_a_file_of_this_machine_is_no_zone(name: str) -> None:
+    with pytest.raises(ValueError, match="is not a time zone"):
+        zone_of(name)
+
+
+def test_old_names_of_zones_are_zones() -> None:
+    names = ["UTC", "US/Eastern", "Asia/Calcutta"]
+    assert [zone_of(name).key for name in names] == names

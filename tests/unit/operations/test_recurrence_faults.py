@@ -17,6 +17,7 @@ from notifier.operations.recurring import recurrence_faults
         ("0 0 30 2 *", "UTC", ["bad_cron"]),
         ("daily", "Mars/Olympus", ["bad_cron", "unknown_zone"]),
         ("0 9 * * *", "../UTC", ["unknown_zone"]),
+        ("0 9 * * *", "right/Europe/Berlin", ["unknown_zone"]),
         ("", "", ["bad_cron", "unknown_zone"]),
     ],
 )
