@@ -10,7 +10,7 @@ import typer
 from notifier.cli.context import Wiring, wiring
 from notifier.cli.exit_codes import FAILED
 from notifier.cli.options import AsJson
-from notifier.cli.output import clean, hint, print_json, print_parts
+from notifier.cli.output import hint, one_line, print_json, print_parts
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
         checks.append(check)
         if not as_json:
             mark = ("✗ ", "bold red") if not check.ok else ("! ", "bold yellow") if check.fix else ("✓ ", "green")
-            fix = f" → {clean(check.fix)}" if check.fix else ""
-            print_parts(mark, (check.name, "bold"), (f": {clean(check.detail)}", ""), (fix, "cyan"))
+            fix = f" → {one_line(check.fix)}" if check.fix else ""
+            print_parts(mark, (check.name, "bold"), (f": {one_line(check.detail)}", ""), (fix, "cyan"))
     wrong = sum(not check.ok for check in checks)
     if as_json:
         print_json(checks)
