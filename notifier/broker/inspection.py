@@ -117,7 +117,7 @@ def queue_states(url: str, *, seconds: float) -> list[QueueState]:
     with Broker.connect(url, timeout_seconds=seconds / 2) as broker:
         for queue in (*producer_queues(), *topology.work_queues()):
             if time.monotonic() > ends_at:
-                raise ServiceUnavailable(f"the broker at {where(url)} answers too slowly")
+                raise ServiceUnavailable(_late(url))
             try:
                 states.append(broker.state(queue))
             except AccessRefused:
@@ -143,9 +143,16 @@ def where(url: str) -> str:
     return f"{parts.hostname or 'localhost'}{port}{parts.path}"
 
 
+def _late(url: str) -> str:
+    return f"the broker at {where(url)} did not answer in time"
+
+
 def _unreachable(url: str, error: Any) -> str:
     # The errors' own texts may hold the URL, with its password.
     if isinstance(error, AccessRefused):
         return f"the broker at {where(url)} refuses this user, its password or its virtual host"
+    # redis-py has an error of its own for it.
+    if "Timeout" in type(error).__name__:
+        return _late(url)
     kind = getattr(error, "strerror", None) or type(error).__name__
     return f"the broker at {where(url)} cannot be reached ({kind})"

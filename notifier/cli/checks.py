@@ -251,7 +251,12 @@ def check_circuits(services: OperatorServices) -> Iterator[Check]:
 async def _ask_all(settings: Settings, tables: Sequence[ProviderTable]) -> tuple[list[Check], set[Channel]]:
     """The checks of all providers, made at once, and the channels that they serve."""
     channels: set[Channel] = set()
-    checks = await asyncio.gather(*(_ask(settings, table, channels) for table in tables))
+    try:
+        checks = await asyncio.gather(*(_ask(settings, table, channels) for table in tables))
+    except KeyboardInterrupt:
+        # A signal hit one of them and has ended the loop by now, which only ends its tasks. Nobody asks this one
+        # how it ended, so as an error it would be logged.
+        raise asyncio.CancelledError from None
     return list(checks), channels
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,7 +10,7 @@ import typer
 from notifier.cli.context import Wiring, wiring
 from notifier.cli.exit_codes import FAILED
 from notifier.cli.options import AsJson
-from notifier.cli.output import clean, hint, print_json, print_parts
+from notifier.cli.output import hint, one_line, print_json, print_parts
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,15 +27,25 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
         checks.append(check)
         if not as_json:
             mark = ("✗ ", "bold red") if not check.ok else ("! ", "bold yellow") if check.fix else ("✓ ", "green")
-            fix = f" → {clean(check.fix)}" if check.fix else ""
-            print_parts(mark, (check.name, "bold"), (f": {clean(check.detail)}", ""), (fix, "cyan"))
+            fix = f" → {one_line(check.fix)}" if check.fix else ""
+            print_parts(mark, (check.name, "bold"), (f": {one_line(check.detail)}", ""), (fix, "cyan"))
     wrong = sum(not check.ok for check in checks)
     if as_json:
         print_json(checks)
     else:
-        hint(f"\n{len(checks)} checks, {wrong} failed" if wrong else "\neverything is right")
+        hint(f"\n{_summary(checks)}")
     if wrong:
         raise typer.Exit(FAILED)
+
+
+def _summary(checks: Sequence[Check]) -> str:
+    """The last line, which is often the only one that is read. So it does not pass over warnings."""
+    wrong = sum(not check.ok for check in checks)
+    warnings = sum(check.ok and bool(check.fix) for check in checks)
+    if not wrong and not warnings:
+        return "everything is right"
+    named = {0: "no warnings", 1: "1 warning (!)"}.get(warnings, f"{warnings} warnings (!)")
+    return f"{len(checks)} checks, {wrong or 'none'} failed, {named}"
 
 
 def _checks(world: Wiring) -> Iterator[Check]:
@@ -52,7 +62,7 @@ def _checks(world: Wiring) -> Iterator[Check]:
     found = f"{settings.config} and the environment" if settings.config else "readable"
     yield Check("settings", True, f"{found}; templates in {settings.templates}")
     for problem in unknown_variables(settings):
-        what, _, fix = problem.partition(": ")
+        what, _, fix = problem.rpartition(": ")
         yield Check("settings", True, what, fix)
     with world.services() as services:
         yield from all_checks(services)

@@ -39,8 +39,10 @@ class Moment:
     at: datetime
     gauges: Gauges
     circuits: Sequence[OpenCircuit]
-    #: Empty: no broker is set, or it does not answer.
+    #: Empty if there is a `broker_problem`, or if we may look at none.
     queues: Sequence[QueueState]
+    #: Why the queues are not known: no broker is set, it is away, or did not answer in time. None: they are.
+    broker_problem: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,14 @@ def _look(services: OperatorServices) -> Moment:
     from notifier.broker.inspection import queue_states
     from notifier.store.metrics import GaugeRepository
 
+    queues: list[QueueState] = []
+    problem = None
     try:
         queues = queue_states(services.settings.require("broker_url"), seconds=BROKER_SECONDS)
-    except (ServiceUnavailable, ConfigurationError):
-        queues = []
+    except (ServiceUnavailable, ConfigurationError) as error:
+        problem = str(error)
     gauges = GaugeRepository(services.engine).read()
-    return Moment(datetime.now(UTC), gauges, services.provider_operations.open_circuits(), queues)
+    return Moment(datetime.now(UTC), gauges, services.provider_operations.open_circuits(), queues, problem)
 
 
 def _sections(moment: Moment) -> Iterator[Section]:
@@ -115,7 +119,7 @@ def _sections(moment: Moment) -> Iterator[Section]:
         ]
         yield Section(("open circuit", "sender", "since (UTC)", "waiting", "why"), rows)
     used = [(one.queue, one.messages, one.consumers) for one in moment.queues if one.messages or one.consumers]
-    why_none = "all are empty" if moment.queues else "no broker answers"
+    why_none = moment.broker_problem or ("all are empty" if moment.queues else "we may look at none")
     yield Section(("queue", "messages", "readers"), [*used] or [(why_none, None, None)])
 
 

@@ -17,6 +17,10 @@ _READ_ELSEWHERE = ("NOTIFIER_SECRETS_DIR", "NOTIFIER_OUTBOX_URL")
 _OF_TESTS = "NOTIFIER_TEST_"
 #: Kubernetes sets these for each of its services whose name begins with "notifier".
 _SERVICE_HOST = "_SERVICE_HOST"
+#: Of a name that is shown. Ours are far shorter.
+_SHOWN_LENGTH = 80
+#: How alike two names are at least, without the prefix that all have: `DB_URL` is still `DATABASE_URL`.
+_ALIKE = 0.66
 _OF_A_SERVICE = re.compile(r"_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 
 
@@ -54,6 +58,13 @@ def _referred_to(settings: Settings) -> set[str]:
 
 
 def _in_words(name: str, known: set[str]) -> str:
-    nearest = get_close_matches(name.upper(), sorted(known), n=1, cutoff=0.8)
-    fix = f"did you mean {nearest[0]}?" if nearest else "docs/reference/settings.md has the names"
-    return f"{name} is set, and nothing reads it: {fix}"
+    ours = sorted(one.removeprefix(_PREFIX) for one in known if one.startswith(_PREFIX))
+    nearest = get_close_matches(name.upper().removeprefix(_PREFIX), ours, n=1, cutoff=_ALIKE)
+    fix = f"did you mean {_PREFIX}{nearest[0]}?" if nearest else "docs/reference/settings.md has the names"
+    return f"{_on_one_line(name)} is set, and nothing reads it: {fix}"
+
+
+def _on_one_line(name: str) -> str:
+    """Any text but "=" can be a name: what is no printable ASCII is spelled out, and a long one is cut."""
+    spelt = name.encode("unicode_escape").decode("ascii")
+    return spelt if len(spelt) <= _SHOWN_LENGTH else f"{spelt[:_SHOWN_LENGTH]}…"

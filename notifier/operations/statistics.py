@@ -1,7 +1,8 @@
 """Daily statistics: which days are counted, and what was counted.
 
 Each night counts the last days again, because statuses change after their day: a mail comes back, a report is
-late. A day that retention may have begun to delete is left as it was counted.
+late. A day that retention may have begun to delete is left as it was counted. So can be a day that was counted by
+another zone: docs/reference/database.md says what that makes of sums.
 """
 
 from __future__ import annotations

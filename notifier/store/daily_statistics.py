@@ -58,7 +58,7 @@ class StatisticsRepository(Repository):
         """Count the notifications with ids between the two, and write them as those of `day`.
 
         Returns False, and leaves the day as it is, if there are fewer than were counted before: retention has
-        begun to delete them.
+        begun to delete them, or they were counted by another zone, which looks the same.
         """
         low, high = map(first_id, bounds)
         with transaction(self._engine, plans_by_values=True) as connection:

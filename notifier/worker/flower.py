@@ -32,20 +32,32 @@ def run_flower(settings: Settings, host: str, port: int, *, announce: Callable[[
 
     Raises:
         MissingPackage: Flower is not installed.
-        ConfigurationError: others could reach it, and no password is set.
+        ConfigurationError: others could reach it, and no password is set; or the login is not one for Flower.
     """
     if find_spec("flower") is None:
         raise MissingPackage("Flower is not installed: pip install 'notifier[flower]'")
-    if LOGIN not in os.environ:
-        if host not in _LOOPBACK:
-            raise ConfigurationError(
-                f"{LOGIN} is not set, and others can reach {host}: set it to user:password", setting=LOGIN
-            )
-        os.environ[LOGIN] = f"operator:{secrets.token_urlsafe(9)}"
-        announce(f"login for this run: {os.environ[LOGIN].replace(':', ', password ')}")
+    _set_login(host, announce)
     announce(f"Flower at http://{host}:{port}")
     options = [f"--address={host}", f"--port={port}", "--read_only=True"]
     app = make_app(settings)
     if not settings.worker_questions:
         app.control.inspect = app.subclass_with_self(_Unasked, reverse="control.inspect")
     app.start(["--quiet", "flower", *options])
+
+
+def _set_login(host: str, announce: Callable[[str], None]) -> None:
+    """Check the login in the environment, where Flower reads it. Without one, or if it is empty, make one."""
+    login = os.environ.get(LOGIN, "")
+    if not login:
+        if host not in _LOOPBACK:
+            raise ConfigurationError(
+                f"{LOGIN} is not set, and others can reach {host}: set it to user:password", setting=LOGIN
+            )
+        login = os.environ[LOGIN] = f"operator:{secrets.token_urlsafe(9)}"
+        announce(f"login for this run: {login.replace(':', ', password ')}")
+    user, _, password = login.partition(":")
+    if not user or not password:
+        raise ConfigurationError(f"{LOGIN} lacks a user or a password: set it to user:password", setting=LOGIN)
+    if "," in login:
+        # Flower would take the parts for several logins: with "op:a,b" the password would be "a".
+        raise ConfigurationError(f"{LOGIN} has a comma, where Flower would cut it: choose another", setting=LOGIN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from uuid import UUID
@@ -253,5 +254,16 @@ def test_top_shows_what_waits_and_the_queues(notifier: CommandLine, ledger: Ledg
     assert answer.code == 0
     waits = answer.out.splitlines()[1].split("\t")
     assert waits[:2] == ["sms normal", "1"]
-    assert "no broker answers" in answer.out
+    assert "NOTIFIER_BROKER_URL is not set" in answer.out
     assert json.loads(notifier("top", "--json").out)["gauges"]["waiting"][0]["count"] == 1
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "redis"])
+def test_top_tells_a_broker_that_is_late_from_one_that_is_away(database_url: str, scheme: str) -> None:
+    # The kernel takes the connection, and nobody answers.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        late = CommandLine({"database_url": database_url, "broker_url": f"{scheme}://{place}/"})
+        assert f"the broker at {place}/ did not answer in time" in late("top").out
+    problem = json.loads(late("top", "--json").out)["broker_problem"]
+    assert problem.startswith(f"the broker at {place}/ cannot be reached")

@@ -110,6 +110,7 @@ def test_doctor_is_content_with_a_whole_service(database_url: str, broker_url: s
     # No producer is proven: by nothing on Redis, and by nothing that is configured on RabbitMQ.
     warnings = [line for line in answer.out.splitlines() if not line.startswith("✓ ")]
     assert [line.partition(": ")[0] for line in warnings] == ["! producers"]
+    assert answer.err.endswith(" checks, none failed, 1 warning (!)\n")
     names = {check["name"] for check in doctor(notifier)}
     assert names >= {"settings", "database", "tables", "partitions", "broker", "queues", "templates", "senders"}
 

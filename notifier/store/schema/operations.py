@@ -200,7 +200,7 @@ class DailyStatistic(Base):
 
     __tablename__ = "daily_statistics"
 
-    #: Of NOTIFIER_TIMEZONE, by the time in their ids.
+    #: Of NOTIFIER_TIMEZONE as it was when they were last counted, by the time in their ids.
     day: Mapped[date] = mapped_column(primary_key=True)
     channel: Mapped[str] = mapped_column(primary_key=True)
     template: Mapped[str] = mapped_column(primary_key=True)

@@ -13,6 +13,8 @@ from notifier.config.settings import load_settings
 from notifier.config.structure import Structure
 from notifier.config.unknown_variables import unknown_variables, warn_of_unknown_variables
 
+NO_GUESS = " is set, and nothing reads it: docs/reference/settings.md has the names"
+
 pytestmark = pytest.mark.usefixtures("restored_logging")
 
 
@@ -41,6 +43,21 @@ def test_a_misspelt_variable_is_named_with_what_may_be_meant(
     assert [(line["event"], line["reason"]) for line in lines] == [
         ("settings.unknown_variable", problem) for problem in expected
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("NOTIFIER_DB_URL", "NOTIFIER_DB_URL is set, and nothing reads it: did you mean NOTIFIER_DATABASE_URL?"),
+        # All names have the prefix, so it makes none of them alike.
+        ("NOTIFIER_EMPTY", f"NOTIFIER_EMPTY{NO_GUESS}"),
+        ("NOTIFIER_A\nB: \x1b", rf"NOTIFIER_A\nB: \x1b{NO_GUESS}"),
+        (f"NOTIFIER_{'X' * 3000}", f"NOTIFIER_{'X' * 71}…{NO_GUESS}"),
+    ],
+)
+def test_any_name_is_one_short_line(monkeypatch: pytest.MonkeyPatch, name: str, problem: str) -> None:
+    monkeypatch.setenv(name, "hunter2")
+    assert unknown_variables(load_settings()) == [problem]
 
 
 @pytest.mark.parametrize("value", ["x", '{"sms_prefixes": ["+33"]}'])
