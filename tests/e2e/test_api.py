@@ -232,7 +232,7 @@ def schemathesis(url: str, folder: Path, *options: str) -> subprocess.Popen[str]
             "--checks",
             CHECKS,
             "--max-examples",
-            "12" if is_full() else "2",
+            "12" if is_full() else "1",
             *options,
             "--no-color",
         ],
