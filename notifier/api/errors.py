@@ -171,6 +171,10 @@ _ANSWERS: Mapping[type[Exception], Callable[[Any], JSONResponse]] = {
 }
 
 
+#: Whatever else a route raises is a fault of our own.
+ANSWERED = tuple(_ANSWERS)
+
+
 def _away(detail: str) -> JSONResponse:
     return problem(503, detail, headers=retry_after(AWAY_SECONDS))
 

@@ -7,28 +7,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
-from notifier.api.errors import AWAY_SECONDS
+from notifier.api.errors import ANSWERED, AWAY_SECONDS
 from notifier.console.pages import Pages
 from notifier.domain.errors import (
     InvalidMessage,
     NotFound,
-    RenderingFailed,
     ServiceUnavailable,
     StatementCancelled,
     TemplateInvalid,
-    WrongSelection,
 )
 
-PAGE_ERRORS = (
-    HTTPException,
-    InvalidMessage,
-    NotFound,
-    RenderingFailed,
-    RequestValidationError,
-    ServiceUnavailable,
-    TemplateInvalid,
-    WrongSelection,
-)
+#: Those that the API answers, too.
+PAGE_ERRORS = ANSWERED
 
 _TITLES = {
     403: "You may not do this",

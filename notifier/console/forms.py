@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -25,6 +27,21 @@ def _without_nul(value: str | None) -> str | None:
 
 #: A text that is looked for; None: no condition.
 Condition = Annotated[Words | None, Empty, AfterValidator(_without_nul)]
+
+
+class TimeSpan(StrEnum):
+    """How far back a page looks."""
+
+    HOUR = "1h"
+    DAY = "24h"
+    WEEK = "7d"
+
+    @property
+    def length(self) -> timedelta:
+        return _LENGTHS[self]
+
+
+_LENGTHS = {TimeSpan.HOUR: timedelta(hours=1), TimeSpan.DAY: timedelta(days=1), TimeSpan.WEEK: timedelta(days=7)}
 
 
 class ActForm(BaseModel):

@@ -24,6 +24,8 @@ from notifier.telemetry import metrics
 
 #: A program adds what it counted this often. Seconds.
 EVERY_SECONDS = 60.0
+#: At the end of a program the last counts have so long: charts are no reason to end late. Seconds.
+CLOSE_SECONDS = 1.0
 
 Pair = tuple[str, str]
 
@@ -118,11 +120,9 @@ class RateRecorder:
         return self
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left, unless the database takes long to answer."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        self.write()
+        self._thread.join(CLOSE_SECONDS)
 
     def write(self) -> None:
         """Add what was counted since the last time. What cannot be written is added the next time."""
@@ -138,6 +138,7 @@ class RateRecorder:
     def _run(self) -> None:
         while not self._stop.wait(EVERY_SECONDS):
             self.write()
+        self.write()
 
 
 #: Accepted, and sent by bucket.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 from sqlalchemy import text
@@ -94,3 +95,12 @@ def test_what_waits_is_noted_and_old_minutes_are_forgotten(services: Services) -
 )
 def test_a_quantile_lies_within_its_bucket(counts: list[int], share: float, expected: float | None) -> None:
     assert quantile(counts, share, (1.0, 2.0)) == (expected if expected is None else pytest.approx(expected))
+
+
+def test_a_database_that_hangs_holds_up_no_end(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_answered = Event()
+    monkeypatch.setattr(services.minute_counts, "add", lambda _: is_answered.wait(60))
+    recorder = RateRecorder(services.minute_counts).start()
+    recorder.close()
+    assert not is_answered.is_set()
+    is_answered.set()

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
+from notifier.console.forms import Empty, TimeSpan
 from notifier.console.parts import PartsDep
 from notifier.console.routes.search import SearchForm
 from notifier.console.session import OperatorThere, PageRoute
@@ -28,21 +28,6 @@ router = APIRouter(route_class=PageRoute)
 
 #: Causes on the page; what is smaller can be searched for.
 CAUSES = 100
-
-
-class FailureSpan(StrEnum):
-    """How far back the page looks."""
-
-    HOUR = "1h"
-    DAY = "24h"
-    WEEK = "7d"
-
-
-_LENGTHS = {
-    FailureSpan.HOUR: timedelta(hours=1),
-    FailureSpan.DAY: timedelta(hours=24),
-    FailureSpan.WEEK: timedelta(days=7),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +47,7 @@ class FailureCause:
 class RetryForm(SearchForm):
     """Which ones to retry: as a search, or from a moment on."""
 
-    begin: Annotated[Time | None, BeforeValidator(lambda value: None if value == "" else value)] = None
+    begin: Annotated[Time | None, Empty] = None
     status: Status = Status.FAILED
 
     def selection(self, parts: PartsDep, holder: Holder) -> Selection:
@@ -77,20 +62,20 @@ class StartForm(RetryForm):
     rate: Annotated[
         float | None,
         Field(gt=0, le=1_000_000, allow_inf_nan=False),
-        BeforeValidator(lambda value: None if value == "" else value),
+        Empty,
     ] = None
 
 
 @router.get("/failed")
-def failed(parts: PartsDep, _: OperatorThere, request: Request, span: FailureSpan = FailureSpan.DAY) -> Response:
+def failed(parts: PartsDep, _: OperatorThere, request: Request, span: TimeSpan = TimeSpan.DAY) -> Response:
     """The commonest cause first."""
-    begin = datetime.now(UTC).replace(microsecond=0) - _LENGTHS[span]
+    begin = datetime.now(UTC).replace(microsecond=0) - span.length
     causes = _causes(parts.operating.preview(Selection(filter=Filter(since=begin)), RETRYABLE), begin)
     return parts.pages.page(
         request,
         "failed.html",
         span=span,
-        spans=list(FailureSpan),
+        spans=list(TimeSpan),
         causes=causes[:CAUSES],
         total=sum(cause.count for cause in causes),
         left_out=len(causes[CAUSES:]),

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from notifier.console.forms import TimeSpan
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.session import OperatorThere, PageRoute, ReaderThere
 from notifier.operations.api_keys import Scope
@@ -31,27 +32,18 @@ def health_now(parts: PartsDep, _: OperatorThere, request: Request) -> Response:
     return parts.pages.page(request, "health_now.html", **_state(parts))
 
 
-class ChartSpan(StrEnum):
-    """How far back the charts look."""
-
-    HOUR = "1h"
-    DAY = "24h"
-    WEEK = "7d"
-
-
-#: ChartSpan → its length, and how long one point of a chart is.
-_SPANS = {
-    ChartSpan.HOUR: (timedelta(hours=1), timedelta(minutes=1)),
-    ChartSpan.DAY: (timedelta(days=1), timedelta(minutes=15)),
-    ChartSpan.WEEK: (timedelta(days=7), timedelta(hours=1)),
+#: How long one point of a chart is.
+_STEPS = {
+    TimeSpan.HOUR: timedelta(minutes=1),
+    TimeSpan.DAY: timedelta(minutes=15),
+    TimeSpan.WEEK: timedelta(hours=1),
 }
 
 
 @router.get("/health/rates")
-def rates(parts: PartsDep, _: OperatorThere, span: ChartSpan = ChartSpan.HOUR) -> dict[str, list[Any]]:
+def rates(parts: PartsDep, _: OperatorThere, span: TimeSpan = TimeSpan.HOUR) -> dict[str, list[Any]]:
     """For the charts: a list for each series, all of one length. Times are Unix seconds, rates a minute."""
-    length, step = _SPANS[span]
-    points = parts.services.rate_history.points(length, step=step)
+    points = parts.services.rate_history.points(span.length, step=_STEPS[span])
     return {
         "time": [point.begins_at.timestamp() for point in points],
         "accepted": [point.accepted for point in points],
@@ -65,7 +57,7 @@ def rates(parts: PartsDep, _: OperatorThere, span: ChartSpan = ChartSpan.HOUR) -
 def _state(parts: ConsoleParts) -> dict[str, Any]:
     services, api = parts.services, parts.api
     return {
-        "spans": list(ChartSpan),
+        "spans": list(TimeSpan),
         "gauges": GaugeRepository(services.engine).read(),
         "providers": api.providers.providers(),
         "circuits": api.providers.open_circuits(),
