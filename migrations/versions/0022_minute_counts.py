@@ -20,7 +20,6 @@ def upgrade() -> None:
         sa.Column("accepted", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("sent", sa.ARRAY(sa.Integer()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("waiting", sa.Integer(), nullable=True),
-        sa.Column("oldest_seconds", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("minute", "channel", "lane", name=op.f("pk_minute_counts")),
     )
 

@@ -42,7 +42,6 @@ class RatePoint:
     p50: float | None
     p95: float | None
     waiting: int | None
-    oldest_seconds: float | None
 
 
 class RateHistory:
@@ -57,10 +56,7 @@ class RateHistory:
             counts: Counter[Pair] = Counter(dict.fromkeys(product(Channel, Lane), 0))
             for backlog in found.waiting:
                 counts[backlog.channel, backlog.lane] += backlog.count
-            oldest = {(one.channel, one.lane): one.seconds for one in found.oldest_queued}
-            self._repository.note_waiting(
-                [WaitingNow(*pair, count, oldest.get(pair)) for pair, count in counts.items()]
-            )
+            self._repository.note_waiting([WaitingNow(*pair, count) for pair, count in counts.items()])
         except ServiceUnavailable as error:
             log.warning("rates.not_recorded", reason=str(error))
 
@@ -74,7 +70,7 @@ class RateHistory:
         times = range(last - int(length.total_seconds()), last, seconds)
         begins = [datetime.fromtimestamp(each, UTC) for each in times]
         found = {one.begins_at: one for one in self._repository.spans(begins[0], seconds)}
-        return [_point(found.get(begin) or SpanCounts(begin, 0, [], None, None), seconds) for begin in begins]
+        return [_point(found.get(begin) or SpanCounts(begin, 0, [], None), seconds) for begin in begins]
 
 
 def _point(counted: SpanCounts, seconds: int) -> RatePoint:
@@ -86,7 +82,6 @@ def _point(counted: SpanCounts, seconds: int) -> RatePoint:
         p50=quantile(counted.sent, 0.5),
         p95=quantile(counted.sent, 0.95),
         waiting=counted.waiting,
-        oldest_seconds=counted.oldest_seconds,
     )
 
 

@@ -33,8 +33,6 @@ class WaitingNow:
     lane: str
     #: Not ended yet.
     waiting: int
-    #: For how long the oldest that is queued has waited; None: none is.
-    oldest_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,6 @@ class SpanCounts:
     sent: list[int]
     #: The most that anybody saw waiting; None: nobody looked.
     waiting: int | None
-    oldest_seconds: float | None
 
 
 class MinuteCountRepository(Repository):
@@ -88,16 +85,14 @@ ON CONFLICT (minute, channel, lane) DO UPDATE SET accepted = m.accepted + exclud
 """)
 
 _NOTE_WAITING: TextClause = text("""
-INSERT INTO minute_counts AS m (minute, channel, lane, waiting, oldest_seconds)
-VALUES (date_trunc('minute', now()), :channel, :lane, :waiting, :oldest_seconds)
-ON CONFLICT (minute, channel, lane)
-DO UPDATE SET waiting = excluded.waiting, oldest_seconds = excluded.oldest_seconds
+INSERT INTO minute_counts AS m (minute, channel, lane, waiting)
+VALUES (date_trunc('minute', now()), :channel, :lane, :waiting)
+ON CONFLICT (minute, channel, lane) DO UPDATE SET waiting = excluded.waiting
 """)
 
 _SPANS: TextClause = text("""
 WITH of_minute AS (
-  SELECT minute, sum(accepted)::int AS accepted, sum(waiting)::int AS waiting,
-    max(oldest_seconds) AS oldest_seconds
+  SELECT minute, sum(accepted)::int AS accepted, sum(waiting)::int AS waiting
   FROM minute_counts WHERE minute >= :since GROUP BY minute
 ), of_bucket AS (
   SELECT date_bin(make_interval(secs => :seconds), m.minute, 'epoch') AS begins_at, s.place,
@@ -108,10 +103,10 @@ WITH of_minute AS (
   SELECT begins_at, array_agg(count ORDER BY place) AS sent FROM of_bucket GROUP BY begins_at
 ), of_span AS (
   SELECT date_bin(make_interval(secs => :seconds), minute, 'epoch') AS begins_at, sum(accepted)::int AS accepted,
-    max(waiting) AS waiting, max(oldest_seconds) AS oldest_seconds
+    max(waiting) AS waiting
   FROM of_minute GROUP BY 1
 )
-SELECT begins_at, accepted, coalesce(sent, '{}') AS sent, waiting, oldest_seconds
+SELECT begins_at, accepted, coalesce(sent, '{}') AS sent, waiting
 FROM of_span LEFT JOIN sent USING (begins_at) ORDER BY begins_at
 """)
 

@@ -84,12 +84,12 @@ def _do(parts: ConsoleParts, holder: Holder, found: Story, act: Act, reason: str
             return _said(operations.retry(one, dry_run=dry_run, **named), "retried", dry_run=dry_run)
         case Act.CANCEL:
             return _said(operations.cancel(one, dry_run=dry_run, **named), "cancelled", dry_run=dry_run)
-        case Act.SENT | Act.RESEND if dry_run:
-            return "It would be recorded as sent." if act is Act.SENT else "It would be sent again now."
         case Act.SENT:
-            return _said(operations.resolve(one, Resolution.SENT, **named), "recorded as sent")
+            done = operations.resolve(one, Resolution.SENT, dry_run=dry_run, **named)
+            return _said(done, "recorded as sent", dry_run=dry_run)
         case Act.RESEND:
-            return _said(operations.resolve(one, Resolution.RESEND, **named), "sent again")
+            done = operations.resolve(one, Resolution.RESEND, dry_run=dry_run, **named)
+            return _said(done, "sent again", dry_run=dry_run)
         case Act.SUPPRESS:
             return _suppress(parts, holder, found, reason, dry_run=dry_run)
         case _:

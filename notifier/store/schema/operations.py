@@ -303,5 +303,3 @@ class MinuteCount(Base):
     sent: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default=text("'{}'"))
     #: Not ended yet when it was looked at; None: nobody looked.
     waiting: Mapped[int | None] = mapped_column(Integer)
-    #: Since when the oldest that was queued had waited then. Seconds.
-    oldest_seconds: Mapped[float | None]
