@@ -89,13 +89,15 @@ def test_held_suppressions_are_applied_or_discarded_with_a_reason(
     holding = api.services.held.holding()
     assert holding is not None
     assert holding.held
+    # How many depends on when the alarm looked.
+    held = "1 held suppression" if holding.held == 1 else f"{holding.held} held suppressions"
     page = operator.get("/unknown")
     assert b"Too many hard bounces in an hour" in page.body
     dry = operator.post("/held/end", apply="false", dry_run="true")
-    assert f"{holding.held} held suppressions would be discarded." in dry.body.decode()
+    assert f"{held} would be discarded." in dry.body.decode()
     assert operator.post("/held/end", apply="false").status == 422
     done = operator.post("/held/end", apply="true", reason="a list of last year")
-    assert f"{holding.held} held suppressions are applied." in done.body.decode()
+    assert f"{held} {'is' if holding.held == 1 else 'are'} applied." in done.body.decode()
     assert len(sent.suppressed("person5@example.net")) == 1
 
 
