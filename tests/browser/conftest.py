@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, Response, sync_playwright
 from sqlalchemy import text
 
 from notifier.api.timeouts import ClientTimeouts
@@ -30,6 +30,9 @@ from tests.provisioning.databases import Databases
 from tests.support.api import Api, served
 from tests.support.console import fail, send
 from tests.waiting import patient
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page, Request, Response
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 #: No sandbox of its own: tests run as root in containers. Nothing that calls home.
@@ -111,6 +114,9 @@ def desk(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iter
     chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if chromium is None:
         pytest.skip("no Chromium on the PATH: apt-get install chromium, or brew install --cask google-chrome")
+    # Not at the top: every process that collects tests would load it, and one of them uses it.
+    from playwright.sync_api import sync_playwright
+
     templates = shutil.copytree(SHIPPED_TEMPLATES, tmp_path_factory.mktemp("desk") / "templates")
     database_url = databases.make()
     api = Api(database_url, templates)

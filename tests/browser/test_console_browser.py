@@ -9,16 +9,17 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
-
-from playwright.sync_api import Page
 
 from notifier.console.pages import MENU
 from notifier.operations.api_keys import Scope
 from tests.browser.conftest import IN_MARCH, Desk
 from tests.profiles import is_full
 from tests.support.templates import write_template
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text()
 HOSTILE = """
