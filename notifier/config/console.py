@@ -17,7 +17,8 @@ class SignInTable(BaseModel):
 
     #: The claim of the ID token that holds somebody's groups: a list, or one text.
     groups_claim: _Claim = "groups"
-    #: The claim with the name for the operator log; unset: a verified `email`, else `preferred_username`, else `sub`.
+    #: The claim with the name for the operator log; unset: a verified `email`, else `preferred_username`, else
+    #: `sub`.
     name_claim: _Claim | None = None
     #: Where people open the console, as https://console.example.com; unset: NOTIFIER_PUBLIC_URL.
     console_url: str | None = None

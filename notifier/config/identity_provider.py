@@ -77,8 +77,8 @@ def _console_url(settings: Settings, table: SignInTable) -> str:
     url = (table.console_url or settings.public_url or "").rstrip("/")
     if not url:
         raise _wrong(
-            "sign-in by the identity provider needs the console's address: set NOTIFIER_PUBLIC_URL, or console_url "
-            "of [console.sign_in] in notifier.toml",
+            "sign-in by the identity provider needs the console's address: set NOTIFIER_PUBLIC_URL, or "
+            "console_url of [console.sign_in] in notifier.toml",
             name,
         )
     if not is_safe_url(url) or urlsplit(url).path or urlsplit(url).query:
