@@ -46,7 +46,7 @@ class FlowSecrets(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class VerifiedPerson:
     """Somebody whom the provider vouches for, with what their groups may do."""
 
     name: str
@@ -80,14 +80,14 @@ class OidcSignIn:
         )
         return address
 
-    async def identity(self, code: str, issuer: str, secrets: FlowSecrets) -> Identity:
+    async def person(self, code: str, issuer: str, secrets: FlowSecrets) -> VerifiedPerson:
         """Who came back from the provider with this code; `issuer` is what it called itself then, or ""."""
         document = await self._provider.document()
         is_ours = issuer == self.client.issuer
         if not is_ours and (issuer or document.authorization_response_iss_parameter_supported):
             raise _not_believed("other_issuer")
         token = await self._provider.id_token(*self._request(document, code, secrets.verifier))
-        return identity_of(await self._claims(token, secrets.nonce), self.client.table)
+        return person_of(await self._claims(token, secrets.nonce), self.client.table)
 
     def _request(self, document: DiscoveryDocument, code: str, verifier: str) -> tuple[str, Mapping[str, str]]:
         methods = document.token_endpoint_auth_methods_supported
@@ -136,7 +136,7 @@ def _read(token: str, keys: PublishedKeys) -> jwt.Token:
     return jwt.decode(token, key_set, registry=JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False))
 
 
-def identity_of(claims: Mapping[str, Any], table: SignInTable) -> Identity:
+def person_of(claims: Mapping[str, Any], table: SignInTable) -> VerifiedPerson:
     """By the claims of a token that is believed. Raises `SignInFailed` if none of the groups has a role here."""
     groups = _texts(claims, table.groups_claim)
     roles = {Scope.READ: table.read, Scope.OPERATE: table.operate, Scope.ADMIN: table.admin}
@@ -146,7 +146,7 @@ def identity_of(claims: Mapping[str, Any], table: SignInTable) -> Identity:
         problem = f"You may not use this console. The claim {table.groups_claim!r} was read, and {what}."
         fix = "Ask for a group that may, or for one of yours to be named in [console.sign_in] of notifier.toml."
         raise SignInFailed("no_role", problem, fix)
-    return Identity(_name(claims, table.name_claim), scopes)
+    return VerifiedPerson(_name(claims, table.name_claim), scopes)
 
 
 def _texts(claims: Mapping[str, Any], name: str) -> frozenset[str]:

@@ -14,7 +14,7 @@ import secrets
 from dataclasses import dataclass
 
 from notifier.operations.api_keys import ApiKeys, Holder, Scope
-from notifier.operations.id_tokens import Identity
+from notifier.operations.id_tokens import VerifiedPerson
 from notifier.store.console_sessions import ConsoleSessionRepository, StoredSession
 
 
@@ -48,9 +48,9 @@ class SignIn:
             return None
         return self._begin(holder.key_id, holder.name, sorted(holder.scopes))
 
-    def with_identity(self, identity: Identity) -> str:
+    def with_person(self, person: VerifiedPerson) -> str:
         """The token of a new session."""
-        return self._begin(None, identity.name, sorted(identity.scopes))
+        return self._begin(None, person.name, sorted(person.scopes))
 
     def visitor(self, token: str) -> Visitor | None:
         """Whose session this is; None: nobody's, or it is over."""

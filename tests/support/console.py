@@ -35,9 +35,13 @@ class Browser:
 
     def sign_in(self, key: str, target: str = "/") -> Reply:
         reply = self._post("/sign-in", {"key": key, "next": target})
-        if "set-cookie" in reply.headers:
-            self._cookie = reply.headers["set-cookie"].partition(";")[0]
+        self.keep_cookie(reply)
         return reply
+
+    def keep_cookie(self, reply: Reply) -> None:
+        """That of the session, if there is one."""
+        if found := re.search(r"notifier_console=[^;]+", reply.headers.get("set-cookie", "")):
+            self._cookie = found[0]
 
     def get(self, path: str, **query: Any) -> Reply:
         reply = self._api("GET", path, headers=self._headers(), **query)

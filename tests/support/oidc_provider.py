@@ -11,6 +11,8 @@ import hmac
 import json
 import secrets
 import time
+import urllib.error
+import urllib.request
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,8 +21,24 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from notifier.dev.http_server import LocalHttpServer
+from tests.waiting import patient
 
 CLIENT_ID, CLIENT_SECRET = "notifier-console", "a secret of the client"
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def sent_back(address: str) -> str:
+    """Go to the provider, as a browser does: where it sends us."""
+    try:
+        urllib.request.build_opener(_NoRedirect).open(address, timeout=patient(10))
+    except urllib.error.HTTPError as answer:
+        with answer:
+            return str(answer.headers["location"])
+    raise AssertionError("the provider did not send the browser back")
 
 
 def _key() -> RSAKey:
@@ -31,8 +49,15 @@ class OidcProvider(LocalHttpServer):
     def __init__(self) -> None:
         super().__init__()
         self.key = _key()
-        #: Of the person who signs in; they win over what would be right.
+        self.tokens_given = 0
+        self._codes: dict[str, dict[str, str]] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing is wrong."""
+        #: Of the person who signs in; they win over what would be right. None: left out.
         self.claims: dict[str, Any] = {"sub": "7", "email": "mona@example.com", "email_verified": True}
+        self.claims["groups"] = ["ops"]
         #: Into the discovery document.
         self.document: dict[str, Any] = {}
         #: Answered in place of the token endpoint's answer.
@@ -41,8 +66,6 @@ class OidcProvider(LocalHttpServer):
         self.algorithm = "RS256"
         #: Signs, in place of the published one.
         self.other_key: RSAKey | None = None
-        self.tokens_given = 0
-        self._codes: dict[str, dict[str, str]] = {}
 
     @property
     def issuer(self) -> str:

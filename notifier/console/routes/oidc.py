@@ -74,8 +74,8 @@ async def _session(
 ) -> Response:
     # Those who come back at once wait for their turn, so that they are no flood for the provider.
     async with parts.shares.turn("console:oidc"):
-        identity = await oidc.identity(code, issuer, flow)
-        token = await run_in_threadpool(parts.sign_in.with_identity, identity)
+        person = await oidc.person(code, issuer, flow)
+        token = await run_in_threadpool(parts.sign_in.with_person, person)
     return begin_session(request, token, flow.target)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +19,9 @@ from notifier.config.identity_provider import OidcClient
 from notifier.dev.server_thread import running
 from notifier.domain.errors import SignInFailed
 from notifier.operations.api_keys import Scope
-from notifier.operations.id_tokens import Identity, OidcSignIn
+from notifier.operations.id_tokens import OidcSignIn, VerifiedPerson
 from notifier.operations.identity_provider import MAX_ANSWER_BYTES, IdentityProvider
-from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider
+from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider, sent_back
 from tests.waiting import patient
 
 
@@ -42,11 +40,7 @@ def running_provider() -> Iterator[OidcProvider]:
 
 @pytest.fixture
 def provider(running_provider: OidcProvider) -> OidcProvider:
-    """As it is when nothing is wrong."""
-    running_provider.claims = {"sub": "7", "email": "mona@example.com", "email_verified": True, "groups": ["ops"]}
-    running_provider.document = {}
-    running_provider.token_answer = running_provider.other_key = None
-    running_provider.algorithm = "RS256"
+    running_provider.reset()
     return running_provider
 
 
@@ -56,25 +50,14 @@ def sign_in_of(provider: OidcProvider, *, secret: str = CLIENT_SECRET, **table: 
     return OidcSignIn(client, IdentityProvider(provider.issuer, deadline_seconds=patient(2)))
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 def code_of(address: str) -> str:
-    """Go to the provider, as a browser does, and read what it is sent back with."""
-    try:
-        urllib.request.build_opener(_NoRedirect).open(address, timeout=patient(10))
-    except urllib.error.HTTPError as answer:
-        with answer:
-            return parse_qs(urlsplit(answer.headers["location"]).query)["code"][0]
-    raise AssertionError("the provider did not send the browser back")
+    return parse_qs(urlsplit(sent_back(address)).query)["code"][0]
 
 
-def signed_in(sign_in: OidcSignIn, flow: Flow = Flow(), back: Flow = Flow()) -> Identity:
-    async def go() -> Identity:
+def signed_in(sign_in: OidcSignIn, flow: Flow = Flow(), back: Flow = Flow()) -> VerifiedPerson:
+    async def go() -> VerifiedPerson:
         code = await asyncio.to_thread(code_of, await sign_in.address(flow))
-        return await sign_in.identity(code, sign_in.client.issuer, back)
+        return await sign_in.person(code, sign_in.client.issuer, back)
 
     return asyncio.run(go())
 
@@ -87,7 +70,7 @@ def reason_of(sign_in: OidcSignIn, **flows: Flow) -> str:
 
 
 def test_a_person_with_a_group_is_signed_in(provider: OidcProvider) -> None:
-    assert signed_in(sign_in_of(provider)) == Identity("mona@example.com", frozenset({Scope.OPERATE}))
+    assert signed_in(sign_in_of(provider)) == VerifiedPerson("mona@example.com", frozenset({Scope.OPERATE}))
     provider.document = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
     with pytest.raises(SignInFailed, match="does not accept the ID or the secret"):
         # The secret is in the form now, where this provider does not look.
@@ -149,8 +132,8 @@ def test_a_code_is_good_once_and_for_who_began(provider: OidcProvider) -> None:
 
     async def twice() -> None:
         code = await asyncio.to_thread(code_of, await sign_in.address(Flow()))
-        await sign_in.identity(code, provider.issuer, Flow())
-        await sign_in.identity(code, provider.issuer, Flow())
+        await sign_in.person(code, provider.issuer, Flow())
+        await sign_in.person(code, provider.issuer, Flow())
 
     with pytest.raises(SignInFailed, match="used already"):
         asyncio.run(twice())
@@ -160,7 +143,7 @@ def test_a_code_is_good_once_and_for_who_began(provider: OidcProvider) -> None:
 def test_an_answer_of_another_provider_is_not_taken(provider: OidcProvider, issuer: str) -> None:
     given = provider.tokens_given
     with pytest.raises(SignInFailed) as caught:
-        asyncio.run(sign_in_of(provider).identity("code", issuer, Flow()))
+        asyncio.run(sign_in_of(provider).person("code", issuer, Flow()))
     assert (caught.value.reason, provider.tokens_given) == ("other_issuer", given)
 
 
