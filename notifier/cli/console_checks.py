@@ -32,6 +32,8 @@ def check_sign_in(settings: Settings) -> Iterator[Check]:
     except SignInFailed as error:
         why = f" ({type(error.__cause__).__name__})" if error.__cause__ else ""
         fix = f"check NOTIFIER_OIDC_ISSUER ({client.issuer}), and that this machine reaches it"
+        if error.reason == "other_issuer":
+            fix = "set NOTIFIER_OIDC_ISSUER to exactly that"
         yield Check(_NAME, False, error.problem.rstrip(".") + why, fix)
     else:
         yield Check(_NAME, True, f"{client.issuer} answers; it has to know {client.redirect_uri}")
