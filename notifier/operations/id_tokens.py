@@ -5,7 +5,8 @@ A token is believed if it is signed with a key of the provider, by it, for us, n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -15,7 +16,7 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
 from joserfc.errors import ClaimError, ExpiredTokenError, InvalidKeyIdError, JoseError
-from joserfc.jwk import KeySet, KeySetSerialization
+from joserfc.jwk import Key, KeySet, import_key
 from joserfc.jws import JWSRegistry
 
 from notifier.config.console import SignInTable
@@ -131,9 +132,16 @@ class OidcSignIn:
 
 
 def _read(token: str, keys: PublishedKeys) -> jwt.Token:
-    usable = [key for key in keys.keys if key.get("use", "sig") == "sig"]
-    key_set = KeySet.import_key_set(cast("KeySetSerialization", {"keys": usable}))
-    return jwt.decode(token, key_set, registry=JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False))
+    registry = JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)
+    return jwt.decode(token, KeySet(list(_usable(keys))), registry=registry)
+
+
+def _usable(published: PublishedKeys) -> Iterator[Key]:
+    """One that nobody understands, such as one for later, does not spoil the others."""
+    for key in published.keys:
+        if key.get("use", "sig") == "sig":
+            with suppress(JoseError, ValueError, TypeError, KeyError):
+                yield import_key(key)
 
 
 def person_of(claims: Mapping[str, Any], table: SignInTable) -> VerifiedPerson:

@@ -23,6 +23,8 @@ from notifier.providers.system_resolver import SystemResolver
 
 #: Deadline of one request, everything included.
 DEADLINE_SECONDS = 5.0
+#: Requests at once. More are refused and do not wait: anybody can cause them, without signing in.
+MOST_REQUESTS = 20
 #: Of an answer. Bytes.
 MAX_ANSWER_BYTES = 512 * 1024
 #: The discovery document and the keys are read again after this.
@@ -86,6 +88,7 @@ class IdentityProvider:
         self._deadline = deadline_seconds
         self._names = SystemResolver(socket.AI_ADDRCONFIG)
         self._tls = _system_certificates()
+        self._under_way = 0
         self._document: tuple[float, DiscoveryDocument] | None = None
         self._keys: tuple[float, PublishedKeys] | None = None
 
@@ -128,24 +131,34 @@ class IdentityProvider:
         return _parsed(body, model)
 
     async def _ask(self, method: str, url: str, **more: Any) -> tuple[int, bytes]:
-        """A request on a connection of its own: people sign in seldom. It follows no redirect."""
-        connector = aiohttp.TCPConnector(resolver=self._names, ssl=self._tls)
+        """The status and the body."""
+        if self._under_way >= MOST_REQUESTS:
+            problem = "Too many people sign in just now."
+            raise SignInFailed("too_many", problem, _AGAIN, is_away=True)
+        self._under_way += 1
         try:
-            async with (
-                asyncio.timeout(self._deadline),
-                aiohttp.ClientSession(
-                    connector=connector,
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    # The proxy that the environment names for programs, if there is one.
-                    trust_env=True,
-                    headers={"User-Agent": "notifier", "Accept": "application/json"},
-                ) as session,
-                session.request(method, url, allow_redirects=False, **more) as response,
-            ):
-                return response.status, await _whole(response)
+            return await self._request(method, url, **more)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             problem = "The identity provider does not answer."
             raise SignInFailed("away", problem, _AGAIN, is_away=True) from error
+        finally:
+            self._under_way -= 1
+
+    async def _request(self, method: str, url: str, **more: Any) -> tuple[int, bytes]:
+        """On a connection of its own: people sign in seldom. It follows no redirect."""
+        connector = aiohttp.TCPConnector(resolver=self._names, ssl=self._tls)
+        async with (
+            asyncio.timeout(self._deadline),
+            aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # The proxy that the environment names for programs, if there is one.
+                trust_env=True,
+                headers={"User-Agent": "notifier", "Accept": "application/json"},
+            ) as session,
+            session.request(method, url, allow_redirects=False, **more) as response,
+        ):
+            return response.status, await _whole(response)
 
 
 @cache

@@ -5,20 +5,29 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from pydantic import SecretStr
 
+from notifier.api.timeouts import ClientTimeouts
+from notifier.config.console import SignInTable
+from notifier.config.identity_provider import OidcClient
 from notifier.console.app import add_console
 from notifier.console.sign_in_flow import MAX_SECONDS, SignInFlow
 from notifier.dev.server_thread import running
 from notifier.operations.api_keys import Scope
-from tests.support.api import Api, Reply
+from notifier.operations.id_tokens import OidcSignIn
+from notifier.operations.identity_provider import MOST_REQUESTS, IdentityProvider
+from notifier.operations.sign_in import SignIn
+from notifier.store.console_sessions import ConsoleSessionRepository
+from tests.support.api import Api, Reply, call, idle_connections, served
 from tests.support.console import XSS, Browser, fail, send
-from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider, sent_back
+from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider, SilentProvider, sent_back
 from tests.support.templates import write_templates
+from tests.waiting import patient, wait_until
 
 CONSOLE = "https://console.example.com"
 CALLBACK = "/sign-in/oidc/callback"
@@ -137,6 +146,10 @@ def test_who_reads_sees_everything_and_changes_nothing(api: Api, provider: OidcP
     assert (refused.status, b"this needs the role" in refused.body) == (403, True)
     for hidden in ("/keys", "/log", "/failed"):
         assert browser.get(hidden).status == 403
+    token = browser.cookie.partition("=")[2]
+    sessions = ConsoleSessionRepository(api.services.engine)
+    assert SignIn(sessions, api.parts.keys, has_identity_provider=True).visitor(token) is not None
+    assert SignIn(sessions, api.parts.keys).visitor(token) is None
 
 
 def test_only_the_browser_that_began_comes_in_and_in_time(api: Api, provider: OidcProvider) -> None:
@@ -185,17 +198,29 @@ def test_what_goes_wrong_is_said_and_a_key_still_works(api: Api, provider: OidcP
     assert Browser(api).sign_in(key, "/search").status == 303
 
 
-def test_a_provider_that_is_away_is_said_so(database_url: str, tmp_path: Path, provider: OidcProvider) -> None:
-    settings: dict[str, Any] = {"oidc_client_id": CLIENT_ID, "oidc_client_secret": CLIENT_SECRET}
-    structure = {"console": {"sign_in": {"console_url": CONSOLE, "operate": ["ops"]}}}
-    api = Api(
-        database_url, write_templates(tmp_path), structure=structure, oidc_issuer="http://127.0.0.1:1", **settings
-    )
-    try:
-        add_console(api.app, api.services, api.parts)
-        reply = Browser(api).get("/sign-in/oidc", next="//evil.example.com/")
-        assert reply.status == 503
-        assert b"The identity provider does not answer." in reply.body
-        assert b'name="next" value="/"' in reply.body
-    finally:
-        api.close()
+def test_a_provider_that_is_away_is_said_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(api, "http://127.0.0.1:1", monkeypatch)
+    reply = Browser(api).get("/sign-in/oidc", next="//evil.example.com/")
+    assert reply.status == 503
+    assert b"The identity provider does not answer." in reply.body
+    assert b'name="next" value="/"' in reply.body
+
+
+def test_a_provider_that_hangs_holds_up_nobody_else(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(api.app, ClientTimeouts()) as port, running(SilentProvider()) as silent:
+        ask(api, silent.issuer, monkeypatch)
+        address = f"http://127.0.0.1:{port}/sign-in"
+        with idle_connections(port, 40, b"GET /sign-in/oidc HTTP/1.1\r\nHost: x\r\n\r\n"):
+            wait_until(lambda: silent.asked == MOST_REQUESTS)
+            assert call("GET", address).status == 200
+            # So many are under way that no more is begun.
+            refused = call("GET", f"{address}/oidc")
+            assert (refused.status, b"Too many people sign in just now." in refused.body) == (503, True)
+
+
+def ask(api: Api, issuer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People are sent to this provider."""
+    client = OidcClient(issuer, CLIENT_ID, SecretStr(CLIENT_SECRET), CONSOLE, SignInTable(operate=("ops",)))
+    provider = IdentityProvider(issuer, deadline_seconds=patient(10))
+    parts = replace(api.app.state.console, oidc=OidcSignIn(client, provider))
+    monkeypatch.setattr(api.app.state, "console", parts)

@@ -94,9 +94,16 @@ class OidcProvider(LocalHttpServer):
         return web.json_response(document | self.document)
 
     async def _keys(self, _: web.Request) -> web.Response:
-        # One that nobody knows what to do with, as of a future kind of signature.
-        strange = {"kty": "AKP", "kid": "later", "alg": "ML-DSA-44", "pub": "AA"}
-        return web.json_response({"keys": [strange, self.key.as_dict(private=False)]})
+        # Some that nobody knows what to do with, as of a future kind of signature.
+        strange: list[dict[str, Any]] = [
+            {"kty": "AKP", "kid": "later", "alg": "ML-DSA-44", "pub": "AA"},
+            {"kty": "EC", "kid": "curve", "crv": "P-999", "x": "AA", "y": "AA"},
+            {"kty": "RSA", "kid": "broken", "n": 7, "e": "AQAB"},
+            {"kid": "none"},
+        ]
+        # What some put beside it.
+        more = {"x5t": "AA", "issuer": self.issuer, "cloud_instance_name": "x"}
+        return web.json_response({"keys": [*strange, {**self.key.as_dict(private=False), **more}]})
 
     async def _authorize(self, request: web.Request) -> web.Response:
         asked = dict(request.query)
@@ -138,6 +145,17 @@ class OidcProvider(LocalHttpServer):
         if self.algorithm == "none":
             return f"{text}."
         return f"{text}.{_encoded(hmac.digest(key.as_pem(private=False), text.encode(), 'sha256'))}"
+
+
+class SilentProvider(OidcProvider):
+    """Takes every question, and answers none."""
+
+    asked = 0
+
+    async def _discovery(self, _: web.Request) -> web.Response:
+        self.asked += 1
+        await self._stopping.wait()
+        raise web.HTTPGone
 
 
 def _encoded(content: bytes) -> str:

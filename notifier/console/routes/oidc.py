@@ -72,10 +72,8 @@ async def finish(
 async def _session(
     parts: ConsoleParts, oidc: OidcSignIn, request: Request, flow: SignInFlow, code: str, issuer: str
 ) -> Response:
-    # Those who come back at once wait for their turn, so that they are no flood for the provider.
-    async with parts.shares.turn("console:oidc"):
-        person = await oidc.person(code, issuer, flow)
-        token = await run_in_threadpool(parts.sign_in.with_person, person)
+    person = await oidc.person(code, issuer, flow)
+    token = await run_in_threadpool(parts.sign_in.with_person, person)
     return begin_session(request, token, flow.target)
 
 

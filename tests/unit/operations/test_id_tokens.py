@@ -21,7 +21,7 @@ from notifier.domain.errors import SignInFailed
 from notifier.operations.api_keys import Scope
 from notifier.operations.id_tokens import OidcSignIn, VerifiedPerson
 from notifier.operations.identity_provider import MAX_ANSWER_BYTES, IdentityProvider
-from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider, sent_back
+from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider, SilentProvider, sent_back
 from tests.waiting import patient
 
 
@@ -190,17 +190,11 @@ def test_what_is_no_token_is_refused(provider: OidcProvider, token: str) -> None
 def test_a_provider_that_is_away_or_hangs_ends_in_time(provider: OidcProvider) -> None:
     sign_in = sign_in_of(provider)
     table = sign_in.client.table
-    with running(_Silent()) as silent:
+    with running(SilentProvider()) as silent:
         client = OidcClient(silent.url, CLIENT_ID, SecretStr("x"), "https://console.example.com", table)
         hanging = OidcSignIn(client, IdentityProvider(silent.url, deadline_seconds=0.2))
         assert reason_of(hanging) == "away"
     assert reason_of(hanging) == "away"
-
-
-class _Silent(OidcProvider):
-    async def _discovery(self, _: web.Request) -> web.Response:
-        await self._stopping.wait()
-        raise web.HTTPGone
 
 
 @pytest.mark.parametrize(
