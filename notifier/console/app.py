@@ -18,6 +18,7 @@ from notifier.console.routes import (
     jobs,
     keys,
     notifications,
+    oidc,
     operator_log,
     rejected,
     schedules,
@@ -34,6 +35,7 @@ def add_console(app: FastAPI, services: Services, api: ApiServices) -> None:
     app.state.console = make_parts(services, api)
     for part in (
         session,
+        oidc,
         health,
         search,
         notifications,
