@@ -186,6 +186,7 @@ def test_resolve_wants_one_of_the_two(notifier: CommandLine, audit: Audit, make:
     first, second = make("unknown", 2, reason="outcome_unknown")
     assert notifier("resolve", first).code == 2
     assert notifier("resolve", first, "--sent", "--resend").code == 2
+    assert "1 would be resolved" in notifier("resolve", first, "--sent", "--dry-run").out
     assert notifier("resolve", first, "--sent", "--why", "Twilio has it").out == "1 resolved\n"
     assert notifier("resolve", second, "--resend").out == "1 resolved\n"
     assert [audit.story(id_).notification.status for id_ in (first, second)] == ["sent", "retrying"]
