@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from notifier.api.schemas import read_cursor, write_cursor
 from notifier.console.forms import ActForm, Condition
 from notifier.console.outcomes import said
 from notifier.console.parts import ConsoleParts, PartsDep
@@ -21,7 +22,7 @@ from notifier.store.held_suppressions import HeldFilter
 
 router = APIRouter(route_class=PageRoute)
 
-#: Unknown outcomes and held suppressions that are shown as examples; mails that came back unread.
+#: Unknown outcomes and held suppressions that are shown as examples; mails that came back unread, on a page.
 SHOWN, UNREAD_SHOWN = 10, 50
 
 
@@ -30,6 +31,12 @@ class UnknownQuery(BaseModel):
 
     provider: Condition = None
     template: Condition = None
+    #: Mails that came back unread: those before this one.
+    unread_after: Annotated[str | None, Field(max_length=50)] = None
+
+    @property
+    def group(self) -> dict[str, str | None]:
+        return {"provider": self.provider, "template": self.template}
 
     @property
     def filter(self) -> Filter:
@@ -98,6 +105,7 @@ def unread(parts: PartsDep, _: AdminThere, request: Request, bounce: UUID) -> Re
 
 def _page(parts: ConsoleParts, request: Request, wanted: UnknownQuery, **more: Any) -> Response:
     services = parts.services
+    unread = services.unread.page(limit=UNREAD_SHOWN, before=read_cursor(wanted.unread_after))
     groups = parts.operating.preview(Selection(filter=Filter(status=Status.UNKNOWN)), (Status.UNKNOWN,))
     return parts.pages.page(
         request,
@@ -106,12 +114,13 @@ def _page(parts: ConsoleParts, request: Request, wanted: UnknownQuery, **more: A
         unknown=sum(group.count for group in groups),
         with_look_up=parts.api.providers.with_look_up,
         found=parts.api.audit.search(wanted.filter, limit=SHOWN) if groups else [],
-        query=wanted.model_dump(),
-        search=urlencode({"status": Status.UNKNOWN, **wanted.model_dump(exclude_none=True)}),
+        query=wanted.group,
+        search=urlencode({"status": Status.UNKNOWN, **{name: one for name, one in wanted.group.items() if one}}),
         shown=SHOWN,
         holding=services.held.stuck(),
         held=services.held.page(HeldFilter(), limit=SHOWN),
-        unread=services.unread.page(limit=UNREAD_SHOWN),
+        unread=unread,
+        unread_following=write_cursor(unread[-1].id) if len(unread) == UNREAD_SHOWN else None,
         **{"done": None, **more},
     )
 
