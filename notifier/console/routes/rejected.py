@@ -32,19 +32,29 @@ REPLAY_SECONDS = 10.0
 PAGE = 50
 
 
-class RejectedQuery(BaseModel):
-    """Which rejected messages, as the address of the page has it."""
+class RejectedConditions(BaseModel):
+    """Which rejected messages."""
 
     producer: Condition = None
     code: Condition = None
+
+    @property
+    def group(self) -> dict[str, str | None]:
+        return {"producer": self.producer, "code": self.code}
+
+    @property
+    def selection(self) -> RejectedSelection:
+        return RejectedSelection(producer=self.producer, code=self.code)
+
+
+class RejectedQuery(RejectedConditions):
+    """A page of them, as its address has it."""
+
     after: Annotated[str | None, Field(max_length=50)] = None
 
 
-class ReplayForm(ActForm):
+class ReplayForm(RejectedConditions, ActForm):
     """All that the conditions find and that were not replayed before."""
-
-    producer: Condition = None
-    code: Condition = None
 
 
 class EditForm(ActForm):
@@ -62,9 +72,8 @@ def rejected(
 def replay_all(
     parts: PartsDep, visitor: OperatorThere, request: Request, form: Annotated[ReplayForm, Form()]
 ) -> Response:
-    wanted = RejectedQuery(producer=form.producer, code=form.code)
-    selection = RejectedSelection(producer=form.producer, code=form.code)
-    return _list(parts, request, wanted, done=_replay(parts, visitor.holder, selection, form))
+    done = _replay(parts, visitor.holder, form.selection, form)
+    return _list(parts, request, RejectedQuery(**form.group), done=done)
 
 
 @router.get("/rejected/{message:uuid}")
@@ -131,9 +140,8 @@ def _rest(parts: ConsoleParts, selection: RejectedSelection, done: ActionResult)
 
 
 def _list(parts: ConsoleParts, request: Request, wanted: RejectedQuery, **more: Any) -> Response:
-    selection = RejectedSelection(producer=wanted.producer, code=wanted.code)
-    found = parts.api.audit.rejected(selection, limit=PAGE, before=read_cursor(wanted.after))
-    query = {"producer": wanted.producer, "code": wanted.code}
+    found = parts.api.audit.rejected(wanted.selection, limit=PAGE, before=read_cursor(wanted.after))
+    query = wanted.group
     following = _address(**query, after=write_cursor(found[-1].id)) if len(found) == PAGE else None
     groups = parts.rejections.groups()
     return parts.pages.page(

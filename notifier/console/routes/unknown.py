@@ -26,13 +26,11 @@ router = APIRouter(route_class=PageRoute)
 SHOWN, UNREAD_SHOWN = 10, 50
 
 
-class UnknownQuery(BaseModel):
-    """Of which provider and template."""
+class UnknownConditions(BaseModel):
+    """Unknown outcomes of which provider and template."""
 
     provider: Condition = None
     template: Condition = None
-    #: Mails that came back unread: those before this one.
-    unread_after: Annotated[str | None, Field(max_length=50)] = None
 
     @property
     def group(self) -> dict[str, str | None]:
@@ -43,11 +41,16 @@ class UnknownQuery(BaseModel):
         return Filter(status=Status.UNKNOWN, provider=self.provider, template=self.template)
 
 
-class ResolveForm(ActForm):
-    """All unknown outcomes of a provider and a template, or the one with this id."""
+class UnknownQuery(UnknownConditions):
+    """As the address of the page has it."""
 
-    provider: Condition = None
-    template: Condition = None
+    #: Mails that came back unread: those before this one.
+    unread_after: Annotated[str | None, Field(max_length=50)] = None
+
+
+class ResolveForm(UnknownConditions, ActForm):
+    """All that the conditions find, or the one with this id."""
+
     notification: UUID | None = None
     resolution: Resolution
 
@@ -55,7 +58,7 @@ class ResolveForm(ActForm):
     def selection(self) -> Selection:
         if self.notification is not None:
             return Selection(ids=(self.notification,))
-        return Selection(filter=UnknownQuery(provider=self.provider, template=self.template).filter)
+        return Selection(filter=self.filter)
 
 
 class HeldForm(ActForm):
@@ -81,8 +84,7 @@ def resolve(
     how: dict[str, Any] = {"operator": visitor.holder.operator, "reason": form.why, "dry_run": form.dry_run}
     done = parts.api.operations.resolve(form.selection, form.resolution, **how)
     verb = "recorded as sent" if form.resolution is Resolution.SENT else "sent again"
-    wanted = UnknownQuery(provider=form.provider, template=form.template)
-    return _page(parts, request, wanted, done=said(done, verb, "notification", form))
+    return _page(parts, request, UnknownQuery(**form.group), done=said(done, verb, "notification", form))
 
 
 @router.post("/held/end")
