@@ -142,7 +142,23 @@ def _fill(api: Api) -> tuple[str, str]:
     fail(api, failed, detail="550 5.7.1 the relay is closed")
     code = {"code": "042137", "valid_minutes": 10}
     sms = send(api, channel="sms", template="login_code", context=code, to="+15550100123", lane="urgent")
+    _recur(api)
     return failed, sms
+
+
+def _recur(api: Api) -> None:
+    """A reminder that has run once, and refused one recipient."""
+    items = [{"name": "Mug", "quantity": 1}]
+    parcel = {"carrier": "Post", "tracking_url": "https://example.com/track", "items": items}
+    shared = {"customer_name": "Ann", "order_id": "C-1", **parcel}
+    plan = {"name": "reminder", "cron": "30 9 * * 1-5", "zone": "Europe/Berlin", "channel": "email"}
+    recipients = [{"to": "ann@example.com"}, {"to": "a b@example.com"}]
+    body = {**plan, "template": "order_shipped", "context": shared, "recipients": recipients}
+    key = api.key(Scope.SEND)
+    made = api("POST", "/v1/recurring", key=key, json_body=body)
+    assert made.status == 201, made.body
+    api("POST", f"/v1/recurring/{made.json['id']}/run", key=key)
+    assert api.services.recurring_runs.tick() == {"accepted": 1, "refused": 1}
 
 
 def _fill_march(api: Api) -> tuple[str, str]:
