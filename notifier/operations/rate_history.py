@@ -28,6 +28,8 @@ EVERY_SECONDS = 60.0
 CLOSE_SECONDS = 1.0
 #: An addition to a minute is committed this long after it at the latest: a statement has 30 s. Seconds.
 SETTLE_SECONDS = 120.0
+#: One for each bound, and one for what took longer.
+_BUCKETS = len(metrics.SENT_BOUNDS) + 1
 
 Pair = tuple[str, str]
 
@@ -80,7 +82,7 @@ class RateHistory:
         """Programs add to the minute of now alone, so what is over is read once: a week is 60 000 rows."""
         settled = self._settled.get(seconds, {})
         missing = [begin for begin in begins if begin not in settled]
-        read = self._repository.spans(missing[0], seconds) if missing else []
+        read = self._repository.spans(missing[0], seconds, _BUCKETS) if missing else []
         known = {one.begins_at: one for one in read} | settled
         found = {begin: known.get(begin) or SpanCounts(begin, 0, [], None) for begin in begins}
         until = now - timedelta(seconds=seconds + SETTLE_SECONDS)

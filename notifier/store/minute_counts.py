@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import cache
 
 from sqlalchemy import TextClause, text
 
 from notifier.store.engine import transaction
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row
-from notifier.telemetry import metrics
 
 #: A week is shown, and a day more is kept.
 KEPT_DAYS = 8
@@ -65,9 +65,9 @@ class MinuteCountRepository(Repository):
         for one in sorted(waiting, key=lambda one: (one.channel, one.lane)):
             self._execute(_NOTE_WAITING, asdict(one), is_one_statement=True)
 
-    def spans(self, since: datetime, seconds: int) -> list[SpanCounts]:
+    def spans(self, since: datetime, seconds: int, buckets: int) -> list[SpanCounts]:
         """Spans of so many seconds, oldest first, of all channels and lanes. Without those where nothing was."""
-        rows = self._rows(_SPANS, {"since": since, "seconds": seconds}, is_one_statement=True)
+        rows = self._rows(_spans(buckets), {"since": since, "seconds": seconds}, is_one_statement=True)
         return [from_row(SpanCounts, row) for row in rows]
 
     def forget_old(self) -> int:
@@ -91,17 +91,21 @@ VALUES (date_trunc('minute', now()), :channel, :lane, :waiting)
 ON CONFLICT (minute, channel, lane) DO UPDATE SET waiting = excluded.waiting
 """)
 
+
 # Places of arrays are added up as columns: taking the arrays apart makes a million rows of a week.
-_PLACES = range(1, len(metrics.SENT_BOUNDS) + 2)
-_SPANS: TextClause = text(f"""
+@cache
+def _spans(buckets: int) -> TextClause:
+    places = range(1, buckets + 1)
+    return text(f"""
 WITH of_minute AS (
   SELECT minute, sum(accepted) AS accepted, sum(waiting)::int AS waiting,
-    {", ".join(f"sum(sent[{place}]) AS sent_{place}" for place in _PLACES)}
+    {", ".join(f"sum(sent[{place}]) AS sent_{place}" for place in places)}
   FROM minute_counts WHERE minute >= :since GROUP BY minute
 )
 SELECT date_bin(make_interval(secs => :seconds), minute, 'epoch') AS begins_at, sum(accepted)::int AS accepted,
-  ARRAY[{", ".join(f"coalesce(sum(sent_{place}), 0)::int" for place in _PLACES)}] AS sent, max(waiting) AS waiting
+  ARRAY[{", ".join(f"coalesce(sum(sent_{place}), 0)::int" for place in places)}] AS sent, max(waiting) AS waiting
 FROM of_minute GROUP BY 1 ORDER BY 1
 """)  # noqa: S608 - numbers
+
 
 _FORGET_OLD: TextClause = text("DELETE FROM minute_counts WHERE minute < now() - make_interval(days => :days)")

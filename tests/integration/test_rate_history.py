@@ -63,9 +63,9 @@ def test_a_chart_reads_what_is_over_once(services: Services, monkeypatch: pytest
     read: list[datetime] = []
     spans = services.minute_counts.spans
 
-    def noted(since: datetime, seconds: int) -> list[SpanCounts]:
+    def noted(since: datetime, *spans_of: int) -> list[SpanCounts]:
         read.append(since)
-        return spans(since, seconds)
+        return spans(since, *spans_of)
 
     monkeypatch.setattr(services.minute_counts, "spans", noted)
     services.minute_counts.add([MinuteAddition("email", "normal", 30, buckets(_0=10))])
