@@ -80,7 +80,9 @@ WITH open AS MATERIALIZED (
     greatest(m.accepted_at, m.send_at, n.replayed_at) AS first_due_at,
     CASE n.lane WHEN 'urgent' THEN :redispatch_urgent WHEN 'normal' THEN :redispatch_normal
       ELSE :redispatch_bulk END AS redispatch
-  FROM states AS n JOIN messages AS m ON m.id = n.id WHERE {LIVE}
+  FROM states AS n JOIN messages AS m ON m.id = n.id
+  -- What is scheduled for later is not late, and may be a whole campaign.
+  WHERE {LIVE} AND (n.status <> 'scheduled' OR n.due_at < now())
 ), judged AS (
   SELECT id, channel, lane, detail, due_at, updated_at, first_due_at,
     CASE

@@ -26,6 +26,7 @@ from notifier.operations.api_keys import Scope
 from notifier.store.engine import transaction
 from notifier.store.records import NewNotification
 from notifier.store.schema.partitions import first_id
+from tests.provisioning.chromium import ARGUMENTS, find_chromium
 from tests.provisioning.databases import Databases
 from tests.support.api import Api, served
 from tests.support.console import fail, send
@@ -34,15 +35,6 @@ from tests.waiting import patient
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Request, Response
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-#: No sandbox of its own: tests run as root in containers. Nothing that calls home.
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 SHIPPED_TEMPLATES = Path(__file__).parents[2] / "templates"
 #: Notifications of last March; more than one page shows.
 IN_MARCH = 60
@@ -111,7 +103,7 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def desk(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    chromium = find_chromium()
     if chromium is None:
         pytest.skip("no Chromium on the PATH: apt-get install chromium, or brew install --cask google-chrome")
     # Not at the top: every process that collects tests would load it, and one of them uses it.
