@@ -64,4 +64,10 @@ def _written(value: Any, path: str, faults: list[Fault]) -> Any:
             return format(value, "f")
         faults.append(Fault(path, "bad_number", "is not a finite number", "Send digits"))
         return None
-    return str(value) if isinstance(value, UUID) else value
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, str | int | float) or value is None:
+        return value
+    fix = "Send text, a number, true or false, a list or an object"
+    faults.append(Fault(path, "wrong_type", f"is a {type(value).__name__}, which JSON has no form for", fix))
+    return None
