@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from threading import Event, Thread
@@ -39,6 +39,7 @@ def up() -> None:
     receive. The data is kept between runs. Ctrl-C stops everything in order.
     """
     settings = program_settings("up", use_running=False)
+    from notifier.config.running_service import RunningService
     from notifier.dev.console_key import console_key
     from notifier.dev.local import Place, announced, local_world
     from notifier.dev.programs import Programs
@@ -63,7 +64,9 @@ def up() -> None:
         logs = {"NOTIFIER_LOG_FORMAT": "text"} if settings.log_format == "auto" else {}
         variables, grace = {**world.environment, **logs, **api}, settings.grace_seconds
         programs = Programs(variables, data_dir / "logs", own, wanted, grace_seconds=grace)
-        with announced(data_dir, world.environment) if world.environment else nullcontext():
+        api_url = f"http://127.0.0.1:{api['NOTIFIER_API_PORT']}" if api else None
+        service = RunningService(broker_url, api_url, key)
+        with announced(data_dir, world.environment, service):
             programs.start()
             _print_running(world.places, programs.pids, data_dir / "logs")
             followers = _follow(programs.logs, stop)

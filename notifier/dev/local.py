@@ -6,17 +6,18 @@ to it go to the programs of the service, which run the same code as in productio
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from notifier.config.settings import RUNNING_FILE, Settings, bundled
+from notifier.config.running_service import RUNNING_FILE, SERVICE_FILE, RunningService
+from notifier.config.settings import Settings, bundled
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from notifier.dev.machine import free_port, is_free
+from notifier.dev.machine import free_port, is_free, private_opener
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
 
@@ -131,16 +132,19 @@ def has_web() -> bool:
 
 
 @contextmanager
-def announced(data_dir: Path, environment: dict[str, str]) -> Iterator[None]:
-    """While the block lasts, other `notifier` commands of this user find these servers without any setting."""
-    path = data_dir / RUNNING_FILE
-    content = "".join(f"{name}='{value}'\n" for name, value in environment.items())
-    unfinished = path.with_suffix(".part")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
-    unfinished.rename(path)
+def announced(data_dir: Path, environment: Mapping[str, str], service: RunningService) -> Iterator[None]:
+    """While the block lasts, commands and producers of this user find these servers without any setting."""
+    contents = {
+        SERVICE_FILE: json.dumps(asdict(service), indent=2) + "\n",
+        RUNNING_FILE: "".join(f"{name}='{value}'\n" for name, value in environment.items()),
+    }
+    for name, content in contents.items():
+        unfinished = data_dir / f"{name}.part"
+        with open(unfinished, "w", encoding="utf-8", opener=private_opener) as file:
+            file.write(content)
+        unfinished.rename(data_dir / name)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        for name in contents:
+            (data_dir / name).unlink(missing_ok=True)
