@@ -25,7 +25,7 @@ from chaos.providers import RecordedFaults
 from chaos.proxy import Connect, Link, Proxy, Strike, to_port, to_socket
 from notifier.bootstrap import Services
 from notifier.broker.topology import is_redis
-from notifier.cli.dev import SERVERS_SECONDS
+from notifier.cli.up import SERVERS_SECONDS
 from notifier.client.client import Client
 from notifier.client.outbox import create_table, make_engine
 from notifier.config.settings import Settings

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn
@@ -64,6 +64,8 @@ IMPORTS = (
     "twilio.rest.api.v2010.account.message",
     "uvicorn.protocols.http.h11_impl",
 )
+#: macOS has libraries that a forked process must not use.
+_IS_SAFE = sys.platform == "linux"
 _LONGEST = 1 << 20
 #: On the command line of the process that forks: at its end, its children end.
 _NONE_OUTLIVES = "--none-outlives"
@@ -78,12 +80,12 @@ class ForkServer:
     def __init__(
         self,
         environment: Mapping[str, str] | None = None,
-        imports: Sequence[str] = IMPORTS,
+        imports: Sequence[str] = (),
         *,
         cwd: Path | None = None,
         outlived: bool = False,
     ) -> None:
-        """`imports`: modules; those of packages that are not installed are left out."""
+        """`imports`: modules, by default those of our programs. Of packages that are not installed none is."""
         self._lock = Lock()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._line, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -108,10 +110,14 @@ class ForkServer:
         return Forked(self, command, **options)
 
     def wait_until_ready(self) -> None:
-        """Raises `ServiceUnavailable` as `launch` does."""
-        with self._lock:
-            self._line.send(b"{}")
-            self._answer()
+        """Raises `ServiceUnavailable` as `launch` does; it is closed then."""
+        try:
+            with self._lock:
+                self._line.send(b"{}")
+                self._answer()
+        except BaseException:
+            self.close()
+            raise
 
     def fork(self, wish: Mapping[str, Any], files: Sequence[int]) -> tuple[int, socket.socket]:
         """A process id, and the line on which its end will be told."""
@@ -129,12 +135,6 @@ class ForkServer:
         self._line.close()
         self._process.wait()
         self._errors.close()
-
-    def __enter__(self) -> ForkServer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _answer(self) -> int:
         answer = self._line.recv(64)
@@ -184,9 +184,55 @@ class Forked(subprocess.Popen[Any]):
         return self.pid, int(told or signal.SIGKILL)
 
 
+class ProgramLauncher:
+    """Starts programs of the code as it is now: forked where that is safe, as usual elsewhere.
+
+    They may outlive it; `ServerProcess` sees to their end.
+    """
+
+    def __init__(self) -> None:
+        self._server = _server_of_programs()
+
+    def launch(self, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
+        """As `subprocess.Popen`."""
+        if self._server is None or not can_fork(command):
+            return subprocess.Popen(command, **options)
+        return self._server.launch(command, **options)
+
+    def renew(self, end_programs: Callable[[], None]) -> None:
+        """From now on take the code as it has become. `end_programs` ends those of the old code, once it is known
+        that the new one can be imported.
+
+        Raises:
+            ServiceUnavailable: it cannot; everything is as it was. The text ends with the trace.
+        """
+        fresh = _server_of_programs()
+        if fresh is not None:
+            fresh.wait_until_ready()
+        end_programs()
+        self.close()
+        self._server = fresh
+
+    def close(self) -> None:
+        """Safe to repeat."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def __enter__(self) -> ProgramLauncher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _server_of_programs() -> ForkServer | None:
+    return ForkServer(outlived=True) if _IS_SAFE else None
+
+
 def can_fork(command: Sequence[str | Path]) -> bool:
     """Whether it is a module or a script of this Python, on a system where forking is safe."""
-    return sys.platform == "linux" and _code_of([str(part) for part in command]) is not None
+    return _IS_SAFE and _code_of([str(part) for part in command]) is not None
 
 
 def _code_of(command: Sequence[str]) -> tuple[str, list[str], list[str]] | None:
@@ -307,7 +353,7 @@ def _import(names: Sequence[str]) -> None:
 def _main() -> None:
     number, *names = sys.argv[1:]
     ends_children = _NONE_OUTLIVES in names
-    _import([name for name in names if name != _NONE_OUTLIVES])
+    _import([name for name in names if name != _NONE_OUTLIVES] or IMPORTS)
     name, arguments = _serve(socket.socket(fileno=int(number)), ends_children=ends_children)
     sys.argv = [name, *arguments]
     if name.endswith(".py"):

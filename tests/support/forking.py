@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from notifier.dev.forking import IMPORTS, ForkServer, can_fork
+from notifier.dev.forking import ForkServer, can_fork
 from tests.profiles import is_full
 
 _ROOT = Path(__file__).parents[2]
@@ -80,6 +80,6 @@ def _server_for(environment: Mapping[str, str]) -> ForkServer:
     key = frozenset((name, value) for name, value in environment.items() if name.startswith(_BEFORE_PYTHON))
     with _lock:
         if key not in _servers:
-            imports = _IMPORTS_OF_DJANGO if "DJANGO_SETTINGS_MODULE" in environment else IMPORTS
+            imports = _IMPORTS_OF_DJANGO if "DJANGO_SETTINGS_MODULE" in environment else ()
             _servers[key] = ForkServer(environment, imports, cwd=_ROOT)
         return _servers[key]
