@@ -30,6 +30,7 @@ from notifier.domain.errors import ServiceUnavailable
 
 #: What our programs import in their lives; some of it only when it is used.
 IMPORTS = (
+    "anyio._backends._asyncio",
     "billiard.pool",
     "celery.app.amqp",
     "celery.app.control",
@@ -47,22 +48,29 @@ IMPORTS = (
     "celery.worker.components",
     "celery.worker.consumer.delayed_delivery",
     "celery.worker.strategy",
+    "fastapi.staticfiles",
     "kombu.pidbox",
     "kombu.transport.pyamqp",
     "kombu.transport.redis",
+    "notifier.api.server",
     "notifier.bootstrap",
-    "notifier.feedback.bounce_server",
     "notifier.cli.app",
     "notifier.cli.services",
+    "notifier.client.outbox",
+    "notifier.console.app",
+    "notifier.feedback.bounce_server",
     "notifier.intake.rabbitmq",
     "notifier.intake.redis",
-    "notifier.client.outbox",
+    "notifier.providers.smtp.provider",
     "notifier.providers.twilio.provider",
-    "notifier.api.server",
+    "notifier.telemetry.tracing",
     "notifier.worker.run",
     "psycopg",
     "twilio.rest.api.v2010.account.message",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.auto",
     "uvicorn.protocols.http.h11_impl",
+    "uvloop",
 )
 #: macOS has libraries that a forked process must not use.
 _IS_SAFE = sys.platform == "linux"
@@ -338,22 +346,23 @@ def _opened_anew(stream: Any) -> Any:
     )
 
 
-def _import(names: Sequence[str]) -> None:
+def import_all(names: Sequence[str] = IMPORTS) -> None:
+    """Import these modules, but for those of an extra that is not installed."""
     for name in names:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
-            # An extra that is not installed. One of ours that is missing is a mistake.
+            # One of ours that is missing is a mistake.
             if (error.name or "").partition(".")[0] == __name__.partition(".")[0]:
                 raise
-    # The garbage collector would write to every page that the children share.
-    gc.freeze()
 
 
 def _main() -> None:
     number, *names = sys.argv[1:]
     ends_children = _NONE_OUTLIVES in names
-    _import([name for name in names if name != _NONE_OUTLIVES] or IMPORTS)
+    import_all([name for name in names if name != _NONE_OUTLIVES] or IMPORTS)
+    # The garbage collector would write to every page that the children share.
+    gc.freeze()
     name, arguments = _serve(socket.socket(fileno=int(number)), ends_children=ends_children)
     sys.argv = [name, *arguments]
     if name.endswith(".py"):
