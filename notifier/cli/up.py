@@ -9,8 +9,10 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
+
+from typer import Option
 
 from notifier.cli.output import clean, hint, print_line, print_parts, warn
 from notifier.cli.services import program_settings
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from notifier.config.running_service import RunningService
     from notifier.config.settings import Settings
     from notifier.dev.forking import ProgramLauncher
-    from notifier.dev.local import LocalWorld, Place
+    from notifier.dev.local import LocalBroker, LocalWorld, Place
     from notifier.dev.programs import Programs
 
 #: How much longer than its programs `up` has to stop: its servers end after them. Seconds.
@@ -28,7 +30,16 @@ _EXAMPLE = "send login_code +15550100123 --context code=042137 --context valid_m
 _STYLES = {"warning": "yellow", "error": "red", "critical": "bold red"}
 
 
-def up() -> None:
+def up(
+    broker: Annotated[
+        Literal["valkey", "rabbitmq"] | None,
+        Option(help="Broker to start: the embedded Valkey, or the RabbitMQ that is installed. Default: valkey."),
+    ] = None,
+    reload: Annotated[
+        bool,
+        Option("--reload", help="Restart the programs when their code, templates or notifier.toml change."),
+    ] = False,
+) -> None:
     """Run the whole service on this machine, and start whatever is not configured.
 
     Without settings: an embedded PostgreSQL and Valkey, and a mail server and a Twilio that store what they
@@ -40,20 +51,23 @@ def up() -> None:
 
     # Before all else: it imports what the programs need while the servers start.
     with ProgramLauncher() as launcher:
-        _run(settings, launcher, begun)
+        _run(settings, launcher, begun, broker, reload)
     hint("stopped; the data is kept")
 
 
-def _run(settings: Settings, launcher: ProgramLauncher, begun: float) -> None:
+def _run(
+    settings: Settings, launcher: ProgramLauncher, begun: float, broker: LocalBroker | None, reload: bool
+) -> None:
     from notifier.dev.local import announced, local_world
     from notifier.dev.log_lines import LogFollower
+    from notifier.dev.reload import Reloader
     from notifier.runtime.shutdown import stop_on_signals
     from notifier.store.schema.upgrade import upgrade
 
     stop = stop_on_signals(settings.grace_seconds + SERVERS_SECONDS)
     data_dir = settings.data_dir.expanduser().absolute()
     hint(f"starting what is not configured, in {data_dir}")
-    with local_world(settings, data_dir, fixed_ports=True) as world:
+    with local_world(settings, data_dir, broker=broker, fixed_ports=True) as world:
         upgrade(_database_url(settings, world))
         service, programs = _prepare(settings, world, data_dir, launcher)
         follower = LogFollower(programs.logs, stop, _show_line)
@@ -61,9 +75,18 @@ def _run(settings: Settings, launcher: ProgramLauncher, begun: float) -> None:
             is_ready = programs.wait_until_ready(stop, _port(service))
             _print_running(world.places, service, is_ready, time.monotonic() - begun)
             follower.start()
-            programs.watch(stop, lambda died, pause: warn(f"{died} ended; it starts again in {pause:g} s"))
+            check = Reloader(settings, programs, launcher, stop, hint, warn).check if reload else _no_check
+            programs.watch(stop, _say_death, check)
             hint("stopping: what is in flight is finished first")
         follower.join()
+
+
+def _say_death(program: str, pause: float) -> None:
+    warn(f"{program} ended; it starts again in {pause:g} s")
+
+
+def _no_check() -> None:
+    """Nothing is watched."""
 
 
 def _database_url(settings: Settings, world: LocalWorld) -> str:

@@ -7,6 +7,7 @@ are most of what its start costs.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import inspect
@@ -75,6 +76,8 @@ IMPORTS = (
 #: macOS has libraries that a forked process must not use.
 _IS_SAFE = sys.platform == "linux"
 _LONGEST = 1 << 20
+#: Of an error while importing: where it is, and what.
+_TRACE_LINES = 6
 #: On the command line of the process that forks: at its end, its children end.
 _NONE_OUTLIVES = "--none-outlives"
 
@@ -121,8 +124,7 @@ class ForkServer:
         """Raises `ServiceUnavailable` as `launch` does; it is closed then."""
         try:
             with self._lock:
-                self._line.send(b"{}")
-                self._answer()
+                self._ask(b"{}", [])
         except BaseException:
             self.close()
             raise
@@ -132,8 +134,7 @@ class ForkServer:
         line, far = socket.socketpair()
         with far, self._lock:
             try:
-                socket.send_fds(self._line, [json.dumps(wish).encode()], [far.fileno(), *files])
-                return self._answer(), line
+                return self._ask(json.dumps(wish).encode(), [far.fileno(), *files]), line
             except BaseException:
                 line.close()
                 raise
@@ -144,12 +145,17 @@ class ForkServer:
         self._process.wait()
         self._errors.close()
 
-    def _answer(self) -> int:
-        answer = self._line.recv(64)
+    def _ask(self, message: bytes, files: Sequence[int]) -> int:
+        answer = b""
+        # It has ended, before the message or after.
+        with contextlib.suppress(ConnectionError):
+            socket.send_fds(self._line, [message], files)
+            answer = self._line.recv(64)
         if not answer:
+            self._process.wait()
             self._errors.seek(0)
-            words = self._errors.read().decode(errors="replace").strip()
-            raise ServiceUnavailable(f"the programs cannot be started:\n{words}")
+            trace = self._errors.read().decode(errors="replace").splitlines()
+            raise ServiceUnavailable("\n".join(["the programs cannot be started:", *trace[-_TRACE_LINES:]]))
         return int(answer)
 
 

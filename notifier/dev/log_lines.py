@@ -9,7 +9,7 @@ from threading import Event, Thread
 
 #: A line of the format "text": what is the same in every line, or stands before it anyway, is left out.
 _LINE = re.compile(r"\d{4}-\d\d-\d\dT(?P<time>\d\d:\d\d:\d\d)\.\d+Z \[(?P<level>\w+) *\] (?P<event>.*)")
-_SAME_IN_ALL = re.compile(r" \[[\w.]+\](?= |$)| program=[\w-]+$")
+_SAME_IN_ALL = re.compile(r" \[[\w.]+\](?= |$)| program=[\w-]+(?= |$)")
 _SECONDS = 0.3
 
 #: Is told a line, and the level that it has: info, warning, …; of a line of another format "".

@@ -103,10 +103,10 @@ class Programs:
         self.stop()
 
     def start(self) -> None:
-        """Start them all; they wait for the database and the broker by themselves."""
+        """Start them all, or all again; they wait for the database and the broker by themselves."""
         for program in self._programs.values():
             program.process.start()
-            program.started_at = time.monotonic()
+            program.started_at, program.deaths, program.restart_at = time.monotonic(), 0, None
 
     def wait_until_ready(self, stop: Event, port: int | None = None) -> bool:
         """Until all run and, with `port`, the API listens there. False: `stop` is set, one died, or it took
@@ -117,9 +117,11 @@ class Programs:
                 return True
         return False
 
-    def watch(self, stop: Event, died: Callable[[str, float], None]) -> None:
-        """Restart what dies until `stop` is set; `died(name, seconds until the restart)` is told each time."""
+    def watch(self, stop: Event, died: Callable[[str, float], None], check: Callable[[], None]) -> None:
+        """Restart what dies until `stop` is set; `died(name, seconds until the restart)` is told each time.
+        `check` is called five times a second."""
         while not stop.wait(0.2):
+            check()
             now = time.monotonic()
             for name, program in self._programs.items():
                 if program.restart_at is not None and now >= program.restart_at:
