@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from email import message_from_bytes
 from pathlib import Path
 from urllib.parse import urlencode
 from urllib.request import Request
 
 import pytest
 
+from notifier import Client
+from notifier.dev.embedded.binaries import find_rabbitmq
 from notifier.dev.machine import free_port, make_temporary_folder
+from tests.profiles import is_full
 from tests.support.up import ROOT, Up, block, processes_of
 from tests.waiting import wait_until
 
@@ -47,6 +51,51 @@ def test_what_the_readmes_show_runs_on_up_which_keeps_it_and_ends_on_ctrl_c(fold
         assert statuses(up) == ["delivered", "delivered"]
         assert up.variables["NOTIFIER_API_KEY"] == key
     assert processes_of(folder) == []
+
+
+def test_a_change_restarts_the_programs_and_loses_nothing(folder: Path) -> None:
+    tree = copied_tree(folder / "tree")
+    page, right = tree / "notifier" / "api" / "routes" / "health.py", "The process is alive"
+    # Every session of the tests starts such a node; here it takes ten seconds more.
+    broker = ["--broker", "rabbitmq"] if is_full() and find_rabbitmq() else []
+    with Up(folder, "--reload", *broker, program=tree) as up:
+        url = up.variables["NOTIFIER_API_URL"]
+        with Client(up.variables["NOTIFIER_BROKER_URL"], producer="shop") as client:
+            publish(client, range(100))
+            code = page.read_text()
+            page.write_text(code + "(\n")
+            wait_until(lambda: "the programs go on as they were" in up.output, timeout=60)
+            assert right in urllib.request.urlopen(f"{url}/openapi.json").read().decode()
+            publish(client, range(100, 200))
+            page.write_text(code.replace(right, "Changed"))
+            wait_until(lambda: "health.py changed" in up.output.partition("go on as they were")[2], timeout=60)
+            publish(client, range(200, 300))
+        wait_until(lambda: "restarted: " in up.output, timeout=60)
+        wait_until(lambda: answers(url), timeout=30)
+        assert "Changed" in urllib.request.urlopen(f"{url}/openapi.json").read().decode()
+        wait_until(lambda: len(receivers(folder)) >= 300, timeout=60)
+        assert sorted(receivers(folder)) == sorted(f"{number}@example.com" for number in range(300))
+    assert processes_of(folder) == []
+
+
+def copied_tree(to: Path) -> Path:
+    """What runs of this checkout, to be changed."""
+    for name in ("notifier", "templates", "migrations"):
+        shutil.copytree(ROOT / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "notifier.toml", to)
+    return to
+
+
+def publish(client: Client, numbers: Iterable[int]) -> None:
+    context = {"reset_url": "https://shop.example.com/reset", "valid_minutes": 30}
+    for number in numbers:
+        client.send("password_reset", to=f"{number}@example.com", context=context, idempotency_key=str(number))
+
+
+def receivers(folder: Path) -> list[str]:
+    """Of each mail that arrived."""
+    mails = [message_from_bytes(path.read_bytes()) for path in (folder / "mail").glob("*.eml")]
+    return [str(mail["To"]) for mail in mails]
 
 
 def statuses(up: Up) -> list[str]:
