@@ -25,6 +25,9 @@ demo: $(RUNTIME) ## the whole service in a minute, with example messages: no set
 up: $(RUNTIME) ## run the service here, with its own database and broker where none is configured
 	@$(BIN)/notifier up $(ARGS)
 
+# They start hundreds of programs: byte code is kept, whatever the shell says.
+test chaos explore: export PYTHONDONTWRITEBYTECODE =
+
 # All of them in three processes, each with servers of its own; a selection in one, whose servers start once.
 test: $(DEV) ## every test, on real PostgreSQL, RabbitMQ and Valkey (ARGS="-k word")
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n auto --dist worksteal)
