@@ -192,7 +192,7 @@ def test_what_goes_wrong_is_said_and_a_key_still_works(api: Api, provider: OidcP
         assert b"<script>alert" not in reply.body
     provider.claims["groups"] = [XSS]
     reply = Visit(api).sign_in().come_back()
-    assert b"The claim &#39;groups&#39; was read, and none of yours has a role here." in reply.body
+    assert b"The claim &#39;groups&#39; was read, and none of your groups in it has one." in reply.body
     assert b"[console.sign_in]" in reply.body
     key = api.key(Scope.OPERATE, producer=None)
     assert Browser(api).sign_in(key, "/search").status == 303
