@@ -19,7 +19,9 @@ from notifier.console.routes import (
     jobs,
     keys,
     notifications,
+    oidc,
     operator_log,
+    recurring,
     rejected,
     schedules,
     search,
@@ -35,6 +37,7 @@ def add_console(app: FastAPI, services: Services, api: ApiServices) -> None:
     app.state.console = make_parts(services, api)
     for part in (
         session,
+        oidc,
         health,
         search,
         notifications,
@@ -44,6 +47,7 @@ def add_console(app: FastAPI, services: Services, api: ApiServices) -> None:
         suppressions,
         keys,
         operator_log,
+        recurring,
         schedules,
         templates,
         failed,
