@@ -29,6 +29,8 @@ from notifier.client.handles import Handle
 from notifier.client.messages import Encoded, MessageEncoder
 from notifier.client.notifier_result import NotifierResult
 from notifier.client.service_api import ServiceApi
+from notifier.client.template_check import ANSWER_SECONDS, TemplateCheck
+from notifier.domain.errors import Fault
 from notifier.domain.message import Message
 from notifier.domain.notification_status import NotificationStatus
 from notifier.domain.statuses import Channel, Lane
@@ -119,7 +121,8 @@ class Client(Messages):
     knows that it is from this producer. `broker_user` is another name, for connections that RabbitMQ knows by
     another (a certificate, OAuth 2), or "" for none.
 
-    What became of a message is asked over HTTP, which needs the extra `http`; `ApiOptions` says whom.
+    What became of a message is asked over HTTP, which needs the extra `http`; `ApiOptions` says whom. With
+    `templates` messages are checked against the service's templates before they are published.
     """
 
     def __init__(
@@ -139,13 +142,18 @@ class Client(Messages):
         self._wire = self._make_wire(url) if url is not None else None
         self._finding = threading.Lock()
         self._outbox_table = outbox_table
-        self._service_api = ServiceApi(ApiSearch(url, **api).find, timeout_seconds)
+        search = ApiSearch(url, **api)
+        self._service_api = ServiceApi(search.find, timeout_seconds)
+        listed = search.of_templates()
+        self._templates = TemplateCheck(ServiceApi(listed.find, ANSWER_SECONDS)) if listed else None
 
     def close(self) -> None:
         """Close the connections. The next call opens new ones."""
         if self._wire is not None:
             self._wire.close()
         self._service_api.close()
+        if self._templates is not None:
+            self._templates.close()
 
     def __enter__(self) -> Self:
         return self
@@ -172,6 +180,9 @@ class Client(Messages):
     @property
     def _api(self) -> ServiceApi:
         return self._service_api
+
+    def _template_faults(self, message: Message) -> list[Fault]:
+        return self._templates.faults(message) if self._templates is not None else []
 
     def _hand_over(self, messages: Sequence[Encoded], outbox: SqlTransaction | None) -> None:
         if outbox is not None:

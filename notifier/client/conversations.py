@@ -164,18 +164,9 @@ def publish_batch(bodies: Sequence[bytes], first: int) -> Conversation[list[UUID
     ]
 
 
-def list_templates() -> Conversation[bytes | None]:
-    """The service's templates, as JSON; None: it does not answer now.
-
-    Raises:
-        ConfigurationError: it refuses the key.
-    """
-    reply = yield ApiRequest("GET", "/v1/templates")
-    if reply.is_temporary:
-        return None
-    if reply.status != 200:
-        raise _refused_key(reply)
-    return reply.body
+def list_templates() -> Conversation[ApiReply]:
+    """The service's templates, as JSON."""
+    return (yield ApiRequest("GET", "/v1/templates"))
 
 
 def _post(path: str, body: bytes) -> Conversation[ApiReply]:
