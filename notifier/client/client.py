@@ -29,7 +29,6 @@ from notifier.client.handles import Handle
 from notifier.client.messages import Encoded, MessageEncoder
 from notifier.client.notifier_result import NotifierResult
 from notifier.client.service_api import ServiceApi
-from notifier.client.template_check import ANSWER_SECONDS, TemplateCheck
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
 from notifier.domain.notification_status import NotificationStatus
@@ -38,6 +37,8 @@ from notifier.domain.statuses import Channel, Lane
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session, scoped_session
+
+    from notifier.client.template_check import TemplateCheck
 
     #: The type of `outbox=`: the row is written in its transaction.
     SqlTransaction = Session | scoped_session[Any] | Connection
@@ -145,7 +146,7 @@ class Client(Messages):
         search = ApiSearch(url, **api)
         self._service_api = ServiceApi(search.find, timeout_seconds)
         listed = search.of_templates()
-        self._templates = TemplateCheck(ServiceApi(listed.find, ANSWER_SECONDS)) if listed else None
+        self._templates = _template_check(listed) if listed else None
 
     def close(self) -> None:
         """Close the connections. The next call opens new ones."""
@@ -203,6 +204,13 @@ class Client(Messages):
 
     def _make_wire(self, url: str) -> Wire:
         return Wire(url, timeout_seconds=self._timeout_seconds, broker_user=self._broker_user)
+
+
+def _template_check(listed: ApiSearch) -> TemplateCheck:
+    # Imported here: few ask for it, and all would start later.
+    from notifier.client.template_check import ANSWER_SECONDS, TemplateCheck
+
+    return TemplateCheck(ServiceApi(listed.find, ANSWER_SECONDS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ Needs the extra `http`; importing this module does not load it.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -92,6 +91,9 @@ class AsyncServiceApi:
 
     async def _do(self, step: ApiRequest | Pause) -> ApiReply:
         if isinstance(step, Pause):
+            # Imported here: who uses no asyncio need not load it.
+            import asyncio
+
             await asyncio.sleep(step.seconds)
             return ApiReply()
         errors = _httpx2().HTTPError
