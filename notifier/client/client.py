@@ -96,11 +96,11 @@ class Messages(MessageEncoder, ABC):
         return [self._handle(encoded) for encoded in found]
 
     def _handle(self, encoded: Encoded) -> Handle:
-        return Handle(encoded.id, encoded.message.key, encoded.channel, encoded.lane, self._api)
+        return Handle(encoded.id, encoded.message.key, encoded.channel, encoded.lane).asking(self._api)
 
     @property
     def _api(self) -> ServiceApi | None:
-        """Whom its handles ask; None: nothing is sent."""
+        """Whom its handles ask; None: whom the environment names."""
         return None
 
     @abstractmethod

@@ -5,12 +5,13 @@ Needs the extra `http`; importing this module does not load it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from notifier.client.addresses import ApiAddress
+from notifier.client.addresses import ApiAddress, ApiSearch
 from notifier.client.conversations import ApiReply, ApiRequest, Conversation, Pause
 from notifier.domain.errors import ConfigurationError, MissingPackage
 
@@ -64,6 +65,11 @@ class ServiceApi:
             # Of two threads that made one, one wins; the other's has opened nothing.
             client = self._clients.setdefault(os.getpid(), made)
         return client
+
+
+#: Asks whom the environment names, for who has no client; an answer is waited for at most 5 s.
+default_api = ServiceApi(ApiSearch().find, 5.0)
+atexit.register(default_api.close)
 
 
 class AsyncServiceApi:
