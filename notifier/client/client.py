@@ -68,6 +68,7 @@ class Messages(MessageEncoder, ABC):
         Raises:
             InvalidMessage: nothing was published; `faults` lists everything that is wrong.
             PublishFailed: no confirmation within `timeout_seconds` in total; never with `outbox`.
+            PublishRefused: one of them, which lasts: publishing again does not help.
         """
         encoded = self.encode(template, to, context, channel, lane, fields)
         self._hand_over([encoded], outbox)
