@@ -80,7 +80,7 @@ class StatusWatch:
         self._is_ending = True
         self._wake.set()
 
-    def _is_full(self, key_id: str) -> bool:
+    def _is_full(self, key_id: str | None) -> bool:
         of_key = sum(waiter.holder.key_id == key_id for waiter in self._waiters)
         return of_key >= MAX_WAITING_OF_KEY or len(self._waiters) >= MAX_WAITING
 

@@ -69,7 +69,7 @@ def search(
         return export_of(audit, long_reads, holder, found, kind)
     with ExitStack() as places:
         if found.may_take_long:
-            places.callback(long_reads.begin(holder.key_id))
+            places.callback(long_reads.begin(holder.operator))
         page = audit.search(found, limit=wanted.limit, before=before)
     return NotificationPage(items=page, next=wanted.next([one.id for one in page]))
 
@@ -93,7 +93,7 @@ def export_of(
 ) -> Response:
     """A file of everything that is found. Raises what a search raises."""
     with ExitStack() as places:
-        end = long_reads.begin(holder.key_id)
+        end = long_reads.begin(holder.operator)
         places.callback(end)
         pages = audit.pages(found)
         # Before the answer begins: a record that is away is a 503, not half a file.
@@ -188,7 +188,7 @@ def stats(
     by = list(dict.fromkeys(wanted.by))
     found = _filter(holder, wanted.model_copy(update={"since": since, "until": until}))
     with ExitStack() as places:
-        places.callback(long_reads.begin(holder.key_id))
+        places.callback(long_reads.begin(holder.operator))
         groups = audit.group(found, by)
     counts = [{**dict(zip(by, group.values, strict=True)), "count": group.count} for group in groups]
     return Stats(since=since, until=until, counts=counts)
