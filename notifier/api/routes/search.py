@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from notifier.api.schemas import Conditions, NotificationPage, PageQuery, read_f
 from notifier.api.status_watch import MAX_WAIT_SECONDS
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.notification_status import NotificationStatus
+from notifier.domain.validation import may_become
 from notifier.operations.api_keys import Holder
 from notifier.store.filters import MAX_SPAN, Filter
 from notifier.store.search import Audit, Dimension, Story
@@ -146,7 +147,9 @@ async def status(
     """Its status, and why; with `wait` once it is sent or has ended. 404 also for a message that the intake has
     not read yet, or that it rejected."""
     asked = AskedStatus(notification, holder.producer, wanted.idempotency_key, holder.is_test)
-    found = await watch.status(asked, holder, wanted.wait)
+    # What can never come is not waited for.
+    wait = wanted.wait if may_become(notification, datetime.now(UTC)) else 0.0
+    found = await watch.status(asked, holder, wait)
     if found is None:
         raise NotFound(f"no notification has the id {notification}")
     return found
