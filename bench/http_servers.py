@@ -19,13 +19,13 @@ import psycopg
 from bench import mails
 from bench.service import environment
 from bench.subjects import Ground, Task
+from notifier.dev.embedded.rabbitmq import amqp_connection
 from notifier.dev.machine import free_port, is_free
 from notifier.dev.processes import ServerProcess
 from notifier.operations.api_keys import ApiKeys, Grants, Scope
 from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.engine import make_engine
 from notifier.store.operator_actions import Operating
-from tests.provisioning.rabbitmq import amqp_connection
 
 GUIDE_QUEUE = "celery_guide"
 _START_SECONDS = 60.0
@@ -65,7 +65,7 @@ def notifier_api(ground: Ground) -> Iterator[HttpServer]:
             found = database.execute("SELECT count(*) FROM notifications").fetchone()
             return int(found[0]) if found else 0
 
-        token = _make_key(database_url)
+        token = make_key(database_url, Scope.SEND, "bench")
         yield HttpServer(port, process, "/v1/notifications", "/v1/notifications/batch", token, held)
 
 
@@ -126,10 +126,11 @@ def waiting(broker_url: str, queue: str) -> int:
             return 0
 
 
-def _make_key(database_url: str) -> str:
+def make_key(database_url: str, scope: Scope, producer: str | None = None) -> str:
+    """The token of a new key; without a producer, an operator's."""
     engine = make_engine(database_url)
     try:
         keys = ApiKeys(ApiKeyRepository(engine), Operating(engine))
-        return keys.create(Grants((Scope.SEND,), "bench", "bench"), operator="bench").token
+        return keys.create(Grants((scope,), "bench", producer), operator="bench").token
     finally:
         engine.dispose()

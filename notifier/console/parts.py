@@ -19,7 +19,7 @@ from notifier.console.pages import Pages
 from notifier.operations import Replays
 from notifier.operations.rendered_content import RenderedContents
 from notifier.operations.sign_in import SignIn
-from notifier.rendering import TemplateProblem, check_templates
+from notifier.rendering import TemplateChecks, TemplateProblem
 from notifier.store.console_sessions import ConsoleSessionRepository
 from notifier.store.message_content import ContentRepository
 from notifier.store.operator_actions import Operating
@@ -49,7 +49,8 @@ class ConsoleParts:
     rejections: Rejections
     replays: Replays
     contents: RenderedContents
-    #: To check all templates is to render all their samples.
+    template_checks: TemplateChecks
+    #: Of all templates: there may be hundreds of files to look at.
     template_problems: CachedAnswer[list[TemplateProblem]]
 
 
@@ -58,6 +59,7 @@ def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
     client = oidc_client(services.settings)
     operating = Operating(services.engine, services.hash_key)
     rejections = Rejections(services.engine, services.personal_data)
+    checks = TemplateChecks(services.settings.templates)
     return ConsoleParts(
         pages=Pages(services.settings.timezone),
         sign_in=SignIn(
@@ -72,7 +74,8 @@ def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
         rejections=rejections,
         replays=Replays(operating, rejections),
         contents=RenderedContents(ContentRepository(services.engine, services.personal_data), services.renderer),
-        template_problems=CachedAnswer(lambda: check_templates(services.settings.templates), CHECK_SECONDS),
+        template_checks=checks,
+        template_problems=CachedAnswer(checks.problems, CHECK_SECONDS),
     )
 
 

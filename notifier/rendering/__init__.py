@@ -5,7 +5,7 @@ context → text), then `lint` (`notifier templates check`). `sandbox` and `stat
 do, `filters` what it may write with, `variables` and `manifest` what it declares.
 """
 
-from notifier.rendering.lint import check_templates
+from notifier.rendering.lint import TemplateChecks, check_templates
 from notifier.rendering.loader import Template
 from notifier.rendering.manifest import Sample
 from notifier.rendering.output import Rendered
@@ -21,6 +21,7 @@ __all__ = [
     "Segments",
     "Severity",
     "Template",
+    "TemplateChecks",
     "TemplateProblem",
     "Type",
     "Variable",

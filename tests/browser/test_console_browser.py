@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
-from playwright.sync_api import Page
 from pydantic import SecretStr
 
 from notifier.config.console import SignInTable
@@ -30,6 +29,9 @@ from tests.browser.conftest import IN_MARCH, Desk
 from tests.profiles import is_full
 from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider
 from tests.support.templates import write_template
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text()
 HOSTILE = """

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from notifier.client.client import Encoded, Messages
+from notifier.client.client import Messages
+from notifier.client.messages import Encoded
 from notifier.contrib.django.models import OutboxMessage
 from notifier.contrib.django.settings import DjangoSettings
 
@@ -22,9 +23,9 @@ class DjangoMessages(Messages):
             raise TypeError("outbox= takes no session here: the current transaction of `using` is the outbox's")
         rows = [
             OutboxMessage(
-                id=encoded.handle.id,
-                channel=encoded.handle.channel.value,
-                lane=encoded.handle.lane.value,
+                id=encoded.id,
+                channel=encoded.channel.value,
+                lane=encoded.lane.value,
                 body=encoded.body.decode(),
             )
             for encoded in messages
