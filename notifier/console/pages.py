@@ -100,6 +100,7 @@ class Pages:
             "in_zone": local_time,
             "ago": ago,
             "span": span,
+            "sentence": sentence,
             "number": lambda value: f"{value:,}".replace(",", "\u202f"),
             "colour": lambda status: _COLOURS.get(status, "secondary"),
             "status_words": lambda status: STATUSES.get(status, ""),
@@ -148,6 +149,11 @@ def asset(name: str) -> str:
     """The address of a file of `static/`; it changes with the file, so browsers may keep it."""
     version = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
     return f"/static/{name}?v={version}"
+
+
+def sentence(words: str) -> str:
+    """Its first letter is a capital; the rest stays, for names keep theirs."""
+    return words[:1].upper() + words[1:]
 
 
 def ago(moment: datetime | None) -> str:

@@ -39,7 +39,7 @@ from uuid import UUID, uuid4
 from notifier.config.logs import log, log_failure
 from notifier.config.settings import Settings
 from notifier.delivery.attachments import PORTIONS_AT_ONCE, Files
-from notifier.delivery.attempt_counts import count_attempts
+from notifier.delivery.attempt_counts import count_attempts, count_failed
 from notifier.delivery.attempt_spans import trace_attempts
 from notifier.delivery.circuit_breaker import CircuitBreaker
 from notifier.delivery.delivery import Delivery
@@ -321,3 +321,4 @@ def _write(deliveries: Sequence[Delivery], write: Write, task: _Task) -> None:
     task.writer.write([delivery.result for delivery in deliveries if delivery.result is not None], write)
     for delivery in deliveries:
         delivery.is_unstarted = False
+    count_failed(deliveries)

@@ -13,6 +13,7 @@ from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.session import OperatorThere, PageRoute, ReaderThere
 from notifier.operations.api_keys import Scope
 from notifier.operations.explanations import resumed_in_words
+from notifier.operations.failed_lately import failed_lately
 from notifier.store.metrics import GaugeRepository
 
 router = APIRouter(route_class=PageRoute)
@@ -65,6 +66,7 @@ def _state(parts: ConsoleParts) -> dict[str, Any]:
         "stuck": api.operations.stuck(ids=3),
         "steps": services.upkeep.schedule(services.settings.timezone),
         "held": services.held.stuck(),
+        "failed": failed_lately(services.minute_counts),
     }
 
 
