@@ -20,7 +20,9 @@ from tests.support.templates import write_templates
 
 @pytest.fixture
 def api(database_url: str, tmp_path: Path) -> Iterator[Api]:
-    api = Api(database_url, write_templates(tmp_path), smtp_url="smtp://127.0.0.1:1", timezone="Europe/Berlin")
+    relays = [{"name": name, "kind": "smtp", "url": "smtp://127.0.0.1:1"} for name in ("smtp", "relay-eu")]
+    structure = {"senders": {"default": {"email": "shop@example.com"}}, "providers": relays}
+    api = Api(database_url, write_templates(tmp_path), structure=structure)
     add_console(api.app, api.services, api.parts)
     yield api
     api.close()
@@ -41,8 +43,11 @@ def test_a_pause_says_what_waits_and_keeps_its_reason(api: Api) -> None:
     send(api)
     operator = Browser(api)
     operator.sign_in(api.key(Scope.OPERATE, producer=None))
-    assert b"No other provider sends email" in operator.get("/providers/smtp/pause").body
-    assert b"1 email is due now" in operator.get("/providers/smtp/pause").body
+    assert b"smtp sends email meanwhile" in operator.get("/providers/relay-eu/pause").body
+    operator.post("/providers/relay-eu/pause")
+    asked = operator.get("/providers/smtp/pause").body
+    assert b"No other provider sends email" in asked
+    assert b"1 email is due now" in asked
     assert operator.get("/providers/nobody/pause").status == 404
     done = operator.post("/providers/smtp/pause", reason="it refuses every mail").body
     assert b"smtp is paused" in done
