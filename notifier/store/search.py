@@ -141,7 +141,7 @@ class Dimension(StrEnum):
     STATUS = "status"  #: where they stand
     CHANNEL = "channel"  #: how they travel
     TEMPLATE = "template"  #: what they say
-    PROVIDER = "provider"  #: who took them; empty: nobody did
+    PROVIDER = "provider"  #: who took them, or was called last; empty: nobody was
     PRODUCER = "producer"  #: who sent them
     HOUR = "hour"  #: when they were accepted, UTC
 
