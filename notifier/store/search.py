@@ -19,7 +19,7 @@ from notifier.store.engine import sqlstate_of, transaction
 from notifier.store.filters import Filter as Filter
 from notifier.store.filters import conditions
 from notifier.store.personal_data import PersonalData
-from notifier.store.rejected import RejectedSelection, chosen
+from notifier.store.rejected import IS_INTERRUPTED, RejectedSelection, chosen
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row, newest
 from notifier.store.schema.notifications import Attempt, Event, Notification, ProviderMessage, RejectedMessage
@@ -126,6 +126,12 @@ class RejectedView:
     redelivered: bool
     #: When an operator published it again.
     replayed_at: datetime | None
+    #: The operator record of the replay that last took it in hand.
+    replay_id: UUID | None
+    #: That replay took it then, and has not ended.
+    claimed_at: datetime | None
+    #: … and will not: it was interrupted.
+    is_interrupted: bool
     #: The user who published it, as RabbitMQ says; None: nobody can say.
     broker_user: str | None
 
@@ -178,7 +184,10 @@ _PROOF = (
 )
 _ATTEMPT = columns_of(AttemptView, Attempt, proof=_PROOF)
 _EVENT = columns_of(EventView, Event)
-_REJECTED = (*columns_of(RejectedView, RejectedMessage), RejectedMessage.sealed)
+_REJECTED = (
+    *columns_of(RejectedView, RejectedMessage, is_interrupted=IS_INTERRUPTED),
+    RejectedMessage.sealed,
+)
 
 
 _DIMENSIONS: Mapping[Dimension, Any] = {
