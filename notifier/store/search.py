@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, Executable, Select, TextClause, func,
 from notifier.domain.errors import CannotOpen, NotFound, ServiceUnavailable, WrongSelection
 from notifier.store import filters
 from notifier.store.attachments import AttachmentView, views_of
-from notifier.store.engine import sqlstate_of, transaction
+from notifier.store.engine import allow_seconds, sqlstate_of, transaction
 from notifier.store.filters import Filter as Filter
 from notifier.store.filters import conditions
 from notifier.store.personal_data import PersonalData
@@ -333,7 +333,7 @@ class Audit(Repository):
             with transaction(self._engine, plans_by_values=True) as connection:
                 if self._seconds is not None:
                     # Of the transaction, not of the session: that one may be a pooler's.
-                    connection.execute(_LIMIT_TIME, {"milliseconds": str(round(self._seconds * 1000))})
+                    allow_seconds(connection, self._seconds)
                 yield connection
         except ServiceUnavailable as error:
             # https://www.postgresql.org/docs/current/errcodes-appendix.html: query_canceled
@@ -359,8 +359,6 @@ class Audit(Repository):
             body, headers = f"({error})".encode(), {}
         return replace(view, body=body, headers=headers)
 
-
-_LIMIT_TIME = text("SELECT set_config('statement_timeout', :milliseconds, true)")
 
 # The key begins with the id space, of which there are a few: each is looked into.
 _WITH_PROVIDER_ID: TextClause = text("""
