@@ -18,6 +18,7 @@ from notifier.rendering.filters import writing_in
 from notifier.rendering.loader import UNSUBSCRIBE_URL, Edition, Loaded
 from notifier.rendering.locales import formats_for
 from notifier.rendering.sms_segments import Segments, segments
+from notifier.rendering.time_limit import limited_time
 
 #: The link of a mail that is only previewed.
 SAMPLE_LINK = "https://notify.example.com/u/sample"
@@ -68,7 +69,7 @@ def write(
         names.setdefault(UNSUBSCRIBE_URL, unsubscribe_url)
     # Last, so that no producer can change them.
     names.update(locale=edition.locale, direction=edition.direction)
-    with writing_in(formats_for(locale, edition.locale)):
+    with writing_in(formats_for(locale, edition.locale)), limited_time():
         if template.channel is Channel.SMS:
             text = _sms(_text(edition, names), edition)
             subject, html, size = "", None, segments(text)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from notifier.domain.errors import RenderingFailed, TemplateInvalid
 from notifier.domain.statuses import Channel
-from notifier.rendering import Renderer
+from notifier.rendering import Renderer, limited_time
 from notifier.rendering.sandbox import environment_of
 from notifier.rendering.static_checks import examine
 
@@ -131,6 +131,24 @@ def test_a_text_without_end_is_stopped(make_template: MakeTemplate) -> None:
     names: dict[str, Any] = {"name": ["x" * 1000] * 1000}
     with pytest.raises(RenderingFailed, match="longer than"):
         renderer.render(Channel.EMAIL, "hello", None, names)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for a in name %}" * 7 + "{% set x = a %}" + "{% endfor %}" * 7,
+        "{% macro m() %}" + "{% for a in name %}" * 7 + "{% endfor %}" * 7 + "{% endmacro %}{{ m() }}",
+        "{% for a in name recursive %}{% if loop.depth < 8 %}{{ loop(name) }}{% endif %}{% endfor %}",
+        "{% macro a0() %}{% endmacro %}"
+        + "".join(f"{{% macro a{n} () %}}{{{{ a{n - 1}() ~ a{n - 1}() }}}}{{% endmacro %}}" for n in range(1, 30))
+        + "{{ a29() }}",
+    ],
+    ids=["loops", "in a macro", "recursive", "macros"],
+)
+def test_a_template_that_computes_without_end_is_stopped(make_template: MakeTemplate, source: str) -> None:
+    renderer = Renderer(make_template(body=source))
+    with limited_time(0.05), pytest.raises(RenderingFailed, match=r"computes for more than 0\.05 seconds"):
+        renderer.render(Channel.EMAIL, "hello", None, {"name": ["x"] * 30})
 
 
 @pytest.fixture(scope="module")
