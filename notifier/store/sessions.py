@@ -19,6 +19,7 @@ from typing import Any
 
 import psycopg
 from psycopg import OperationalError
+from psycopg.errors import ConnectionTimeout
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 
@@ -144,8 +145,24 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
     event.listen(engine, "checkin", give_back)
 
 
-def _open(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> Any:
+def _open(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> LimitedConnection:
     """A connection, without our options if they are refused."""
+    connection = _connect(sessions, arguments, options)
+    connection.is_there = lambda: _is_there(sessions, arguments, options)
+    return connection
+
+
+def _is_there(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> bool:
+    try:
+        _connect(sessions, arguments, dict(options)).close()
+    except (ServerSilent, ConnectionTimeout):
+        return False
+    except OperationalError:
+        pass  # it refuses us, so it is there
+    return True
+
+
+def _connect(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> LimitedConnection:
     with sessions.contact.attempt():
         if not sessions.refuses_options:
             try:
