@@ -4,12 +4,15 @@ The server's `statement_timeout` is nothing while the server itself stands still
 hypervisor that paused it), and its kernel still acknowledges what we send, so TCP's timeouts and keepalives do not
 end it either. A connection that had to be given up so is closed: what it was at may or may not be done, as if it
 had broken.
+
+How long a statement may take is the server's to say; a new connection tells within seconds whether it still can.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,19 +30,27 @@ class ServerSilent(OperationalError):
     """The server did not answer in time. The connection is closed."""
 
 
-class LimitedConnection(psycopg.Connection[Any]):
-    #: How long an answer is waited for; None: for ever.
+class DeadlineConnection(psycopg.Connection[Any]):
+    #: How long an answer is waited for; None: as long as the server is there.
     answer_seconds: float | None = ANSWER_SECONDS
+    #: Whether the server is there: asked every `CONTACT_SECONDS` that a statement takes.
+    is_there: Callable[[], bool] = staticmethod(lambda: True)
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Everything that psycopg waits for on an open connection comes by here."""
         limit = self.answer_seconds if timeout is None else timeout
-        try:
-            return super().wait(gen, interval, limit)
-        except psycopg.errors._WaitTimeout:
-            # Not cancelled: that takes a new connection, to a server that is silent.
-            self.pgconn.finish()
-            raise ServerSilent(f"the server did not answer within {limit:g} s") from None
+        begun = time.monotonic()
+        while True:
+            rest = float("inf") if limit is None else limit - (time.monotonic() - begun)
+            try:
+                return super().wait(gen, interval, max(0.0, min(CONTACT_SECONDS, rest)))
+            except psycopg.errors._WaitTimeout:
+                if rest > CONTACT_SECONDS and self.is_there():
+                    continue
+                # Not cancelled: that takes a new connection, to a server that is silent.
+                self.pgconn.finish()
+                waited = time.monotonic() - begun
+                raise ServerSilent(f"the server did not answer within {waited:.0f} s") from None
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:

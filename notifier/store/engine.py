@@ -81,7 +81,7 @@ def make_engine(
     trusts_failover: bool = False,
 ) -> Engine:
     """An engine whose every wait has an end: 5 s to connect, 30 s a statement, dead peers found by keepalives. A
-    server that stands still is given up after 5 s, or 32 s in the middle of a statement: see `store.connection`.
+    server that stands still is given up after 5 s, or 10 s in the middle of a statement: see `store.connection`.
 
     A pooled connection that rested is tried before use, so no statement fails once the database is back.
     `guarded`: refuse to work on a database that is not the one it was (see `store.identity`).

@@ -129,7 +129,9 @@ def replay_edited(
     except WrongSelection as error:
         return _one(parts, visitor.holder, request, message, status=409, edited=form, problem=str(error))
     except ServiceUnavailable as error:
-        return _one(parts, visitor.holder, request, message, status=503, edited=form, problem=str(error))
+        return _one(
+            parts, visitor.holder, request, message, status=503, edited=form, problem=str(error), unsure=True
+        )
     edited = form if form.dry_run else None
     told = said(done, "replayed", "message", form)
     return _one(parts, visitor.holder, request, message, done=told, edited=edited)
@@ -197,7 +199,7 @@ def _one(
     body = as_text(found.body) if holder.may(Scope.ADMIN) else None
     replay = None if found.replay_id is None else parts.operating.record(found.replay_id)
     became = _became(parts, found, replay) if found.replayed_at or found.is_interrupted else None
-    given: dict[str, Any] = {"done": None, "edited": None, "faults": (), "problem": None, **more}
+    given: dict[str, Any] = {"done": None, "edited": None, "faults": (), "problem": None, "unsure": False, **more}
     given |= {"found": found, "body": body, "replay": replay, "became": became}
     return parts.pages.page(request, "rejected_message.html", status, **given)
 
