@@ -11,7 +11,7 @@ from notifier.domain.message import Message
 from notifier.domain.statuses import Channel
 from notifier.intake.producers import Producers
 from notifier.providers.mail.address import parse_mailbox
-from notifier.rendering import Renderer
+from notifier.rendering import Renderer, Template
 
 
 class Checks:
@@ -39,11 +39,18 @@ class Checks:
             fix = "Write it as name@example.com or Name <name@example.com>"
             faults.append(Fault("to", "not_an_address", "not a valid e-mail address", fix))
         faults += self._producers.limit_faults(message, channel, partial(self._template_sender, message, channel))
+        template = self._template(message, channel)
+        if template is not None and template.html_names:
+            faults += self._producers.own_html_faults(message)
         return faults + self._callbacks.faults(message)
 
     def _template_sender(self, message: Message, channel: Channel) -> str | None:
+        template = self._template(message, channel)
+        return None if template is None else template.sender
+
+    def _template(self, message: Message, channel: Channel) -> Template | None:
         try:
-            return self._renderer.template(channel, message.template).sender
+            return self._renderer.template(channel, message.template)
         except (NotFound, TemplateInvalid):
             return None  # which is a fault already
 

@@ -107,8 +107,8 @@ def published(broker_url: str) -> list[Message]:
     return [entry.message for entry in entries if entry.message]
 
 
-def test_the_examples_own_tests_pass(bare_shop: Shop) -> None:
-    bare_shop.manage("test", "orders", "--noinput")
+def test_the_examples_own_tests_and_those_of_its_mails_pass(bare_shop: Shop) -> None:
+    bare_shop.manage("test", "orders", "tests.support.shop_mail", "--noinput")
 
 
 def test_the_migration_is_what_the_model_says(shop: Shop) -> None:
@@ -166,6 +166,7 @@ _WRONG = {
     "notifier.E003": "NOTIFIER_TIMEOUT_SECONDS = 0",
     "notifier.E004": "NOTIFIER_BROKER_USER = 7",
     "notifier.E005": "NOTIFIER_GRACE_SECONDS = 'long'",
+    "notifier.E006": "NOTIFIER_SENDERS = {'help@example.com': 7}",
 }
 
 
