@@ -6,6 +6,7 @@ from functools import partial
 
 from notifier.callbacks.policy import CallbackPolicy
 from notifier.config.structure import Structure
+from notifier.domain.cloud_events import CONTENT_TYPE as CLOUD_EVENT
 from notifier.domain.errors import Fault, NotFound, TemplateInvalid
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel
@@ -68,7 +69,7 @@ def check_encoding(content_type: str | None, content_encoding: str | None) -> li
     """What keeps a body from being read as plain JSON."""
     faults = []
     kind = (content_type or "application/json").split(";")[0].strip().lower()
-    if kind not in ("application/json", "text/json", "application/octet-stream"):
+    if kind not in ("application/json", "text/json", "application/octet-stream", CLOUD_EVENT):
         fix = "Set content_type to application/json"
         faults.append(Fault("content_type", "wrong_content_type", "is not JSON's", fix))
     encoding = (content_encoding or "utf-8").strip().lower()
