@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any
 
+import django
 from django.core.mail import EmailMessage, EmailMultiAlternatives, send_mail, send_mass_mail
 from django.db import transaction
 from django.test import TestCase, override_settings
@@ -47,8 +48,11 @@ def written() -> list[dict[str, Any]]:
     return [json.loads(row.body) for row in OutboxMessage.objects.order_by("id")]
 
 
+BACKEND = "notifier.contrib.django.mail.EmailBackend"
+
+
 @override_settings(
-    EMAIL_BACKEND="notifier.contrib.django.mail.EmailBackend",
+    **({"MAILERS": {"default": {"BACKEND": BACKEND}}} if django.VERSION >= (6, 1) else {"EMAIL_BACKEND": BACKEND}),
     DEFAULT_FROM_EMAIL="Corner Shop <hello@shop.example.com>",
     NOTIFIER_SENDERS={"Support@shop.example.com": "support"},
 )

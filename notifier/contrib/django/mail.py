@@ -1,6 +1,7 @@
 """Django's mail through the service: `send_mail`, password resets, `mail_admins` and every app's own mails.
 
     EMAIL_BACKEND = "notifier.contrib.django.mail.EmailBackend"
+    MAILERS = {"default": {"BACKEND": "notifier.contrib.django.mail.EmailBackend"}}  # from Django 6.1 on
 
 Each recipient gets a mail of its own, made of the template `raw_email` with the subject, text and HTML given.
 Mails become rows of the outbox in the current transaction, as with `notifier.contrib.django.send`: one that is
@@ -37,9 +38,11 @@ TEMPLATE = "raw_email"
 class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django ships no types
     """Writes Django's mails into the outbox of notifier."""
 
-    def __init__(self, fail_silently: bool = False, **_: Any) -> None:
-        """Whatever else Django passes on (user and password of a mail server) is not needed."""
-        super().__init__(fail_silently=fail_silently)
+    def __init__(self, fail_silently: bool = False, *, alias: str | None = None, **options: Any) -> None:
+        """`alias` and `options` come from MAILERS (Django 6.1), which refuses options that are not known. What
+        `send_mail` passes on without it, user and password of a mail server, is not needed."""
+        super().__init__(**({} if alias is None else {"alias": alias, **options}))
+        self.fail_silently = fail_silently
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
         """The number of mails that were written into the outbox, whatever the number of their recipients.
