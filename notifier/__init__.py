@@ -8,35 +8,52 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from notifier.client.client import Client, Handle, RecordingClient
+    from notifier.client.async_client import AsyncClient
+    from notifier.client.client import Client, RecordingClient
+    from notifier.client.handles import AsyncHandle, Handle
+    from notifier.client.notifier_result import NotifierResult
     from notifier.domain.errors import (
         ConfigurationError,
         Fault,
         InvalidMessage,
+        NotificationFailed,
         NotifierError,
+        NotReady,
         PublishFailed,
         PublishRefused,
+        ServiceUnavailable,
     )
     from notifier.domain.message import Message, new_id
-    from notifier.domain.statuses import Channel, Lane
+    from notifier.domain.notification_status import NotificationStatus
+    from notifier.domain.statuses import Channel, Lane, Status
 
 _HOMES = {
+    "AsyncClient": "client.async_client",
+    "AsyncHandle": "client.handles",
     "Channel": "domain.statuses",
     "Client": "client.client",
     "ConfigurationError": "domain.errors",
     "Fault": "domain.errors",
-    "Handle": "client.client",
+    "Handle": "client.handles",
     "InvalidMessage": "domain.errors",
     "Lane": "domain.statuses",
     "Message": "domain.message",
+    "NotReady": "domain.errors",
+    "NotificationFailed": "domain.errors",
+    "NotificationStatus": "domain.notification_status",
     "NotifierError": "domain.errors",
+    "NotifierResult": "client.notifier_result",
     "PublishFailed": "domain.errors",
     "PublishRefused": "domain.errors",
     "RecordingClient": "client.client",
+    "ServiceUnavailable": "domain.errors",
+    "Status": "domain.statuses",
     "new_id": "domain.message",
 }
 
 __all__ = [
+    "AsyncClient",
+    "AsyncHandle",
     "Channel",
     "Client",
     "ConfigurationError",
@@ -45,10 +62,16 @@ __all__ = [
     "InvalidMessage",
     "Lane",
     "Message",
+    "NotReady",
+    "NotificationFailed",
+    "NotificationStatus",
     "NotifierError",
+    "NotifierResult",
     "PublishFailed",
     "PublishRefused",
     "RecordingClient",
+    "ServiceUnavailable",
+    "Status",
     "new_id",
 ]
 

@@ -12,6 +12,7 @@ from notifier.api.joint_acceptance import JointAcceptance
 from notifier.api.key_shares import LongReads, Shares
 from notifier.api.readiness import CachedAnswer, Readiness, Ready
 from notifier.api.record_metrics import RecordMetrics
+from notifier.api.status_watch import StatusWatch
 from notifier.api.task_queue import Handover
 from notifier.bootstrap import Services
 from notifier.feedback.receipts import Receipts
@@ -32,6 +33,7 @@ from notifier.store.rate_limits import RateLimitRepository
 from notifier.store.recurring import RecurringRepository
 from notifier.store.schema.revisions import missing_upgrade
 from notifier.store.search import Audit
+from notifier.store.status_lookup import StatusLookup
 from notifier.store.stuck import Lateness
 
 #: How long answers to monitoring are cached: it needs no key, so anybody could ask often.
@@ -67,6 +69,7 @@ class ApiServices:
     shares: Shares
     large_bodies: Shares
     long_reads: LongReads
+    status_watch: StatusWatch
 
 
 def make_services(services: Services, handover: Handover) -> ApiServices:
@@ -101,6 +104,7 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
         shares=Shares(max(1, settings.api_threads // 2)),
         large_bodies=Shares(LARGE_BODIES),
         long_reads=LongReads(max(1, settings.api_threads // 4)),
+        status_watch=StatusWatch(StatusLookup(engine).find),
     )
 
 
@@ -126,5 +130,6 @@ RecurringDep = Annotated[RecurringNotifications, _service("recurring")]
 ReadinessDep = Annotated[CachedAnswer[Ready], _service("readiness")]
 RecordMetricsDep = Annotated[CachedAnswer[list[Metric]], _service("record_metrics")]
 RendererDep = Annotated[Renderer, _service("renderer")]
+StatusWatchDep = Annotated[StatusWatch, _service("status_watch")]
 SuppressionsDep = Annotated[Suppressions, _service("suppressions")]
 TokensDep = Annotated[Tokens, _service("tokens")]

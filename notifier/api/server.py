@@ -18,6 +18,7 @@ from notifier.api.app import make_app
 from notifier.api.connection import ClientConnection
 from notifier.api.dependencies import ApiServices, make_services
 from notifier.api.key_shares import MONITORING_THREADS, OUTSIDE_THREADS
+from notifier.api.status_watch import StatusWatch
 from notifier.api.task_queue import CLOSE_SECONDS, Handover
 from notifier.api.timeouts import ClientTimeouts
 from notifier.bootstrap import Services
@@ -69,7 +70,7 @@ def serve(settings: Settings, publish: PublishTasks, add_pages: AddPages) -> Non
     grace_seconds = max(1, int(settings.grace_seconds - _AFTER_SECONDS))
     config = server_config(app, limit, ClientTimeouts(), grace_seconds=grace_seconds)
     rates = RateRecorder(services.minute_counts).start()
-    _Server(config, shutdown).run(sockets=[listener])
+    _Server(config, shutdown, parts.status_watch).run(sockets=[listener])
     parts.acceptance.close()
     rates.close()
     handover.close()
@@ -100,13 +101,19 @@ def server_config(
 class _Server(uvicorn.Server):
     """uvicorn's server, which also stops when our `Shutdown` says so."""
 
-    def __init__(self, config: uvicorn.Config, shutdown: Shutdown) -> None:
+    def __init__(self, config: uvicorn.Config, shutdown: Shutdown, status_watch: StatusWatch) -> None:
         super().__init__(config)
         self._shutdown_watch = shutdown
+        self._status_watch = status_watch
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end: a signal may have come before uvicorn listened."""
         return self._shutdown_watch.stop.is_set() or await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        # Who waits for a notification would hold the end up.
+        self._status_watch.end()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM or SIGINT. uvloop has taken the wake-up pipe, so `Shutdown` is called here."""

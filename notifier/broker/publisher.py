@@ -10,10 +10,11 @@ import socket
 import threading
 import time
 import weakref
+from ssl import SSLCertVerificationError
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from amqp.exceptions import AccessRefused, MessageNacked, NotFound, PreconditionFailed
+from amqp.exceptions import AccessRefused, MessageNacked, NotAllowed, NotFound, PreconditionFailed
 from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
@@ -210,14 +211,28 @@ class Wire:
                 pass
 
     def _failed(self, error: Exception) -> PublishFailed:
-        reason = self._reason(error)
-        if _has_no_right(_cause(error)):
-            fix = "correct its name and password, or give it the right to write to the exchange notify"
-            return PublishRefused(f"{reason}: {fix}; until then publishing again does not help")
-        if _is_other_user(_cause(error)):
+        if refusal := self._refusal(_cause(error)):
+            return PublishRefused(f"{refusal}; until then publishing again does not help")
+        return PublishFailed(f"{self._reason(error)}; publish again with the same idempotency key")
+
+    def _refusal(self, cause: BaseException) -> str | None:
+        """Why the broker takes nothing as things are, and what to correct; None: it may next time."""
+        place = f"the broker at {_place(self._url)}"
+        if _has_no_right(cause):
+            where = "the lists notify.*" if self._is_redis else "the exchange notify"
+            fix = f"correct its name and password, or give it the right to write to {where}"
+            return f"{place} refused this user: {fix}"
+        if _is_other_user(cause):
+            named = "the user of its URL" if self._broker_user is None else "broker_user"
             fix = 'give the user\'s own name as broker_user, or "" for none'
-            return PublishRefused(f"{reason}: {fix}; until then publishing again does not help")
-        return PublishFailed(f"{reason}; publish again with the same idempotency key")
+            return f"{place} knows this connection by another name than {named}: {fix}"
+        if _has_no_such_place(cause):
+            what = "database" if self._is_redis else "virtual host, or not for this user"
+            return f"{place} has no such {what}: correct what follows the port in its URL"
+        if isinstance(cause, SSLCertVerificationError):
+            fix = "have its certificate renewed, or give the authority that signed it"
+            return f"the certificate of {place} is not valid: {fix}"
+        return None
 
     def _reason(self, error: Exception) -> str:
         """Why it failed. Of a library's error only the kind: its text may hold the broker's URL."""
@@ -227,11 +242,6 @@ class Wire:
             return f"the broker at {place} takes no messages: it is short of memory or disk"
         if isinstance(cause, ConnectionRefusedError | socket.gaierror) or _is_refused(cause):
             return f"no broker answers at {place}"
-        if _has_no_right(cause):
-            return f"the broker at {place} refused this user"
-        if _is_other_user(cause):
-            named = "the user of its URL" if self._broker_user is None else "broker_user"
-            return f"the broker at {place} knows this connection by another name than {named}"
         if isinstance(cause, MessageNacked):
             return f"the broker at {place} refused the message: the queue is full"
         if isinstance(cause, TimeoutError) or self._remaining() <= 0 or "Timeout" in type(cause).__name__:
@@ -253,6 +263,14 @@ def _has_no_right(cause: BaseException) -> bool:
 def _is_other_user(cause: BaseException) -> bool:
     """Whether RabbitMQ knows the connection by another name than the message's `user_id`."""
     return isinstance(cause, PreconditionFailed) and "user_id" in cause.reply_text
+
+
+def _has_no_such_place(cause: BaseException) -> bool:
+    """Whether there is no virtual host or database as the URL has it, in the words of RabbitMQ, Redis or Valkey. A
+    virtual host with as many connections as it may have is there."""
+    if isinstance(cause, NotAllowed):
+        return "limit" not in cause.reply_text
+    return type(cause).__name__ == "ResponseError" and "DB index" in str(cause)
 
 
 def _check_broker_user(name: object) -> None:

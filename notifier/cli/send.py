@@ -18,7 +18,7 @@ from notifier.cli.wait import OutcomeWaiter
 from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
-    from notifier.client.client import Handle
+    from notifier.client.handles import Handle
     from notifier.config.settings import Settings
 
 

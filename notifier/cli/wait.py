@@ -12,19 +12,16 @@ from notifier.cli.exit_codes import FAILED
 from notifier.cli.output import hint, print_json, warn
 from notifier.cli.timeline import print_story, story_as_json
 from notifier.domain.errors import NotFound
-from notifier.domain.statuses import FINAL_STATUSES, Status
+from notifier.domain.statuses import READY_STATUSES, SUCCESSFUL_STATUSES
 
 if TYPE_CHECKING:
-    from notifier.client.client import Handle
+    from notifier.client.handles import Handle
     from notifier.store.search import Audit, RejectedView, Story
 
 #: Between two looks at the record. Seconds.
 POLL_SECONDS = 0.1
 #: How many of the newest notifications, or rejected messages, are searched for ours.
 LOOKED_AT = 50
-
-_ENDED = FINAL_STATUSES | {Status.SENT}
-_SUCCESS = frozenset({Status.SENT, Status.DELIVERED})
 
 
 class OutcomeWaiter:
@@ -49,7 +46,7 @@ class OutcomeWaiter:
             _print_absent(handle, seconds, as_json=as_json)
         else:
             _print_story(story, handle, seconds, as_json=as_json)
-            if story.notification.status in _SUCCESS:
+            if story.notification.status in SUCCESSFUL_STATUSES:
                 return
         raise typer.Exit(FAILED)
 
@@ -57,7 +54,7 @@ class OutcomeWaiter:
         gives_up_at = time.monotonic() + seconds
         while True:
             story = self._story(notification_id)
-            if story is not None and story.notification.status in _ENDED:
+            if story is not None and story.notification.status in READY_STATUSES:
                 return story, None
             rejected = None if story else self._rejected(notification_id)
             if rejected is not None or time.monotonic() >= gives_up_at:
@@ -97,7 +94,7 @@ def _print_story(story: Story, handle: Handle, seconds: float, *, as_json: bool)
     if story.notification.id != handle.id:
         hint("this key was used before, and nothing was sent again; the first message with it:")
     print_story(story)
-    if story.notification.status not in _ENDED:
+    if story.notification.status not in READY_STATUSES:
         hint(f"not sent after {seconds:g} s. next: notifier show {handle.id}")
 
 

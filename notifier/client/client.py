@@ -14,21 +14,26 @@ becomes a row of its transaction, and a relay publishes it (`notifier.client.out
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, Unpack
 from uuid import UUID
 
-from pydantic import ValidationError
-
-from notifier.broker.batch_form import MAX_ENTRY_BYTES, portions
+from notifier.broker.batch_form import portions
 from notifier.broker.publisher import Wire
-from notifier.client.current_span import current_traceparent
-from notifier.domain.errors import ConfigurationError, Fault, InvalidMessage
-from notifier.domain.message import Message, new_id
+from notifier.client.addresses import ApiOptions, ApiSearch, find_broker
+from notifier.client.conversations import Asked, ask_status, wait_for
+from notifier.client.handles import Handle
+from notifier.client.messages import Encoded, MessageEncoder
+from notifier.client.notifier_result import NotifierResult
+from notifier.client.service_api import ServiceApi
+from notifier.client.template_check import ANSWER_SECONDS, TemplateCheck
+from notifier.domain.errors import Fault
+from notifier.domain.message import Message
+from notifier.domain.notification_status import NotificationStatus
 from notifier.domain.statuses import Channel, Lane
-from notifier.domain.validation import check, faults_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -38,39 +43,8 @@ if TYPE_CHECKING:
     SqlTransaction = Session | scoped_session[Any] | Connection
 
 
-@dataclass(frozen=True, slots=True)
-class Handle:
-    """What a producer keeps: the ids to ask about it later."""
-
-    #: Id of the notification. If the idempotency key was accepted before, that notification keeps its own id.
-    id: UUID
-    #: The key under which sending again is safe: the one given, or the id.
-    idempotency_key: str
-    channel: Channel
-    lane: Lane
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A message that passed every check, with its JSON."""
-
-    message: Message
-    body: bytes
-
-    @property
-    def handle(self) -> Handle:
-        message = self.message
-        assert message.id is not None
-        assert message.channel is not None
-        assert message.lane is not None
-        return Handle(message.id, message.key, message.channel, message.lane)
-
-
-class Messages(ABC):
+class Messages(MessageEncoder, ABC):
     """Turns arguments into checked messages; subclasses send them."""
-
-    def __init__(self, *, producer: str | None = None) -> None:
-        self.producer = producer
 
     def send(
         self,
@@ -94,10 +68,9 @@ class Messages(ABC):
             InvalidMessage: nothing was published; `faults` lists everything that is wrong.
             PublishFailed: no confirmation within `timeout_seconds` in total; never with `outbox`.
         """
-        entry = {"template": template, "to": to, "context": dict(context or {}), **fields}
-        encoded = self._encode(entry, _channel(channel, to), _lane(lane))
+        encoded = self.encode(template, to, context, channel, lane, fields)
         self._hand_over([encoded], outbox)
-        return encoded.handle
+        return self._handle(encoded)
 
     def send_many(
         self,
@@ -117,35 +90,17 @@ class Messages(ABC):
             InvalidMessage: nothing was published; fields are prefixed with the entry's position, from 0.
             PublishFailed: some chunks may have been published; repeat the call with the same idempotency keys.
         """
-        to_channel, to_lane = _channel(channel, ""), _lane(lane)
-        found: list[Encoded] = []
-        faults: list[Fault] = []
-        for position, entry in enumerate(entries):
-            try:
-                found.append(self._encode({**defaults, **entry}, to_channel, to_lane))
-            except InvalidMessage as error:
-                faults.extend(
-                    Fault(f"{position}.{fault.field}".rstrip("."), fault.code, fault.problem, fault.fix)
-                    for fault in error.faults
-                )
-        if faults:
-            raise InvalidMessage(faults)
+        found = self.encode_many(entries, channel, lane, defaults)
         self._hand_over(found, outbox)
-        return [encoded.handle for encoded in found]
+        return [self._handle(encoded) for encoded in found]
 
-    def _encode(self, fields: Mapping[str, Any], channel: Channel, lane: Lane) -> Encoded:
-        known = {"id": new_id(), "producer": self.producer, "traceparent": current_traceparent()}
-        filled = {**known, **fields, "channel": channel, "lane": lane}
-        filled = {name: value for name, value in filled.items() if value is not None}
-        try:
-            message = check(Message.model_validate(filled), channel, lane)
-        except ValidationError as error:
-            raise InvalidMessage(faults_of(error)) from None
-        encoded = Encoded(message, message.encode())
-        if len(encoded.body) > MAX_ENTRY_BYTES:
-            fix = f"Send at most {MAX_ENTRY_BYTES} bytes a message"
-            raise InvalidMessage([Fault("", "too_large", f"{len(encoded.body)} bytes", fix)])
-        return encoded
+    def _handle(self, encoded: Encoded) -> Handle:
+        return Handle(encoded.id, encoded.message.key, encoded.channel, encoded.lane, self._api)
+
+    @property
+    def _api(self) -> ServiceApi | None:
+        """Whom its handles ask; None: nothing is sent."""
+        return None
 
     @abstractmethod
     def _hand_over(self, messages: Sequence[Encoded], outbox: SqlTransaction | None) -> None:
@@ -158,12 +113,16 @@ class Client(Messages):
     Thread-safe; one connection, made at the first call and again after a failure or a fork. Every call ends
     within `timeout_seconds` (default 5), whatever the broker does.
 
-    A producer that writes to its outbox only needs no `url`: the relay has it. `outbox_table` is the name of its
-    outbox, with its schema if it has one.
+    Without a `url` it is NOTIFIER_BROKER_URL, or the broker of the service that `notifier up` of this user runs. A
+    producer that writes to its outbox only needs none: the relay has it. `outbox_table` is the name of its outbox,
+    with its schema if it has one.
 
     On RabbitMQ each message names the user of the URL as its `user_id`, which the broker checks: so the service
     knows that it is from this producer. `broker_user` is another name, for connections that RabbitMQ knows by
     another (a certificate, OAuth 2), or "" for none.
+
+    What became of a message is asked over HTTP, which needs the extra `http`; `ApiOptions` says whom. With
+    `templates` messages are checked against the service's templates before they are published.
     """
 
     def __init__(
@@ -174,17 +133,27 @@ class Client(Messages):
         timeout_seconds: float = 5.0,
         outbox_table: str = "notifier_outbox",
         broker_user: str | None = None,
+        **api: Unpack[ApiOptions],
     ) -> None:
         super().__init__(producer=producer)
-        self._wire = (
-            Wire(url, timeout_seconds=timeout_seconds, broker_user=broker_user) if url is not None else None
-        )
+        self._timeout_seconds = timeout_seconds
+        self._broker_user = broker_user
+        # A URL that is wrong is said at once.
+        self._wire = self._make_wire(url) if url is not None else None
+        self._finding = threading.Lock()
         self._outbox_table = outbox_table
+        search = ApiSearch(url, **api)
+        self._service_api = ServiceApi(search.find, timeout_seconds)
+        listed = search.of_templates()
+        self._templates = TemplateCheck(ServiceApi(listed.find, ANSWER_SECONDS)) if listed else None
 
     def close(self) -> None:
-        """Close the connection. The next call opens a new one."""
+        """Close the connections. The next call opens new ones."""
         if self._wire is not None:
             self._wire.close()
+        self._service_api.close()
+        if self._templates is not None:
+            self._templates.close()
 
     def __enter__(self) -> Self:
         return self
@@ -196,21 +165,44 @@ class Client(Messages):
         # The URL holds a password.
         return f"Client(producer={self.producer!r})"
 
+    def status(self, notification_id: UUID | str) -> NotificationStatus | None:
+        """Where the notification with this id stands, as `Handle.status`: for ids that were kept."""
+        return self._service_api.run(ask_status(Asked.by(notification_id)))
+
+    def wait(self, notification_id: UUID | str, timeout: float) -> NotificationStatus:
+        """The same once it is ready, as `Handle.wait`."""
+        return self._service_api.run(wait_for(Asked.by(notification_id), timeout))
+
+    def result(self, notification_id: UUID | str | Handle) -> NotifierResult:
+        """The same in the words of Celery's `AsyncResult`."""
+        return NotifierResult(notification_id, self._service_api)
+
+    @property
+    def _api(self) -> ServiceApi:
+        return self._service_api
+
+    def _template_faults(self, message: Message) -> list[Fault]:
+        return self._templates.faults(message) if self._templates is not None else []
+
     def _hand_over(self, messages: Sequence[Encoded], outbox: SqlTransaction | None) -> None:
         if outbox is not None:
             # Imported here: producers without an outbox need no SQLAlchemy.
             from notifier.client.outbox import write
 
-            rows = ((e.handle.id, e.handle.channel, e.handle.lane, e.body) for e in messages)
-            write(outbox, rows, table_name=self._outbox_table)
+            write(outbox, ((e.id, e.channel, e.lane, e.body) for e in messages), table_name=self._outbox_table)
             return
-        if self._wire is None:
-            raise ConfigurationError(
-                "this client has no broker: give it a URL, or send with outbox=", setting="NOTIFIER_BROKER_URL"
-            )
         for portion in portions(messages, lambda encoded: encoded.body):
-            first = portion[0].handle
-            self._wire.publish(first.channel, first.lane, *(encoded.body for encoded in portion))
+            first = portion[0]
+            self._opened().publish(first.channel, first.lane, *(encoded.body for encoded in portion))
+
+    def _opened(self) -> Wire:
+        if self._wire is None:
+            with self._finding:
+                self._wire = self._wire or self._make_wire(find_broker(None))
+        return self._wire
+
+    def _make_wire(self, url: str) -> Wire:
+        return Wire(url, timeout_seconds=self._timeout_seconds, broker_user=self._broker_user)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,25 +222,4 @@ class RecordingClient(Messages):
         self.sent: list[Recorded] = []
 
     def _hand_over(self, messages: Sequence[Encoded], outbox: SqlTransaction | None) -> None:
-        self.sent.extend(Recorded(encoded.message, encoded.handle) for encoded in messages)
-
-
-_Choice = TypeVar("_Choice", Channel, Lane)
-
-
-def _channel(channel: Channel | str | None, to: str) -> Channel:
-    if channel is None:
-        return Channel.SMS if to.startswith("+") else Channel.EMAIL
-    return _choice(Channel, "channel", channel)
-
-
-def _lane(lane: Lane | str) -> Lane:
-    return _choice(Lane, "lane", lane)
-
-
-def _choice(kind: type[_Choice], name: str, value: str) -> _Choice:
-    try:
-        return kind(value)
-    except ValueError:
-        known = ", ".join(kind)
-        raise InvalidMessage([Fault(name, "bad_choice", f"is none of {known}", "Use one of them")]) from None
+        self.sent.extend(Recorded(encoded.message, self._handle(encoded)) for encoded in messages)

@@ -3,7 +3,9 @@
 NotifierError
 ├── InvalidMessage            fix the message; `faults` lists everything that is wrong with it
 ├── PublishFailed             the broker did not confirm in time: publish again with the same idempotency key
-│   └── PublishRefused        this user has no right to: give it the right, then publish again
+│   └── PublishRefused        it never will as things are: correct what the text names
+├── NotReady                  it has not been sent within that time: wait longer; `status` is where it stood
+├── NotificationFailed        it was not sent, or did not arrive; `status` says why
 ├── ConfigurationError        fix a setting; `setting` names it
 │   └── MissingPackage        install the named extra
 ├── ServiceUnavailable        database or broker cannot be reached: try again later
@@ -28,8 +30,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from notifier.domain.statuses import Outcome, Reason, Subject
+
+if TYPE_CHECKING:
+    from notifier.domain.notification_status import NotificationStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +95,26 @@ class PublishFailed(NotifierError):
 
 
 class PublishRefused(PublishFailed):
-    """The broker does not let this user in, or not write there. Nothing was published, and nothing will be before
-    somebody gives it the right."""
+    """The broker does not let this user in, or not write there, or has no such virtual host or database. Nothing
+    was published, and publishing again does not help before somebody corrects what the text names."""
+
+
+class NotReady(NotifierError, TimeoutError):
+    """What was waited for has not been sent, and has not ended, within the time."""
+
+    def __init__(self, message: str, *, status: NotificationStatus | None) -> None:
+        #: Where it stood at the end; None: it was not in the record.
+        self.status = status
+        super().__init__(message)
+
+
+class NotificationFailed(NotifierError):
+    """It failed, expired, was cancelled or suppressed, or was reported as undelivered."""
+
+    def __init__(self, status: NotificationStatus) -> None:
+        self.status = status
+        because = f" ({status.reason})" if status.reason else ""
+        super().__init__(f"the notification {status.id} is {status.status}{because}")
 
 
 class ConfigurationError(NotifierError):

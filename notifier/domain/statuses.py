@@ -79,6 +79,11 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
 #: Nothing more happens by itself. `sent` is not among them: a receipt may still come.
 FINAL_STATUSES: frozenset[Status] = _STOPS | _ENDS - {Status.SENT}
 
+#: Ends a wait: of a mail no more is heard as a rule once its provider has taken it.
+READY_STATUSES: frozenset[Status] = FINAL_STATUSES | {Status.SENT}
+#: It went well.
+SUCCESSFUL_STATUSES: frozenset[Status] = frozenset({Status.SENT, Status.DELIVERED})
+
 
 def may_follow(old: Status, new: Status) -> bool:
     return new in TRANSITIONS[old]

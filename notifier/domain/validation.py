@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from notifier.domain.cloud_events import CloudEvent, is_cloud_event
+from notifier.domain.drafts import Draft, draft_of
 from notifier.domain.errors import MAX_FIELD, Fault, InvalidMessage, few
 from notifier.domain.message import (
     MAX_AGE,
@@ -57,10 +58,19 @@ class Entry:
     raw: bytes | None = None
     #: Who says to have sent it, if that could be read at all.
     producer: str | None = None
+    #: With faults: what can be judged all the same; None: too little is right.
+    draft: Draft | None = None
 
     def within(self, traceparent: str) -> Entry:
         """The same with this for a message that has none of its own."""
         return self if self.message is None else replace(self, message=self.message.within(traceparent))
+
+    def with_further(self, further: Iterable[Fault]) -> tuple[Fault, ...]:
+        """Its faults, in their order, and then those that were found in its draft."""
+        known = {fault.field for fault in self.faults}
+        replaced = self.draft.replaced if self.draft else frozenset()
+        news = (one for one in further if one.field not in known and one.field.partition(".")[0] not in replaced)
+        return few(chain(self.faults, news))
 
 
 def parse_body(body: bytes, channel: Channel, lane: Lane, *, now: datetime | None = None) -> list[Entry]:
@@ -119,18 +129,25 @@ def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now:
     try:
         message = Message.model_validate({**value, **_agreed(value, channel, lane)})
     except ValidationError as error:
-        return Entry(None, faults_of(error), producer=producer)
-    faults = few(
-        chain(
-            recipient_faults(message.to, channel),
-            _check_attachments(message, channel),
-            _check_times(message, now),
-            _check_values(message),
-        )
-    )
+        entry = Entry(None, faults_of(error), producer=producer, draft=draft_of(value, channel, lane, error))
+        if entry.draft is None:
+            return entry
+        faults = entry.with_further(_value_faults(entry.draft.message, channel, now))
+        return replace(entry, faults=faults, draft=entry.draft.without(faults))
+    faults = few(_value_faults(message, channel, now))
     if faults:
-        return Entry(None, faults, producer=producer)
+        return Entry(None, faults, producer=producer, draft=Draft(message).without(faults))
     return Entry(message, producer=producer)
+
+
+def _value_faults(message: Message, channel: Channel, now: datetime) -> Iterator[Fault]:
+    """What its types do not tell."""
+    return chain(
+        recipient_faults(message.to, channel),
+        _check_attachments(message, channel),
+        _check_times(message, now),
+        _check_values(message),
+    )
 
 
 def _read_faultless(body: bytes, channel: Channel, lane: Lane, now: datetime) -> Message | None:
@@ -225,7 +242,7 @@ def no_object() -> Entry:
 
 
 def _of_batch(found: Entry, raw: bytes, envelope: Envelope) -> Entry:
-    return Entry(found.message, found.faults, raw, found.producer or envelope.producer)
+    return replace(found, raw=raw, producer=found.producer or envelope.producer)
 
 
 def entries_of(envelope: Envelope) -> Iterator[tuple[dict[str, Any] | None, bytes]]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from notifier.domain.drafts import Draft, draft_of
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.message import Envelope, Message
 from notifier.domain.statuses import Channel, Lane
@@ -91,12 +92,18 @@ def _read(value: Mapping[str, Any], producer: str, key: str | None, now: datetim
         faults.append(Fault("channel", "missing", "is required, but missing", fix))
     if channel is not None and lane is not None:
         found = read_message(merged, channel, lane, now=now)
-        return Entry(None if faults else found.message, (*faults, *found.faults))
+        if not faults:
+            return Entry(found.message, found.faults, draft=found.draft)
+        draft = found.draft if found.message is None else Draft(found.message)
+        return Entry(None, (*faults, *found.faults), draft=draft)
+    draft = None
     try:
         Message.model_validate(merged)
     except ValidationError as error:
         faults += faults_of(error)
-    return Entry(None, tuple(faults))
+        if channel is not None:
+            draft = draft_of(merged, channel, Lane.NORMAL, error)
+    return Entry(None, tuple(faults), draft=draft)
 
 
 def _word(words: type[Word], value: object) -> Word | None:

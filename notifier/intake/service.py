@@ -125,7 +125,7 @@ class Intake:
         return few(
             fault if place is None else replace(fault, field=f"batch.{place}.{fault.field}")
             for one, entry, place in self._found([received])
-            for fault in entry.faults or self._faults(entry.message, one)
+            for fault in self._entry_faults(entry, one)
         )
 
     def answer_each(self, messages: Sequence[tuple[Message, bool]]) -> list[IntakeAnswer | ServiceUnavailable]:
@@ -232,7 +232,7 @@ class Intake:
 
     def _judge(self, found: _Found, position: int) -> NewNotification | NewRejection:
         received, entry, _ = found
-        faults = few(entry.faults or self._faults(entry.message, received))
+        faults = self._entry_faults(entry, received)
         if entry.message is None or faults:
             return _rejection(*found, faults)
         proof = self._producers.proof(entry.message.producer, received.broker_user)
@@ -248,9 +248,12 @@ class Intake:
             return received
         return replace(received, broker_user=user, headers=headers)
 
-    def _faults(self, message: Message | None, received: Received) -> list[Fault]:
-        if message is None:
-            return []
+    def _entry_faults(self, entry: Entry, received: Received) -> tuple[Fault, ...]:
+        if entry.message is not None:
+            return few(self._faults(entry.message, received))
+        return entry.with_further(self._faults(entry.draft.message, received) if entry.draft else ())
+
+    def _faults(self, message: Message, received: Received) -> list[Fault]:
         not_proven = self._producers.proof_faults(message.producer, received.broker_user)
         return not_proven + self._checks.faults(message, received.channel)
 

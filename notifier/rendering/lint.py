@@ -7,6 +7,7 @@ from pathlib import Path
 
 from notifier.domain.errors import RenderingFailed
 from notifier.domain.statuses import Channel
+from notifier.domain.template_variables import check_values
 from notifier.rendering.loader import UNSUBSCRIBE_URL, Edition, Loaded, load
 from notifier.rendering.locales import same_language
 from notifier.rendering.manifest import Sample
@@ -14,7 +15,6 @@ from notifier.rendering.output import Rendered, write
 from notifier.rendering.problems import Severity, TemplateProblem
 from notifier.rendering.sms_segments import outside_gsm
 from notifier.rendering.template_files import HTML, MANIFEST, SUBJECT, TEXT, folder_names
-from notifier.rendering.variables import check_values
 
 _PARTS = (SUBJECT, TEXT, HTML)
 

@@ -60,6 +60,27 @@ def test_an_accepted_message_is_in_the_record_and_handed_over(api: Api) -> None:
     assert api.handed.tasks == [("email", "urgent", (found.id,))]
 
 
+def test_one_answer_has_everything_that_is_wrong(api: Api) -> None:
+    wrong = {"to": "nobody", "context": {}, "sender": "mallory", "lane": "soon", "producer": "bank"}
+    expected = {
+        ("/to", "not_an_address"),
+        ("/context/name", "missing_variable"),
+        ("/sender", "unknown_sender"),
+    }
+    assert codes(send(api, to="nobody", context={}, sender="mallory")) == expected
+    expected |= {("/lane", "bad_choice"), ("/producer", "wrong_producer")}
+    assert codes(send(api, **wrong)) == expected
+    batch = {"batch": [{**HELLO, "to": "nobody", "context": {}}]}
+    reply = api("POST", "/v1/notifications/batch", key=api.key(Scope.SEND), json_body=batch)
+    assert codes(reply) == {("/batch/0/to", "not_an_address"), ("/batch/0/context/name", "missing_variable")}
+    # A key that may not send the template learns nothing of it.
+    other = api.key(Scope.SEND, templates=("receipt",))
+    assert codes(send(api, key=other, to="nobody", context={})) == {
+        ("/to", "not_an_address"),
+        ("/template", "template_not_allowed"),
+    }
+
+
 def test_the_same_request_again_is_answered_alike(api: Api) -> None:
     key = api.key(Scope.SEND)
     first, second = send(api, key=key), send(api, key=key)

@@ -201,7 +201,7 @@ class AnswersWith:
         self.ledger, self.notification, self.rejects = ledger, notification, rejects
 
     def send(self, template: str, to: str, **fields: object) -> object:
-        from notifier.client.client import Handle
+        from notifier.client.handles import Handle
 
         key = fields.get("idempotency_key")
         handle_id = self.notification or new_id()

@@ -12,9 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 
 from notifier.client.client import Client
-from notifier.domain.errors import PublishFailed, PublishRefused
+from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRefused
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import parse_body
 from tests.provisioning.rabbitmq import PrivateRabbitmq
@@ -115,13 +116,30 @@ def test_a_connection_that_was_cut_between_two_sends_is_not_noticed(broker_url: 
     assert references(broker_url) == ["first", "second"]
 
 
-def test_a_refused_login_is_said(amqp_url: str) -> None:
-    parts = urlsplit(amqp_url)
-    wrong = parts._replace(netloc=f"mallory:wrong@{parts.hostname}:{parts.port}").geturl()
-    with Client(wrong, producer="shop", timeout_seconds=DEADLINE) as client:
-        fails_in_time(lambda: send(client), "refused this user.*publishing again does not help")
-        with pytest.raises(PublishRefused):
+def refused(url: str, match: str) -> None:
+    with Client(url, producer="shop", timeout_seconds=DEADLINE) as client:
+        fails_in_time(lambda: send(client), match)
+        with pytest.raises(PublishRefused) as error:
             send(client)
+    assert "publish again" not in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_what_the_broker_never_takes_is_refused_for_good(broker_url: str) -> None:
+    parts = urlsplit(broker_url)
+    wrong_password = parts._replace(netloc=f"default:secret@{parts.hostname}:{parts.port}").geturl()
+    refused(wrong_password, "refused this user.*publishing again does not help")
+    refused(parts._replace(path="/99999").geturl(), "has no such (virtual host|database)")
+    with pytest.raises(ConfigurationError, match="begins with http"):
+        Client(parts._replace(scheme="http").geturl(), producer="shop")
+
+
+def test_a_user_that_may_not_write_to_a_list_is_refused_for_good(redis_broker_url: str) -> None:
+    parts = urlsplit(redis_broker_url)
+    with redis.Redis.from_url(redis_broker_url) as admin:
+        admin.acl_setuser("reader", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", "-lpush"])
+        refused(parts._replace(netloc=f"reader:secret@{parts.hostname}:{parts.port}").geturl(), "right to write")
+        admin.acl_deluser("reader")
 
 
 def test_many_are_published_in_few_broker_messages_and_none_is_lost(broker_url: str) -> None:

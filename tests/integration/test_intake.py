@@ -165,6 +165,19 @@ def test_every_malformed_shape_is_recorded_and_a_good_message_after_it_accepted(
     assert kept[17 * 1024 * 1024 + 9].body == b'{"x": "' + b"y" * (64 * 1024 - 7)
 
 
+def test_a_rejection_has_every_fault_and_the_contracts_first(world: World) -> None:
+    body = encode(to="nobody", context={}, sender="mallory", colour="red")
+    batch = json.dumps({"batch": [json.loads(encode(to="nobody", context={}))]}).encode()
+    messages = [Received(one, Channel.EMAIL, Lane.NORMAL) for one in (body, batch)]
+    world.intake.process(messages)
+    found = {row.entry: [fault["code"] for fault in row.faults] for row in world.audit.rejected()}
+    assert found == {
+        None: ["unknown_field", "not_an_address", "missing_variable", "unknown_sender"],
+        0: ["not_an_address", "missing_variable"],
+    }
+    assert [fault.code for fault in world.intake.rejection_faults(messages[1])] == found[0]
+
+
 def _rows_of(world: World, body: bytes) -> list[RejectedView]:
     return [row for row in world.audit.rejected(limit=100) if row.body == body[: 64 * 1024]]
 

@@ -30,7 +30,8 @@ from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.message import Message
 from notifier.domain.statuses import Lane, Status
 from notifier.domain.trace_context import read_traceparent
-from notifier.domain.validation import decode
+from notifier.domain.validation import Entry, decode
+from notifier.intake import Intake
 from notifier.intake.batch import IntakeAnswer
 from notifier.intake.checks import check_encoding
 from notifier.intake.http_requests import read_batch_request, read_request
@@ -73,6 +74,7 @@ _JOB = {"Location": {"schema": {"type": "string"}, "description": "Where to read
 )
 async def send(
     acceptance: AcceptanceDep,
+    intake: IntakeDep,
     holder: Sender,
     body: Body,
     response: Response,
@@ -92,7 +94,7 @@ async def send(
     def read(now: datetime) -> Message:
         with _counted():
             entry = read_request(body, _producer(holder), _unquoted(idempotency_key), now=now)
-        faults = entry.faults or _not_allowed(holder, entry.message)
+        faults = _faults(intake, holder, entry)
         if entry.message is None or faults:
             _count_refused([faults])
             raise refusal(faults, decode(body))
@@ -141,9 +143,9 @@ def send_batch(
     answers: dict[int, IntakeAnswer] = {}
     valid: dict[int, Message] = {}
     for position, entry in enumerate(entries):
-        faults = entry.faults or _not_allowed(holder, entry.message)
+        faults = _faults(intake, holder, entry)
         if entry.message is None or faults:
-            answers[position] = IntakeAnswer(None, False, tuple(faults))
+            answers[position] = IntakeAnswer(None, False, faults)
         else:
             valid[position] = entry.message.within(context)
     found = intake.answer(list(valid.values()), is_test=holder.is_test) if valid else ()
@@ -196,9 +198,18 @@ def _unquoted(key: str | None) -> str | None:
     return key
 
 
-def _not_allowed(holder: Holder, message: Message | None) -> list[Fault]:
-    if message is None:
-        return []
+def _faults(intake: Intake, holder: Holder, entry: Entry) -> tuple[Fault, ...]:
+    """Why the entry is refused, with everything that can be told of it. (): it goes on to the intake, which checks
+    the rest."""
+    if entry.message is not None:
+        return tuple(_not_allowed(holder, entry.message))
+    if entry.draft is None:
+        return entry.faults
+    # Of a template that the key may not send it is told nothing more.
+    return entry.with_further(_not_allowed(holder, entry.draft.message) or intake.faults(entry.draft.message))
+
+
+def _not_allowed(holder: Holder, message: Message) -> list[Fault]:
     assert message.channel is not None, "set by parsing"
     return holder.faults(message.channel, message.lane or Lane.NORMAL, message.template)
 

@@ -17,14 +17,17 @@ from starlette.types import Scope as ASGIScope
 
 from notifier.api import export, openapi_examples
 from notifier.api.auth import KeyedRoute, Reader
-from notifier.api.dependencies import AuditDep, LongReadsDep
+from notifier.api.dependencies import AuditDep, LongReadsDep, StatusWatchDep
 from notifier.api.errors import Refusal
 from notifier.api.key_shares import LongReads
 from notifier.api.schemas import Conditions, NotificationPage, PageQuery, read_filter
+from notifier.api.status_watch import MAX_WAIT_SECONDS
 from notifier.domain.errors import NotFound, WrongSelection
+from notifier.domain.notification_status import NotificationStatus
 from notifier.operations.api_keys import Holder
 from notifier.store.filters import MAX_SPAN, Filter
 from notifier.store.search import Audit, Dimension, Story
+from notifier.store.status_lookup import AskedStatus
 
 router = APIRouter(tags=["read"], route_class=KeyedRoute)
 
@@ -110,6 +113,41 @@ def story_for(audit: Audit, holder: Holder, notification: UUID) -> Story:
     """Raises `NotFound` if there is none or the key may not see it; the text does not say which."""
     found = audit.story(notification)
     if not holder.sees(found.notification):
+        raise NotFound(f"no notification has the id {notification}")
+    return found
+
+
+class StatusQuery(BaseModel):
+    """How long to wait, and for what."""
+
+    wait: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=MAX_WAIT_SECONDS,
+            allow_inf_nan=False,
+            description="Answer as soon as a provider took it or it ended, or after so many seconds with what it "
+            "is. While too many wait, the answer comes at once.",
+        ),
+    ] = 0.0
+    idempotency_key: Annotated[
+        str | None,
+        Field(
+            max_length=300,
+            description="If no notification has the id: the one that your producer's key was accepted for.",
+        ),
+    ] = None
+
+
+@router.get("/v1/notifications/{notification:uuid}/status", summary="Where one stands")
+async def status(
+    watch: StatusWatchDep, holder: Reader, notification: UUID, wanted: Annotated[StatusQuery, Query()]
+) -> NotificationStatus:
+    """Its status, and why; with `wait` once it is sent or has ended. 404 also for a message that the intake has
+    not read yet, or that it rejected."""
+    asked = AskedStatus(notification, holder.producer, wanted.idempotency_key, holder.is_test)
+    found = await watch.status(asked, holder, wanted.wait)
+    if found is None:
         raise NotFound(f"no notification has the id {notification}")
     return found
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from notifier.client.client import Handle
+from notifier.client.handles import Handle
 from notifier.domain.statuses import Channel, Lane
 
 __all__ = ["send", "send_many"]

@@ -26,7 +26,7 @@ from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
 from django.utils.html import strip_tags
 
-from notifier.contrib.django.service_api import ServiceApi
+from notifier.client.file_upload import upload_file
 from notifier.contrib.django.settings import DjangoSettings
 from notifier.domain.errors import Fault, InvalidMessage, NotifierError
 from notifier.domain.statuses import Channel, Lane
@@ -170,8 +170,11 @@ def _upload(mail: EmailMessage) -> list[str]:
     """Ids of the mail's files, in its order."""
     if not mail.attachments:
         return []
-    api = ServiceApi.of_project()
-    return [api.upload(*_file(*attachment)) for attachment in mail.attachments]
+    # Imported here: models cannot be before Django's apps are.
+    from notifier.contrib.django.sending import service_api
+
+    api = service_api()
+    return [api.run(upload_file(*_file(*attachment))) for attachment in mail.attachments]
 
 
 def _file(name: str | None, content: str | bytes, kind: str | None) -> tuple[str, bytes, str]:

@@ -32,13 +32,16 @@ class DjangoSettings:
     broker_user: str | None = None
     #: Address that mails have in `from_email` or `reply_to` → name of a sender identity of the service.
     senders: Mapping[str, str] = field(default_factory=dict)
+    #: Of the HTTP API, for `status` and `wait` of a handle; default: the environment variable of this name.
+    api_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls) -> Self:
         """The settings as they are, right or wrong; see `problems`."""
         given: dict[str, Any] = {
             name: getattr(project, f"NOTIFIER_{name.upper()}")
-            for name in ("producer", "broker_url", "timeout_seconds", "grace_seconds", "broker_user", "senders")
+            for name in cls.__dataclass_fields__
             if hasattr(project, f"NOTIFIER_{name.upper()}")
         }
         if isinstance(given.get("senders"), Mapping):

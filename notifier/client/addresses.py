@@ -1,0 +1,95 @@
+"""Where a client finds the service: what it was given, the environment, a `notifier up` of this user."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import Self, TypedDict
+from urllib.parse import urlsplit
+
+from notifier.config.running_service import find_running_service
+from notifier.domain.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAddress:
+    """Of the service's HTTP API."""
+
+    url: str
+    key: str = field(repr=False)
+
+
+def find_broker(url: str | None) -> str:
+    """The broker's URL.
+
+    Raises:
+        ConfigurationError: it is neither given nor found.
+    """
+    found = url or os.environ.get("NOTIFIER_BROKER_URL")
+    if not found and (service := find_running_service()) is not None:
+        found = service.broker_url
+    if not found:
+        raise ConfigurationError(
+            "this client has no broker: give it a URL, set NOTIFIER_BROKER_URL, start `notifier up`, or send with "
+            "outbox=",
+            setting="NOTIFIER_BROKER_URL",
+        )
+    return found
+
+
+class ApiOptions(TypedDict, total=False):
+    """How a client asks the service over HTTP."""
+
+    #: Its address, as https://notifier.example.com; default: NOTIFIER_API_URL.
+    api_url: str
+    #: A key with the scope `read`; default: NOTIFIER_API_KEY.
+    api_key: str
+    #: Check messages against the service's templates before they are published; `notifier.client.template_check`.
+    #: True, or the address of the API that lists them, where it is not `api_url`.
+    templates: bool | str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSearch:
+    """Finds the API that belongs to a broker. That of the service which `notifier up` runs is found for its own
+    broker only: its key goes to nobody else, and no other service is asked about a message."""
+
+    #: None: the one that would be found.
+    broker_url: str | None = field(default=None, repr=False)
+    api_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    templates: bool | str = False
+
+    def of_templates(self) -> Self | None:
+        """Where the templates are listed; None: nobody looks."""
+        if not self.templates:
+            return None
+        return self if self.templates is True else replace(self, api_url=self.templates)
+
+    def find(self) -> ApiAddress:
+        """Raises `ConfigurationError`: address or key is neither given nor found."""
+        url = self.api_url or os.environ.get("NOTIFIER_API_URL")
+        key = self.api_key or os.environ.get("NOTIFIER_API_KEY")
+        if not url:
+            broker_url = self.broker_url or os.environ.get("NOTIFIER_BROKER_URL")
+            service = find_running_service()
+            if service is not None and broker_url in (None, service.broker_url):
+                url, key = service.api_url, key or service.api_key
+        if not url:
+            raise _missing("the address of the service's HTTP API is not known", "NOTIFIER_API_URL")
+        if not key:
+            raise _missing("there is no key for the service's HTTP API", "NOTIFIER_API_KEY")
+        parts = urlsplit(url)
+        if parts.scheme.lower() not in ("http", "https") or not parts.netloc:
+            raise ConfigurationError(
+                "the address of the HTTP API is no URL: write https://notifier.example.com",
+                setting="NOTIFIER_API_URL",
+            )
+        return ApiAddress(url, key)
+
+
+def _missing(problem: str, setting: str) -> ConfigurationError:
+    fix = "give api_url= and api_key=, or set NOTIFIER_API_URL and NOTIFIER_API_KEY"
+    return ConfigurationError(
+        f"{problem}: {fix}; `notifier keys create --producer …` makes a key", setting=setting
+    )

@@ -1,0 +1,261 @@
+"""What a client and the HTTP API say to each other, without a network: generators that yield a `ApiRequest` or a
+`Pause` and get a `ApiReply`. So the client that waits in a thread and the one that awaits have the same rules
+(`notifier.client.service_api` carries the requests).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from notifier.domain.errors import (
+    ConfigurationError,
+    Fault,
+    InvalidMessage,
+    NotReady,
+    PublishFailed,
+    PublishRefused,
+    ServiceUnavailable,
+)
+from notifier.domain.notification_status import NotificationStatus
+
+#: The service holds one request so long; below the limits of common proxies. Seconds.
+HOLD_SECONDS = 20.0
+#: Shortest and longest pause after an answer that tells nothing. Seconds.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
+
+_T = TypeVar("_T")
+_STATUS = TypeAdapter(NotificationStatus)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    #: Beyond the client's own limit, because the service holds the request so long.
+    held_seconds: float = 0.0
+    #: Of the body, where it is not JSON.
+    headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiReply:
+    #: 0: there was no answer.
+    status: int = 0
+    body: bytes = b""
+    retry_after_seconds: float = 0.0
+    #: Why there was no answer.
+    problem: str = ""
+
+    @property
+    def is_temporary(self) -> bool:
+        return self.status in (0, 408, 429) or self.status >= 500
+
+    @property
+    def detail(self) -> str:
+        """For people."""
+        said = _problem(self.body).get("detail")
+        return self.problem or (said if isinstance(said, str) and said else f"HTTP {self.status}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Come back after so long."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The notification that is asked about."""
+
+    id: UUID
+    #: None: its id is its key.
+    idempotency_key: str | None = None
+
+    @classmethod
+    def by(cls, notification_id: UUID | str) -> Asked:
+        return cls(UUID(str(notification_id)))
+
+    def request(self, hold_seconds: float = 0.0) -> ApiRequest:
+        query = [("wait", f"{hold_seconds:.3f}")] if hold_seconds else []
+        if self.idempotency_key is not None:
+            query.append(("idempotency_key", self.idempotency_key))
+        return ApiRequest("GET", f"/v1/notifications/{self.id}/status", tuple(query), held_seconds=hold_seconds)
+
+
+Conversation = Generator[ApiRequest | Pause, ApiReply, _T]
+
+
+def ask_status(asked: Asked) -> Conversation[NotificationStatus | None]:
+    """Where it stands; None: it is not in the record.
+
+    Raises:
+        ServiceUnavailable: the service does not answer now.
+        ConfigurationError: it refuses the key.
+    """
+    reply = yield asked.request()
+    return _status_of(reply)
+
+
+def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationStatus]:
+    """Where it stands, once it is ready. `timeout` in seconds; None: for ever.
+
+    Raises:
+        NotReady: not within `timeout`.
+        ServiceUnavailable: the service did not answer at the end of it.
+        ConfigurationError: it refuses the key.
+    """
+    ends_at = None if timeout is None else time.monotonic() + timeout
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        began_at = time.monotonic()
+        hold = HOLD_SECONDS if ends_at is None else min(max(0.0, ends_at - began_at), HOLD_SECONDS)
+        reply = yield asked.request(hold)
+        is_last = ends_at is not None and time.monotonic() >= ends_at
+        if reply.is_temporary and not is_last:
+            yield Pause(_within(max(pause, reply.retry_after_seconds), ends_at))
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            continue
+        status = _status_of(reply)
+        if status is not None and status.is_ready:
+            return status
+        if is_last:
+            raise NotReady(_not_ready(asked, status, timeout), status=status)
+        # It may have answered at once, because too many wait.
+        pause = FIRST_PAUSE_SECONDS
+        yield Pause(_within(began_at + 2 * pause - time.monotonic(), ends_at))
+
+
+def publish(body: bytes) -> Conversation[UUID]:
+    """Hand one message over; the id of its notification.
+
+    Raises:
+        InvalidMessage: the service refuses it; `faults` says why.
+        PublishFailed: it does not answer now.
+        PublishRefused: it refuses the key.
+    """
+    reply = yield from _post("/v1/notifications", body)
+    if reply.status == 202:
+        return UUID(_object(reply)["id"])
+    raise _refused(reply)
+
+
+def publish_batch(bodies: Sequence[bytes], first: int) -> Conversation[list[UUID | list[Fault]]]:
+    """Hand several over: for each the id of its notification, or why it is refused. `first` is the position of the
+    first one among those that the caller has.
+
+    Raises:
+        InvalidMessage, PublishFailed, PublishRefused: as `publish`, if none was accepted.
+    """
+    reply = yield from _post("/v1/notifications/batch", b'{"batch":[' + b",".join(bodies) + b"]}")
+    if reply.status != 202:
+        raise _refused(reply, first)
+    return [
+        UUID(entry["id"]) if "id" in entry else _faults(entry["errors"], str(first + position))
+        for position, entry in enumerate(_object(reply)["entries"])
+    ]
+
+
+def list_templates() -> Conversation[ApiReply]:
+    """The service's templates, as JSON."""
+    return (yield ApiRequest("GET", "/v1/templates"))
+
+
+def _post(path: str, body: bytes) -> Conversation[ApiReply]:
+    """Try twice, as an idle connection may have died: the key makes it the same notification."""
+    reply = yield ApiRequest("POST", path, body=body)
+    if reply.status == 0:
+        reply = yield ApiRequest("POST", path, body=body)
+    return reply
+
+
+def _status_of(reply: ApiReply) -> NotificationStatus | None:
+    if reply.status == 404:
+        return None
+    if reply.is_temporary:
+        raise ServiceUnavailable(f"the service did not say where it stands: {reply.detail}; ask again later")
+    if reply.status != 200:
+        raise _refused_key(reply)
+    try:
+        return _STATUS.validate_json(reply.body)
+    except ValidationError:
+        raise _no_api() from None
+
+
+def _refused_key(reply: ApiReply) -> ConfigurationError:
+    if reply.status not in (401, 403):
+        return _no_api()
+    return ConfigurationError(f"the service refuses the key: {reply.detail}", setting="NOTIFIER_API_KEY")
+
+
+def _no_api() -> ConfigurationError:
+    return ConfigurationError(
+        "what answers there is not the API of a notifier of this version: correct its address, or bring service "
+        "and package to one version",
+        setting="NOTIFIER_API_URL",
+    )
+
+
+def _refused(reply: ApiReply, first: int | None = None) -> InvalidMessage | PublishFailed:
+    errors = _problem(reply.body).get("errors")
+    if reply.is_temporary:
+        return PublishFailed(
+            f"the service did not accept the message: {reply.detail}; publish again with the same idempotency key"
+        )
+    if isinstance(errors, list) and errors:
+        return InvalidMessage(_faults(errors, "" if first is None else None, first or 0))
+    return PublishRefused(
+        f"the service refused the message: {reply.detail}; correct the address and the key of its API, until then "
+        "publishing again does not help"
+    )
+
+
+def _faults(errors: Sequence[Any], prefix: str | None, first: int = 0) -> list[Fault]:
+    """The errors of a problem as faults. `prefix`: position of the entry; None: it is in the pointer, counted from
+    `first`."""
+    found = []
+    for error in errors:
+        names = str(error.get("pointer") or error.get("parameter") or "").lstrip("/").split("/")
+        if prefix is None and names[0] == "batch" and len(names) > 1:
+            names = [str(first + int(names[1])), *names[2:]]
+        elif prefix:
+            names = [prefix, *names]
+        field = ".".join(name.replace("~1", "/").replace("~0", "~") for name in names if name)
+        found.append(Fault(field, error["code"], error["problem"], error["fix"]))
+    return found
+
+
+def _problem(body: bytes) -> dict[str, Any]:
+    try:
+        found = from_json(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _object(reply: ApiReply) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(reply.body)
+    return found
+
+
+def _not_ready(asked: Asked, status: NotificationStatus | None, timeout: float | None) -> str:
+    if status is not None:
+        return f"{status.status} after {timeout:g} s: {status.id}"
+    return (
+        f"not in the record after {timeout:g} s: {asked.id}; no intake runs, or it rejected the message "
+        "(`notifier rejected list`)"
+    )
+
+
+def _within(seconds: float, ends_at: float | None) -> float:
+    return max(0.0, seconds if ends_at is None else min(seconds, ends_at - time.monotonic()))

@@ -1,0 +1,75 @@
+"""What a producer keeps of a message that it sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from notifier.client.conversations import Asked, ask_status, wait_for
+from notifier.client.service_api import AsyncServiceApi, ServiceApi
+from notifier.domain.errors import ConfigurationError
+from notifier.domain.notification_status import NotificationStatus
+from notifier.domain.statuses import Channel, Lane
+
+
+@dataclass(frozen=True, slots=True)
+class SentMessage:
+    """The ids to ask about it later."""
+
+    #: Id of the notification. If the idempotency key was accepted before, that notification keeps its own id;
+    #: `status` and `wait` find it.
+    id: UUID
+    #: The key under which sending again is safe: the one given, or the id.
+    idempotency_key: str
+    channel: Channel
+    lane: Lane
+
+    @property
+    def asked(self) -> Asked:
+        """What the service is asked for."""
+        return Asked(self.id, None if self.idempotency_key == str(self.id) else self.idempotency_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Handle(SentMessage):
+    """What `Client` returns."""
+
+    _api: ServiceApi | None = field(default=None, repr=False, compare=False)
+
+    def status(self) -> NotificationStatus | None:
+        """Where it stands now. None: it is not in the record, because the intake has not read it yet, or rejected
+        it, or because its transaction or relay is not that far.
+
+        Raises:
+            ConfigurationError: the address or key of the HTTP API is missing or wrong; the text says what to set.
+            ServiceUnavailable: the service does not answer now.
+        """
+        return self._service().run(ask_status(self.asked))
+
+    def wait(self, timeout: float) -> NotificationStatus:
+        """Where it stands as soon as a provider took it, or it ended otherwise, whatever way; look at
+        `is_successful`. `timeout` in seconds; a silent service may take the client's `timeout_seconds` more.
+
+        Raises:
+            NotReady: neither happened in time; `status` is where it stands.
+            ConfigurationError, ServiceUnavailable: as `status`.
+        """
+        return self._service().run(wait_for(self.asked, timeout))
+
+    def _service(self) -> ServiceApi:
+        if self._api is None:
+            raise ConfigurationError("nothing was sent, so there is nothing to ask: this is a RecordingClient")
+        return self._api
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncHandle(SentMessage):
+    """What `AsyncClient` returns; `status` and `wait` as those of `Handle`, to be awaited."""
+
+    _api: AsyncServiceApi = field(repr=False, compare=False)
+
+    async def status(self) -> NotificationStatus | None:
+        return await self._api.run(ask_status(self.asked))
+
+    async def wait(self, timeout: float) -> NotificationStatus:
+        return await self._api.run(wait_for(self.asked, timeout))

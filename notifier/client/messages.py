@@ -1,0 +1,127 @@
+"""From arguments to checked messages with their JSON, the same for whatever way they go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from notifier.broker.batch_form import MAX_ENTRY_BYTES
+from notifier.client.context_values import as_json
+from notifier.client.current_span import current_traceparent
+from notifier.domain.errors import Fault, InvalidMessage, few
+from notifier.domain.message import Message, new_id
+from notifier.domain.statuses import Channel, Lane
+from notifier.domain.validation import Entry, read_message
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A message that passed every check, with its JSON."""
+
+    message: Message
+    body: bytes
+
+    @property
+    def id(self) -> UUID:
+        assert self.message.id is not None
+        return self.message.id
+
+    @property
+    def channel(self) -> Channel:
+        assert self.message.channel is not None
+        return self.message.channel
+
+    @property
+    def lane(self) -> Lane:
+        assert self.message.lane is not None
+        return self.message.lane
+
+
+class MessageEncoder:
+    """Checks and encodes messages of one producer."""
+
+    def __init__(self, *, producer: str | None = None) -> None:
+        self.producer = producer
+
+    def encode(
+        self,
+        template: str,
+        to: str,
+        context: Mapping[str, Any] | None,
+        channel: Channel | str | None,
+        lane: Lane | str,
+        fields: Mapping[str, Any],
+    ) -> Encoded:
+        """Raises InvalidMessage with everything that is wrong."""
+        entry = {"template": template, "to": to, "context": context or {}, **fields}
+        return self._encode(entry, _channel(channel, to), _choice(Lane, "lane", lane))
+
+    def encode_many(
+        self,
+        entries: Iterable[Mapping[str, Any]],
+        channel: Channel | str,
+        lane: Lane | str,
+        defaults: Mapping[str, Any],
+    ) -> list[Encoded]:
+        """Raises InvalidMessage with everything that is wrong; fields begin with the entry's position, from 0."""
+        to_channel, to_lane = _channel(channel, ""), _choice(Lane, "lane", lane)
+        found: list[Encoded] = []
+        faults: list[Fault] = []
+        for position, entry in enumerate(entries):
+            try:
+                found.append(self._encode({**defaults, **entry}, to_channel, to_lane))
+            except InvalidMessage as error:
+                faults.extend(
+                    Fault(f"{position}.{fault.field}".rstrip("."), fault.code, fault.problem, fault.fix)
+                    for fault in error.faults
+                )
+        if faults:
+            raise InvalidMessage(faults)
+        return found
+
+    def _encode(self, fields: Mapping[str, Any], channel: Channel, lane: Lane) -> Encoded:
+        known = {"id": new_id(), "producer": self.producer, "traceparent": current_traceparent()}
+        filled = {**known, **fields, "channel": channel, "lane": lane}
+        filled = {name: value for name, value in filled.items() if value is not None}
+        without_form: list[Fault] = []
+        if isinstance(filled.get("context"), Mapping):
+            filled["context"], without_form = as_json(filled["context"])
+        entry = read_message(filled, channel, lane, now=datetime.now(UTC))
+        faults = self._faults(entry, without_form)
+        if entry.message is None or faults:
+            raise InvalidMessage(faults)
+        encoded = Encoded(entry.message, entry.message.encode())
+        if len(encoded.body) > MAX_ENTRY_BYTES:
+            fix = f"Send at most {MAX_ENTRY_BYTES} bytes a message"
+            raise InvalidMessage([Fault("", "too_large", f"{len(encoded.body)} bytes", fix)])
+        return encoded
+
+    def _faults(self, entry: Entry, without_form: list[Fault]) -> tuple[Fault, ...]:
+        draft = entry.message or (entry.draft and entry.draft.message)
+        further = self._template_faults(draft) if draft else []
+        known = {fault.field for fault in without_form}
+        return few([*without_form, *(fault for fault in entry.with_further(further) if fault.field not in known)])
+
+    def _template_faults(self, message: Message) -> list[Fault]:
+        """What the service's templates say against it, if they are known."""
+        return []
+
+
+_Choice = TypeVar("_Choice", Channel, Lane)
+
+
+def _channel(channel: Channel | str | None, to: str) -> Channel:
+    if channel is None:
+        return Channel.SMS if to.startswith("+") else Channel.EMAIL
+    return _choice(Channel, "channel", channel)
+
+
+def _choice(kind: type[_Choice], name: str, value: str) -> _Choice:
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(kind)
+        raise InvalidMessage([Fault(name, "bad_choice", f"is none of {known}", "Use one of them")]) from None

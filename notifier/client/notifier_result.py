@@ -1,0 +1,116 @@
+"""For those who know Celery's `AsyncResult`: the same names, on the record of the service.
+
+    from notifier import NotifierResult
+
+    result = NotifierResult(handle.id)
+    if result.ready():
+        print(result.state, result.get().sent_at)
+
+| `state` | statuses |
+|---|---|
+| `PENDING` | none: not in the record; `scheduled`, `queued` |
+| `STARTED` | `sending`, `unknown` |
+| `RETRY` | `retrying` |
+| `SUCCESS` | `sent`, `delivered` |
+| `FAILURE` | `failed`, `expired`, `undelivered`, `suppressed` |
+| `REVOKED` | `cancelled` |
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Mapping
+from types import MappingProxyType
+from uuid import UUID
+
+from notifier.client.addresses import ApiSearch
+from notifier.client.conversations import Asked, ask_status, wait_for
+from notifier.client.handles import Handle
+from notifier.client.service_api import ServiceApi
+from notifier.domain.errors import NotificationFailed
+from notifier.domain.notification_status import NotificationStatus
+from notifier.domain.statuses import Status
+
+STATES: Mapping[Status | None, str] = MappingProxyType(
+    {
+        None: "PENDING",
+        Status.SCHEDULED: "PENDING",
+        Status.QUEUED: "PENDING",
+        Status.SENDING: "STARTED",
+        Status.UNKNOWN: "STARTED",
+        Status.RETRYING: "RETRY",
+        Status.SENT: "SUCCESS",
+        Status.DELIVERED: "SUCCESS",
+        Status.FAILED: "FAILURE",
+        Status.EXPIRED: "FAILURE",
+        Status.UNDELIVERED: "FAILURE",
+        Status.SUPPRESSED: "FAILURE",
+        Status.CANCELLED: "REVOKED",
+    }
+)
+
+#: Whom results ask that no client made; an answer is waited for at most 5 s.
+_default_api = ServiceApi(ApiSearch().find, 5.0)
+atexit.register(_default_api.close)
+
+
+class NotifierResult:
+    """What becomes of one notification. Each look asks the service; nothing is kept.
+
+    `notification_id` may be the handle that a client returned. Whom it asks: NOTIFIER_API_URL and
+    NOTIFIER_API_KEY, or the service that `notifier up` runs; `Client.result` makes one that asks as the client.
+
+    Every look raises `ConfigurationError` without an address or key, `ServiceUnavailable` without an answer.
+    """
+
+    def __init__(self, notification_id: UUID | str | Handle, api: ServiceApi | None = None) -> None:
+        self._asked = notification_id.asked if isinstance(notification_id, Handle) else Asked.by(notification_id)
+        self._api = api or _default_api
+
+    @property
+    def id(self) -> str:
+        return str(self._asked.id)
+
+    @property
+    def info(self) -> NotificationStatus | None:
+        """Where it stands; None: it is not in the record."""
+        return self._api.run(ask_status(self._asked))
+
+    @property
+    def state(self) -> str:
+        info = self.info
+        return STATES[info.status if info else None]
+
+    @property
+    def status(self) -> str:
+        """The same, as `AsyncResult` has it: `info.status` is the record's word."""
+        return self.state
+
+    def ready(self) -> bool:
+        """Whether a provider took it, or it ended otherwise."""
+        info = self.info
+        return info is not None and info.is_ready
+
+    def successful(self) -> bool:
+        """Whether a provider took it; False while it is on its way."""
+        info = self.info
+        return info is not None and info.is_successful
+
+    def failed(self) -> bool:
+        """Whether it ended without being sent, or did not arrive."""
+        return self.state == "FAILURE"
+
+    def get(self, timeout: float | None = None, propagate: bool = True) -> NotificationStatus:
+        """Where it stands, once it is ready. `timeout` in seconds; None: for ever.
+
+        Raises:
+            NotificationFailed: it was not sent, or did not arrive; not without `propagate`.
+            NotReady: it is not ready in time.
+        """
+        found = self._api.run(wait_for(self._asked, timeout))
+        if propagate and not found.is_successful:
+            raise NotificationFailed(found)
+        return found
+
+    def __repr__(self) -> str:
+        return f"NotifierResult({self.id})"
