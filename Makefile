@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 BENCH := $(VENV)/.installed-bench
-# Files of a checkout need no .pyc for packages that are never imported; pip would spend a third of its time on them.
+# Most modules of the packages are never imported; pip would spend a third of its time on their byte code.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 # Arguments for the command behind a target: make test ARGS="-k retry -x"
@@ -69,6 +69,7 @@ $(RUNTIME): $(BIN)/python requirements/runtime.txt requirements/build.txt pyproj
 	@echo "installing $$(grep -c == requirements/runtime.txt) packages into $(VENV) (under a minute, once)"
 	@$(INSTALL) -r requirements/runtime.txt -r requirements/build.txt
 	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m notifier.dev.byte_code
 	@touch $@
 
 $(DEV): requirements/dev.txt $(RUNTIME)

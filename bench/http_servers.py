@@ -19,13 +19,13 @@ import psycopg
 from bench import mails
 from bench.service import environment
 from bench.subjects import Ground, Task
+from notifier.dev.embedded.rabbitmq import amqp_connection
 from notifier.dev.machine import free_port, is_free
 from notifier.dev.processes import ServerProcess
 from notifier.operations.api_keys import ApiKeys, Grants, Scope
 from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.engine import make_engine
 from notifier.store.operator_actions import Operating
-from tests.provisioning.rabbitmq import amqp_connection
 
 GUIDE_QUEUE = "celery_guide"
 _START_SECONDS = 60.0

@@ -9,8 +9,8 @@ from typing import Self
 
 from bench.service import Publisher, body
 from notifier.broker.topology import routing_key
+from notifier.dev.embedded.rabbitmq import amqp_connection
 from notifier.domain.statuses import Channel, Lane
-from tests.provisioning.rabbitmq import amqp_connection
 
 #: Unconfirmed messages in hand: a producer that is further ahead waits.
 _WINDOW = 500

@@ -10,8 +10,9 @@ from typing import Any
 import psycopg
 
 from notifier.dev.embedded import EmbeddedPostgres
+from notifier.dev.embedded.rabbitmq import amqp_connection
 from tests.provisioning.databases import Databases
-from tests.provisioning.rabbitmq import PrivateRabbitmq, amqp_connection
+from tests.provisioning.rabbitmq import PrivateRabbitmq
 from tests.provisioning.services import find_or_install_rabbitmq, find_postgres
 
 #: Every commit is on the disk before it is answered. The rest is what a small server of one's own would have.

@@ -20,11 +20,11 @@ import psycopg
 from bench import mails
 from bench.subjects import Ground, Task, freeze
 from notifier.broker import topology
+from notifier.dev.embedded.rabbitmq import amqp_connection
 from notifier.dev.processes import ServerProcess
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Lane
-from tests.provisioning.rabbitmq import amqp_connection
 
 #: One for each core of the machine that the targets are for; `bench.workers` measures 1, 2 and 4.
 WORKERS = 2

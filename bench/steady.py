@@ -15,8 +15,8 @@ from bench.subjects import Ground, Task
 from bench.throughput import Say, work_off
 from bench.usage import memory_mb, sampling
 from notifier.broker import topology
+from notifier.dev.embedded.rabbitmq import amqp_connection
 from notifier.domain.statuses import Lane
-from tests.provisioning.rabbitmq import amqp_connection
 
 _WARM = 500
 _SAMPLES = 120

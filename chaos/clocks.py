@@ -13,9 +13,9 @@ import psycopg
 from chaos.load import PRODUCER
 from chaos.world import Setup, Surroundings, World
 from notifier.broker.topology import notify_queue_name
+from notifier.dev.embedded.rabbitmq import amqp_connection
 from notifier.domain.message import new_id, time_of_id
 from notifier.domain.statuses import Channel, Lane
-from tests.provisioning.rabbitmq import amqp_connection
 from tests.support.clocks import Clocks, find_faketime
 
 #: One of each kind; the others keep the right time, so that they disagree.

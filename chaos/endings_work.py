@@ -25,10 +25,11 @@ from chaos.providers import RecordedFaults
 from chaos.proxy import Connect, Link, Proxy, Strike, to_port, to_socket
 from notifier.bootstrap import Services
 from notifier.broker.topology import is_redis
-from notifier.cli.dev import SERVERS_SECONDS
+from notifier.cli.up import SERVERS_SECONDS
 from notifier.client.client import Client
 from notifier.client.outbox import create_table, make_engine
 from notifier.config.settings import Settings
+from notifier.dev.embedded.rabbitmq import amqp_connection
 from notifier.dev.machine import free_port
 from notifier.dev.server_thread import running
 from notifier.dev.twilio_server import TwilioRule, TwilioServer
@@ -43,7 +44,6 @@ from notifier.store.operator_actions import Operating
 from notifier.worker.app import make_app
 from notifier.worker.tasks import task_publisher
 from tests.provisioning.databases import database_of
-from tests.provisioning.rabbitmq import amqp_connection
 
 _HERE = Path(__file__).parent
 _KEY = "a hash key for the fault suite only"

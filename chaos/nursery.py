@@ -19,8 +19,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from notifier.dev.forking import IMPORTS
 from notifier.dev.processes import die_with_parent
-from tests.support.forking import IMPORTS
 
 _ROOT = Path(__file__).parents[1]
 

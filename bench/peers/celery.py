@@ -18,9 +18,9 @@ from celery import Celery
 from bench import mails
 from bench.service import wait_for
 from bench.subjects import Ground, Task, freeze
+from notifier.dev.embedded.rabbitmq import amqp_connection
 from notifier.dev.processes import ServerProcess
 from notifier.domain.errors import ServiceUnavailable
-from tests.provisioning.rabbitmq import amqp_connection
 
 _START_SECONDS = 60.0
 _CREATE = "import {module} as tasks; tasks.Mail.metadata.create_all(tasks.engine)"

@@ -43,6 +43,7 @@ from notifier.cli import (
     suppressions,
     templates,
     top,
+    up,
 )
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import GRACE_SECONDS, Commands
@@ -147,7 +148,7 @@ PANELS: Mapping[str, Sequence[Command | Family]] = {
     ),
     "Set up": (doctor.doctor, TEMPLATES, DB, QUEUES, SCHEDULE, SCHEMA, KEYS),
     "Run the service": (
-        dev.up,
+        up.up,
         dev.demo,
         services.intake,
         services.worker,

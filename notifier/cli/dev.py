@@ -1,148 +1,27 @@
-"""`notifier up` and `demo`: the whole service on this machine, with no set-up."""
+"""`notifier demo`: the whole service on this machine for a minute, with no set-up."""
 
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
-from itertools import count
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Option
 
 from notifier.cli.options import AsJson
-from notifier.cli.output import hint, one_line, print_json, print_line, print_table, progress_bar, warn
-from notifier.cli.services import program_settings
+from notifier.cli.output import hint, one_line, print_json, print_line, progress_bar, warn
+from notifier.cli.up import program_to_type
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from notifier.config.settings import Settings
     from notifier.dev.demo import DemoOutcome, DemoReport, Planned
-    from notifier.dev.local import LocalWorld, Place
     from notifier.store.search import Story
 
-#: How much longer than its programs `up` has to stop: its servers end after them. Seconds.
-SERVERS_SECONDS = 45.0
 #: Where `up` has it, if the port is free.
 _CONSOLE = "http://127.0.0.1:8080/"
-_EXAMPLE = "login_code +15550100123 --context code=042137 --context valid_minutes=10"
-
-
-def up() -> None:
-    """Run the whole service on this machine, and start whatever is not configured.
-
-    Without settings: an embedded PostgreSQL and Valkey, and a mail server and a Twilio that store what they
-    receive. The data is kept between runs. Ctrl-C stops everything in order.
-    """
-    settings = program_settings("up", use_running=False)
-    from notifier.dev.console_key import console_key
-    from notifier.dev.local import Place, announced, local_world
-    from notifier.dev.programs import Programs
-    from notifier.intake.producers import check_broker, in_words
-    from notifier.runtime.shutdown import stop_on_signals
-    from notifier.store.schema.upgrade import upgrade
-
-    stop = stop_on_signals(settings.grace_seconds + SERVERS_SECONDS)
-    data_dir = settings.data_dir.expanduser().absolute()
-    hint(f"starting what is not configured, in {data_dir}")
-    with local_world(settings, data_dir, fixed_ports=True) as world:
-        database_url = world.environment.get("NOTIFIER_DATABASE_URL") or settings.require("database_url")
-        broker_url = world.environment.get("NOTIFIER_BROKER_URL") or settings.require("broker_url")
-        check_broker(settings.structure, broker_url)
-        upgrade(database_url)
-        # Of a database that is ours alone; others' is not ours to make keys for.
-        key = console_key(database_url, data_dir) if "NOTIFIER_DATABASE_URL" in world.environment else None
-        wanted, api, where = _api_program(settings, world, key)
-        own, metrics = _metrics_ports(settings, wanted)
-        world.places += [*where, *metrics, Place("producers", in_words(settings.structure, broker_url))]
-        # For people to read.
-        logs = {"NOTIFIER_LOG_FORMAT": "text"} if settings.log_format == "auto" else {}
-        variables, grace = {**world.environment, **logs, **api}, settings.grace_seconds
-        programs = Programs(variables, data_dir / "logs", own, wanted, grace_seconds=grace)
-        with announced(data_dir, world.environment) if world.environment else nullcontext():
-            programs.start()
-            _print_running(world.places, programs.pids, data_dir / "logs")
-            followers = _follow(programs.logs, stop)
-            programs.watch(stop, lambda died, pause: warn(f"{died} ended; it starts again in {pause:g} s"))
-            hint("stopping: what is in flight is finished first")
-            programs.stop()
-            for follower in followers:
-                follower.join(timeout=5)
-    hint("stopped; the data is kept")
-
-
-def _print_running(places: Iterable[Place], programs: Iterable[str], logs: Path) -> None:
-    print_table(("what", "where"), [(place.name, place.where) for place in places])
-    print_line(f"running: {', '.join(programs)}; logs in {logs}")
-    print_line("try, in another terminal:")
-    print_line(f"  {_program()} send {_EXAMPLE} --wait 10")
-    print_line("Ctrl-C stops everything.")
-    sys.stdout.flush()
-
-
-def _program() -> str:
-    """What to type: the script's path, as `make` starts it, where `notifier` alone is not found."""
-    script = sys.argv[0]
-    return script if script.endswith("/notifier") and not shutil.which("notifier") else "notifier"
-
-
-def _api_program(
-    settings: Settings, world: LocalWorld, console_key: str | None
-) -> tuple[Mapping[str, tuple[str, ...]], dict[str, str], list[Place]]:
-    """All programs with the API if it is installed; its variables, and where it is. A port that is taken is
-    replaced, as those of mail and Twilio are."""
-    from notifier.dev.local import Place, with_api
-    from notifier.dev.machine import is_free
-    from notifier.dev.programs import API, PROGRAMS
-
-    if settings.public_url:
-        world.environment["NOTIFIER_PUBLIC_URL"] = settings.public_url
-    api = with_api(world, settings.api_port if is_free(settings.api_port) else None)
-    if not api:
-        return PROGRAMS, {}, []
-    url = f"http://127.0.0.1:{api['NOTIFIER_API_PORT']}"
-    key = console_key or "a key: notifier keys create --scope operate --name you"
-    places = [
-        Place("console", f"{url}/, in the browser; sign in with {key}"),
-        Place("HTTP API", f"{url}, with a key: notifier keys create"),
-    ]
-    return {**API, **PROGRAMS}, api, places
-
-
-def _metrics_ports(settings: Settings, programs: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[Place]]:
-    """Of each program but the API, from `NOTIFIER_METRICS_PORT` on: its variable, and where it is."""
-    from notifier.dev.local import Place
-    from notifier.dev.programs import API
-
-    if settings.metrics_port is None:
-        return {}, []
-    ports = dict(zip((name for name in programs if name not in API), count(settings.metrics_port), strict=False))
-    where = ", ".join(f"{name} {port}" for name, port in ports.items())
-    own = {name: {"NOTIFIER_METRICS_PORT": str(port)} for name, port in ports.items()}
-    return own, [Place("metrics", f"/metrics and /healthz on {settings.metrics_host}: {where}")]
-
-
-def _follow(logs: dict[str, Path], stop: Event) -> list[Thread]:
-    """Show what the programs log from now on, each line with its program."""
-
-    def follow(name: str, path: Path) -> None:
-        with path.open("r", encoding="utf-8", errors="replace") as file:
-            file.seek(0, 2)
-            while True:
-                last_round = stop.wait(0.3)
-                for line in file:
-                    hint(f"{name:<13} {line.rstrip()}")
-                if last_round:
-                    return
-
-    threads = [Thread(target=follow, args=item, daemon=True) for item in logs.items()]
-    for thread in threads:
-        thread.start()
-    return threads
 
 
 def demo(
@@ -221,9 +100,8 @@ def _print_report(report: DemoReport) -> None:
         if outcome.planned.is_told and outcome.story:
             _print_story(outcome.planned, outcome.story)
     if report.ok:
-        hint(
-            f"\nnext: `{_program()} up` runs the same service and keeps it running, with its console at {_CONSOLE}"
-        )
+        hint(f"\nnext: `{program_to_type()} up` runs the same service and keeps it running, with its console")
+        hint(f"at {_CONSOLE}")
 
 
 def _print_story(planned: Planned, story: Story) -> None:

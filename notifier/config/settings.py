@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from notifier.config.bounce_address import BounceAddress
 from notifier.config.callbacks import read_name_servers
+from notifier.config.running_service import RUNNING_FILE, data_dir, default_data_dir
 from notifier.config.structure import ProviderTable, Sender, Structure, configuration_error, load_structure
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.local_days import zone_of
@@ -32,9 +33,6 @@ from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.domain.retry_policy import DEFAULT_RETRIES, LaneRetry
 from notifier.domain.statuses import Lane
 from notifier.security.encryption import read_keys
-
-#: In the data folder while `notifier up` runs there: where its servers are, for other commands of the same user.
-RUNNING_FILE = "running.env"
 
 #: A claim outlives a provider call by at least this: rendering, waiting for a slot, writing the result. Seconds.
 LEASE_MARGIN_SECONDS = 15.0
@@ -50,15 +48,6 @@ def bundled(name: str) -> Path:
     where there is one, otherwise the wheel's copy."""
     inside = _PACKAGE / "_bundled" / name
     return inside if inside.exists() else _PACKAGE.parent / name
-
-
-def default_data_dir() -> Path:
-    """Where the embedded services keep their data: /var/lib/notifier for root (Postgres drops its rights and
-    cannot read root's home), otherwise the user's data folder."""
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        return Path("/var/lib/notifier")
-    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "notifier"
 
 
 #: Enough to find a slip at the start; the intake checks them as any other.
@@ -349,7 +338,7 @@ def _unreadable_secret(path: Path, why: str) -> ConfigurationError:
 
 
 def _running_file() -> Path | None:
-    path = Path(os.environ.get("NOTIFIER_DATA_DIR") or default_data_dir()) / RUNNING_FILE
+    path = data_dir() / RUNNING_FILE
     return path if os.access(path, os.R_OK) else None
 
 

@@ -12,8 +12,8 @@ from notifier.config.logs import log
 from notifier.config.settings import Settings, structure_path
 
 _PREFIX = "NOTIFIER_"
-#: Read by others than `Settings`; those of the tests are theirs.
-_READ_ELSEWHERE = ("NOTIFIER_SECRETS_DIR", "NOTIFIER_OUTBOX_URL")
+#: Read by others than `Settings`, or set for producers; those of the tests are theirs.
+_READ_ELSEWHERE = ("NOTIFIER_SECRETS_DIR", "NOTIFIER_OUTBOX_URL", "NOTIFIER_API_URL", "NOTIFIER_API_KEY")
 _OF_TESTS = "NOTIFIER_TEST_"
 #: Kubernetes sets these for each of its services whose name begins with "notifier".
 _SERVICE_HOST = "_SERVICE_HOST"

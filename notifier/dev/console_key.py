@@ -1,29 +1,36 @@
-"""The key with which people sign in to the console of `notifier up`: it stays the same from run to run."""
+"""The key of `notifier up`, for the console and for producers: it stays the same from run to run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from notifier.dev.machine import private_opener
 from notifier.operations.api_keys import ApiKeys, Grants, Scope
 from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.engine import make_engine
 from notifier.store.operator_actions import Operating
 
 _FILE = "console-key"
+#: Sends over HTTP need one; the documentation's examples are this one's.
+_PRODUCER = "shop"
 
 
 def console_key(database_url: str, data_dir: Path) -> str:
-    """Kept in a file of `data_dir` that its owner alone can read; made if there is none, or it is not valid."""
+    """Kept in a file of `data_dir` that its owner alone can read; made if there is none, or it is not valid.
+
+    It may do everything, and sends as the producer of the documentation's examples.
+    """
     path = data_dir / _FILE
     engine = make_engine(database_url, pool_size=1, application="notifier up", guarded=False)
     try:
         keys = ApiKeys(ApiKeyRepository(engine), Operating(engine))
         kept = path.read_text(encoding="ascii").strip() if path.exists() else ""
-        if kept and keys.holder(kept) is not None:
+        holder = keys.holder(kept) if kept else None
+        if holder is not None and holder.producer == _PRODUCER:
             return kept
-        made = keys.create(Grants((Scope.ADMIN,), "up"), operator="notifier up")
-        path.touch(mode=0o600)
-        path.write_text(made.token + "\n", encoding="ascii")
+        made = keys.create(Grants((Scope.ADMIN,), "up", producer=_PRODUCER), operator="notifier up")
+        with open(path, "w", encoding="ascii", opener=private_opener) as file:
+            file.write(made.token + "\n")
         return made.token
     finally:
         engine.dispose()

@@ -6,19 +6,24 @@ to it go to the programs of the service, which run the same code as in productio
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
-from notifier.config.settings import RUNNING_FILE, Settings, bundled
-from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from notifier.dev.machine import free_port, is_free
+from notifier.config.running_service import RUNNING_FILE, SERVICE_FILE, RunningService
+from notifier.config.settings import Settings, bundled
+from notifier.dev.embedded import EmbeddedPostgres, EmbeddedRabbitmq, EmbeddedValkey
+from notifier.dev.machine import free_port, is_free, private_opener
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
+from notifier.domain.errors import ConfigurationError
+
+LocalBroker = Literal["valkey", "rabbitmq"]
 
 #: Where the local servers of `notifier up` listen if nobody else does, so that they can be found again.
 MAIL_PORT, TWILIO_PORT = 2525, 2580
@@ -47,10 +52,11 @@ def local_world(
     settings: Settings,
     data_dir: Path,
     *,
+    broker: LocalBroker | None = None,
     mail_rules: Sequence[Rule] = (),
     fixed_ports: bool = False,
 ) -> Iterator[LocalWorld]:
-    """Start what the settings lack, on `data_dir`; stop it at the end.
+    """Start what the settings lack, on `data_dir`; stop it at the end. Without a `broker` that is Valkey.
 
     With `fixed_ports` mail and Twilio listen on their usual ports where those are free.
 
@@ -60,7 +66,7 @@ def local_world(
     data_dir.mkdir(parents=True, exist_ok=True)
     world = LocalWorld()
     with ExitStack() as stack:
-        _start_stores(stack, world, settings, data_dir)
+        _start_stores(stack, world, settings, data_dir, broker)
         if not settings.provider_tables():
             _start_providers(stack, world, data_dir, mail_rules, fixed_ports)
         if settings.config is None and not settings.structure.senders:
@@ -68,17 +74,26 @@ def local_world(
         yield world
 
 
-def _start_stores(stack: ExitStack, world: LocalWorld, settings: Settings, data_dir: Path) -> None:
-    """Database and broker, both at once: each takes a second or two."""
+def _start_stores(
+    stack: ExitStack, world: LocalWorld, settings: Settings, data_dir: Path, broker: LocalBroker | None
+) -> None:
+    """Database and broker, both at once: each takes a second or two, RabbitMQ more."""
     starts: list[tuple[str, str, Callable[[], str]]] = []
     if settings.database_url is None:
         postgres = EmbeddedPostgres(data_dir)
         stack.callback(postgres.stop)
         starts.append(("NOTIFIER_DATABASE_URL", "PostgreSQL", postgres.start))
-    if settings.broker_url is None:
-        valkey = EmbeddedValkey(data_dir)
-        stack.callback(valkey.stop)
-        starts.append(("NOTIFIER_BROKER_URL", "Valkey", valkey.start))
+    valkey, rabbitmq = EmbeddedValkey(data_dir), EmbeddedRabbitmq(data_dir)
+    # A line of an earlier run that was pasted into this terminal sets one of the kept ones.
+    if settings.broker_url is None or settings.require("broker_url") in (valkey.kept_url(), rabbitmq.kept_url()):
+        chosen = rabbitmq if broker == "rabbitmq" else valkey
+        stack.callback(chosen.stop)
+        starts.append(("NOTIFIER_BROKER_URL", "RabbitMQ" if chosen is rabbitmq else "Valkey", chosen.start))
+    elif broker is not None:
+        raise ConfigurationError(
+            "NOTIFIER_BROKER_URL is set, so its broker is used: unset it, or leave --broker out",
+            setting="NOTIFIER_BROKER_URL",
+        )
     with ThreadPoolExecutor() as pool:
         urls = list(pool.map(lambda start: start[2](), starts))
     for (variable, name, _), url in zip(starts, urls, strict=True):
@@ -131,16 +146,19 @@ def has_web() -> bool:
 
 
 @contextmanager
-def announced(data_dir: Path, environment: dict[str, str]) -> Iterator[None]:
-    """While the block lasts, other `notifier` commands of this user find these servers without any setting."""
-    path = data_dir / RUNNING_FILE
-    content = "".join(f"{name}='{value}'\n" for name, value in environment.items())
-    unfinished = path.with_suffix(".part")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
-    unfinished.rename(path)
+def announced(data_dir: Path, environment: Mapping[str, str], service: RunningService) -> Iterator[None]:
+    """While the block lasts, commands and producers of this user find these servers without any setting."""
+    contents = {
+        SERVICE_FILE: json.dumps(asdict(service), indent=2) + "\n",
+        RUNNING_FILE: "".join(f"{name}='{value}'\n" for name, value in environment.items()),
+    }
+    for name, content in contents.items():
+        unfinished = data_dir / f"{name}.part"
+        with open(unfinished, "w", encoding="utf-8", opener=private_opener) as file:
+            file.write(content)
+        unfinished.rename(data_dir / name)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        for name in contents:
+            (data_dir / name).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from subprocess import Popen
 from threading import Event
 
-from notifier.dev.machine import make_private
+from notifier.dev.machine import is_free, make_private
 from notifier.dev.processes import ServerProcess
 
 #: In the order of starting.
@@ -34,6 +34,8 @@ GRACE_SECONDS = 45.0
 _KILL_SECONDS = 10.0
 #: Pauses before a program that died is started again; the last one repeats. Seconds.
 _PAUSES = (0.5, 2.0, 5.0, 15.0)
+#: A machine with much else to do takes its time. Seconds.
+_START_SECONDS = 60.0
 #: A program that ran this long is healthy: its next death counts as the first. Seconds.
 _HEALTHY_SECONDS = 60.0
 
@@ -93,15 +95,33 @@ class Programs:
     def logs(self) -> dict[str, Path]:
         return {name: program.log for name, program in self._programs.items()}
 
+    def __enter__(self) -> Programs:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def start(self) -> None:
-        """Start them all; they wait for the database and the broker by themselves."""
+        """Start them all, or all again; they wait for the database and the broker by themselves."""
         for program in self._programs.values():
             program.process.start()
-            program.started_at = time.monotonic()
+            program.started_at, program.deaths, program.restart_at = time.monotonic(), 0, None
 
-    def watch(self, stop: Event, died: Callable[[str, float], None]) -> None:
-        """Restart what dies until `stop` is set; `died(name, seconds until the restart)` is told each time."""
+    def wait_until_ready(self, stop: Event, port: int | None = None) -> bool:
+        """Until all run and, with `port`, the API listens there. False: `stop` is set, one died, or it took
+        `_START_SECONDS`."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not stop.wait(0.05) and all(self.running.values()) and time.monotonic() < deadline:
+            if port is None or not is_free(port):
+                return True
+        return False
+
+    def watch(self, stop: Event, died: Callable[[str, float], None], check: Callable[[], None]) -> None:
+        """Restart what dies until `stop` is set; `died(name, seconds until the restart)` is told each time.
+        `check` is called five times a second."""
         while not stop.wait(0.2):
+            check()
             now = time.monotonic()
             for name, program in self._programs.items():
                 if program.restart_at is not None and now >= program.restart_at:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from threading import Event
 from typing import Any
 
 from celery import signals
+from celery.exceptions import SecurityWarning
 from celery.utils.nodenames import host_format
 
 from notifier.broker import topology
@@ -44,6 +46,8 @@ def run_worker(
     process.prepare(delivers=bool(lanes), takes_callbacks=takes_callbacks)
     _wait_for_tables(process, stop)
     _keep_our_logging()
+    # Of root, whom pickled messages could make do anything: ours are JSON, and Celery refuses all others.
+    warnings.simplefilter("ignore", SecurityWarning)
     signals.worker_ready.connect(_tune, weak=False)
     log.info("worker.start", lanes=[str(lane) for lane in lanes], count=settings.worker_threads)
     worker = OrderlyWorker(

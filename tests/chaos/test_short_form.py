@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from chaos.scenarios import long_form, short_form
+from notifier.dev.embedded.binaries import find_rabbitmq
 from tests.profiles import is_full
 from tests.provisioning.install import can_apt_install
-from tests.provisioning.services import find_rabbitmq
 from tests.waiting import patient
 
 ROOT = Path(__file__).parents[2]

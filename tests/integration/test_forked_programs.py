@@ -36,7 +36,7 @@ def start(request: pytest.FixtureRequest) -> Start:
         return subprocess.Popen
     if sys.platform != "linux":
         pytest.skip("programs are forked on Linux only")
-    return forking.Forked
+    return forking.fork
 
 
 def test_output_exit_code_and_surroundings_are_the_same(start: Start, tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_a_signal_ends_it_and_is_told(start: Start, tmp_path: Path, number: sign
 
 def test_nothing_forked_outlives_who_forked_it(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from tests.support.forking import Forked; "
-        "print(Forked([sys.executable, sys.argv[1]]).pid, flush=True); time.sleep(600)"
+        "import sys, time; from tests.support.forking import fork; "
+        "print(fork([sys.executable, sys.argv[1]]).pid, flush=True); time.sleep(600)"
     )
     script = tmp_path / "program.py"
     script.write_text("import time\ntime.sleep(600)\n")

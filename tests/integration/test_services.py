@@ -14,11 +14,13 @@ import pytest
 import redis
 from kombu import Connection
 
+from notifier.dev.embedded.binaries import find_rabbitmq
+from notifier.dev.embedded.rabbitmq import accepts_amqp
 from notifier.dev.machine import make_temporary_folder
 from notifier.dev.processes import command_line
 from tests.provisioning.databases import Databases, database_of, with_database
-from tests.provisioning.rabbitmq import AmqpServer, GivenRabbitmq, PrivateRabbitmq, accepts_amqp, amqp_connection
-from tests.provisioning.services import MissingService, RedisServer, Services, find_postgres, find_rabbitmq
+from tests.provisioning.rabbitmq import AmqpServer, GivenRabbitmq, PrivateRabbitmq, amqp_connection
+from tests.provisioning.services import MissingService, RedisServer, Services, find_postgres
 from tests.waiting import patient, wait_until
 
 

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import redis
 
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from notifier.dev.embedded.binaries import valkey_binary
+from notifier.dev.embedded.binaries import find_rabbitmq, valkey_binary
 from notifier.dev.machine import make_temporary_folder
 from notifier.domain.errors import MissingPackage
 from tests.provisioning.install import (
@@ -225,20 +225,6 @@ def find_redis() -> Path | None:
     return None
 
 
-def find_rabbitmq() -> Path | None:
-    """The real start script. Debian's /usr/sbin/rabbitmq-server is a wrapper that changes to the system's user."""
-    if shutil.which("erl") is None:
-        return None
-    candidates = [
-        Path("/usr/lib/rabbitmq/bin/rabbitmq-server"),
-        *sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"), reverse=True),
-        Path("/opt/homebrew/sbin/rabbitmq-server"),
-        Path("/usr/local/sbin/rabbitmq-server"),
-        Path(shutil.which("rabbitmq-server") or "/nowhere"),
-    ]
-    return next((path for path in candidates if path.exists() and not _is_wrapper(path)), None)
-
-
 def find_or_install_rabbitmq() -> Path:
     """`find_rabbitmq`, after an installation where that may be done.
 
@@ -252,10 +238,6 @@ def find_or_install_rabbitmq() -> Path:
     if script is None:
         raise MissingService("this needs a RabbitMQ of its own: run `sudo apt-get install rabbitmq-server`")
     return script
-
-
-def _is_wrapper(script: Path) -> bool:
-    return "su rabbitmq" in script.read_text("utf-8", errors="replace")
 
 
 def _postgres_version(folder: Path) -> int:

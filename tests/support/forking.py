@@ -1,70 +1,20 @@
-"""Programs within a tenth of a second: forked from a process that has imported everything and done nothing.
-
-What is forked has no connection, no thread and no setting yet, and runs its module or script from the first line
-to the end of the interpreter. So it differs from the real one in the two seconds of imports that it saves, which
-are most of what a short test costs. The full profile gets the real one.
-"""
+"""Programs of tests within a tenth of a second, as `notifier.dev.forking` starts them. The full profile gets real
+ones."""
 
 from __future__ import annotations
 
 import atexit
-import gc
-import importlib
-import inspect
-import json
 import os
-import resource
-import runpy
-import selectors
-import signal
-import socket
 import subprocess
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any, NoReturn
+from typing import Any
 
+from notifier.dev.forking import ForkServer, can_fork
 from tests.profiles import is_full
 
 _ROOT = Path(__file__).parents[2]
-#: What our programs import in their lives; some of it only when it is used.
-IMPORTS = (
-    "billiard.pool",
-    "celery.app.amqp",
-    "celery.app.control",
-    "celery.app.events",
-    "celery.app.log",
-    "celery.apps.beat",
-    "celery.apps.worker",
-    "celery.backends.base",
-    "celery.beat",
-    "celery.concurrency.thread",
-    "celery.events.receiver",
-    "celery.fixups.django",
-    "celery.loaders.app",
-    "celery.worker.autoscale",
-    "celery.worker.components",
-    "celery.worker.consumer.delayed_delivery",
-    "celery.worker.strategy",
-    "kombu.pidbox",
-    "kombu.transport.pyamqp",
-    "kombu.transport.redis",
-    "notifier.bootstrap",
-    "notifier.feedback.bounce_server",
-    "notifier.cli.app",
-    "notifier.cli.services",
-    "notifier.intake.rabbitmq",
-    "notifier.intake.redis",
-    "notifier.client.outbox",
-    "notifier.providers.twilio.provider",
-    "notifier.api.server",
-    "notifier.worker.run",
-    "psycopg",
-    "twilio.rest.api.v2010.account.message",
-    "uvicorn.protocols.http.h11_impl",
-)
 #: Of a program of Django, which loads none of those.
 _IMPORTS_OF_DJANGO = (
     "django.core.management.commands.migrate",
@@ -79,17 +29,18 @@ _IMPORTS_OF_DJANGO = (
 )
 #: Variables that act before the first line of a program: each set of them has a process of its own that forks.
 _BEFORE_PYTHON = ("LANG", "LC_", "LD_", "PYTHON", "DJANGO_SETTINGS_MODULE")
-_LONGEST = 1 << 20
 
-_nurseries: dict[frozenset[tuple[str, str]], _Nursery] = {}
+_servers: dict[frozenset[tuple[str, str]], ForkServer] = {}
 _lock = Lock()
 
 
 def launch(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
     """As `subprocess.Popen`; one that is forked always has a session of its own."""
-    if is_full() or sys.platform != "linux" or _code_of([str(part) for part in command]) is None:
-        return subprocess.Popen(command, **options)
-    return Forked(command, **options)
+    return subprocess.Popen(command, **options) if is_full() or not can_fork(command) else fork(command, **options)
+
+
+def fork(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
+    return _server_for(dict(options.get("env") or os.environ)).launch(command, **options)
 
 
 def run(
@@ -121,195 +72,14 @@ def run(
 def close() -> None:
     """Let the processes that fork end, and what they have forked. Safe to repeat."""
     with _lock:
-        while _nurseries:
-            _nurseries.popitem()[1].close()
+        while _servers:
+            _servers.popitem()[1].close()
 
 
-class Forked(subprocess.Popen[Any]):
-    """A child of the process that forks, which tells us how it ended."""
-
-    _line: socket.socket
-
-    def _execute_child(self, *given: Any) -> None:
-        asked = inspect.signature(super()._execute_child).bind(*given).arguments  # type: ignore[misc]
-        pipes = [asked[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
-        theirs = [own if pipe == -1 else pipe for own, pipe in enumerate((pipes[0], pipes[3], pipes[5]))]
-        environment = dict(os.environ if asked["env"] is None else asked["env"])
-        wish = {
-            "command": [str(part) for part in asked["args"]],
-            "environment": environment,
-            "cwd": str(asked["cwd"] or Path.cwd()),
-            "most_files": resource.getrlimit(resource.RLIMIT_NOFILE),
-        }
-        self.pid, self._line = _nursery_for(environment).fork(wish, theirs)
-        self._child_created = True
-        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
-
-    def _internal_poll(self, _deadstate: int | None = None, *_: Any) -> int | None:
-        return super()._internal_poll(_deadstate, lambda _pid, flags: self._try_wait(flags))  # type: ignore[misc,no-any-return]
-
-    def _try_wait(self, flags: int) -> tuple[int, int]:
-        """As `os.waitpid`."""
-        self._line.setblocking(not flags & os.WNOHANG)
-        try:
-            told = self._line.recv(64)
-        except BlockingIOError:
-            return 0, 0
-        self._line.close()
-        # Silence: it was killed with the process that forks.
-        return self.pid, int(told or signal.SIGKILL)
-
-
-class _Nursery:
-    """The process that forks, and our end of the line to it."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._lock = Lock()
-        self._line, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with far:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.forking", str(far.fileno())],
-                cwd=_ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                pass_fds=[far.fileno()],
-                start_new_session=True,
-            )
-
-    def fork(self, wish: Mapping[str, Any], files: Sequence[int]) -> tuple[int, socket.socket]:
-        """A process id, and the line on which its end will be told."""
-        line, far = socket.socketpair()
-        with far, self._lock:
-            socket.send_fds(self._line, [json.dumps(wish).encode()], [far.fileno(), *files])
-            return int(self._line.recv(64)), line
-
-    def close(self) -> None:
-        self._line.close()
-        self._process.wait()
-
-
-def _nursery_for(environment: Mapping[str, str]) -> _Nursery:
+def _server_for(environment: Mapping[str, str]) -> ForkServer:
     key = frozenset((name, value) for name, value in environment.items() if name.startswith(_BEFORE_PYTHON))
     with _lock:
-        if key not in _nurseries:
-            _nurseries[key] = _Nursery(environment)
-        return _nurseries[key]
-
-
-def _code_of(command: Sequence[str]) -> tuple[str, list[str], list[str]] | None:
-    """What `python …` runs: a module or the path of a script; its arguments; warnings. None: something else."""
-    program, *rest = command
-    shown = []
-    while rest[:1] == ["-W"]:
-        shown.append(rest[1])
-        rest = rest[2:]
-    is_module = rest[:1] == ["-m"]
-    rest = rest[is_module:]
-    if program != sys.executable or not rest or rest[0].startswith("-"):
-        return None
-    return rest[0], rest[1:], shown
-
-
-def _serve(line: socket.socket) -> tuple[str, list[str]]:
-    """Returns in a child what it is to run; the parent ends with the line, and its children with it."""
-    living: dict[int, socket.socket] = {}
-    woken, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.set_wakeup_fd(wake)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    selector = selectors.DefaultSelector()
-    selector.register(line, selectors.EVENT_READ)
-    selector.register(woken, selectors.EVENT_READ)
-    while True:
-        for key, _ in selector.select():
-            if key.fileobj == woken:
-                os.read(woken, 4096)
-                _tell_ends(living)
-                continue
-            message, descriptors, _, _ = socket.recv_fds(line, _LONGEST, 4)
-            if not message:
-                _end(living)
-            told = socket.socket(fileno=descriptors[0])
-            if pid := os.fork():
-                living[pid] = told
-                for descriptor in descriptors[1:]:
-                    os.close(descriptor)
-                line.send(str(pid).encode())
-                continue
-            signal.set_wakeup_fd(-1)
-            selector.close()
-            for one in (line, told, *living.values()):
-                one.close()
-            os.close(woken)
-            os.close(wake)
-            return _become(descriptors[1:], **json.loads(message))
-
-
-def _tell_ends(living: dict[int, socket.socket]) -> None:
-    while living:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if not pid:
-            return
-        with living.pop(pid) as told:
-            # Nobody may be there any more to hear it.
-            told.send(str(status).encode(), socket.MSG_NOSIGNAL)
-
-
-def _end(living: Mapping[int, socket.socket]) -> NoReturn:
-    for pid in living:
-        os.kill(pid, signal.SIGKILL)
-    os._exit(0)
-
-
-def _become(
-    files: Sequence[int], command: list[str], environment: dict[str, str], cwd: str, most_files: tuple[int, int]
-) -> tuple[str, list[str]]:
-    os.setsid()
-    resource.setrlimit(resource.RLIMIT_NOFILE, most_files)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number, file in enumerate(files):
-        os.dup2(file, number)
-        os.close(file)
-    for name in ("stdin", "stdout", "stderr"):
-        setattr(sys, name, _opened_anew(getattr(sys, name)))
-    os.chdir(cwd)
-    os.environ.clear()
-    os.environ.update(environment)
-    code = _code_of(command)
-    assert code
-    name, arguments, shown = code
-    for action in shown:
-        warnings.simplefilter(action)  # type: ignore[arg-type]
-    return name, arguments
-
-
-def _opened_anew(stream: Any) -> Any:
-    """What it knows of its file, such as whether that can be sought in, is of another one."""
-    number = stream.fileno()
-    return open(
-        number,
-        stream.mode,
-        encoding=stream.encoding,
-        errors=stream.errors,
-        buffering=1 if stream.name == "<stderr>" or os.isatty(number) else -1,
-        closefd=False,
-    )
-
-
-def _main() -> None:
-    for name in _IMPORTS_OF_DJANGO if "DJANGO_SETTINGS_MODULE" in os.environ else IMPORTS:
-        importlib.import_module(name)
-    # The garbage collector would write to every page that the children share.
-    gc.freeze()
-    name, arguments = _serve(socket.socket(fileno=int(sys.argv[1])))
-    sys.argv = [name, *arguments]
-    if name.endswith(".py"):
-        sys.path[0] = str(Path(name).parent)
-        runpy.run_path(name, run_name="__main__")
-    else:
-        sys.path[0] = str(Path.cwd())
-        runpy.run_module(name, run_name="__main__", alter_sys=True)
-
-
-if __name__ == "__main__":
-    _main()
+        if key not in _servers:
+            imports = _IMPORTS_OF_DJANGO if "DJANGO_SETTINGS_MODULE" in environment else ()
+            _servers[key] = ForkServer(environment, imports, cwd=_ROOT)
+        return _servers[key]

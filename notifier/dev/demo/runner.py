@@ -17,6 +17,7 @@ from notifier.client.client import Client
 from notifier.config.settings import Settings, bundled, load_settings
 from notifier.dev.demo.arrivals import check_arrivals
 from notifier.dev.demo.scenario import MAIL_RULES, MALFORMED, Planned, plan
+from notifier.dev.forking import ProgramLauncher
 from notifier.dev.local import LocalWorld, local_world, with_api
 from notifier.dev.programs import API, PROGRAMS, Programs
 from notifier.domain.errors import NotFound
@@ -73,18 +74,18 @@ def run_demo(folder: Path, *, say: Callable[[str], None], progress: Callable[[in
     begun = time.monotonic()
     settings = _own_settings(folder)
     say("starting PostgreSQL, Valkey, a mail server and a local Twilio")
-    with local_world(settings, folder, mail_rules=MAIL_RULES) as world:
+    with ProgramLauncher() as launcher, local_world(settings, folder, mail_rules=MAIL_RULES) as world:
         upgrade(world.environment["NOTIFIER_DATABASE_URL"])
         api = with_api(world)
         programs = Programs(
-            {**world.environment, **api}, folder / "logs", programs={**API, **PROGRAMS} if api else PROGRAMS
+            {**world.environment, **api},
+            folder / "logs",
+            programs={**API, **PROGRAMS} if api else PROGRAMS,
+            launch=launcher.launch,
         )
-        try:
-            say(f"starting intake, Beat, two workers{' and the HTTP API' if api else ''}")
-            programs.start()
+        say(f"starting intake, Beat, two workers{' and the HTTP API' if api else ''}")
+        with programs:
             return _through(world, say, progress, begun)
-        finally:
-            programs.stop()
 
 
 def _own_settings(folder: Path) -> Settings:

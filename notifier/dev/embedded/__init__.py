@@ -1,4 +1,5 @@
-"""PostgreSQL and Valkey out of Python wheels: the real servers, with no set-up, on a folder of ours.
+"""PostgreSQL and Valkey out of Python wheels, and the RabbitMQ that is installed: the real servers, with no
+set-up, on a folder of ours.
 
     postgres = EmbeddedPostgres(settings.data_dir)
     database_url = postgres.start()
@@ -10,6 +11,7 @@ the servers, of their owner or of both.
 """
 
 from notifier.dev.embedded.postgres import EmbeddedPostgres
+from notifier.dev.embedded.rabbitmq import EmbeddedRabbitmq
 from notifier.dev.embedded.valkey import EmbeddedValkey
 
-__all__ = ["EmbeddedPostgres", "EmbeddedValkey"]
+__all__ = ["EmbeddedPostgres", "EmbeddedRabbitmq", "EmbeddedValkey"]

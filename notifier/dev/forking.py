@@ -1,0 +1,383 @@
+"""Programs within a tenth of a second: forked from a process that has imported everything and done nothing.
+
+What is forked has no connection, no thread and no setting yet, and runs its module or script from the first line
+to the end of the interpreter. So it differs from the real one in the two seconds of imports that it saves, which
+are most of what its start costs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import inspect
+import json
+import os
+import resource
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, NoReturn
+
+from notifier.domain.errors import ServiceUnavailable
+
+#: What our programs import in their lives; some of it only when it is used.
+IMPORTS = (
+    "anyio._backends._asyncio",
+    "billiard.pool",
+    "celery.app.amqp",
+    "celery.app.control",
+    "celery.app.events",
+    "celery.app.log",
+    "celery.apps.beat",
+    "celery.apps.worker",
+    "celery.backends.base",
+    "celery.beat",
+    "celery.concurrency.thread",
+    "celery.events.receiver",
+    "celery.fixups.django",
+    "celery.loaders.app",
+    "celery.worker.autoscale",
+    "celery.worker.components",
+    "celery.worker.consumer.delayed_delivery",
+    "celery.worker.strategy",
+    "fastapi.staticfiles",
+    "kombu.pidbox",
+    "kombu.transport.pyamqp",
+    "kombu.transport.redis",
+    "notifier.api.server",
+    "notifier.bootstrap",
+    "notifier.cli.app",
+    "notifier.cli.services",
+    "notifier.client.outbox",
+    "notifier.console.app",
+    "notifier.feedback.bounce_server",
+    "notifier.intake.rabbitmq",
+    "notifier.intake.redis",
+    "notifier.providers.smtp.provider",
+    "notifier.providers.twilio.provider",
+    "notifier.telemetry.tracing",
+    "notifier.worker.run",
+    "psycopg",
+    "twilio.rest.api.v2010.account.message",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.auto",
+    "uvicorn.protocols.http.h11_impl",
+    "uvloop",
+)
+#: macOS has libraries that a forked process must not use.
+_IS_SAFE = sys.platform == "linux"
+_LONGEST = 1 << 20
+#: Of an error while importing: where it is, and what.
+_TRACE_LINES = 6
+#: On the command line of the process that forks: at its end, its children end.
+_NONE_OUTLIVES = "--none-outlives"
+
+
+class ForkServer:
+    """The process that forks, and our end of the line to it. It is ready at once: who comes early waits.
+
+    It ends with `close`, or with us. So do its children, unless `outlived`: then somebody else sees to their end.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str] | None = None,
+        imports: Sequence[str] = (),
+        *,
+        cwd: Path | None = None,
+        outlived: bool = False,
+    ) -> None:
+        """`imports`: modules, by default those of our programs. Of packages that are not installed none is."""
+        self._lock = Lock()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self._line, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        options = [] if outlived else [_NONE_OUTLIVES]
+        with far:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(far.fileno()), *options, *imports],
+                cwd=cwd,
+                env=None if environment is None else dict(environment),
+                stdin=subprocess.DEVNULL,
+                stderr=self._errors,
+                pass_fds=[far.fileno()],
+                start_new_session=True,
+            )
+
+    def launch(self, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
+        """As `subprocess.Popen`; it always has a session of its own.
+
+        Raises:
+            ServiceUnavailable: the modules cannot be imported; the text says why.
+        """
+        return Forked(self, command, **options)
+
+    def wait_until_ready(self) -> None:
+        """Raises `ServiceUnavailable` as `launch` does; it is closed then."""
+        try:
+            with self._lock:
+                self._ask(b"{}", [])
+        except BaseException:
+            self.close()
+            raise
+
+    def fork(self, wish: Mapping[str, Any], files: Sequence[int]) -> tuple[int, socket.socket]:
+        """A process id, and the line on which its end will be told."""
+        line, far = socket.socketpair()
+        with far, self._lock:
+            try:
+                return self._ask(json.dumps(wish).encode(), [far.fileno(), *files]), line
+            except BaseException:
+                line.close()
+                raise
+
+    def close(self) -> None:
+        """End it. Safe to repeat."""
+        self._line.close()
+        self._process.wait()
+        self._errors.close()
+
+    def _ask(self, message: bytes, files: Sequence[int]) -> int:
+        answer = b""
+        # It has ended, before the message or after.
+        with contextlib.suppress(ConnectionError):
+            socket.send_fds(self._line, [message], files)
+            answer = self._line.recv(64)
+        if not answer:
+            self._process.wait()
+            self._errors.seek(0)
+            trace = self._errors.read().decode(errors="replace").splitlines()
+            raise ServiceUnavailable("\n".join(["the programs cannot be started:", *trace[-_TRACE_LINES:]]))
+        return int(answer)
+
+
+class Forked(subprocess.Popen[Any]):
+    """A child of the process that forks, which tells us how it ended."""
+
+    _line: socket.socket
+
+    def __init__(self, server: ForkServer, command: Sequence[str | Path], **options: Any) -> None:
+        self._server = server
+        super().__init__(command, **options)
+
+    def _execute_child(self, *given: Any) -> None:
+        asked = inspect.signature(super()._execute_child).bind(*given).arguments  # type: ignore[misc]
+        pipes = [asked[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
+        theirs = [own if pipe == -1 else pipe for own, pipe in enumerate((pipes[0], pipes[3], pipes[5]))]
+        environment = dict(os.environ if asked["env"] is None else asked["env"])
+        wish = {
+            "command": [str(part) for part in asked["args"]],
+            "environment": environment,
+            "cwd": str(asked["cwd"] or Path.cwd()),
+            "most_files": resource.getrlimit(resource.RLIMIT_NOFILE),
+        }
+        self.pid, self._line = self._server.fork(wish, theirs)
+        self._child_created = True
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+    def _internal_poll(self, _deadstate: int | None = None, *_: Any) -> int | None:
+        return super()._internal_poll(_deadstate, lambda _pid, flags: self._try_wait(flags))  # type: ignore[misc,no-any-return]
+
+    def _try_wait(self, flags: int) -> tuple[int, int]:
+        """As `os.waitpid`."""
+        self._line.setblocking(not flags & os.WNOHANG)
+        try:
+            told = self._line.recv(64)
+        except BlockingIOError:
+            return 0, 0
+        self._line.close()
+        # Silence: it was killed with the process that forks.
+        return self.pid, int(told or signal.SIGKILL)
+
+
+class ProgramLauncher:
+    """Starts programs of the code as it is now: forked where that is safe, as usual elsewhere.
+
+    They may outlive it; `ServerProcess` sees to their end.
+    """
+
+    def __init__(self) -> None:
+        self._server = _server_of_programs()
+
+    def launch(self, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
+        """As `subprocess.Popen`."""
+        if self._server is None or not can_fork(command):
+            return subprocess.Popen(command, **options)
+        return self._server.launch(command, **options)
+
+    def renew(self, end_programs: Callable[[], None]) -> None:
+        """From now on take the code as it has become. `end_programs` ends those of the old code, once it is known
+        that the new one can be imported.
+
+        Raises:
+            ServiceUnavailable: it cannot; everything is as it was. The text ends with the trace.
+        """
+        fresh = _server_of_programs()
+        if fresh is not None:
+            fresh.wait_until_ready()
+        end_programs()
+        self.close()
+        self._server = fresh
+
+    def close(self) -> None:
+        """Safe to repeat."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def __enter__(self) -> ProgramLauncher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _server_of_programs() -> ForkServer | None:
+    return ForkServer(outlived=True) if _IS_SAFE else None
+
+
+def can_fork(command: Sequence[str | Path]) -> bool:
+    """Whether it is a module or a script of this Python, on a system where forking is safe."""
+    return _IS_SAFE and _code_of([str(part) for part in command]) is not None
+
+
+def _code_of(command: Sequence[str]) -> tuple[str, list[str], list[str]] | None:
+    """What `python …` runs: a module or the path of a script; its arguments; warnings. None: something else."""
+    program, *rest = command
+    shown = []
+    while rest[:1] == ["-W"]:
+        shown.append(rest[1])
+        rest = rest[2:]
+    is_module = rest[:1] == ["-m"]
+    rest = rest[is_module:]
+    if program != sys.executable or not rest or rest[0].startswith("-"):
+        return None
+    return rest[0], rest[1:], shown
+
+
+def _serve(line: socket.socket, *, ends_children: bool) -> tuple[str, list[str]]:
+    """Returns in a child what it is to run; the parent ends with the line."""
+    living: dict[int, socket.socket] = {}
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    selector = selectors.DefaultSelector()
+    selector.register(line, selectors.EVENT_READ)
+    selector.register(woken, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj == woken:
+                os.read(woken, 4096)
+                _tell_ends(living)
+                continue
+            message, descriptors, _, _ = socket.recv_fds(line, _LONGEST, 4)
+            if not message:
+                _end(living if ends_children else {})
+            if not descriptors:
+                line.send(b"0")
+                continue
+            told = socket.socket(fileno=descriptors[0])
+            if pid := os.fork():
+                living[pid] = told
+                for descriptor in descriptors[1:]:
+                    os.close(descriptor)
+                line.send(str(pid).encode())
+                continue
+            signal.set_wakeup_fd(-1)
+            selector.close()
+            for one in (line, told, *living.values()):
+                one.close()
+            os.close(woken)
+            os.close(wake)
+            return _become(descriptors[1:], **json.loads(message))
+
+
+def _tell_ends(living: dict[int, socket.socket]) -> None:
+    while living:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            return
+        with living.pop(pid) as told:
+            # Nobody may be there any more to hear it.
+            told.send(str(status).encode(), socket.MSG_NOSIGNAL)
+
+
+def _end(living: Mapping[int, socket.socket]) -> NoReturn:
+    for pid in living:
+        os.kill(pid, signal.SIGKILL)
+    os._exit(0)
+
+
+def _become(
+    files: Sequence[int], command: list[str], environment: dict[str, str], cwd: str, most_files: tuple[int, int]
+) -> tuple[str, list[str]]:
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_NOFILE, most_files)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    for name in ("stdin", "stdout", "stderr"):
+        setattr(sys, name, _opened_anew(getattr(sys, name)))
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    code = _code_of(command)
+    assert code
+    name, arguments, shown = code
+    for action in shown:
+        warnings.simplefilter(action)  # type: ignore[arg-type]
+    return name, arguments
+
+
+def _opened_anew(stream: Any) -> Any:
+    """What it knows of its file, such as whether that can be sought in, is of another one."""
+    number = stream.fileno()
+    return open(
+        number,
+        stream.mode,
+        encoding=stream.encoding,
+        errors=stream.errors,
+        buffering=1 if stream.name == "<stderr>" or os.isatty(number) else -1,
+        closefd=False,
+    )
+
+
+def import_all(names: Sequence[str] = IMPORTS) -> None:
+    """Import these modules, but for those of an extra that is not installed."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            # One of ours that is missing is a mistake.
+            if (error.name or "").partition(".")[0] == __name__.partition(".")[0]:
+                raise
+
+
+def _main() -> None:
+    number, *names = sys.argv[1:]
+    ends_children = _NONE_OUTLIVES in names
+    import_all([name for name in names if name != _NONE_OUTLIVES] or IMPORTS)
+    # The garbage collector would write to every page that the children share.
+    gc.freeze()
+    name, arguments = _serve(socket.socket(fileno=int(number)), ends_children=ends_children)
+    sys.argv = [name, *arguments]
+    if name.endswith(".py"):
+        sys.path[0] = str(Path(name).parent)
+        runpy.run_path(name, run_name="__main__")
+    else:
+        sys.path[0] = str(Path.cwd())
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,107 @@
+"""`notifier up --reload`: restarts the programs when their code, templates or notifier.toml change.
+
+The new code is imported before anything ends, in a process of its own. Then the programs end as on Ctrl-C: what is
+in flight is finished first, and what comes in meanwhile is in the record or the broker.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
+
+from notifier.config.settings import Settings, bundled, load_settings, structure_path
+from notifier.dev.forking import ProgramLauncher
+from notifier.dev.programs import Programs
+from notifier.domain.errors import ConfigurationError, MissingPackage, ServiceUnavailable
+
+_PACKAGE = Path(__file__).parents[1]
+#: More names than this are counted.
+_NAMED = 3
+
+
+class Reloader:
+    """Watches the files, and restarts the programs from the thread that calls `check`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        programs: Programs,
+        launcher: ProgramLauncher,
+        stop: Event,
+        say: Callable[[str], None],
+        complain: Callable[[str], None],
+    ) -> None:
+        """Raises `MissingPackage`. `complain` is told why nothing was restarted."""
+        if find_spec("watchfiles") is None:
+            raise MissingPackage("--reload needs one more package: pip install 'notifier[embedded]'")
+        self._programs = programs
+        self._launcher = launcher
+        self._stop = stop
+        self._say = say
+        self._complain = complain
+        self._changed: SimpleQueue[Path] = SimpleQueue()
+        folders = [path for path in (_PACKAGE, settings.templates, *_provider_folders()) if path.exists()]
+        structure = (structure_path(settings) or bundled("notifier.toml")).absolute()
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)
+        # An editor may put another file in its place, which only its folder notices.
+        for paths, recursive, only in ((folders, True, None), ([structure.parent], False, structure)):
+            Thread(target=self._watch, args=(paths, recursive, only), daemon=True).start()
+
+    def check(self) -> None:
+        """Restart if something has changed since the last time."""
+        changed = _named(sorted(set(self._taken())))
+        if not changed:
+            return
+        self._say(f"{changed} changed: the programs start again, once what is in flight is finished")
+        try:
+            load_settings(use_running=False)
+            self._launcher.renew(self._programs.stop)
+        except (ConfigurationError, ServiceUnavailable) as error:
+            self._complain(f"the programs go on as they were, because the change is wrong: {error}")
+            return
+        if self._stop.is_set():
+            return
+        self._programs.start()
+        self._say(f"restarted: {', '.join(self._programs.pids)}")
+
+    def _taken(self) -> Iterator[Path]:
+        try:
+            while True:
+                yield self._changed.get_nowait()
+        except Empty:
+            return
+
+    def _watch(self, paths: Sequence[Path], recursive: bool, only: Path | None) -> None:
+        # An extra. What it leaves out: byte code, and the files that editors make beside.
+        from watchfiles import watch
+
+        for changes in watch(*paths, stop_event=self._stop, recursive=recursive, raise_interrupt=False):
+            for _, name in changes:
+                path = Path(name)
+                if only is None or path == only:
+                    self._changed.put(path)
+
+
+def _provider_folders() -> Iterator[Path]:
+    """Of providers that are other packages."""
+    for point in entry_points(group="notifier.providers"):
+        spec = find_spec(point.value.partition(".")[0].partition(":")[0])
+        if spec is None or spec.origin is None:
+            continue
+        origin = Path(spec.origin)
+        path = origin.parent if origin.name == "__init__.py" else origin
+        if path != _PACKAGE:
+            yield path
+
+
+def _named(paths: Iterable[Path]) -> str:
+    here = Path.cwd()
+    names = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths]
+    return (
+        ", ".join(names) if len(names) <= _NAMED else f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
+    )
