@@ -1,4 +1,5 @@
-"""What Django's mails become. Run by the example shop's own `manage.py test`, on each of its databases."""
+"""What Django's mails become, and the pages of its admin. The example shop's own `manage.py test` runs it, on each
+of its databases."""
 
 from __future__ import annotations
 
@@ -10,10 +11,12 @@ from threading import Thread
 from typing import Any
 
 import django
+from django.contrib.auth.models import User
 from django.core.mail import EmailMessage, EmailMultiAlternatives, send_mail, send_mass_mail
 from django.db import transaction
 from django.test import TestCase, override_settings
 
+from notifier.contrib.django import send
 from notifier.contrib.django.models import OutboxMessage
 from notifier.domain.errors import ConfigurationError, InvalidMessage, ServiceUnavailable
 
@@ -32,6 +35,13 @@ def api(status: int = 201) -> Iterator[list[tuple[str, Any, bytes]]]:
             self.send_header("Location", "http://elsewhere.example.com/")
             self.end_headers()
             self.wfile.write(json.dumps({"id": FILE_ID}).encode())
+
+        def do_GET(self) -> None:
+            requests.append((self.path, self.headers, b""))
+            self.send_response(status)
+            self.end_headers()
+            item = {"id": FILE_ID, "status": "delivered", "template": "order_shipped", "reference": "<b>"}
+            self.wfile.write(json.dumps({"items": [item], "next": "older"}).encode())
 
         def log_message(self, *_: object) -> None:
             pass
@@ -170,3 +180,47 @@ class MailTests(TestCase):
             mail.send()
         self.assertEqual(1, len(requests))
         self.assertEqual([], written())
+
+
+class AdminTests(TestCase):
+    PAGE = "/admin/notifier/outboxmessage/notifications/"
+
+    def sign_in(self, **rights: bool) -> User:
+        user = User.objects.create(username="ada", email="ada@example.com", is_staff=True, **rights)
+        self.client.force_login(user)
+        return user
+
+    def test_a_users_notifications_are_listed_and_the_address_is_in_no_path(self) -> None:
+        user = self.sign_in(is_superuser=True)
+        with api(200) as requests:
+            page = self.client.get(self.PAGE, {"user": user.pk})
+            older = self.client.post(self.PAGE, {"recipient": "ada@example.com", "after": "older"})
+        self.assertContains(page, "<td>delivered</td>", html=True)
+        self.assertContains(page, "&lt;b&gt;")
+        self.assertEqual(200, older.status_code)
+        self.assertEqual(
+            [
+                "/v1/notifications?recipient=ada%40example.com",
+                "/v1/notifications?recipient=ada%40example.com&after=older",
+            ],
+            [path for path, _, _ in requests],
+        )
+
+    def test_a_service_that_is_away_is_said_to_be(self) -> None:
+        self.sign_in(is_superuser=True)
+        with api(503):
+            self.assertContains(self.client.post(self.PAGE, {"recipient": "ada@example.com"}), "try again later")
+
+    def test_waiting_messages_are_shown_without_their_content_and_to_nobody_else(self) -> None:
+        send("order_shipped", to="hidden@example.com")
+        self.sign_in(is_superuser=True)
+        shown = self.client.get("/admin/notifier/outboxmessage/")
+        self.assertContains(shown, "Notifications of an address")
+        one = self.client.get(f"/admin/notifier/outboxmessage/{OutboxMessage.objects.get().pk}/change/")
+        self.assertEqual(200, one.status_code)
+        self.assertNotIn(b"hidden@", shown.content + one.content)
+        User.objects.update(is_superuser=False)
+        self.assertEqual(
+            [403, 403],
+            [self.client.get(path).status_code for path in ("/admin/notifier/outboxmessage/", self.PAGE)],
+        )

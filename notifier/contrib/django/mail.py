@@ -26,7 +26,7 @@ from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
 from django.utils.html import strip_tags
 
-from notifier.client.file_upload import upload_file
+from notifier.client.service_requests import upload_file
 from notifier.contrib.django.settings import DjangoSettings
 from notifier.domain.errors import Fault, InvalidMessage, NotifierError
 from notifier.domain.statuses import Channel, Lane
