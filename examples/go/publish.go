@@ -46,15 +46,20 @@ func main() {
 			Body:         body,
 		})
 	check(err)
-	acknowledged, err := confirmation.WaitContext(ctx)
-	check(err)
+	answer := make(chan bool, 1)
+	go func() { answer <- confirmation.Wait() }()
 	select {
-	case <-returned:
+	case acknowledged := <-answer:
+		if !acknowledged {
+			log.Fatal("the broker refused it: publish it again with the same key")
+		}
+	case <-ctx.Done():
+		log.Fatal("no confirmation in time: publish it again with the same key")
+	}
+	select {
+	case <-returned: // it comes before the confirmation
 		log.Fatal("no queue takes it: start the intake, or run `notifier queues declare`")
 	default:
-	}
-	if !acknowledged {
-		log.Fatal("the broker refused it: publish it again with the same key")
 	}
 	fmt.Println(key)
 }

@@ -25,6 +25,7 @@ from notifier.client.addresses import ApiSearch
 from notifier.client.conversations import Asked, wait_for
 from notifier.client.service_api import ServiceApi
 from notifier.dev.machine import free_port, make_temporary_folder
+from notifier.dev.twilio_server import running_twilio_server
 from notifier.domain.message import new_id
 from notifier.domain.notification_status import NotificationStatus
 from tests.support.up import Up
@@ -61,14 +62,16 @@ def service() -> Iterator[Service]:
         pytest.skip("needs RabbitMQ: apt-get install rabbitmq-server")
     folder, port = make_temporary_folder(), free_port()
     slow = [str(EXAMPLES / "django_shop" / "slow_mail_server.py"), str(MAIL_SECONDS), str(port)]
-    environment = {"NOTIFIER_SMTP_URL": f"smtp://127.0.0.1:{port}", "NOTIFIER_API_PORT": str(free_port())}
     mail_server = subprocess.Popen([sys.executable, *slow], stdout=subprocess.PIPE)
     try:
         assert mail_server.stdout is not None
         assert mail_server.stdout.readline()
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
+        with running_twilio_server() as twilio, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NOTIFIER_SMTP_URL", f"smtp://127.0.0.1:{port}")
+            patch.setenv("NOTIFIER_TWILIO_ACCOUNT_SID", twilio.account_sid)
+            patch.setenv("NOTIFIER_TWILIO_AUTH_TOKEN", twilio.auth_token)
+            patch.setenv("NOTIFIER_TWILIO_API_BASE", twilio.url)
+            patch.setenv("NOTIFIER_API_PORT", str(free_port()))
             with Up(folder, "--broker", "rabbitmq") as up:
                 found = Service(up)
                 yield found
@@ -185,7 +188,7 @@ def test_the_view_answers_at_once_while_the_worker_takes_ten_seconds(service: Se
     worst = max(took) * 1000
     print(f"\nthe view: {median * 1000:.1f} ms at the median, {worst:.1f} at most; ready after {ready:.1f} s")
     assert ready >= MAIL_SECONDS
-    assert median < 0.05
+    assert median < patient(0.05)
 
 
 def _sent_to(service: Service, number: str) -> int:
