@@ -67,6 +67,8 @@ def service() -> Iterator[Service]:
         assert mail_server.stdout is not None
         assert mail_server.stdout.readline()
         with running_twilio_server() as twilio, pytest.MonkeyPatch.context() as patch:
+            for name in ("SHOP_SQLITE", "SHOP_POSTGRES"):
+                patch.delenv(name, raising=False)
             patch.setenv("NOTIFIER_SMTP_URL", f"smtp://127.0.0.1:{port}")
             patch.setenv("NOTIFIER_TWILIO_ACCOUNT_SID", twilio.account_sid)
             patch.setenv("NOTIFIER_TWILIO_AUTH_TOKEN", twilio.auth_token)
