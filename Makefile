@@ -14,7 +14,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test package chaos explore bench dashboard-check examples check format lock clean
+.PHONY: help demo up test package chaos explore bench console-bench dashboard-check examples check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: $(RUNTIME) ## the whole service in a minute, with example messages: no set
 
 up: $(RUNTIME) ## run the service here, with its own database and broker where none is configured
 	@$(BIN)/notifier up $(ARGS)
+
+# They start hundreds of programs: byte code is kept, whatever the shell says.
+test chaos explore: export PYTHONDONTWRITEBYTECODE =
 
 # All of them in three processes, each with servers of its own; a selection in one, whose servers start once.
 test: $(DEV) ## every test, on real PostgreSQL, RabbitMQ and Valkey (ARGS="-k word")
@@ -40,6 +43,9 @@ explore: $(DEV) ## every order of the steps of a few actors, with faults between
 
 bench: $(BENCH) ## how fast it is, beside what people use instead, forty minutes (SECONDS=1: a sixth of everything)
 	@$(BIN)/python -m bench $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+
+console-bench: $(DEV) ## how fast the console's pages are with a million notifications, six minutes
+	@$(BIN)/python -m bench.console $(ARGS)
 
 dashboard-check: $(DEV) ## every query of the Grafana dashboard, on a Prometheus that scrapes every program; needs Debian's prometheus
 	@$(BIN)/python -m pytest -q -s tests/e2e/dashboard.py

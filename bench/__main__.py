@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import model, report
+from bench.ground import provisioned
 from bench.machine import machine
-from bench.postfix import find_postfix
 from bench.scenarios import FULL_SECONDS, Bench, Sizes
-from bench.servers import Postgres, make_rabbitmq
-from bench.subjects import Ground
-from notifier.dev.machine import make_temporary_folder
 from tests.provisioning.commands import run_in_order, say
 
 SCENARIOS = (
@@ -73,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
     begun, before = time.monotonic(), _read(options.against)
     sizes = Sizes(options.seconds, options.rounds, options.rows)
     chosen: Sequence[str] = options.only or SCENARIOS
-    with _ground(options.folder, options.keep) as ground:
+    with provisioned(options.folder, options.keep) as ground:
         facts = machine(ground)
         say(", ".join(f"{name} {value}" for name, value in facts.items()))
         bench = Bench(ground, sizes, say)
@@ -94,24 +89,6 @@ def _run(options: argparse.Namespace) -> int:
         say(f"FAILED: {name}: {what}")
     say(f"{time.monotonic() - begun:.0f} s")
     return 1 if bench.results.failed else 0
-
-
-@contextmanager
-def _ground(parent: Path | None, keep: Path | None) -> Iterator[Ground]:
-    """Servers, in a folder that goes with them."""
-    folder = make_temporary_folder(parent)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        if keep:
-            stack.callback(_copy_logs, folder, keep)
-        postgres = Postgres(folder)
-        stack.callback(postgres.stop)
-        rabbitmq = make_rabbitmq(folder / "rabbitmq")
-        stack.callback(rabbitmq.stop)
-        say("starting PostgreSQL and RabbitMQ")
-        postgres.start()
-        rabbitmq.start()
-        yield Ground(folder, postgres, rabbitmq, postgres.databases(), find_postfix())
 
 
 def _report(found: dict[str, Any]) -> None:
@@ -137,11 +114,6 @@ def _compare(before: dict[str, Any] | None, found: dict[str, Any]) -> None:
     """Of runs of the same length only: a longer one has other ratios."""
     if before and before["date"] != found["date"] and before["seconds"] == found["seconds"]:
         say(report.compare(before, found))
-
-
-def _copy_logs(folder: Path, keep: Path) -> None:
-    logs = shutil.ignore_patterns("data", "run", "generated", "postgres", "download")
-    shutil.copytree(folder, keep, dirs_exist_ok=True, ignore=logs)
 
 
 if __name__ == "__main__":

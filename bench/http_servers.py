@@ -65,7 +65,7 @@ def notifier_api(ground: Ground) -> Iterator[HttpServer]:
             found = database.execute("SELECT count(*) FROM notifications").fetchone()
             return int(found[0]) if found else 0
 
-        token = _make_key(database_url)
+        token = make_key(database_url, Scope.SEND, "bench")
         yield HttpServer(port, process, "/v1/notifications", "/v1/notifications/batch", token, held)
 
 
@@ -126,10 +126,11 @@ def waiting(broker_url: str, queue: str) -> int:
             return 0
 
 
-def _make_key(database_url: str) -> str:
+def make_key(database_url: str, scope: Scope, producer: str | None = None) -> str:
+    """The token of a new key; without a producer, an operator's."""
     engine = make_engine(database_url)
     try:
         keys = ApiKeys(ApiKeyRepository(engine), Operating(engine))
-        return keys.create(Grants((Scope.SEND,), "bench", "bench"), operator="bench").token
+        return keys.create(Grants((scope,), "bench", producer), operator="bench").token
     finally:
         engine.dispose()

@@ -45,7 +45,7 @@ CREATE TEMPORARY TABLE past ON COMMIT DROP AS SELECT id,
   substr(md5('version'), 1, 16) AS template_version, CASE WHEN d %% 3 = 0 THEN 'fr' END AS locale,
   jsonb_build_object('name', 'Person ' || person, 'order', 'C-' || n, 'url', 'https://track.example.com/PX' || n) AS context,
   CASE WHEN d %% 5 > 0 THEN 'order-' || n / 2 END AS reference, status,
-  CASE status WHEN 'failed' THEN 'provider_rejected' WHEN 'undelivered' THEN 'mailbox_full' WHEN 'unknown' THEN 'outcome_unknown'
+  CASE status WHEN 'failed' THEN 'provider_rejected' WHEN 'undelivered' THEN 'unreachable_recipient' WHEN 'unknown' THEN 'outcome_unknown'
     WHEN 'expired' THEN 'expired' END AS reason,
   CASE WHEN status = 'failed' THEN '550 5.1.1 no such user' END AS detail,
   CASE WHEN status IN ('cancelled', 'expired') THEN 0 ELSE 1 END AS attempt_count,
@@ -118,15 +118,20 @@ class Month:
     last: int
 
 
-def fill(database_url: str, rows: int) -> None:
-    """Put `rows` notifications into a migrated, empty database. Run it on a server with the settings FILLING."""
+def fill(database_url: str, rows: int, *, days: int | None = None) -> None:
+    """Put `rows` notifications into a migrated, empty database. Run it on a server with the settings FILLING.
+
+    They are of the last `days`; None: of `MONTHS` calendar months.
+    """
     now = datetime.now(UTC) - timedelta(hours=_HOURS_AGO)
+    begin = month_after(now, 1 - MONTHS) if days is None else now - timedelta(days=days)
+    months = list(_months(begin, now, rows))
     with psycopg.connect(database_url, autocommit=True) as connection:
         for table in PARTITIONED:
-            for month in _months(now, rows):
+            for month in months:
                 connection.execute(f"DROP TABLE IF EXISTS {_name(table, month)}")
     with _built_at_once(database_url, "states"), ThreadPoolExecutor(_CONNECTIONS) as pool:
-        list(pool.map(lambda month: _fill_month(database_url, month, rows), _months(now, rows)))
+        list(pool.map(lambda month: _fill_month(database_url, month, rows), months))
     with _built_at_once(database_url, "idempotency_keys"), psycopg.connect(database_url) as connection:
         connection.execute(_KEYS)
     with psycopg.connect(database_url, autocommit=True) as connection:
@@ -147,9 +152,10 @@ def people(rows: int) -> int:
     return max(10, rows // PER_RECIPIENT)
 
 
-def _months(now: datetime, rows: int) -> Iterator[Month]:
-    """The same share for each, in proportion to how much of it has passed."""
-    starts = [month_after(now, -ago) for ago in range(MONTHS - 1, -1, -1)]
+def _months(begin: datetime, now: datetime, rows: int) -> Iterator[Month]:
+    """A share for each, in proportion to how much of it lies between the two."""
+    count = (now.year - begin.year) * 12 + now.month - begin.month
+    starts = [begin, *(month_after(begin, number) for number in range(1, count + 1))]
     ends = [*starts[1:], now]
     whole = (now - starts[0]).total_seconds()
     last = 0
@@ -196,7 +202,7 @@ def _fill_month(database_url: str, month: Month, rows: int) -> None:
 
 def _attach(connection: psycopg.Connection, names: dict[str, str], month: Month) -> None:
     """Build the indexes that the parent has, and make each a partition. The bounds are of the whole month."""
-    low, high = first_id(month.start), first_id(month_after(month.start, 1))
+    low, high = first_id(month_after(month.start, 0)), first_id(month_after(month.start, 1))
     for table, name in names.items():
         found = connection.execute(
             "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = %s ORDER BY indexname", [table]

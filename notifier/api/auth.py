@@ -123,6 +123,8 @@ def check_scope(holder: Holder, *scopes: Scope) -> None:
     if not any(holder.may(scope) for scope in scopes):
         wanted = " or ".join(scopes)
         has = ", ".join(sorted(holder.scopes))
+        if holder.key_id is None:
+            raise Refusal(403, f"this needs the role {wanted}; you have {has}")
         ending = "" if holder.producer else ", and no producer"
         raise Refusal(403, f"this needs the scope {wanted}; the key has {has}{ending}")
 

@@ -80,13 +80,16 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
     rights = {name: table.rights for name, table in settings.structure.producers.items()}
     intake = services.intake(handover.put)
     metrics = RecordMetrics(services)
+    providers = ProviderOperations(services.health, services.circuits, operating, settings.provider_tables())
     return ApiServices(
         intake=intake,
         acceptance=JointAcceptance(intake),
         audit=Audit(engine, services.personal_data, READ_SECONDS),
-        operations=Operations(operating, Lateness(engine), services.suppression_forecast.count),
+        operations=Operations(
+            operating, Lateness(engine), services.suppression_forecast.count, providers.paused_channels
+        ),
         jobs=services.jobs,
-        providers=ProviderOperations(services.health, services.circuits, operating, settings.provider_tables()),
+        providers=providers,
         recurring=RecurringNotifications(
             RecurringRepository(engine, services.personal_data), operating, services.renderer, intake.faults
         ),

@@ -151,18 +151,39 @@ def _refused(error: HTTPException) -> JSONResponse:
 
 
 def _not_valid(error: RequestValidationError) -> JSONResponse:
-    status = 400 if any(detail["type"] == "json_invalid" for detail in error.errors()) else 422
-    return problem(status, "the request is not valid", [_of_request(detail) for detail in error.errors()])
+    errors = [_of_request(detail) for detail in error.errors()]
+    return problem(error_status(error), "the request is not valid", errors)
+
+
+def error_status(error: Exception) -> int:
+    """The HTTP status of one of `ANSWERED`, in the API and on a page."""
+    match error:
+        case HTTPException():
+            return error.status_code
+        case RequestValidationError():
+            return 400 if any(detail["type"] == "json_invalid" for detail in error.errors()) else 422
+        case InvalidMessage():
+            return status_of(error.faults)
+        case NotFound():
+            return 404
+        case ServiceUnavailable():
+            return 503
+        case _:
+            return 422
+
+
+def template_is_broken(error: TemplateInvalid) -> str:
+    return f"the template {error.name} is broken: notifier templates check"
 
 
 _ANSWERS: Mapping[type[Exception], Callable[[Any], JSONResponse]] = {
     HTTPException: _refused,
     RequestValidationError: _not_valid,
     InvalidMessage: lambda error: _refused(refusal(error.faults)),
-    NotFound: lambda error: problem(404, str(error)),
-    WrongSelection: lambda error: problem(422, str(error)),
-    RenderingFailed: lambda error: problem(422, str(error)),
-    TemplateInvalid: lambda error: problem(422, f"the template {error.name} is broken: notifier templates check"),
+    NotFound: lambda error: problem(error_status(error), str(error)),
+    WrongSelection: lambda error: problem(error_status(error), str(error)),
+    RenderingFailed: lambda error: problem(error_status(error), str(error)),
+    TemplateInvalid: lambda error: problem(error_status(error), template_is_broken(error)),
     # What the database said stays in the log: it may name hosts and users.
     StatementCancelled: lambda _: _away(
         "the database took too long, and nothing was done; ask for less, for example a shorter time"

@@ -1,7 +1,9 @@
 """Requests that wait for a notification share one read of the record, a few times a second.
 
 A request that waits holds its connection and nothing else: no thread, no connection to the database. However many
-wait, one statement at a time asks about all of them.
+wait, one read at a time asks about all of them.
+
+Crash points: none. It only reads, and who loses an answer asks again.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ class StatusWatch:
         self._is_ending = True
         self._wake.set()
 
-    def _is_full(self, key_id: str) -> bool:
+    def _is_full(self, key_id: str | None) -> bool:
         of_key = sum(waiter.holder.key_id == key_id for waiter in self._waiters)
         return of_key >= MAX_WAITING_OF_KEY or len(self._waiters) >= MAX_WAITING
 

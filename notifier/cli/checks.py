@@ -10,6 +10,7 @@ from notifier.broker.inspection import Broker, producer_queues, where
 from notifier.broker.topology import DEAD, NOTIFY
 from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
 from notifier.cli.check_result import Check, safely, split_error
+from notifier.cli.console_checks import check_sign_in
 from notifier.cli.producer_checks import check_producers
 from notifier.cli.upkeep_checks import check_heartbeats, check_partitions, check_upkeep
 from notifier.domain.errors import ConfigurationError, SendError, ServiceUnavailable, TemplateInvalid
@@ -37,6 +38,7 @@ def all_checks(services: OperatorServices) -> Iterator[Check]:
     yield from safely("templates", lambda: check_all_templates(settings))
     yield from safely("providers", lambda: check_providers_and_senders(services))
     yield from safely("callbacks", lambda: check_callbacks(settings))
+    yield from safely("sign-in", lambda: check_sign_in(settings))
     yield from safely("traces", check_traces)
 
 

@@ -14,7 +14,18 @@ from typer import Option
 from notifier.cli.actions import SelectionEnding, operator, run_action
 from notifier.cli.context import wiring
 from notifier.cli.jobs import JobEnding
-from notifier.cli.options import ActionOptions, AsJson, FilterOptions, Ids, OfReason, Why, future, grouped, ids_of
+from notifier.cli.options import (
+    ActionOptions,
+    AsJson,
+    DryRun,
+    FilterOptions,
+    Ids,
+    OfReason,
+    Why,
+    future,
+    grouped,
+    ids_of,
+)
 from notifier.domain.statuses import Reason, Status
 
 if TYPE_CHECKING:
@@ -111,6 +122,7 @@ def resolve(
     sent: Annotated[bool, Option("--sent", help="The provider took it.")] = False,
     resend: Annotated[bool, Option("--resend", help="It did not, or two copies are better than none.")] = False,
     why: Why = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Decide about unknown notifications: nobody can say whether the provider took them."""
@@ -120,7 +132,9 @@ def resolve(
         raise typer.BadParameter("give one of the two: --sent or --resend")
     resolution = Resolution.SENT if sent else Resolution.RESEND
     with wiring(context).services() as services:
-        result = services.operations.resolve(Selection(tuple(ids)), resolution, operator=operator(), reason=why)
+        result = services.operations.resolve(
+            Selection(tuple(ids)), resolution, operator=operator(), reason=why, dry_run=dry_run
+        )
         SelectionEnding("resolve", "resolved", "notifier show ID").report(result, as_json=as_json)
 
 

@@ -35,6 +35,7 @@ class OperatorServices(Services):
             self.operating,
             Lateness(self.engine),
             lambda wanted, sources: self.suppression_forecast.count(wanted, sources),
+            self.provider_operations.paused_channels,
         )
 
     @property

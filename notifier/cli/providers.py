@@ -67,10 +67,12 @@ def pause(context: typer.Context, name: Name, why: Why = None) -> None:
 
 
 def resume(context: typer.Context, name: Name, why: Why = None) -> None:
-    """Call a provider again, and close its circuit and those of its senders."""
+    """Call a provider again, and close its circuit and those of its senders. What waits for it is due soon."""
+    from notifier.operations.explanations import resumed_in_words
+
     with wiring(context).services() as services:
-        services.provider_operations.resume(name, operator=operator(), reason=why)
-    hint(f"{name} is in use again. next: notifier providers")
+        found = services.provider_operations.resume(name, operator=operator(), reason=why)
+    hint(f"{resumed_in_words(name, found.count, found.within_seconds)} next: notifier providers")
 
 
 def weigh(

@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import typer
 from typer import Argument, Option
@@ -36,6 +35,8 @@ from notifier.cli.output import (
 )
 from notifier.cli.publish import Format, WrittenAs, file_format
 from notifier.domain.errors import Fault, InvalidMessage
+from notifier.domain.labels import run_in_words
+from notifier.domain.local_days import local_time
 from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ if TYPE_CHECKING:
 
     from notifier.cli.operator_services import OperatorServices
     from notifier.operations.recurring import ListedRecipients
-    from notifier.store.recurring import ListedRecipient, RecurringView
+    from notifier.store.recurring import ListedRecipient, PastRun, RecurringView
+
+#: Past runs that `show` prints; --json has all that are kept.
+SHOWN_RUNS = 10
 
 Name = Annotated[str, Argument(metavar="NAME", help="Its name, or its ID.")]
 OfProducer = Annotated[
@@ -111,7 +115,7 @@ def add(
         times = services.recurring.times(services.recurring.view(found.id))
     _print_listed(found, as_json=as_json)
     if not as_json:
-        print_line(f"next: {_local(times[0], recurrence.zone)}")
+        print_line(f"next: {local_time(times[0], recurrence.zone)}")
         hint(f"next: notifier recurring show {name}")
 
 
@@ -125,8 +129,8 @@ def list_(context: typer.Context, producer: OfProducer = None, as_json: AsJson =
             **columns("name"),
             "producer": lambda view: f"{view.producer}{' (test)' if view.is_test else ''}",
             **columns("cron", "zone"),
-            "next": lambda view: _local(view.next_at, view.zone) if view.state != "paused" else None,
-            "last run": lambda view: view.run_at and _counts(view),
+            "next": _next,
+            "last run": lambda view: view.run_at and run_in_words(view.run_accepted, view.run_refused),
             **columns("recipients", "state"),
         },
         as_json=as_json,
@@ -141,18 +145,18 @@ def list_(context: typer.Context, producer: OfProducer = None, as_json: AsJson =
 def show(context: typer.Context, name: Name, producer: OfProducer = None, as_json: AsJson = False) -> None:
     """Show one: what it sends, its next five times, and its last run."""
     with wiring(context).services() as services:
-        view = _find(services, name, producer)
-        times = services.recurring.times(view)
+        story = services.recurring.story(_find(services, name, producer))
     if as_json:
-        print_json({"recurring": view, "times": times})
+        print_json(story)
         return
+    view, times = story.recurring, story.times
     print_pairs(
         [
             *(("id", view.id), ("name", view.name), ("state", view.state), ("producer", view.producer)),
             *(("channel", view.channel), ("lane", view.lane), ("template", view.template)),
             *(("sender", view.sender), ("locale", view.locale), ("recipients", view.recipients)),
-            *(("plan", f"{view.cron}  {view.zone}"), ("until", view.until and utc(view.until))),
-            *(("last run", _last_run(view)), ("note", view.note)),
+            *(("plan", f"{view.cron}  {view.zone}"), ("in words", view.recurrence.in_words())),
+            *(("until", view.until and utc(view.until)), ("last run", _last_run(view)), ("note", view.note)),
         ]
     )
     for fault in view.run_faults:
@@ -160,7 +164,13 @@ def show(context: typer.Context, name: Name, producer: OfProducer = None, as_jso
         warn(f"line {fault['line']}: {clean(str(told))}")
     if times and view.state != "paused":
         print_line()
-        print_table(("next", "UTC"), [(_local(moment, view.zone), utc(moment)) for moment in times])
+        print_table(("next", "UTC"), [(local_time(moment, view.zone), utc(moment)) for moment in times])
+    if story.runs:
+        print_line()
+        rows = [
+            (local_time(run.run_at, view.zone), _result(run), run.note or "") for run in story.runs[:SHOWN_RUNS]
+        ]
+        print_table(("past runs", "result", "note"), rows)
     hint(f"next: notifier search --reference {view.name}")
 
 
@@ -334,19 +344,16 @@ def _print_listed(found: ListedRecipients, *, as_json: bool) -> None:
     hint(f"operator record {found.record_id}")
 
 
+def _next(view: RecurringView) -> str | None:
+    return None if view.next_at is None or view.state == "paused" else local_time(view.next_at, view.zone)
+
+
+def _result(run: PastRun) -> str:
+    return run_in_words(run.accepted, run.refused) + (", by hand" if run.by_hand else "")
+
+
 def _last_run(view: RecurringView) -> str | None:
     if view.run_at is None:
         return None
     so_far = "" if view.run_finished_at is not None else f" of {view.recipients}, under way"
-    return f"{_local(view.run_at, view.zone)}: {_counts(view)}{so_far}"
-
-
-def _counts(view: RecurringView) -> str:
-    return f"{view.run_accepted} accepted" + (f", {view.run_refused} refused" if view.run_refused else "")
-
-
-def _local(moment: datetime | None, zone: str) -> str | None:
-    """As the clocks of the zone show it."""
-    if moment is None:
-        return None
-    return f"{moment.astimezone(ZoneInfo(zone)):%a %Y-%m-%d %H:%M %Z}"
+    return f"{local_time(view.run_at, view.zone)}: {run_in_words(view.run_accepted, view.run_refused)}{so_far}"

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 from typer import Argument
 
+from notifier.cli.actions import operator
 from notifier.cli.context import wiring
-from notifier.cli.options import AsJson
+from notifier.cli.options import AsJson, Why
 from notifier.cli.output import columns, count, one_line, print_json, print_line, print_list
 
 
@@ -42,14 +43,15 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
 def run(
     context: typer.Context,
     name: Annotated[str, Argument(metavar="NAME", help="Name of a step, as `notifier schedule list` has it.")],
+    why: Why = None,
     as_json: AsJson = False,
 ) -> None:
     """Run one step now, and say what it did.
 
-    The run is recorded as one of Beat's is.
+    The run is recorded as one of Beat's is, and leaves an operator record.
     """
     with wiring(context).services() as services:
-        done = services.upkeep.run_one(name)
+        done = services.upkeep.run_by_hand(name, operator=operator(), reason=why)
     if as_json:
         print_json({"step": name, "done": done})
         return

@@ -29,7 +29,6 @@ from notifier.client.handles import Handle
 from notifier.client.messages import Encoded, MessageEncoder
 from notifier.client.notifier_result import NotifierResult
 from notifier.client.service_api import ServiceApi
-from notifier.client.template_check import ANSWER_SECONDS, TemplateCheck
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
 from notifier.domain.notification_status import NotificationStatus
@@ -38,6 +37,8 @@ from notifier.domain.statuses import Channel, Lane
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session, scoped_session
+
+    from notifier.client.template_check import TemplateCheck
 
     #: The type of `outbox=`: the row is written in its transaction.
     SqlTransaction = Session | scoped_session[Any] | Connection
@@ -67,6 +68,7 @@ class Messages(MessageEncoder, ABC):
         Raises:
             InvalidMessage: nothing was published; `faults` lists everything that is wrong.
             PublishFailed: no confirmation within `timeout_seconds` in total; never with `outbox`.
+            PublishRefused: one of them, which lasts: publishing again does not help.
         """
         encoded = self.encode(template, to, context, channel, lane, fields)
         self._hand_over([encoded], outbox)
@@ -95,11 +97,11 @@ class Messages(MessageEncoder, ABC):
         return [self._handle(encoded) for encoded in found]
 
     def _handle(self, encoded: Encoded) -> Handle:
-        return Handle(encoded.id, encoded.message.key, encoded.channel, encoded.lane, self._api)
+        return Handle(encoded.id, encoded.message.key, encoded.channel, encoded.lane).asking(self._api)
 
     @property
     def _api(self) -> ServiceApi | None:
-        """Whom its handles ask; None: nothing is sent."""
+        """Whom its handles ask; None: whom the environment names."""
         return None
 
     @abstractmethod
@@ -145,7 +147,7 @@ class Client(Messages):
         search = ApiSearch(url, **api)
         self._service_api = ServiceApi(search.find, timeout_seconds)
         listed = search.of_templates()
-        self._templates = TemplateCheck(ServiceApi(listed.find, ANSWER_SECONDS)) if listed else None
+        self._templates = _template_check(listed) if listed else None
 
     def close(self) -> None:
         """Close the connections. The next call opens new ones."""
@@ -203,6 +205,13 @@ class Client(Messages):
 
     def _make_wire(self, url: str) -> Wire:
         return Wire(url, timeout_seconds=self._timeout_seconds, broker_user=self._broker_user)
+
+
+def _template_check(listed: ApiSearch) -> TemplateCheck:
+    # Imported here: few ask for it, and all would start later.
+    from notifier.client.template_check import ANSWER_SECONDS, TemplateCheck
+
+    return TemplateCheck(ServiceApi(listed.find, ANSWER_SECONDS))
 
 
 @dataclass(frozen=True, slots=True)

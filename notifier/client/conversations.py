@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -32,7 +33,6 @@ HOLD_SECONDS = 20.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 
 _T = TypeVar("_T")
-_STATUS = TypeAdapter(NotificationStatus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +187,15 @@ def _status_of(reply: ApiReply) -> NotificationStatus | None:
     if reply.status != 200:
         raise _refused_key(reply)
     try:
-        return _STATUS.validate_json(reply.body)
+        return _status_reader().validate_json(reply.body)
     except ValidationError:
         raise _no_api() from None
+
+
+@cache
+def _status_reader() -> TypeAdapter[NotificationStatus]:
+    # Made when it is needed: producers that only publish start sooner.
+    return TypeAdapter(NotificationStatus)
 
 
 def _refused_key(reply: ApiReply) -> ConfigurationError:

@@ -147,6 +147,12 @@ class Settings(BaseSettings):
     callback_allow_hosts: str = ""
     #: Name servers for hosts of callbacks, as 10.0.0.2 or [2001:db8::2]:5353; unset: those of /etc/resolv.conf.
     callback_name_servers: str = ""
+    #: The identity provider by which people sign in to the console, as its discovery document names it.
+    oidc_issuer: str | None = None
+    #: What the provider calls this service.
+    oidc_client_id: str | None = None
+    #: The secret that the provider gave for it.
+    oidc_client_secret: SecretStr | None = None
     #: After SIGTERM or Ctrl-C a program has so long to end in order; then it ends by itself.
     grace_seconds: Annotated[float, Field(ge=1, le=3600)] = 45.0
     #: A claim lasts this long; longer than the deadline of a provider call, with room for waiting.

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from notifier.config.callbacks import CallbackTable, expand
+from notifier.config.console import ConsoleTable
 from notifier.config.heartbeats import HeartbeatTable
 from notifier.config.limits import Caps, Quota, Retention, SuppressionTable
 from notifier.config.producers import ProducerTable, check_producers
@@ -79,6 +80,8 @@ class Structure(BaseModel):
     retention: dict[Channel, Retention] = Field(default_factory=dict)
     #: See `HeartbeatTable`.
     heartbeats: HeartbeatTable = Field(default_factory=HeartbeatTable)
+    #: See `ConsoleTable`.
+    console: ConsoleTable = Field(default_factory=ConsoleTable)
     #: Producer → who it is on the broker, and what it may send.
     producers: dict[Name, ProducerTable] = Field(default_factory=dict)
     #: Messages on the broker of a producer without `broker_user` are refused, too.

@@ -7,15 +7,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
-from notifier.api.errors import ANSWERED, AWAY_SECONDS
+from notifier.api.errors import ANSWERED, AWAY_SECONDS, error_status, template_is_broken
 from notifier.console.pages import Pages
-from notifier.domain.errors import (
-    InvalidMessage,
-    NotFound,
-    ServiceUnavailable,
-    StatementCancelled,
-    TemplateInvalid,
-)
+from notifier.domain.errors import InvalidMessage, ServiceUnavailable, StatementCancelled, TemplateInvalid
 
 #: Those that the API answers, too.
 PAGE_ERRORS = ANSWERED
@@ -30,7 +24,7 @@ _TITLES = {
 
 
 def error_page(pages: Pages, request: Request, error: Exception) -> HTMLResponse:
-    status, lines = in_words(error)
+    status, lines = error_status(error), in_words(error)
     title = _TITLES.get(status, "That did not work")
     page = pages.page(request, "error.html", status, title=title, lines=lines)
     if status == 503:
@@ -38,22 +32,20 @@ def error_page(pages: Pages, request: Request, error: Exception) -> HTMLResponse
     return page
 
 
-def in_words(error: Exception) -> tuple[int, list[str]]:
-    """The status, and what is wrong with what to do, a line each. Nothing of what was sent is in it."""
+def in_words(error: Exception) -> list[str]:
+    """What is wrong, with what to do, a line each. Nothing of what was sent is in it."""
     match error:
         case HTTPException():
-            return error.status_code, [str(error.detail)]
+            return [str(error.detail)]
         case InvalidMessage():
-            return 422, [f"{fault.field}: {fault.problem}. {fault.fix}." for fault in error.faults]
+            return [f"{fault.field}: {fault.problem}. {fault.fix}." for fault in error.faults]
         case RequestValidationError():
-            return 422, [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()]
-        case NotFound():
-            return 404, [str(error)]
+            return [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()]
         case StatementCancelled():
-            return 503, ["The database took too long, and nothing was done. Ask for less, a shorter time say."]
+            return ["The database took too long, and nothing was done. Ask for less, a shorter time say."]
         case ServiceUnavailable():
-            return 503, ["Nothing was done. Try again in a moment; if it stays, look at the database."]
+            return ["Nothing was done. Try again in a moment; if it stays, look at the database."]
         case TemplateInvalid():
-            return 422, [f"The template {error.name} is broken: notifier templates check"]
+            return [template_is_broken(error)]
         case _:
-            return 422, [str(error)]
+            return [str(error)]

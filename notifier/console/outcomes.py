@@ -17,6 +17,17 @@ def said(done: ActionResult, verb: str, noun: str, form: ActForm) -> dict[str, A
     return {"lines": in_words(done, verb, noun), "record": done.record_id, "form": form}
 
 
+def said_of_one(done: ActionResult, verb: str) -> str:
+    """What became of the one notification that a page is about."""
+    if done.skipped:
+        return f"Nothing was done: {done.skipped[0].why}."
+    if done.expired:
+        return "Nothing was done: its time is over (expires_at), so it is never sent."
+    if not done.changed:
+        return "Nothing was done: it changed meanwhile. Load the page again."
+    return f"It would be {verb}." if done.record_id is None else f"It is {verb}. Operator record {done.record_id}."
+
+
 def in_words(done: ActionResult, verb: str, noun: str) -> list[str]:
     """A line each: `3 messages would be replayed.`, then what is left alone, and why."""
     is_dry = done.record_id is None

@@ -16,7 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from notifier.domain.labels import REDACTED, STATUSES, SUPPRESSIONS, reason_in_words, status_in_words
+from notifier.domain.labels import REDACTED, STATUSES, SUPPRESSIONS, reason_in_words, run_in_words, status_in_words
+from notifier.domain.local_days import local_time
 from notifier.domain.statuses import Status
 from notifier.operations.api_keys import Scope
 from notifier.rendering import characters_left, outside_gsm
@@ -71,6 +72,7 @@ MENU = (
     MenuItem("/unknown", "To resolve", Scope.OPERATE),
     MenuItem("/suppressions", "Suppressions", Scope.OPERATE),
     MenuItem("/templates", "Templates", Scope.READ),
+    MenuItem("/recurring", "Recurring", Scope.READ),
     MenuItem("/schedules", "Schedules", Scope.OPERATE),
     MenuItem("/log", "Log", Scope.OPERATE),
     MenuItem("/keys", "Keys", Scope.ADMIN),
@@ -95,6 +97,7 @@ class Pages:
         filters: dict[str, Callable[..., Any]] = {
             "at": self._at,
             "iso": lambda moment: moment.astimezone(UTC).isoformat(timespec="milliseconds"),
+            "in_zone": local_time,
             "ago": ago,
             "span": span,
             "number": lambda value: f"{value:,}".replace(",", "\u202f"),
@@ -102,6 +105,7 @@ class Pages:
             "status_words": lambda status: STATUSES.get(status, ""),
             "status_sentence": status_in_words,
             "reason_words": reason_in_words,
+            "run_words": run_in_words,
             "suppression_words": lambda reason: SUPPRESSIONS.get(reason, reason),
             "outside_gsm": outside_gsm,
             "characters_left": characters_left,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
 
@@ -14,16 +14,20 @@ from notifier.api.key_shares import Shares
 from notifier.api.readiness import CachedAnswer
 from notifier.bootstrap import Services
 from notifier.broker.dead_letters import RawPublisher
+from notifier.config.identity_provider import OidcClient, oidc_client
 from notifier.console.pages import Pages
 from notifier.operations import Replays
 from notifier.operations.rendered_content import RenderedContents
 from notifier.operations.sign_in import SignIn
-from notifier.rendering import TemplateProblem, check_templates
+from notifier.rendering import TemplateChecks, TemplateProblem
 from notifier.store.console_sessions import ConsoleSessionRepository
 from notifier.store.message_content import ContentRepository
 from notifier.store.operator_actions import Operating
 from notifier.store.operator_log import OperatorLog
 from notifier.store.rejected import Rejections
+
+if TYPE_CHECKING:
+    from notifier.operations.id_tokens import OidcSignIn
 
 #: What is wrong with the templates is looked for no more often.
 CHECK_SECONDS = 10.0
@@ -33,6 +37,8 @@ CHECK_SECONDS = 10.0
 class ConsoleParts:
     pages: Pages
     sign_in: SignIn
+    #: None: people sign in with keys alone.
+    oidc: OidcSignIn | None
     #: The same as the API's: a visitor has no more threads than a key.
     shares: Shares
     #: What the API's routes work with, and what it is made of.
@@ -43,17 +49,23 @@ class ConsoleParts:
     rejections: Rejections
     replays: Replays
     contents: RenderedContents
-    #: To check all templates is to render all their samples.
+    template_checks: TemplateChecks
+    #: Of all templates: there may be hundreds of files to look at.
     template_problems: CachedAnswer[list[TemplateProblem]]
 
 
 def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
-    """Opens no connection."""
+    """Opens no connection. Raises `ConfigurationError` if the identity provider's settings are wrong."""
+    client = oidc_client(services.settings)
     operating = Operating(services.engine, services.hash_key)
     rejections = Rejections(services.engine, services.personal_data)
+    checks = TemplateChecks(services.settings.templates)
     return ConsoleParts(
         pages=Pages(services.settings.timezone),
-        sign_in=SignIn(ConsoleSessionRepository(services.engine), api.keys),
+        sign_in=SignIn(
+            ConsoleSessionRepository(services.engine), api.keys, has_identity_provider=client is not None
+        ),
+        oidc=None if client is None else _oidc(client),
         shares=api.shares,
         api=api,
         services=services,
@@ -62,8 +74,16 @@ def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
         rejections=rejections,
         replays=Replays(operating, rejections),
         contents=RenderedContents(ContentRepository(services.engine, services.personal_data), services.renderer),
-        template_problems=CachedAnswer(lambda: check_templates(services.settings.templates), CHECK_SECONDS),
+        template_checks=checks,
+        template_problems=CachedAnswer(checks.problems, CHECK_SECONDS),
     )
+
+
+def _oidc(client: OidcClient) -> OidcSignIn:
+    # 13 MB, for those who use it.
+    from notifier.operations.id_tokens import OidcSignIn
+
+    return OidcSignIn(client)
 
 
 def raw_publisher(parts: ConsoleParts) -> AbstractContextManager[RawPublisher]:

@@ -24,6 +24,8 @@ from notifier.operations.sign_in import Visitor
 
 COOKIE = "notifier_console"
 SIGN_IN = "/sign-in"
+#: To the identity provider.
+OIDC = "/sign-in/oidc"
 #: The field of a form, and the header of a script's request, with the visitor's form token.
 _FIELD, _HEADER = "form_token", "x-form-token"
 
@@ -64,6 +66,15 @@ class PageRoute(APIRoute):
                 return error_page(parts.pages, request, error)
 
         return checked
+
+
+def set_cookie(
+    answer: Response, request: Request, name: str, value: str, seconds: int, *, path: str = "/"
+) -> None:
+    """No script reads it. Lax: a link in a mail or a chat leads to the page, still signed in, and the identity
+    provider back to us; forms of other sites get no cookie."""
+    is_tls = request.headers.get("x-forwarded-proto", request.url.scheme) == "https"
+    answer.set_cookie(name, value, max_age=seconds, path=path, httponly=True, samesite="lax", secure=is_tls)
 
 
 def refuse_other_sites(request: Request) -> None:

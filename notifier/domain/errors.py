@@ -15,6 +15,7 @@ NotifierError
 ├── CannotOpen                give the key that it was sealed under; `key_id` names it
 ├── NotFound                  no such notification, template or rejected message
 ├── WrongSelection            select other notifications; nothing was done
+├── SignInFailed              sign in again, or do what `fix` says; `reason` is a word for the log
 ├── TemplateInvalid           fix the template; `problems` lists what is wrong
 ├── RenderingFailed           the template and this context do not go together
 └── SendError                 what a provider raises instead of returning a receipt: exactly one of
@@ -171,6 +172,19 @@ class QuotaExceeded(NotifierError):
         self.used = used
         self.quota = quota
         super().__init__(f"the files of this producer take up {used} of {quota} bytes")
+
+
+class SignInFailed(NotifierError):
+    """Somebody could not sign in by the identity provider. `problem` and `fix` are whole sentences for them, and
+    hold no token, code or claim."""
+
+    def __init__(self, reason: str, problem: str, fix: str, *, is_away: bool = False) -> None:
+        self.reason = reason
+        self.problem = problem
+        self.fix = fix
+        #: The provider could not be asked: later it may be.
+        self.is_away = is_away
+        super().__init__(f"{problem} {fix}")
 
 
 class TemplateInvalid(NotifierError):

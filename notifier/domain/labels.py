@@ -104,3 +104,8 @@ def reason_in_words(reason: str | None) -> str:
     if reason is None:
         return ""
     return f"{REASONS[reason]} ({reason})" if reason in REASONS else reason
+
+
+def run_in_words(accepted: int, refused: int) -> str:
+    """What became of the recipients of a run: `998 accepted, 2 refused`."""
+    return f"{accepted} accepted" + (f", {refused} refused" if refused else "")

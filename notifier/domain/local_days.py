@@ -55,3 +55,8 @@ def next_daily(after: datetime, at: time, zone: ZoneInfo) -> datetime:
     today = after.astimezone(zone).date()
     moments = (moment_of(today + days * _DAY, at, zone) for days in range(-1, 4))
     return next(moment for moment in moments if moment > after)
+
+
+def local_time(moment: datetime, zone: str) -> str:
+    """As the clocks of the zone show it: `Tue 2026-12-01 09:30 CET`."""
+    return f"{moment.astimezone(ZoneInfo(zone)):%a %Y-%m-%d %H:%M %Z}"

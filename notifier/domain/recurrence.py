@@ -29,6 +29,10 @@ class Recurrence:
     #: Nothing is due after that; None: it has no end.
     until: datetime | None = None
 
+    def in_words(self) -> str:
+        """`At 09:30 on Monday through Friday`"""
+        return CronSim(self.cron, datetime(2026, 1, 1, tzinfo=UTC)).explain()
+
     def moments(self, after: datetime) -> Iterator[datetime]:
         """Every moment after this one, in UTC, in their order."""
         last = after

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from notifier.domain.errors import Fault, InvalidMessage
+from notifier.domain.errors import Fault, InvalidMessage, WrongSelection
 from notifier.domain.recipient_identity import recipient_faults
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.security.recipient_hash import HashKey
@@ -52,6 +52,17 @@ def sender_scope(identity: str) -> str:
 
 def category_scope(category: str) -> str:
     return f"category:{category}"
+
+
+def address_of(recipient: str | None) -> str:
+    """The recipient of a notification, as it is shown, for `Suppressions.add`.
+
+    Raises:
+        WrongSelection: it is redacted; or sealed under a key that is missing, and why stands there in brackets.
+    """
+    if recipient is None or recipient.startswith("("):
+        raise WrongSelection("its recipient cannot be read any more: suppress them by their address")
+    return recipient
 
 
 class Suppressions:

@@ -80,9 +80,10 @@ class Owned(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who makes a request: the owner of a valid key."""
+    """Who makes a request: the owner of a valid key, or a person whom the identity provider vouches for."""
 
-    key_id: str
+    #: None: a person. They have no producer, and see all.
+    key_id: str | None
     name: str
     producer: str | None
     scopes: frozenset[Scope]
@@ -96,11 +97,17 @@ class Holder:
 
     @property
     def operator(self) -> str:
-        return f"{self.name} (key {self.key_id})"
+        """Their name in operator records: of nobody else, and it tells how we know."""
+        return f"{self.name} (OIDC)" if self.key_id is None else f"{self.name} (key {self.key_id})"
+
+    @property
+    def share(self) -> str:
+        """Whose share of what is scarce a request takes: the key's, or the person's."""
+        return self.key_id or self.operator
 
     @property
     def sees_everything(self) -> bool:
-        return self.may(Scope.OPERATE)
+        return self.key_id is None or self.may(Scope.OPERATE)
 
     def sees(self, one: Owned) -> bool:
         """Whether it may read this, and act on it if it may send: it is its producer's, a test as the key is one,
@@ -134,8 +141,8 @@ class Holder:
 
         Without a producer there is nobody to send for, and nothing to read except everything.
         """
-        is_operator = bool({Scope.OPERATE, Scope.ADMIN} & self.scopes)
-        if self.producer is None and (scope is Scope.SEND or not is_operator):
+        reads_all = self.key_id is None or bool({Scope.OPERATE, Scope.ADMIN} & self.scopes)
+        if self.producer is None and (scope is Scope.SEND or not reads_all):
             return False
         if Scope.ADMIN in self.scopes or scope in self.scopes:
             return True

@@ -125,6 +125,14 @@ def late_in_words(late: Late) -> tuple[str, str]:
     return why, fix.format(lane=late.lane)
 
 
+def resumed_in_words(provider: str, count: int, within_seconds: float) -> str:
+    """What a resume did."""
+    if not count:
+        return f"{provider} is in use again."
+    waited = "1 notification that waited is" if count == 1 else f"{count} notifications that waited are"
+    return f"{provider} is in use again: {waited} due within {within_seconds:.0f} s."
+
+
 def circuit_in_words(circuit: CircuitState) -> tuple[str, str]:
     """Why a provider is not called, for anybody or for one sender; and what to do."""
     provider, sender = circuit.key.provider, circuit.key.sender

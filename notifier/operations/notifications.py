@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from notifier.domain.errors import InvalidMessage, WrongSelection
 from notifier.domain.message import write_time
-from notifier.domain.statuses import Status, sources_of
+from notifier.domain.statuses import Channel, Status, sources_of
 from notifier.domain.validation import send_at_faults
 from notifier.operations.explanations import (
     late_in_words,
@@ -84,11 +84,14 @@ class Operations:
         operating: Operating,
         lateness: Lateness,
         count_suppressed: Callable[[Selection, Sequence[Status]], int] = lambda _selection, _sources: 0,
+        paused_channels: Callable[[], Collection[Channel]] = lambda: tuple(Channel),
     ) -> None:
-        """`count_suppressed`: how many of these would end as suppressed, for dry runs."""
+        """`count_suppressed`: how many of these would end as suppressed, for dry runs. `paused_channels`: those
+        that have no provider in use."""
         self._operating = operating
         self._lateness = lateness
         self._count_suppressed = count_suppressed
+        self._paused_channels = paused_channels
 
     def retry(
         self,
@@ -199,7 +202,8 @@ class Operations:
 
     def stuck(self, *, ids: int = 10) -> list[Stuck[Late]]:
         """Oldest first; each with the ids of its `ids` oldest notifications."""
-        return [Stuck(late, *late_in_words(late)) for late in self._lateness.late(ids=ids)]
+        found = self._lateness.late(ids=ids, paused=self._paused_channels())
+        return [Stuck(late, *late_in_words(late)) for late in found]
 
     def _begin(
         self, action: str, selection: Selection, operator: str, reason: str | None, **more: float | str

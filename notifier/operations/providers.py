@@ -1,4 +1,10 @@
-"""What operators do about providers: pause, resume, weigh. Workers follow within a second or two."""
+"""What operators do about providers: pause, resume, weigh. Workers follow within a second or two.
+
+Crash points of a resume: the operator record, the end of the pause, the closing of the circuits and the new times
+of what waits are committed one after the other. What a crash left undone, another resume does; but what waits for
+a circuit that is closed already keeps its time, and goes then. No status changes, so nothing is lost or doubled. A
+worker that has not heard of the resume may have a notification wait as before: it goes at its own time.
+"""
 
 from __future__ import annotations
 
@@ -82,6 +88,15 @@ class OpenCircuit:
     fix: str
 
 
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What waited for a provider, and is due soon."""
+
+    count: int
+    #: Until the last one of them is due, at most.
+    within_seconds: float
+
+
 class ProviderOperations:
     """Reads and changes how providers are used. Each change leaves an operator record."""
 
@@ -116,6 +131,14 @@ class ProviderOperations:
     def with_look_up(self) -> frozenset[str]:
         """Names of those that can be asked what they accepted."""
         return frozenset(name for name, table in self._tables.items() if can_look_up(table))
+
+    def paused_channels(self) -> frozenset[Channel]:
+        """Those whose providers are all paused."""
+        said = self._health.states()
+        paused = {name for name, state in said.items() if state.paused}
+        channels = {name: channel_of(table) for name, table in self._tables.items()}
+        in_use = {channel for name, channel in channels.items() if name not in paused}
+        return frozenset(channel for channel in channels.values() if channel and channel not in in_use)
 
     def open_circuits(self) -> list[OpenCircuit]:
         """Open circuits of configured providers and of their senders; the oldest first."""
@@ -155,15 +178,22 @@ class ProviderOperations:
         self._record(provider, operator, "pause", reason)
         self._health.set_paused(provider, True)
 
-    def resume(self, provider: str, *, operator: str, reason: str | None) -> None:
+    def resume(self, provider: str, *, operator: str, reason: str | None) -> Resumed:
         """Call it again, and close its circuit and those of its senders: to resume it is to say that it works.
+        What waits for it is due soon, one after the other.
 
         Raises:
             NotFound: it is not configured.
         """
         self._record(provider, operator, "resume", reason)
+        opened = [one for one in self._circuits.states() if one.key.provider == provider]
         self._health.set_paused(provider, False)
         self._circuits.close_all(provider)
+        channel = channel_of(self._tables[provider])
+        if channel is None:
+            return Resumed(0, 0.0)
+        reasons = {one.reason for one in opened if one.open_for_seconds is not None and one.reason}
+        return Resumed(*self._circuits.hasten(channel, reasons))
 
     def weigh(self, provider: str, weight: int | None, *, operator: str, reason: str | None) -> None:
         """Set its share of the traffic; None: the configured one. Raises `NotFound`."""

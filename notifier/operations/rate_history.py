@@ -26,6 +26,10 @@ from notifier.telemetry import metrics
 EVERY_SECONDS = 60.0
 #: At the end of a program the last counts have so long: charts are no reason to end late. Seconds.
 CLOSE_SECONDS = 1.0
+#: An addition to a minute is committed this long after it at the latest: a statement has 30 s. Seconds.
+SETTLE_SECONDS = 120.0
+#: One for each bound, and one for what took longer.
+_BUCKETS = len(metrics.SENT_BOUNDS) + 1
 
 Pair = tuple[str, str]
 
@@ -48,6 +52,8 @@ class RateHistory:
     def __init__(self, repository: MinuteCountRepository, gauges: GaugeRepository) -> None:
         self._repository = repository
         self._gauges = gauges
+        #: By their length in seconds, those of the last chart that have settled.
+        self._settled: dict[int, dict[datetime, SpanCounts]] = {}
 
     def note_waiting(self) -> None:
         """Once a minute, by one worker. Charts are no reason to fail: what cannot be written is logged."""
@@ -66,11 +72,22 @@ class RateHistory:
         The span of now is left out: it is not over.
         """
         seconds = int(step.total_seconds())
-        last = int(self._repository.now().timestamp() // seconds) * seconds
+        now = self._repository.now()
+        last = int(now.timestamp() // seconds) * seconds
         times = range(last - int(length.total_seconds()), last, seconds)
-        begins = [datetime.fromtimestamp(each, UTC) for each in times]
-        found = {one.begins_at: one for one in self._repository.spans(begins[0], seconds)}
-        return [_point(found.get(begin) or SpanCounts(begin, 0, [], None), seconds) for begin in begins]
+        found = self._spans([datetime.fromtimestamp(each, UTC) for each in times], seconds, now)
+        return [_point(span, seconds) for span in found.values()]
+
+    def _spans(self, begins: Sequence[datetime], seconds: int, now: datetime) -> dict[datetime, SpanCounts]:
+        """Programs add to the minute of now alone, so what is over is read once: a week is 60 000 rows."""
+        settled = self._settled.get(seconds, {})
+        missing = [begin for begin in begins if begin not in settled]
+        read = self._repository.spans(missing[0], seconds, _BUCKETS) if missing else []
+        known = {one.begins_at: one for one in read} | settled
+        found = {begin: known.get(begin) or SpanCounts(begin, 0, [], None) for begin in begins}
+        until = now - timedelta(seconds=seconds + SETTLE_SECONDS)
+        self._settled[seconds] = {begin: span for begin, span in found.items() if begin <= until}
+        return found
 
 
 def _point(counted: SpanCounts, seconds: int) -> RatePoint:

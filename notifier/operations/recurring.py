@@ -24,7 +24,7 @@ from notifier.domain.recipient_identity import recipient_identity
 from notifier.operations.recurring_runs import message_of
 from notifier.rendering import Renderer
 from notifier.store.operator_actions import ActionCounts, Operating
-from notifier.store.recurring import ListedRecipient, RecurringPlan, RecurringRepository, RecurringView
+from notifier.store.recurring import ListedRecipient, PastRun, RecurringPlan, RecurringRepository, RecurringView
 
 #: Moments of a plan that are shown.
 SHOWN_TIMES = 5
@@ -68,6 +68,17 @@ class ListedRecipients:
     recipients: int
     #: Kept, and tried with each run.
     refused: tuple[RefusedLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecurringStory:
+    """One, when it is due next, and what became of it."""
+
+    recurring: RecurringView
+    #: Its next times, in UTC.
+    times: list[datetime]
+    #: Runs that have ended, the latest first; about 100 are kept.
+    runs: list[PastRun]
 
 
 class RecurringNotifications:
@@ -176,6 +187,9 @@ class RecurringNotifications:
         if view.next_at is None:
             return []
         return list(islice(view.recurrence.moments(self._repository.now()), SHOWN_TIMES))
+
+    def story(self, view: RecurringView) -> RecurringStory:
+        return RecurringStory(view, self.times(view), self._repository.past_runs(view.id))
 
     def pause(self, id_: UUID, *, operator: str, reason: str | None = None) -> UUID:
         """Send nothing until it is resumed. Returns the operator record."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -51,24 +52,26 @@ class Replays:
         again: bool = False,
         dry_run: bool = False,
         progress: Progress | None = None,
+        seconds: float | None = None,
     ) -> ActionResult:
         """Publish rejected messages again to the queues they came by, byte for byte.
 
         One that was replayed before is left alone, unless `again`. After a crash, or by two operators at once, one
-        may be published twice, which does no harm: it is the same message, with the same key.
+        may be published twice, which does no harm: it is the same message, with the same key. `seconds`: begin no
+        page after these; the same call again goes on with those that are not marked as replayed.
 
         Raises:
             WrongSelection: it selects nothing.
         """
         _check_rejected(selection)
         if dry_run:
-            return self._preview_replay(selection, again=again)
+            return self._preview_replay(selection, again=again, seconds=seconds)
         begun = self._operating.begin(operator, "replay_rejected", selection.as_dict(), reason)
         if not selection.ids:
             # What is rejected again while we replay is for the next run, or there would be no end.
             until = begun.at if selection.until is None else min(begun.at, selection.until)
             selection = replace(selection, until=until)
-        found = self._replay(selection, publish, begun.id, again=again, progress=progress)
+        found = self._replay(selection, publish, begun.id, again=again, progress=progress, seconds=seconds)
         self._operating.note(begun.id, found.tally, is_finished=True)
         return result(begun.id, found.tally, found.skipped)
 
@@ -161,8 +164,8 @@ class Replays:
         """Delete dead letters for good; None: all. Raises `NotFound` if there is no dead queue."""
         return self._work_off_dead(ids, queue, lambda _: "", "purge_dead", operator, reason)
 
-    def _preview_replay(self, selection: RejectedSelection, *, again: bool) -> ActionResult:
-        found = self._replay(selection, lambda _: None, None, again=again)
+    def _preview_replay(self, selection: RejectedSelection, *, again: bool, seconds: float | None) -> ActionResult:
+        found = self._replay(selection, lambda _: None, None, again=again, seconds=seconds)
         return ActionResult(
             record_id=None,
             matched=found.tally.matched,
@@ -180,9 +183,11 @@ class Replays:
         *,
         again: bool,
         progress: Progress | None = None,
+        seconds: float | None = None,
     ) -> _Outcomes:
         """Without a `record` nothing is marked."""
         found, last = _Outcomes("rejected message"), None
+        end = float("inf") if seconds is None else time.monotonic() + seconds
         while page := self._rejections.page(selection, after=last, again=again):
             published: list[UUID] = []
             try:
@@ -199,6 +204,8 @@ class Replays:
             last = page[-1].id
             if progress:
                 progress(found.tally)
+            if time.monotonic() > end:
+                return found
         found.miss(sorted({str(value) for value in selection.ids}))
         return found
 

@@ -1,6 +1,9 @@
-"""Who is at the console: they show a key once and get a session, whose token their browser keeps in a cookie.
+"""Who is at the console: they show a key once, or come from the identity provider, and get a session, whose token
+their browser keeps in a cookie.
 
-A session of a key ends with the key. The token is 256 random bits; the database holds its hash.
+A session of a key ends with the key. One of a person keeps the scopes that their groups had at the start: what
+the provider takes away has an effect at the next sign-in, half a day later at the latest. The token is 256 random
+bits; the database holds its hash.
 """
 
 from __future__ import annotations
@@ -26,12 +29,24 @@ class Visitor:
         return hmac.compare_digest(self.form_token.encode(), form_token.encode())
 
 
+@dataclass(frozen=True, slots=True)
+class VerifiedPerson:
+    """Somebody whom the identity provider vouches for, with what their groups may do."""
+
+    name: str
+    scopes: frozenset[Scope]
+
+
 class SignIn:
     """Thread-safe. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, sessions: ConsoleSessionRepository, keys: ApiKeys) -> None:
+    def __init__(
+        self, sessions: ConsoleSessionRepository, keys: ApiKeys, *, has_identity_provider: bool = False
+    ) -> None:
         self._sessions = sessions
         self._keys = keys
+        #: Without one, whoever came from it before is not signed in any more.
+        self._has_identity_provider = has_identity_provider
 
     def with_key(self, token: str) -> str | None:
         """The token of a new session; None: the key is not valid, or it may read nothing."""
@@ -39,6 +54,10 @@ class SignIn:
         if holder is None or not holder.may(Scope.READ):
             return None
         return self._begin(holder.key_id, holder.name, sorted(holder.scopes))
+
+    def with_person(self, person: VerifiedPerson) -> str:
+        """The token of a new session."""
+        return self._begin(None, person.name, sorted(person.scopes))
 
     def visitor(self, token: str) -> Visitor | None:
         """Whose session this is; None: nobody's, or it is over."""
@@ -65,7 +84,12 @@ class SignIn:
         return token
 
     def _holder(self, found: StoredSession) -> Holder | None:
-        return None if found.key_id is None else self._keys.holder_of(found.key_id)
+        if found.key_id is not None:
+            return self._keys.holder_of(found.key_id)
+        if not self._has_identity_provider:
+            return None
+        scopes = frozenset(map(Scope, found.scopes))
+        return Holder(None, found.person, None, scopes, channels=None, templates=None, rate_per_second=None)
 
 
 def _hash(token: str) -> bytes:

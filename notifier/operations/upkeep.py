@@ -4,8 +4,8 @@ stops no other, and is tried again an hour later.
 Beat starts the steps at night. Every minute it also starts a late one, because it may have been down at night, or
 one that an operator asked for.
 
-Crash points: what an operator asks for is recorded before it is asked for, and stays due until a run begins. A run
-that dies is late, and tried again.
+Crash points: what an operator asks for, or runs, is recorded before; it stays due until a run begins. A run that
+dies is late, and tried again.
 """
 
 from __future__ import annotations
@@ -106,10 +106,13 @@ class Upkeep:
 
     def ask(self, name: str, *, operator: str, reason: str | None = None) -> None:
         """Have a worker run the step within a minute. Raises `NotFound` or `ServiceUnavailable`."""
-        self._check(name)
-        begun = self._operating.begin(operator, "run_step", {"step": name}, reason)
-        self._repository.ask(name)
-        self._operating.note(begun.id, ActionCounts(1, 1), is_finished=True)
+        with self._by(operator, name, reason):
+            self._repository.ask(name)
+
+    def run_by_hand(self, name: str, *, operator: str, reason: str | None = None) -> Any:
+        """Run the step in this process and return what it did. Raises `NotFound`, or what the step raises."""
+        with self._by(operator, name, reason):
+            return self.run_one(name)
 
     def run_one(self, name: str) -> Any:
         """Run the step and return what it did. Raises `NotFound`, or what the step raises."""
@@ -133,6 +136,14 @@ class Upkeep:
             self._record(lambda: self._repository.fail(name, why), name)
             raise
         self._record(lambda: self._repository.succeed(name), name)
+
+    @contextmanager
+    def _by(self, operator: str, name: str, reason: str | None) -> Iterator[None]:
+        """The operator record; it stays open if the act fails."""
+        self._check(name)
+        begun = self._operating.begin(operator, "run_step", {"step": name}, reason)
+        yield
+        self._operating.note(begun.id, ActionCounts(1, 1), is_finished=True)
 
     def _check(self, name: str) -> None:
         if name not in self._steps:

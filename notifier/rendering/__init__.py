@@ -6,7 +6,7 @@ do, `filters` what it may write with, `manifest` what it declares, by the types 
 """
 
 from notifier.domain.template_variables import Type, Variable
-from notifier.rendering.lint import check_templates
+from notifier.rendering.lint import TemplateChecks, check_templates
 from notifier.rendering.loader import Template
 from notifier.rendering.manifest import Sample
 from notifier.rendering.output import Rendered
@@ -21,6 +21,7 @@ __all__ = [
     "Segments",
     "Severity",
     "Template",
+    "TemplateChecks",
     "TemplateProblem",
     "Type",
     "Variable",

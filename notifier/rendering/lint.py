@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from notifier.domain.errors import RenderingFailed
@@ -14,7 +15,17 @@ from notifier.rendering.manifest import Sample
 from notifier.rendering.output import Rendered, write
 from notifier.rendering.problems import Severity, TemplateProblem
 from notifier.rendering.sms_segments import outside_gsm
-from notifier.rendering.template_files import HTML, MANIFEST, SUBJECT, TEXT, folder_names
+from notifier.rendering.template_files import (
+    HTML,
+    MANIFEST,
+    SUBJECT,
+    TEXT,
+    Signature,
+    changed_at,
+    folder_names,
+    locate,
+    sign,
+)
 
 _PARTS = (SUBJECT, TEXT, HTML)
 
@@ -24,16 +35,46 @@ def check_templates(root: Path, *, name: str | None = None) -> list[TemplateProb
 
     Errors would make a message fail. Sorted by path and line.
     """
-    if not root.is_dir():
-        return [TemplateProblem(str(root), None, "there is no such folder: check NOTIFIER_TEMPLATES")]
-    problems = {
-        problem
-        for channel in Channel
-        for template in folder_names(root / channel)
-        if name in (None, template)
-        for problem in _check_template(root, channel, template)
-    }
-    return sorted(problems, key=lambda problem: (problem.path, problem.line or 0, problem.text))
+    return TemplateChecks(root).problems(name=name)
+
+
+class TemplateChecks:
+    """`check_templates` again and again: only templates whose files have changed are checked anew. Thread-safe."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._checked: dict[tuple[Channel, str], _Checked] = {}
+
+    def problems(self, *, name: str | None = None) -> list[TemplateProblem]:
+        """As `check_templates`."""
+        if not self._root.is_dir():
+            return [TemplateProblem(str(self._root), None, "there is no such folder: check NOTIFIER_TEMPLATES")]
+        problems = {
+            problem
+            for channel in Channel
+            for template in folder_names(self._root / channel)
+            if name in (None, template)
+            for problem in self._problems_of(channel, template)
+        }
+        return sorted(problems, key=lambda problem: (problem.path, problem.line or 0, problem.text))
+
+    def _problems_of(self, channel: Channel, name: str) -> tuple[TemplateProblem, ...]:
+        folders = locate(self._root, channel, name)
+        # Before they are read: a change meanwhile is seen the next time. Rights change without a new signature.
+        version = (sign(folders), changed_at(folders))
+        checked = self._checked.get((channel, name))
+        if checked is None or checked.version != version:
+            checked = _Checked(version, tuple(_check_template(self._root, channel, name)))
+            self._checked[channel, name] = checked
+        return checked.problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A template when its files were as `version` says."""
+
+    version: tuple[Signature, float]
+    problems: tuple[TemplateProblem, ...]
 
 
 def _check_template(root: Path, channel: Channel, name: str) -> Iterator[TemplateProblem]:

@@ -75,6 +75,8 @@ class RecurringView:
     recipients: int
     #: "running", "paused", "over" or "waiting".
     state: str
+    #: None: it is not paused.
+    paused_at: datetime | None
     #: None: never again.
     next_at: datetime | None
     #: The moment that the last run is, or was, for.
@@ -93,6 +95,21 @@ class RecurringView:
     @property
     def recurrence(self) -> Recurrence:
         return Recurrence(self.cron, self.zone, self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run that has ended."""
+
+    #: The moment that it was for.
+    run_at: datetime
+    #: Somebody asked for it.
+    by_hand: bool
+    finished_at: datetime
+    accepted: int
+    refused: int
+    #: Why it was missed, or ended early.
+    note: str | None
 
 
 def plan_of(row: Any, personal_data: PersonalData) -> RecurringPlan:
@@ -137,6 +154,10 @@ class RecurringRepository(Repository):
         if not found:
             raise _no_such(id_)
         return found[0]
+
+    def past_runs(self, id_: UUID) -> list[PastRun]:
+        """Those that are kept, the latest first."""
+        return self._records(PastRun, _PAST_RUNS, {"id": id_})
 
     def plan(self, id_: UUID) -> RecurringPlan:
         """Raises `NotFound`, `CannotOpen`."""
@@ -264,6 +285,11 @@ WHERE (n.producer = :producer OR CAST(:producer AS text) IS NULL)
 ORDER BY n.name, n.producer, n.is_test
 """).bindparams(_ID)  # noqa: S608 - a constant
 
+_PAST_RUNS: TextClause = text("""
+SELECT run_at, by_hand, finished_at, accepted, refused, note FROM recurring_runs
+WHERE recurring_id = :id ORDER BY run_at DESC
+""").bindparams(_ID)
+
 # What its shared context is sealed in has no recipient of its own.
 _PLAN: TextClause = text("SELECT *, NULL AS recipient FROM recurring_notifications WHERE id = :id").bindparams(_ID)
 
@@ -287,7 +313,7 @@ _LISTS_OF: TextClause = text("""
 SELECT DISTINCT recurring_id FROM recurring_recipients WHERE address_hash = ANY(:hashes) ORDER BY recurring_id
 """)
 
-# With its recipients, by the foreign key.
+# With its recipients and past runs, by the foreign keys.
 _REMOVE: TextClause = text("DELETE FROM recurring_notifications WHERE id = :id").bindparams(_ID)
 
 _PAUSE: TextClause = text("""

@@ -24,6 +24,8 @@ from notifier.store.rows import from_row
 
 #: A worker that has not come further for this long has lost its run to another one. Seconds.
 LEASE_SECONDS = 60
+#: Runs of one recurring notification that are kept after they ended, and one more.
+KEPT_RUNS = 100
 _NOTE_LENGTH = 500
 
 
@@ -82,7 +84,8 @@ class RecurringRunRepository(Repository):
 
     def skip(self, run: TakenRun, next_at: datetime | None, note: str) -> None:
         """Nothing is sent for what is due; the next moment is `next_at`."""
-        self._execute(_SKIP, {"id": run.id, "token": run.token, "next_at": next_at, "note": note})
+        values = {"id": run.id, "token": run.token, "next_at": next_at, "note": note, "kept": KEPT_RUNS}
+        self._execute(_SKIP, values)
 
     def recipients(self, run: TakenRun, after: int, limit: int) -> list[tuple[ListedRecipient, bytes]]:
         """The next of its list, each with the hash of its address.
@@ -116,7 +119,8 @@ class RecurringRunRepository(Repository):
 
     def finish(self, run: TakenRun, next_at: datetime | None, note: str | None = None) -> None:
         """End the run. `next_at`: of the plan. A run that was asked for, or resumed, leaves it as it is."""
-        self._execute(_FINISH, {"id": run.id, "token": run.token, "next_at": next_at, "note": note})
+        values = {"id": run.id, "token": run.token, "next_at": next_at, "note": note, "kept": KEPT_RUNS}
+        self._execute(_FINISH, values)
 
     def release(self, run: TakenRun) -> None:
         """Let another worker go on with it at once."""
@@ -147,10 +151,26 @@ UPDATE recurring_notifications AS n SET run_at = CAST(:run_at AS timestamptz), r
 WHERE id = :id AND claim_token = :token AND NOT {IS_RUNNING}
 """).bindparams(_ID, _TOKEN)  # noqa: S608 - constants
 
+# Of rows `ended`. It is kept by the statement that ends it, so that no crash comes between the two.
+_KEEP = """
+, kept AS (
+  INSERT INTO recurring_runs (recurring_id, run_at, by_hand, finished_at, accepted, refused, note)
+  SELECT id, run_at, by_hand, now(), accepted, refused, note FROM ended
+  ON CONFLICT DO NOTHING
+)
+DELETE FROM recurring_runs AS r USING ended WHERE r.recurring_id = ended.id AND r.run_at < (
+  SELECT k.run_at FROM recurring_runs AS k WHERE k.recurring_id = ended.id
+  ORDER BY k.run_at DESC OFFSET :kept - 1 LIMIT 1)
+"""
+
 _SKIP: TextClause = text(f"""
+WITH due AS (SELECT id, next_at AS run_at FROM recurring_notifications WHERE id = :id),
+ended AS (
 UPDATE recurring_notifications AS n SET next_at = CAST(:next_at AS timestamptz), note = :note, claim_token = NULL,
   leased_until = NULL
-WHERE id = :id AND claim_token = :token AND NOT {IS_RUNNING}
+FROM due WHERE n.id = due.id AND n.claim_token = :token AND NOT {IS_RUNNING}
+RETURNING n.id, due.run_at, false AS by_hand, 0 AS accepted, 0 AS refused, n.note
+){_KEEP}
 """).bindparams(_ID, _TOKEN)  # noqa: S608 - constants
 
 _RECIPIENTS: TextClause = text("""
@@ -169,11 +189,14 @@ RETURNING paused_at IS NULL
 """).bindparams(_ID, _TOKEN)
 
 # Who resumed it in the middle of the run has written a moment after that of the run, or none, and it stays.
-_FINISH: TextClause = text("""
+_FINISH: TextClause = text(f"""
+WITH ended AS (
 UPDATE recurring_notifications SET run_finished_at = now(), note = :note, claim_token = NULL, leased_until = NULL,
   next_at = CASE WHEN NOT run_by_hand AND next_at <= run_at THEN CAST(:next_at AS timestamptz) ELSE next_at END
 WHERE id = :id AND claim_token = :token AND run_finished_at IS NULL
-""").bindparams(_ID, _TOKEN)
+RETURNING id, run_at, run_by_hand AS by_hand, run_accepted AS accepted, run_refused AS refused, note
+){_KEEP}
+""").bindparams(_ID, _TOKEN)  # noqa: S608 - a constant
 
 _RELEASE: TextClause = text("""
 UPDATE recurring_notifications SET claim_token = NULL, leased_until = NULL WHERE id = :id AND claim_token = :token

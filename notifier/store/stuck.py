@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -10,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 
 from notifier.domain.statuses import Channel, Lane, Reason
+from notifier.store import binds
 from notifier.store.acceptance import REDISPATCH_SECONDS
 from notifier.store.ledger_sql import LIVE
 from notifier.store.repository import Repository
@@ -54,9 +56,11 @@ class Late:
 
 
 class Lateness(Repository):
-    def late(self, *, ids: int = 10) -> list[Late]:
-        """What is late now, the oldest first, each with the ids of the `ids` oldest."""
+    def late(self, *, ids: int = 10, paused: Collection[Channel] = tuple(Channel)) -> list[Late]:
+        """What is late now, the oldest first, each with the ids of the `ids` oldest. `paused`: channels that have
+        no provider in use; what still waits for another one has its time, and does not count as paused."""
         parameters = {
+            "paused": sorted(paused),
             "late": LATE_SECONDS,
             "grace": LEASE_GRACE_SECONDS,
             "ids": ids,
@@ -76,7 +80,9 @@ WITH open AS MATERIALIZED (
     greatest(m.accepted_at, m.send_at, n.replayed_at) AS first_due_at,
     CASE n.lane WHEN 'urgent' THEN :redispatch_urgent WHEN 'normal' THEN :redispatch_normal
       ELSE :redispatch_bulk END AS redispatch
-  FROM states AS n JOIN messages AS m ON m.id = n.id WHERE {LIVE}
+  FROM states AS n JOIN messages AS m ON m.id = n.id
+  -- What is scheduled for later is not late, and may be a whole campaign.
+  WHERE {LIVE} AND (n.status <> 'scheduled' OR n.due_at < now())
 ), judged AS (
   SELECT id, channel, lane, detail, due_at, updated_at, first_due_at,
     CASE
@@ -88,7 +94,8 @@ WITH open AS MATERIALIZED (
       WHEN due_at < now() - make_interval(secs => :late) THEN 'not_given_out'
       WHEN status IN ('queued', 'retrying') AND reason IN ({_WAITING}) THEN reason
       -- An operator's retry says nothing in its detail.
-      WHEN status IN ('queued', 'retrying') AND reason = 'operator' AND detail IS NOT NULL THEN 'paused'
+      WHEN status IN ('queued', 'retrying') AND reason = 'operator' AND detail IS NOT NULL
+        AND channel = ANY(:paused) THEN 'paused'
       WHEN status = 'queued' AND first_due_at < now() - make_interval(secs => redispatch) AND (
         SELECT e.kind FROM events AS e WHERE e.notification_id = open.id AND e.kind IN ('status', 'redispatched')
         ORDER BY e.id DESC LIMIT 1) = 'redispatched' THEN 'not_taken'
@@ -104,4 +111,4 @@ SELECT cause, channel, lane, count(*) AS total, min(since) AS oldest,
   (array_agg(detail ORDER BY since, id))[1] AS detail,
   (array_agg(id ORDER BY since, id))[1:CAST(:ids AS int)] AS ids
 FROM timed GROUP BY cause, channel, lane ORDER BY oldest, cause, channel, lane
-""")  # noqa: S608 - constants joined with constants
+""").bindparams(binds.texts("paused"))  # noqa: S608 - constants joined with constants

@@ -15,6 +15,7 @@ from typer.main import get_command
 from notifier.api.record_metrics import KnownNames, RecordState, broker_families, record_families
 from notifier.cli.app import app
 from notifier.config.callbacks import CallbackTable
+from notifier.config.console import SignInTable
 from notifier.config.producers import ProducerTable
 from notifier.config.settings import Settings
 from notifier.config.structure import ProviderTable, Sender, Structure
@@ -63,7 +64,9 @@ def test_every_setting_is_documented() -> None:
     assert not missing([f"NOTIFIER_{name.upper()}" for name in fields], text("settings.md"))
 
 
-@pytest.mark.parametrize("table", [Structure, Sender, ProviderTable, LaneRetry, CallbackTable, ProducerTable])
+@pytest.mark.parametrize(
+    "table", [Structure, Sender, ProviderTable, LaneRetry, CallbackTable, ProducerTable, SignInTable]
+)
 def test_every_key_of_notifier_toml_is_documented(table: Any) -> None:
     assert not missing(table.model_fields, text("settings.md"))
 

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, Response, sync_playwright
 from sqlalchemy import text
 
 from notifier.api.timeouts import ClientTimeouts
@@ -26,20 +26,15 @@ from notifier.operations.api_keys import Scope
 from notifier.store.engine import transaction
 from notifier.store.records import NewNotification
 from notifier.store.schema.partitions import first_id
+from tests.provisioning.chromium import ARGUMENTS, find_chromium
 from tests.provisioning.databases import Databases
 from tests.support.api import Api, served
 from tests.support.console import fail, send
 from tests.waiting import patient
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-#: No sandbox of its own: tests run as root in containers. Nothing that calls home.
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page, Request, Response
+
 SHIPPED_TEMPLATES = Path(__file__).parents[2] / "templates"
 #: Notifications of last March; more than one page shows.
 IN_MARCH = 60
@@ -108,9 +103,12 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def desk(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    chromium = find_chromium()
     if chromium is None:
         pytest.skip("no Chromium on the PATH: apt-get install chromium, or brew install --cask google-chrome")
+    # Not at the top: every process that collects tests would load it, and one of them uses it.
+    from playwright.sync_api import sync_playwright
+
     templates = shutil.copytree(SHIPPED_TEMPLATES, tmp_path_factory.mktemp("desk") / "templates")
     database_url = databases.make()
     api = Api(database_url, templates)
@@ -136,7 +134,23 @@ def _fill(api: Api) -> tuple[str, str]:
     fail(api, failed, detail="550 5.7.1 the relay is closed")
     code = {"code": "042137", "valid_minutes": 10}
     sms = send(api, channel="sms", template="login_code", context=code, to="+15550100123", lane="urgent")
+    _recur(api)
     return failed, sms
+
+
+def _recur(api: Api) -> None:
+    """A reminder that has run once, and refused one recipient."""
+    items = [{"name": "Mug", "quantity": 1}]
+    parcel = {"carrier": "Post", "tracking_url": "https://example.com/track", "items": items}
+    shared = {"customer_name": "Ann", "order_id": "C-1", **parcel}
+    plan = {"name": "reminder", "cron": "30 9 * * 1-5", "zone": "Europe/Berlin", "channel": "email"}
+    recipients = [{"to": "ann@example.com"}, {"to": "a b@example.com"}]
+    body = {**plan, "template": "order_shipped", "context": shared, "recipients": recipients}
+    key = api.key(Scope.SEND)
+    made = api("POST", "/v1/recurring", key=key, json_body=body)
+    assert made.status == 201, made.body
+    api("POST", f"/v1/recurring/{made.json['id']}/run", key=key)
+    assert api.services.recurring_runs.tick() == {"accepted": 1, "refused": 1}
 
 
 def _fill_march(api: Api) -> tuple[str, str]:

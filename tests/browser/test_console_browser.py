@@ -8,17 +8,30 @@ import socket
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
-from playwright.sync_api import Page
+import pytest
+from pydantic import SecretStr
 
+from notifier.config.console import SignInTable
+from notifier.config.identity_provider import OidcClient
 from notifier.console.pages import MENU
+from notifier.dev.server_thread import running
 from notifier.operations.api_keys import Scope
+from notifier.operations.id_tokens import OidcSignIn
+from notifier.operations.sign_in import SignIn
+from notifier.store.console_sessions import ConsoleSessionRepository
 from tests.browser.conftest import IN_MARCH, Desk
 from tests.profiles import is_full
+from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider
 from tests.support.templates import write_template
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text()
 HOSTILE = """
@@ -64,6 +77,29 @@ def test_an_auditor_finds_all_of_march_and_takes_it_along(desk: Desk, tmp_path: 
     with (tmp_path / "march.csv").open() as rows:
         assert [row["reference"] for row in csv.DictReader(rows)] == ["in-march"] * IN_MARCH
     assert desk.complaints == []
+
+
+def test_a_person_comes_by_the_identity_provider(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cookie comes along over the provider's site, and no policy of ours stops the way."""
+    with running(OidcProvider()) as provider:
+        client = OidcClient(
+            provider.issuer, CLIENT_ID, SecretStr(CLIENT_SECRET), desk.url, SignInTable(operate=("ops",))
+        )
+        parts = desk.api.app.state.console
+        sessions = ConsoleSessionRepository(desk.api.services.engine)
+        known = SignIn(sessions, desk.api.parts.keys, has_identity_provider=True)
+        monkeypatch.setattr(desk.api.app.state, "console", replace(parts, oidc=OidcSignIn(client), sign_in=known))
+        with desk.page() as page:
+            page.goto(f"{desk.url}/suppressions")
+            page.get_by_role("link", name="Sign in at 127.0.0.1").click()
+            page.wait_for_url(f"{desk.url}/suppressions")
+            page.get_by_text("mona@example.com", exact=True).wait_for()
+            page.get_by_role("button", name="Sign out").click()
+            page.wait_for_url(f"{desk.url}/sign-in")
+            page.goto(f"{desk.url}/suppressions")
+            assert urlsplit(page.url).path == "/sign-in"
+    called, desk.complaints = desk.complaints, []
+    assert {line.partition("?")[0] for line in called} == {f"called {provider.issuer}/authorize"}
 
 
 def test_support_suppresses_who_wants_no_more(desk: Desk) -> None:

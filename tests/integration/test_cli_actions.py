@@ -186,6 +186,7 @@ def test_resolve_wants_one_of_the_two(notifier: CommandLine, audit: Audit, make:
     first, second = make("unknown", 2, reason="outcome_unknown")
     assert notifier("resolve", first).code == 2
     assert notifier("resolve", first, "--sent", "--resend").code == 2
+    assert "1 would be resolved" in notifier("resolve", first, "--sent", "--dry-run").out
     assert notifier("resolve", first, "--sent", "--why", "Twilio has it").out == "1 resolved\n"
     assert notifier("resolve", second, "--resend").out == "1 resolved\n"
     assert [audit.story(id_).notification.status for id_ in (first, second)] == ["sent", "retrying"]
@@ -239,6 +240,35 @@ def test_stuck_and_providers_name_open_circuits_and_held_senders(
     assert notifier("providers", "resume", "text").code == 0
     [view] = notifier("providers", "--json").json
     assert (view["state"], view["senders"]) == ("in use", [])
+
+
+def test_what_waited_for_a_provider_is_due_soon_when_it_is_resumed(
+    database_url: str, engine: Engine, make: Make, tmp_path: Path
+) -> None:
+    config = tmp_path / "notifier.toml"
+    config.write_text('[[providers]]\nname = "text"\nkind = "vonage"\napi_key = "a"\napi_secret = "b"\n')
+    notifier = CommandLine({"database_url": database_url, "config": str(config)})
+    late, paused = (
+        "sql: now() + interval '10 minutes'",
+        {"reason": "operator", "detail": "every provider is paused"},
+    )
+    waiting = make("retrying", 300, due_at=late, **paused)
+    # Those that an operator spaced, that are limited, or that wait for an answer of their own keep their time.
+    make("retrying", due_at=late, reason="operator")
+    make("retrying", due_at=late, reason="rate_limited")
+    make("retrying", due_at=late, reason="unreachable_recipient")
+    assert notifier("providers", "pause", "text").code == 0
+    assert "an operator paused every provider" in notifier("stuck").out
+    answer = notifier("providers", "resume", "text")
+    assert "300 notifications that waited are due within 5 s" in answer.err
+    assert "paused" not in notifier("stuck").out
+    with transaction(engine) as connection:
+        due = connection.execute(
+            text("SELECT id, extract(epoch FROM due_at - now()) AS seconds FROM states WHERE status = 'retrying'")
+        ).all()
+    hastened = {row.id: row.seconds for row in due if row.seconds < 300}
+    assert set(hastened) == set(waiting)
+    assert len({round(seconds, 3) for seconds in hastened.values()}) == 300, "one after the other"
 
 
 class Reading:

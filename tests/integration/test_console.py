@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from uuid import UUID
 
+from notifier.console.pages import STATIC
 from notifier.operations.api_keys import Scope
 from tests.support.api import Api
 from tests.support.console import XSS, Browser, api, fail, operator, send  # noqa: F401 - fixtures among them
@@ -133,4 +135,6 @@ def test_assets_are_ours_and_kept(api: Api, operator: Browser) -> None:
         reply = api("GET", path.partition("?")[0])
         assert reply.status == 200
         assert "immutable" in reply.headers["cache-control"]
+    packed = api("GET", "/static/tabler.min.css", headers={"accept-encoding": "gzip"})
+    assert gzip.decompress(packed.body) == (STATIC / "tabler.min.css").read_bytes()
     assert "http" not in "".join(re.findall(r'(?:href|src)="([^"]+)"', page))

@@ -16,10 +16,12 @@ from sqlalchemy import text
 from notifier.broker import topology
 from notifier.broker.amqp_transport import AmqpBrokerConnection
 from notifier.console.app import add_console
+from notifier.console.routes import rejected
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.batch import Received
 from notifier.operations.api_keys import Scope
+from notifier.store import rejected as store
 from notifier.store.engine import transaction
 from notifier.store.search import RejectedView
 from tests.support.api import Api
@@ -81,6 +83,27 @@ def test_rejected_messages_are_grouped_and_replayed_by_fault(api: Api, operator:
     assert [one["template"] for one in waiting(api)] == ["gone", "gone"]
     assert b"1 rejected message to look at" in operator.get("/rejected").body
     assert operator.post("/rejected/replay", reason="everything").status == 422
+
+
+def test_what_takes_too_long_goes_on_when_it_is_done_again(
+    api: Api, operator: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejected, "REPLAY_SECONDS", 0.0)
+    monkeypatch.setattr(store, "PAGE", 2)
+    # One that cannot be replayed comes first, and holds nobody up.
+    reject(api, message(template="gone"))
+    with transaction(api.services.engine) as connection:
+        connection.execute(text("UPDATE rejected_messages SET body_size = 1000000"))
+    reject(api, *(message(template="gone", reference=str(number)) for number in range(3)))
+    dry = operator.post("/rejected/replay", code="unknown_template", dry_run="true")
+    assert b"2 more of these were not looked at yet" in dry.body
+    first = operator.post("/rejected/replay", code="unknown_template")
+    assert b"1 message is replayed." in first.body
+    assert b"2 more of these were not looked at yet" in first.body
+    operator.post("/rejected/replay", code="unknown_template")
+    last = operator.post("/rejected/replay", code="unknown_template")
+    assert b"not looked at" not in last.body
+    assert sorted(one["reference"] for one in waiting(api)) == ["0", "1", "2"]
 
 
 def test_an_edited_message_is_checked_and_goes_once(api: Api, admin: Browser) -> None:

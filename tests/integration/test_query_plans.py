@@ -6,23 +6,31 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
 from psycopg.sql import SQL, Literal
-from sqlalchemy import Engine, TextClause, text
+from sqlalchemy import Engine, TextClause, event, text
 
+from notifier.console.app import add_console
+from notifier.console.pages import MENU
 from notifier.domain.local_days import day_bounds
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown
 from notifier.domain.validation import check
-from notifier.store import claim_sql, heartbeats, ledger_sql, metrics, producers, provider_reports
+from notifier.operations.api_keys import Scope
+from notifier.store import claim_sql, failures, heartbeats, ledger_sql, metrics, producers, provider_reports
 from notifier.store.daily_statistics import COUNT_DAY
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.records import NewNotification
 from notifier.store.schema.partitions import Month, first_id
+from tests.support.api import Api
+from tests.support.console import Browser
+from tests.support.templates import write_templates
 
 BACKLOG = 2000
 ROWS = json.dumps([{"id": str(new_id()), "claim": 1, "number": 1, "status": "sent", "provider": "smtp"}])
@@ -199,6 +207,70 @@ def test_a_day_is_counted_in_the_partitions_of_its_months(engine: Engine) -> Non
     for scan in read:
         [through] = scan.get("Plans", [scan])
         assert through["Index Cond"].count("id >= ") == through["Index Cond"].count("id < ") == 1
+
+
+def test_failures_are_read_from_the_newest_end_of_each_status(engine: Engine) -> None:
+    values = {"statuses": ["failed", "undelivered"], "since": IDS[0], "most": 100}
+    found = {scan["Alias"].partition("_")[0]: scan for scan in scans(explain(engine, failures._NEWEST, values))}
+    states = found.pop("states")
+    assert (states["Index Name"], states["Scan Direction"]) == ("ix_states_status_id", "Backward")
+    assert "status = " in states["Index Cond"]
+    assert "id = n.id" in found["m"]["Index Cond"]
+
+
+#: Indexes of what waits or was given up: all of it is little.
+PARTIAL = ("ix_callbacks_due", "ix_callbacks_parked")
+#: What grows with the traffic.
+GROWING = re.compile(r"(messages|attempts|events)_|states$|callbacks$|provider_messages$")
+
+
+def is_narrow(node: dict[str, Any]) -> bool:
+    return "Index Cond" in node or node["Node Type"] == "BitmapOr" or node.get("Index Name") in PARTIAL
+
+
+def whole_reads(plan: dict[str, Any], *, is_limited: bool = False) -> Iterator[str]:
+    """Tables that grow, and of which the plan reads all: by no condition, and to no limit."""
+    is_limited = is_limited or plan["Node Type"] == "Limit"
+    table = plan.get("Relation Name", "")
+    if GROWING.match(table) and not is_limited:
+        through = [plan, *plan.get("Plans", [])]
+        if not any(is_narrow(node) for node in through):
+            yield f"{table} by {plan.get('Index Name', plan['Node Type'])}"
+    for part in plan.get("Plans", ()):
+        yield from whole_reads(part, is_limited=is_limited)
+
+
+def test_no_page_of_the_console_reads_all_of_what_grows(engine: Engine, database_url: str, tmp_path: Path) -> None:
+    api = Api(database_url, write_templates(tmp_path))
+    add_console(api.app, api.services, api.parts)
+    admin = Browser(api)
+    admin.sign_in(api.key(Scope.ADMIN, producer=None))
+    executed: dict[str, Any] = {}
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        executed[statement] = parameters
+
+    event.listen(api.services.engine, "before_cursor_execute", note)
+    for path in (*(item.path for item in MENU), f"/notifications/{newest(engine)}"):
+        assert admin.get(path).status == 200, path
+    assert admin.get("/search", status="failed").status == 200
+    event.remove(api.services.engine, "before_cursor_execute", note)
+    api.close()
+    read = []
+    for statement, parameters in executed.items():
+        if statement.lstrip().startswith(("SELECT", "WITH")) and "set_config" not in statement:
+            with transaction(engine) as connection:
+                asked = f"EXPLAIN (FORMAT JSON) {statement}"
+                [found] = connection.exec_driver_sql(asked, parameters).scalar_one()
+            read += [(table, statement) for table in whole_reads(found["Plan"])]
+    assert len(executed) > len(MENU)
+    assert read == []
+
+
+def newest(engine: Engine) -> UUID:
+    with transaction(engine) as connection:
+        found: UUID = connection.execute(text("SELECT id FROM states ORDER BY id DESC LIMIT 1")).scalar_one()
+    return found
 
 
 def test_many_new_rows_are_not_joined_one_by_one(engine: Engine) -> None:

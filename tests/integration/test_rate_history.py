@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event
 
@@ -15,7 +15,7 @@ from notifier.config.settings import Settings
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.rate_history import RateRecorder, quantile
 from notifier.store.engine import transaction
-from notifier.store.minute_counts import MinuteAddition
+from notifier.store.minute_counts import MinuteAddition, SpanCounts
 from notifier.telemetry import metrics
 from notifier.telemetry.metrics import IntakeSource
 
@@ -57,6 +57,27 @@ def test_programs_add_to_the_same_minute(services: Services) -> None:
     move_back(services, 30)
     by_quarter = services.rate_history.points(timedelta(days=1), step=timedelta(minutes=15))
     assert sum(point.accepted for point in by_quarter) == pytest.approx(70 / 15)
+
+
+def test_a_chart_reads_what_is_over_once(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[datetime] = []
+    spans = services.minute_counts.spans
+
+    def noted(since: datetime, *spans_of: int) -> list[SpanCounts]:
+        read.append(since)
+        return spans(since, *spans_of)
+
+    monkeypatch.setattr(services.minute_counts, "spans", noted)
+    services.minute_counts.add([MinuteAddition("email", "normal", 30, buckets(_0=10))])
+    move_back(services, 30)
+    first = services.rate_history.points(HOUR, step=MINUTE)
+    services.minute_counts.add([MinuteAddition("email", "normal", 5, buckets())])
+    move_back(services, 1)
+    second = services.rate_history.points(HOUR, step=MINUTE)
+    assert read[1] - read[0] >= HOUR - 5 * MINUTE
+    # The first ones are as they were, and what came since is seen.
+    assert [point.accepted for point in first if point.accepted] == [30]
+    assert [point.accepted for point in second if point.accepted] == [30, 5]
 
 
 def test_a_process_adds_what_its_metrics_counted_once(services: Services) -> None:

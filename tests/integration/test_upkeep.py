@@ -19,6 +19,7 @@ from notifier.domain.errors import NotFound, ServiceUnavailable
 from notifier.operations.upkeep import NIGHTLY, Upkeep
 from notifier.store.engine import transaction
 from notifier.store.operator_actions import Operating
+from notifier.store.operator_log import OperatorLog, RecordFilter
 from notifier.store.schema.partitions import PARTITIONED, Month, missing_partitions
 from notifier.store.upkeep import AGAIN_HOURS, LATE_HOURS, UpkeepRepository
 from notifier.worker.app import make_app
@@ -204,7 +205,14 @@ def test_the_schedule_says_how_each_step_ran_and_runs_one_now(services: Services
     month = Month.of(services.audit.now(), 1).partition("events")
     execute(services, f"DROP TABLE {month}")
     assert notifier("schedule", "run", "partitions").out.endswith(f"partitions is done\n  {month}\n")
-    assert notifier("schedule", "run", "rate_slots", "--json").json == {"step": "rate_slots", "done": 0}
+    by_hand = notifier("schedule", "run", "rate_slots", "--why", "a look", "--json")
+    assert by_hand.json == {"step": "rate_slots", "done": 0}
+    [record] = OperatorLog(services.engine).page(RecordFilter(action="run_step"), limit=1)
+    assert (record.selection, record.reason, record.finished_at is not None) == (
+        {"step": "rate_slots"},
+        "a look",
+        True,
+    )
     execute(services, "DROP TABLE daily_statistics")
     failed = notifier("schedule", "run", "statistics")
     assert failed.code == 1

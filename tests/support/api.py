@@ -143,7 +143,11 @@ class Api:
             await self.app(scope, receive, send)  # type: ignore[arg-type]
         finally:
             is_over.set()
-        headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
+        headers: dict[str, str] = {}
+        for name, value in messages[0]["headers"]:
+            # Of one name with several lines: cookies.
+            said = headers.get(name.decode())
+            headers[name.decode()] = f"{said}\n{value.decode()}" if said else value.decode()
         bodies = [message.get("body", b"") for message in messages[1:]]
         return Reply(messages[0]["status"], headers, b"".join(bodies), sum(map(bool, bodies)))
 

@@ -30,14 +30,18 @@ class Browser:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._cookie = ""
+        self.cookie = ""
         self.form_token = ""
 
     def sign_in(self, key: str, target: str = "/") -> Reply:
         reply = self._post("/sign-in", {"key": key, "next": target})
-        if "set-cookie" in reply.headers:
-            self._cookie = reply.headers["set-cookie"].partition(";")[0]
+        self.keep_cookie(reply)
         return reply
+
+    def keep_cookie(self, reply: Reply) -> None:
+        """That of the session, if there is one."""
+        if found := re.search(r"notifier_console=[^;]+", reply.headers.get("set-cookie", "")):
+            self.cookie = found[0]
 
     def get(self, path: str, **query: Any) -> Reply:
         reply = self._api("GET", path, headers=self._headers(), **query)
@@ -53,7 +57,7 @@ class Browser:
         return self._api("POST", path, body=urlencode(fields).encode(), headers=sent)
 
     def _headers(self) -> dict[str, str]:
-        return {"cookie": self._cookie} if self._cookie else {}
+        return {"cookie": self.cookie} if self.cookie else {}
 
 
 @pytest.fixture

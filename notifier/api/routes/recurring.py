@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -21,7 +20,12 @@ from notifier.domain.message import Locale, Name, Time
 from notifier.domain.recurrence import Recurrence
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.api_keys import Holder
-from notifier.operations.recurring import ListedRecipients, RecipientLine, RecurringNotifications
+from notifier.operations.recurring import (
+    ListedRecipients,
+    RecipientLine,
+    RecurringNotifications,
+    RecurringStory,
+)
 from notifier.store.recurring import ListedRecipient, RecurringPlan, RecurringView
 
 router = APIRouter(tags=["recurring"], route_class=KeyedRoute)
@@ -69,14 +73,6 @@ class TakenOff(BaseModel):
     count: int
 
 
-class RecurringStory(BaseModel):
-    """One, and when it is due next."""
-
-    recurring: RecurringView
-    #: Its next times, in UTC.
-    times: list[datetime]
-
-
 @router.get("/v1/recurring", summary="List recurring notifications")
 def recurring_notifications(recurring: RecurringDep, holder: SenderOrReader) -> list[RecurringView]:
     """Every one that the key may see, by name, with its last run."""
@@ -108,9 +104,8 @@ def add_recurring(recurring: RecurringDep, holder: Sender, wanted: PlanRequest) 
 
 @router.get("/v1/recurring/{recurring_id:uuid}", summary="Show one")
 def recurring_notification(recurring: RecurringDep, holder: SenderOrReader, recurring_id: UUID) -> RecurringStory:
-    """Its plan, its last run with the first lines that were refused, and its next times."""
-    view = _view(recurring, holder, recurring_id)
-    return RecurringStory(recurring=view, times=recurring.times(view))
+    """Its plan, its last run with the first lines that were refused, its next times, and its past runs."""
+    return recurring.story(recurring_for(recurring, holder, recurring_id))
 
 
 @router.put("/v1/recurring/{recurring_id:uuid}/recipients", summary="Replace its list")
@@ -118,7 +113,7 @@ def replace_recipients(
     recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, wanted: Recipients
 ) -> ListedRecipients:
     """Give it another list. A run under way goes on with that one, and sends nobody the message twice."""
-    _view(recurring, holder, recurring_id)
+    recurring_for(recurring, holder, recurring_id)
     return recurring.replace_list(
         recurring_id, _listed(wanted.recipients), operator=holder.operator, reason=wanted.reason
     )
@@ -129,7 +124,7 @@ def add_recipients(
     recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, wanted: Recipients
 ) -> ListedRecipients:
     """Add recipients. Those who are on the list already get the new context."""
-    _view(recurring, holder, recurring_id)
+    recurring_for(recurring, holder, recurring_id)
     return recurring.add_to_list(
         recurring_id, _listed(wanted.recipients), operator=holder.operator, reason=wanted.reason
     )
@@ -140,7 +135,7 @@ def remove_recipients(
     recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, wanted: Addresses
 ) -> TakenOff:
     """Take recipients off the list. Addresses are in the body, because URLs are written to logs."""
-    _view(recurring, holder, recurring_id)
+    recurring_for(recurring, holder, recurring_id)
     return TakenOff(
         count=recurring.take_off_list(
             recurring_id, wanted.recipients, operator=holder.operator, reason=wanted.reason
@@ -153,7 +148,7 @@ def pause_recurring(
     recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, why: Why | None = None
 ) -> Done:
     """Send nothing until it is resumed."""
-    _view(recurring, holder, recurring_id)
+    recurring_for(recurring, holder, recurring_id)
     return Done(id=recurring_id, record_id=recurring.pause(recurring_id, **_by(holder, why)))
 
 
@@ -162,7 +157,7 @@ def resume_recurring(
     recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, why: Why | None = None
 ) -> Done:
     """Go on with its next time. What was due meanwhile is not sent."""
-    _view(recurring, holder, recurring_id)
+    recurring_for(recurring, holder, recurring_id)
     return Done(id=recurring_id, record_id=recurring.resume(recurring_id, **_by(holder, why)))
 
 
@@ -171,7 +166,7 @@ def run_recurring(
     recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, why: Why | None = None
 ) -> Done:
     """Send it once, beside its plan; a worker begins within a minute."""
-    _view(recurring, holder, recurring_id)
+    recurring_for(recurring, holder, recurring_id)
     with _conflicts():
         return Done(id=recurring_id, record_id=recurring.run(recurring_id, **_by(holder, why)))
 
@@ -179,11 +174,11 @@ def run_recurring(
 @router.delete("/v1/recurring/{recurring_id:uuid}", summary="Delete one")
 def delete_recurring(recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID) -> Done:
     """Delete it and its list. What it has sent stays."""
-    _view(recurring, holder, recurring_id)
+    recurring_for(recurring, holder, recurring_id)
     return Done(id=recurring_id, record_id=recurring.remove(recurring_id, **_by(holder, None)))
 
 
-def _view(recurring: RecurringNotifications, holder: Holder, recurring_id: UUID) -> RecurringView:
+def recurring_for(recurring: RecurringNotifications, holder: Holder, recurring_id: UUID) -> RecurringView:
     """Raises `NotFound` if there is none or the key may not see it; the text does not say which."""
     view = recurring.view(recurring_id)
     if not holder.sees(view):

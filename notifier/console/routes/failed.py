@@ -21,8 +21,7 @@ from notifier.domain.message import Time
 from notifier.domain.statuses import Status
 from notifier.operations import RETRYABLE, Selection
 from notifier.operations.api_keys import Holder
-from notifier.store.filters import Filter
-from notifier.store.operator_actions import SelectionGroup
+from notifier.store.failures import COUNTED, FailureGroup, FailureRepository
 
 router = APIRouter(route_class=PageRoute)
 
@@ -70,7 +69,7 @@ class StartForm(RetryForm):
 def failed(parts: PartsDep, _: OperatorThere, request: Request, span: TimeSpan = TimeSpan.DAY) -> Response:
     """The commonest cause first."""
     begin = datetime.now(UTC).replace(microsecond=0) - span.length
-    causes = _causes(parts.operating.preview(Selection(filter=Filter(since=begin)), RETRYABLE), begin)
+    causes = _causes(FailureRepository(parts.services.engine).newest(RETRYABLE, begin), begin)
     return parts.pages.page(
         request,
         "failed.html",
@@ -78,6 +77,7 @@ def failed(parts: PartsDep, _: OperatorThere, request: Request, span: TimeSpan =
         spans=list(TimeSpan),
         causes=causes[:CAUSES],
         total=sum(cause.count for cause in causes),
+        counted=COUNTED,
         left_out=len(causes[CAUSES:]),
     )
 
@@ -104,8 +104,8 @@ def start(parts: PartsDep, visitor: OperatorThere, wanted: Annotated[StartForm, 
     return RedirectResponse(f"/jobs/{job.id}", 303)
 
 
-def _causes(groups: Sequence[SelectionGroup], begin: datetime) -> list[FailureCause]:
-    found: defaultdict[tuple[str, str | None, str | None], list[SelectionGroup]] = defaultdict(list)
+def _causes(groups: Sequence[FailureGroup], begin: datetime) -> list[FailureCause]:
+    found: defaultdict[tuple[str, str | None, str | None], list[FailureGroup]] = defaultdict(list)
     for group in groups:
         found[group.status, group.reason, group.provider].append(group)
     causes = [

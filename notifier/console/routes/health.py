@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, assert_never
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import RedirectResponse
 
 from notifier.console.forms import TimeSpan
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.session import OperatorThere, PageRoute, ReaderThere
 from notifier.operations.api_keys import Scope
+from notifier.operations.explanations import resumed_in_words
 from notifier.store.metrics import GaugeRepository
 
 router = APIRouter(route_class=PageRoute)
@@ -57,6 +57,7 @@ def rates(parts: PartsDep, _: OperatorThere, span: TimeSpan = TimeSpan.HOUR) -> 
 def _state(parts: ConsoleParts) -> dict[str, Any]:
     services, api = parts.services, parts.api
     return {
+        "done": None,
         "spans": list(TimeSpan),
         "gauges": GaugeRepository(services.engine).read(),
         "providers": api.providers.providers(),
@@ -73,8 +74,16 @@ class ProviderAct(StrEnum):
 
 
 @router.post("/providers/{provider}/{act}")
-def act(parts: PartsDep, visitor: OperatorThere, provider: str, act: ProviderAct) -> Response:
+def act(parts: PartsDep, visitor: OperatorThere, request: Request, provider: str, act: ProviderAct) -> Response:
     """Workers follow within a second or two."""
-    do = parts.api.providers.pause if act is ProviderAct.PAUSE else parts.api.providers.resume
-    do(provider, operator=visitor.holder.operator, reason="in the console")
-    return RedirectResponse("/", 303)
+    by = {"operator": visitor.holder.operator, "reason": "in the console"}
+    match act:
+        case ProviderAct.PAUSE:
+            parts.api.providers.pause(provider, **by)
+            said = f"{provider} is paused: what only it can send waits."
+        case ProviderAct.RESUME:
+            found = parts.api.providers.resume(provider, **by)
+            said = resumed_in_words(provider, found.count, found.within_seconds)
+        case _:
+            assert_never(act)
+    return parts.pages.page(request, "health.html", **{**_state(parts), "done": {"lines": [said]}})

@@ -11,12 +11,14 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from notifier.api.auth import check_scope
 from notifier.api.routes.search import story_for
 from notifier.console.frames import Theme, framed
+from notifier.console.outcomes import said_of_one
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.session import PageRoute, ReaderThere, SenderOrOperatorThere
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.labels import status_in_words
 from notifier.domain.statuses import Channel, Status, SuppressionReason
-from notifier.operations import ActionResult, Resolution, Selection
+from notifier.feedback.suppressions import address_of
+from notifier.operations import Resolution, Selection
 from notifier.operations.api_keys import Holder, Scope
 from notifier.operations.notifications import CANCELLABLE, RETRYABLE
 from notifier.operations.rendered_content import DOTS
@@ -78,38 +80,24 @@ def act(
 
 def _do(parts: ConsoleParts, holder: Holder, found: Story, act: Act, reason: str | None, *, dry_run: bool) -> str:
     one, operations = Selection(ids=(found.notification.id,)), parts.api.operations
-    named: dict[str, Any] = {"operator": holder.operator, "reason": reason}
+    named: dict[str, Any] = {"operator": holder.operator, "reason": reason, "dry_run": dry_run}
     match act:
         case Act.RETRY:
-            return _said(operations.retry(one, dry_run=dry_run, **named), "retried", dry_run=dry_run)
+            return said_of_one(operations.retry(one, **named), "retried")
         case Act.CANCEL:
-            return _said(operations.cancel(one, dry_run=dry_run, **named), "cancelled", dry_run=dry_run)
+            return said_of_one(operations.cancel(one, **named), "cancelled")
         case Act.SENT:
-            done = operations.resolve(one, Resolution.SENT, dry_run=dry_run, **named)
-            return _said(done, "recorded as sent", dry_run=dry_run)
+            return said_of_one(operations.resolve(one, Resolution.SENT, **named), "recorded as sent")
         case Act.RESEND:
-            done = operations.resolve(one, Resolution.RESEND, dry_run=dry_run, **named)
-            return _said(done, "sent again", dry_run=dry_run)
+            return said_of_one(operations.resolve(one, Resolution.RESEND, **named), "sent again")
         case Act.SUPPRESS:
             return _suppress(parts, holder, found, reason, dry_run=dry_run)
         case _:
             assert_never(act)
 
 
-def _said(done: ActionResult, verb: str, *, dry_run: bool = False) -> str:
-    if done.skipped:
-        return f"Nothing was done: {done.skipped[0].why}."
-    if done.expired:
-        return "Nothing was done: its time is over (expires_at), so it is never sent."
-    if not done.changed:
-        return "Nothing was done: it changed meanwhile. Load the page again."
-    return f"It would be {verb}." if dry_run else f"It is {verb}. Operator record {done.record_id}."
-
-
 def _suppress(parts: ConsoleParts, holder: Holder, found: Story, reason: str | None, *, dry_run: bool) -> str:
-    recipient = found.notification.recipient
-    if recipient is None or recipient.startswith("("):
-        raise WrongSelection("its recipient cannot be read any more: suppress them by their address")
+    recipient = address_of(found.notification.recipient)
     if dry_run:
         return "Nothing more would be sent to them, by any template, until somebody lifts it."
     is_new = parts.api.suppressions.add(

@@ -20,28 +20,41 @@ from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.batch import Received
+from notifier.operations import ActionResult
 from notifier.operations.api_keys import Holder, Scope
 from notifier.store.rejected import COUNTED, RejectedSelection
 
 router = APIRouter(route_class=PageRoute)
 
+#: One request replays for no longer than this, and a page; the next goes on from there.
+REPLAY_SECONDS = 10.0
 #: Messages on a page.
 PAGE = 50
 
 
-class RejectedQuery(BaseModel):
-    """Which rejected messages, as the address of the page has it."""
+class RejectedConditions(BaseModel):
+    """Which rejected messages."""
 
     producer: Condition = None
     code: Condition = None
+
+    @property
+    def group(self) -> dict[str, str | None]:
+        return {"producer": self.producer, "code": self.code}
+
+    @property
+    def selection(self) -> RejectedSelection:
+        return RejectedSelection(producer=self.producer, code=self.code)
+
+
+class RejectedQuery(RejectedConditions):
+    """A page of them, as its address has it."""
+
     after: Annotated[str | None, Field(max_length=50)] = None
 
 
-class ReplayForm(ActForm):
+class ReplayForm(RejectedConditions, ActForm):
     """All that the conditions find and that were not replayed before."""
-
-    producer: Condition = None
-    code: Condition = None
 
 
 class EditForm(ActForm):
@@ -59,9 +72,8 @@ def rejected(
 def replay_all(
     parts: PartsDep, visitor: OperatorThere, request: Request, form: Annotated[ReplayForm, Form()]
 ) -> Response:
-    wanted = RejectedQuery(producer=form.producer, code=form.code)
-    selection = RejectedSelection(producer=form.producer, code=form.code)
-    return _list(parts, request, wanted, done=_replay(parts, visitor.holder, selection, form))
+    done = _replay(parts, visitor.holder, form.selection, form)
+    return _list(parts, request, RejectedQuery(**form.group), done=done)
 
 
 @router.get("/rejected/{message:uuid}")
@@ -105,18 +117,31 @@ def _replay(
     parts: ConsoleParts, holder: Holder, selection: RejectedSelection, form: ActForm, *, again: bool = False
 ) -> dict[str, Any]:
     how: dict[str, Any] = {"operator": holder.operator, "reason": form.why, "again": again}
+    # Whoever named one waits for that one.
+    how["seconds"] = None if selection.ids else REPLAY_SECONDS
     if form.dry_run:
         done = parts.replays.replay_rejected(selection, lambda _: None, dry_run=True, **how)
     else:
         with raw_publisher(parts) as broker:
             done = parts.replays.replay_rejected(selection, broker.publish, **how)
-    return said(done, "replayed", "message", form)
+    told = said(done, "replayed", "message", form)
+    if rest := _rest(parts, selection, done):
+        go_on = "do it again to go on, or run notifier rejected replay for all at once"
+        told["lines"].append(f"{rest} more of these were not looked at yet: {go_on}.")
+    return told
+
+
+def _rest(parts: ConsoleParts, selection: RejectedSelection, done: ActionResult) -> int:
+    """How many messages the time was too short for."""
+    if selection.ids:
+        return 0
+    left = sum(found.count for found in done.codes or parts.rejections.count(selection, again=False))
+    return max(0, left - (done.matched if done.record_id is None else len(done.skipped)))
 
 
 def _list(parts: ConsoleParts, request: Request, wanted: RejectedQuery, **more: Any) -> Response:
-    selection = RejectedSelection(producer=wanted.producer, code=wanted.code)
-    found = parts.api.audit.rejected(selection, limit=PAGE, before=read_cursor(wanted.after))
-    query = {"producer": wanted.producer, "code": wanted.code}
+    found = parts.api.audit.rejected(wanted.selection, limit=PAGE, before=read_cursor(wanted.after))
+    query = wanted.group
     following = _address(**query, after=write_cursor(found[-1].id)) if len(found) == PAGE else None
     groups = parts.rejections.groups()
     return parts.pages.page(

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from notifier.console.errors import PAGE_ERRORS, error_page
-from notifier.console.pages import Pages
-from notifier.console.parts import PartsDep
-from notifier.console.session import COOKIE, SIGN_IN, PageRoute, ReaderThere, refuse_other_sites
+from notifier.console.parts import ConsoleParts, PartsDep
+from notifier.console.session import (
+    COOKIE,
+    OIDC,
+    SIGN_IN,
+    PageRoute,
+    ReaderThere,
+    refuse_other_sites,
+    set_cookie,
+)
+from notifier.domain.errors import SignInFailed
 from notifier.store.console_sessions import LONGEST_HOURS
 
 router = APIRouter()
@@ -19,7 +28,7 @@ _inside = APIRouter(route_class=PageRoute)
 
 @router.get(SIGN_IN)
 def sign_in_page(parts: PartsDep, request: Request, next: str = "/") -> Response:  # noqa: A002 - of the address
-    return _page(parts.pages, request, next)
+    return _page(parts, request, next)
 
 
 @router.post(SIGN_IN)
@@ -35,18 +44,21 @@ def sign_in(
     except PAGE_ERRORS as error:
         return error_page(parts.pages, request, error)
     if token is None:
-        return _page(parts.pages, request, next, is_refused=True)
-    answer = RedirectResponse(_local(next), 303)
-    # Lax: a link in a mail or a chat leads to the page, still signed in; forms of other sites get no cookie.
-    answer.set_cookie(
-        COOKIE,
-        token,
-        max_age=LONGEST_HOURS * 3600,
-        httponly=True,
-        samesite="lax",
-        secure=request.headers.get("x-forwarded-proto", request.url.scheme) == "https",
-    )
+        return _page(parts, request, next, 403, is_refused=True)
+    return begin_session(request, token, next)
+
+
+def begin_session(request: Request, token: str, target: str) -> Response:
+    """To the page that was asked for, signed in."""
+    answer = RedirectResponse(local_page(target), 303)
+    answer.headers["Cache-Control"] = "no-store"
+    set_cookie(answer, request, COOKIE, token, LONGEST_HOURS * 3600)
     return answer
+
+
+def sign_in_again(parts: ConsoleParts, request: Request, failure: SignInFailed, target: str) -> Response:
+    """The page, with what went wrong at the identity provider."""
+    return _page(parts, request, target, 503 if failure.is_away else 403, failure=failure)
 
 
 @_inside.post("/sign-out")
@@ -60,12 +72,32 @@ def sign_out(parts: PartsDep, _: ReaderThere, request: Request) -> Response:
 router.include_router(_inside)
 
 
-def _page(pages: Pages, request: Request, target: str, *, is_refused: bool = False) -> Response:
+def _page(
+    parts: ConsoleParts,
+    request: Request,
+    target: str,
+    status: int = 200,
+    *,
+    is_refused: bool = False,
+    failure: SignInFailed | None = None,
+) -> Response:
     request.state.visitor = None
-    return pages.page(request, "sign_in.html", 403 if is_refused else 200, target=target, is_refused=is_refused)
+    client = parts.oidc.client if parts.oidc else None
+    # At the address that the provider knows, wherever this page was opened: a cookie is of one host.
+    address = client and f"{client.console_url}{OIDC}?next={quote(local_page(target))}"
+    return parts.pages.page(
+        request,
+        "sign_in.html",
+        status,
+        target=target,
+        oidc_address=address,
+        oidc_host=client and urlsplit(client.issuer).hostname,
+        is_refused=is_refused,
+        failure=failure,
+    )
 
 
-def _local(target: str) -> str:
+def local_page(target: str) -> str:
     """A page of ours; anything else is the first page."""
     is_ours = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
     return target if is_ours else "/"

@@ -16,7 +16,7 @@ from notifier.domain.errors import InvalidMessage, NotFound, TemplateInvalid
 from notifier.domain.statuses import Channel
 from notifier.operations.api_keys import Holder
 from notifier.operations.template_previews import previews, read_context
-from notifier.rendering import Template, TemplateProblem, check_templates
+from notifier.rendering import Template, TemplateProblem
 
 router = APIRouter(route_class=PageRoute)
 
@@ -61,7 +61,7 @@ def template(
     """`sample`: whose context is shown first, from 1."""
     _check_seen(parts, visitor.holder, channel, name)
     found = _usable(parts, channel, name)
-    problems = check_templates(parts.services.settings.templates, name=name)
+    problems = parts.template_checks.problems(name=name)
     values: dict[str, Any] = {
         "channel": channel,
         "title": name,

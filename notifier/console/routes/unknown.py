@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from notifier.api.schemas import read_cursor, write_cursor
 from notifier.console.forms import ActForm, Condition
 from notifier.console.outcomes import said
 from notifier.console.parts import ConsoleParts, PartsDep
@@ -21,26 +22,35 @@ from notifier.store.held_suppressions import HeldFilter
 
 router = APIRouter(route_class=PageRoute)
 
-#: Unknown outcomes and held suppressions that are shown as examples; mails that came back unread.
+#: Unknown outcomes and held suppressions that are shown as examples; mails that came back unread, on a page.
 SHOWN, UNREAD_SHOWN = 10, 50
 
 
-class UnknownQuery(BaseModel):
-    """Of which provider and template."""
+class UnknownConditions(BaseModel):
+    """Unknown outcomes of which provider and template."""
 
     provider: Condition = None
     template: Condition = None
+
+    @property
+    def group(self) -> dict[str, str | None]:
+        return {"provider": self.provider, "template": self.template}
 
     @property
     def filter(self) -> Filter:
         return Filter(status=Status.UNKNOWN, provider=self.provider, template=self.template)
 
 
-class ResolveForm(ActForm):
-    """All unknown outcomes of a provider and a template, or the one with this id."""
+class UnknownQuery(UnknownConditions):
+    """As the address of the page has it."""
 
-    provider: Condition = None
-    template: Condition = None
+    #: Mails that came back unread: those before this one.
+    unread_after: Annotated[str | None, Field(max_length=50)] = None
+
+
+class ResolveForm(UnknownConditions, ActForm):
+    """All that the conditions find, or the one with this id."""
+
     notification: UUID | None = None
     resolution: Resolution
 
@@ -48,7 +58,7 @@ class ResolveForm(ActForm):
     def selection(self) -> Selection:
         if self.notification is not None:
             return Selection(ids=(self.notification,))
-        return Selection(filter=UnknownQuery(provider=self.provider, template=self.template).filter)
+        return Selection(filter=self.filter)
 
 
 class HeldForm(ActForm):
@@ -74,8 +84,7 @@ def resolve(
     how: dict[str, Any] = {"operator": visitor.holder.operator, "reason": form.why, "dry_run": form.dry_run}
     done = parts.api.operations.resolve(form.selection, form.resolution, **how)
     verb = "recorded as sent" if form.resolution is Resolution.SENT else "sent again"
-    wanted = UnknownQuery(provider=form.provider, template=form.template)
-    return _page(parts, request, wanted, done=said(done, verb, "notification", form))
+    return _page(parts, request, UnknownQuery(**form.group), done=said(done, verb, "notification", form))
 
 
 @router.post("/held/end")
@@ -98,6 +107,7 @@ def unread(parts: PartsDep, _: AdminThere, request: Request, bounce: UUID) -> Re
 
 def _page(parts: ConsoleParts, request: Request, wanted: UnknownQuery, **more: Any) -> Response:
     services = parts.services
+    unread = services.unread.page(limit=UNREAD_SHOWN, before=read_cursor(wanted.unread_after))
     groups = parts.operating.preview(Selection(filter=Filter(status=Status.UNKNOWN)), (Status.UNKNOWN,))
     return parts.pages.page(
         request,
@@ -106,12 +116,13 @@ def _page(parts: ConsoleParts, request: Request, wanted: UnknownQuery, **more: A
         unknown=sum(group.count for group in groups),
         with_look_up=parts.api.providers.with_look_up,
         found=parts.api.audit.search(wanted.filter, limit=SHOWN) if groups else [],
-        query=wanted.model_dump(),
-        search=urlencode({"status": Status.UNKNOWN, **wanted.model_dump(exclude_none=True)}),
+        query=wanted.group,
+        search=urlencode({"status": Status.UNKNOWN, **{name: one for name, one in wanted.group.items() if one}}),
         shown=SHOWN,
         holding=services.held.stuck(),
         held=services.held.page(HeldFilter(), limit=SHOWN),
-        unread=services.unread.page(limit=UNREAD_SHOWN),
+        unread=unread,
+        unread_following=write_cursor(unread[-1].id) if len(unread) == UNREAD_SHOWN else None,
         **{"done": None, **more},
     )
 

@@ -5,3 +5,7 @@ addEventListener("submit", (event) => {
   form.dataset.sent = "yes";
 });
 addEventListener("pageshow", () => document.querySelectorAll("form").forEach((form) => delete form.dataset.sent));
+
+// The answer to a form that shows another page: to load it again is to load that one.
+const shown = document.querySelector("[data-address]");
+if (shown) history.replaceState(null, "", shown.dataset.address);

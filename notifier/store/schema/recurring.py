@@ -92,3 +92,22 @@ class RecurringRecipient(Base):
         # Everything about one person.
         Index("ix_recurring_recipients_address_hash", "address_hash"),
     )
+
+
+class EndedRecurringRun(Base):
+    """A run that has ended, or was missed. Each recurring notification keeps its latest ones."""
+
+    __tablename__ = "recurring_runs"
+
+    recurring_id: Mapped[UUID] = mapped_column(
+        ForeignKey("recurring_notifications.id", ondelete="CASCADE"), primary_key=True
+    )
+    #: The moment that it is for.
+    run_at: Mapped[datetime] = mapped_column(primary_key=True)
+    #: Somebody asked for it.
+    by_hand: Mapped[bool]
+    finished_at: Mapped[datetime]
+    accepted: Mapped[int] = mapped_column(Integer)
+    refused: Mapped[int] = mapped_column(Integer)
+    #: Why it was missed, or ended early.
+    note: Mapped[str | None]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from notifier.domain.statuses import Channel
-from notifier.rendering import Renderer, Severity, TemplateProblem, check_templates
+from notifier.rendering import Renderer, Severity, TemplateChecks, TemplateProblem, check_templates
 
 from .conftest import MakeTemplate
 
@@ -191,6 +191,21 @@ def test_check_can_be_asked_for_one_name(make_template: MakeTemplate) -> None:
     make_template("email/other", body="{{ nmae }}")
     root = make_template("sms/hello", body="{{ nmae }}")
     assert {problem.path.split("/")[1] for problem in check_templates(root, name="hello")} == {"hello"}
+
+
+def test_only_what_has_changed_is_checked_again(make_template: MakeTemplate) -> None:
+    root = make_template("email/other", body="{{ nmae }}", files={"../_parts/name.txt": "{{ name }}"})
+    make_template("sms/hello", body="{{ nmae }}")
+    checks = TemplateChecks(root)
+    first = {problem.path: problem for problem in checks.problems()}
+    (root / "email/_parts/name.txt").write_text("{{ name }} {{ name }}")
+    second = {problem.path: problem for problem in checks.problems()}
+    assert second == first
+    kept = [path for path in first if second[path] is first[path]]
+    assert kept
+    assert all(path.startswith("sms/") for path in kept)
+    make_template("sms/hello")
+    assert {problem.path.split("/")[0] for problem in checks.problems()} == {"email"}
 
 
 def test_check_says_so_if_there_is_no_folder(tmp_path: Path) -> None:
