@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.mime.image import MIMEImage
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any
@@ -127,6 +128,7 @@ class MailTests(TestCase):
         self.refused("reply_to", reply_to=["customer@example.org"])
         self.refused("headers.X-Campaign", headers={"X-Campaign": "spring"})
         self.refused("body", body="")
+        self.refused("attachments.0", attachments=[MIMEImage(b"x", "png")])
         self.refused("alternatives", alternatives=[("BEGIN:VCALENDAR", "text/calendar")])
         self.refused("0.to", to=["nobody"])
         self.refused("from_email", "body", from_email="ceo@shop.example.com", body=" ")
@@ -167,7 +169,7 @@ class MailTests(TestCase):
         self.assertEqual(
             "attachment; filename*=UTF-8''Rechnung%20f%C3%BCr%20Zo%C3%AB.pdf", headers["Content-Disposition"]
         )
-        self.assertEqual(("text/plain", "Grüße"), (second["Content-Type"], text.decode()))
+        self.assertEqual(("text/plain; charset=utf-8", "Grüße"), (second["Content-Type"], text.decode()))
 
     def test_no_file_is_left_out_because_it_cannot_be_uploaded(self) -> None:
         mail = EmailMessage("Hi", "Hello", to=["a@example.com"], attachments=[("a.txt", "a", "text/plain")])

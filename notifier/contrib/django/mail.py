@@ -130,7 +130,7 @@ def _faults(mail: EmailMessage, senders: Mapping[str, str]) -> Iterator[Fault]:
             fix = "Leave it out, or send a template of the service's"
             yield Fault(f"headers.{name}", "unknown_field", "is a header that notifications do not have", fix)
     for position, attachment in enumerate(mail.attachments):
-        if isinstance(attachment, MimePart) or hasattr(attachment, "get_content_disposition"):
+        if isinstance(attachment, MimePart) or not isinstance(attachment[1], str | bytes):
             fix = "Attach it with name, content and type; a picture inside of the HTML needs an address of the web"
             yield Fault(f"attachments.{position}", "wrong_type", "is a ready part of a mail", fix)
 
@@ -179,5 +179,7 @@ def _upload(mail: EmailMessage) -> list[str]:
 
 def _file(name: str | None, content: str | bytes, kind: str | None) -> tuple[str, bytes, str]:
     kind = kind or mimetypes.guess_type(name or "")[0] or "application/octet-stream"
-    body = content.encode() if isinstance(content, str) else content
-    return name or f"attachment{mimetypes.guess_extension(kind) or ''}", body, kind
+    body = content if isinstance(content, bytes) else content.encode()
+    if isinstance(content, str) and kind.startswith("text/") and "charset" not in kind:
+        kind += "; charset=utf-8"
+    return name or f"attachment{mimetypes.guess_extension(kind.partition(';')[0]) or ''}", body, kind
