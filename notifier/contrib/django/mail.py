@@ -180,6 +180,7 @@ def _upload(mail: EmailMessage) -> list[str]:
 def _file(name: str | None, content: str | bytes, kind: str | None) -> tuple[str, bytes, str]:
     kind = kind or mimetypes.guess_type(name or "")[0] or "application/octet-stream"
     body = content if isinstance(content, bytes) else content.encode()
+    name = name or f"attachment{mimetypes.guess_extension(kind) or ''}"
     if isinstance(content, str) and kind.startswith("text/") and "charset" not in kind:
         kind += "; charset=utf-8"
-    return name or f"attachment{mimetypes.guess_extension(kind.partition(';')[0]) or ''}", body, kind
+    return name, body, kind
