@@ -50,7 +50,7 @@ console-bench: $(DEV) ## how fast the console's pages are with a million notific
 dashboard-check: $(DEV) ## every query of the Grafana dashboard, on a Prometheus that scrapes every program; needs Debian's prometheus
 	@$(BIN)/python -m pytest -q -s tests/e2e/dashboard.py
 
-examples: $(DEV) ## every example of a producer's stack, on one service, two minutes; needs RabbitMQ, and says what else it needs
+examples: $(DEV) ## every example of a producer's stack, on one service, three minutes; needs RabbitMQ, and says what else it needs
 	@$(BIN)/python -m pytest -q -s -rs tests/e2e/examples.py $(ARGS)
 
 check: $(DEV) ## format, lint, types, layers

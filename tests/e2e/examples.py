@@ -7,6 +7,7 @@ Not part of `make test`. An example whose tools are not installed is skipped, an
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 import jsonschema
 import pytest
@@ -32,6 +34,7 @@ from tests.support.up import Up
 from tests.waiting import patient, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+DOCS = EXAMPLES.parent / "docs"
 NUMBER = "+15550100123"
 MAIL_SECONDS = 10.0
 
@@ -122,8 +125,21 @@ def test_the_asyncapi_document_is_valid(tmp_path: Path) -> None:
     command = ["npm", "install", "--no-package-lock", "--silent", "--prefix", str(tmp_path), "@asyncapi/specs@6"]
     subprocess.run(command, check=True, timeout=patient(100))
     schema = json.loads((tmp_path / "node_modules/@asyncapi/specs/schemas/3.0.0.json").read_text())
-    document = json.loads((EXAMPLES.parent / "docs/reference/asyncapi.json").read_text())
+    document = json.loads((DOCS / "reference/asyncapi.json").read_text())
     jsonschema.Draft7Validator(schema).validate(document)
+
+
+def test_a_typescript_client_that_is_generated(service: Service, tmp_path: Path) -> None:
+    needs("npm", "npx", package="npm")
+    service.run("notifier schema openapi > openapi.json", tmp_path)
+    packages = "openapi-typescript@7 openapi-fetch typescript@5 @types/node@20"
+    service.run(f"npm install --no-package-lock --silent {packages}", tmp_path)
+    (command,) = re.findall(r"`npx (openapi-typescript@7 [^`]*)`", (DOCS / "reference/http-api.md").read_text())
+    service.run(f"npx {command.replace('@7', '')}", tmp_path)
+    (program,) = blocks("reference/http-api.md", "ts")
+    (tmp_path / "send.mts").write_text(program + "if (error) throw error;\nconsole.log(data.id);\n")
+    service.run("npx tsc --strict --module nodenext --target es2022 --skipLibCheck send.mts", tmp_path)
+    assert UUID(service.run("node send.mjs", tmp_path))
 
 
 @pytest.mark.parametrize("copied", ["node"], indirect=True)
@@ -138,6 +154,9 @@ def test_curl(service: Service) -> None:
     needs("curl", package="curl")
     found = json.loads(service.run(f"sh send.sh {NUMBER} 042137", EXAMPLES / "shell"))
     assert found["status"] in ("sent", "delivered")
+    (command,) = (block for block in blocks("how-to/use-from-a-shell.md") if "curl -K" in block)
+    # Without its lines of variables, which the terminal has.
+    assert UUID(json.loads(service.run(command.partition("\n\n")[2], EXAMPLES))["id"])
 
 
 def test_amqp_tools(service: Service) -> None:
@@ -191,6 +210,10 @@ def test_the_view_answers_at_once_while_the_worker_takes_ten_seconds(service: Se
     print(f"\nthe view: {median * 1000:.1f} ms at the median, {worst:.1f} at most; ready after {ready:.1f} s")
     assert ready >= MAIL_SECONDS
     assert median < patient(0.05)
+
+
+def blocks(page: str, language: str = "") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
 def _sent_to(service: Service, number: str) -> int:
