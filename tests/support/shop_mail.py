@@ -201,6 +201,9 @@ class AdminTests(TestCase):
         self.assertContains(page, "&lt;b&gt;")
         self.assertEqual(200, older.status_code)
         self.assertEqual(
+            [404, 404], [self.client.get(self.PAGE, {"user": key}).status_code for key in ("0", "ada")]
+        )
+        self.assertEqual(
             [
                 "/v1/notifications?recipient=ada%40example.com",
                 "/v1/notifications?recipient=ada%40example.com&after=older",

@@ -10,8 +10,8 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth import get_user_model
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import path
@@ -49,11 +49,9 @@ class OutboxMessageAdmin(admin.ModelAdmin):  # type: ignore[misc]  # Django ship
         """What the user with the id `user` was sent, or the address or number that is posted as `recipient`."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        users = get_user_model()
         recipient = request.POST.get("recipient", "").strip()
         if not recipient and request.GET.get("user"):
-            user = get_object_or_404(users, pk=request.GET["user"])
-            recipient = getattr(user, users.get_email_field_name())
+            recipient = _address(request.GET["user"])
         context = {
             **self.admin_site.each_context(request),
             "title": "Notifications",
@@ -62,6 +60,16 @@ class OutboxMessageAdmin(admin.ModelAdmin):  # type: ignore[misc]  # Django ship
             **(_found(recipient, request.POST.get("after")) if recipient else {}),
         }
         return TemplateResponse(request, "admin/notifier/notifications.html", context)
+
+
+def _address(key: str) -> str:
+    """Of the user with this primary key."""
+    users = get_user_model()
+    try:
+        user = get_object_or_404(users, pk=key)
+    except (ValueError, ValidationError):
+        raise Http404 from None
+    return str(getattr(user, users.get_email_field_name()))
 
 
 def _found(recipient: str, after: str | None) -> dict[str, Any]:
