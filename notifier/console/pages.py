@@ -129,6 +129,10 @@ class Pages:
             "statuses": list(Status),
             "menu": MENU,
             "token": _token,
+            "typed": _typed,
+            "chosen": _chosen,
+            "fault": _fault,
+            "faulty": _faulty,
         }
         # Macros that every template may use.
         pieces: Any = self._templates.get_template("parts.html").module
@@ -137,10 +141,14 @@ class Pages:
         }
 
     def page(self, request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
-        """The template `name` with these values, and with who is signed in as `visitor` (None: nobody)."""
+        """The template `name` with these values, with who is signed in as `visitor` (None: nobody), and with the
+        form that is shown `again` (None: none is)."""
         template = self._templates.get_template(name)
-        visitor = getattr(request.state, "visitor", None)
-        text = template.render(visitor=visitor, path=request.url.path, now=datetime.now(UTC), **values)
+        given = {
+            "visitor": getattr(request.state, "visitor", None),
+            "again": getattr(request.state, "again", None),
+        }
+        text = template.render(**given, path=request.url.path, now=datetime.now(UTC), **values)
         return HTMLResponse(text, status, dict(HEADERS))
 
     def _at(self, moment: datetime | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
@@ -160,6 +168,43 @@ class Pages:
 def _token(context: Context) -> Markup:
     """The hidden field without which a form is refused."""
     return Markup('<input type="hidden" name="form_token" value="{}">').format(context["visitor"].form_token)
+
+
+@pass_context
+def _typed(context: Context, field: str, default: object = "") -> object:
+    """What somebody typed into a field of a form that is shown again."""
+    again = context["again"]
+    return again.typed.get(field, [""])[0] if again else default
+
+
+@pass_context
+def _chosen(context: Context, field: str, value: str) -> Markup:
+    """The attribute of a box that somebody had ticked."""
+    again = context["again"]
+    return Markup(" checked") if again and value in again.typed.get(field, ()) else Markup()
+
+
+@pass_context
+def _faulty(context: Context, field: str, hint: str = "") -> Markup:
+    """The attributes of a field; `hint`: the id of its description."""
+    is_wrong = _words_on(context, field) != ""
+    described = " ".join(filter(None, [hint, f"fault-{field}" if is_wrong else ""]))
+    attributes = Markup(' aria-describedby="{}"').format(described) if described else Markup()
+    return attributes + Markup(' aria-invalid="true"') if is_wrong else attributes
+
+
+@pass_context
+def _fault(context: Context, field: str) -> Markup:
+    """What is wrong with a field, below it."""
+    words = _words_on(context, field)
+    line = Markup('<div class="field-fault" id="fault-{}">{}</div>')
+    return line.format(field, words[:1].upper() + words[1:]) if words else Markup()
+
+
+def _words_on(context: Context, field: str) -> str:
+    again = context["again"]
+    found = again.faults if again else ()
+    return next((fault.words for fault in found if fault.field.partition(".")[0] == field), "")
 
 
 @cache

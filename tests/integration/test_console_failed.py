@@ -98,7 +98,7 @@ def test_a_search_becomes_a_job_that_can_be_stopped(api: Api, operator: Browser)
     page = operator.post("/failed/retry", **fields(dry.body), why="").headers["location"]
     assert operator.get(page).status == 200
     assert operator.post(f"{page}/stop", reason="wrong ones").status == 303
-    assert b"It stops after the page" in operator.get(page).body
+    assert b"It stops within seconds" in operator.get(page).body
     work(api)
     assert b"then it was stopped" in operator.get(page).body
     again = operator.post(f"{page}/stop")

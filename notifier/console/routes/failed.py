@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -54,18 +54,16 @@ class RetryForm(SearchForm):
 
     def selection(self, parts: PartsDep, holder: Holder) -> Selection:
         """Raises `WrongSelection`."""
-        found = self.filter(holder, parts.services.settings.timezone)
-        return Selection(filter=found if self.begin is None else replace(found, since=self.begin))
+        return Selection(filter=self.filter(holder, parts.services.settings.timezone))
+
+    def _places(self, zone: ZoneInfo) -> dict[str, Any]:
+        return super()._places(zone) | ({} if self.begin is None else {"since": self.begin})
 
 
 class StartForm(RetryForm):
     why: Annotated[str, Field(max_length=500)] = ""
     #: Retries a second; None: all at once.
-    rate: Annotated[
-        float | None,
-        Field(gt=0, le=1_000_000, allow_inf_nan=False),
-        Empty,
-    ] = None
+    rate: Annotated[Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None, Empty] = None
 
 
 @router.get("/failed")
