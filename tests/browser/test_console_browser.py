@@ -7,19 +7,19 @@ import re
 import socket
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import pytest
 from pydantic import SecretStr
 
 from notifier.config.console import SignInTable
 from notifier.config.identity_provider import OidcClient
 from notifier.console.pages import MENU
+from notifier.console.parts import ConsoleParts
 from notifier.dev.server_thread import running
 from notifier.operations.api_keys import Scope
 from notifier.operations.id_tokens import OidcSignIn
@@ -79,7 +79,18 @@ def test_an_auditor_finds_all_of_march_and_takes_it_along(desk: Desk, tmp_path: 
     assert desk.complaints == []
 
 
-def test_a_person_comes_by_the_identity_provider(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def _console(desk: Desk, parts: ConsoleParts) -> Iterator[None]:
+    """With other parts. Not `monkeypatch`: of attributes that are no entries of `__dict__` it restores none."""
+    state = desk.api.app.state
+    before, state.console = state.console, parts
+    try:
+        yield
+    finally:
+        state.console = before
+
+
+def test_a_person_comes_by_the_identity_provider(desk: Desk) -> None:
     """The cookie comes along over the provider's site, and no policy of ours stops the way."""
     with running(OidcProvider()) as provider:
         client = OidcClient(
@@ -88,8 +99,7 @@ def test_a_person_comes_by_the_identity_provider(desk: Desk, monkeypatch: pytest
         parts = desk.api.app.state.console
         sessions = ConsoleSessionRepository(desk.api.services.engine)
         known = SignIn(sessions, desk.api.parts.keys, has_identity_provider=True)
-        monkeypatch.setattr(desk.api.app.state, "console", replace(parts, oidc=OidcSignIn(client), sign_in=known))
-        with desk.page() as page:
+        with _console(desk, replace(parts, oidc=OidcSignIn(client), sign_in=known)), desk.page() as page:
             page.goto(f"{desk.url}/suppressions")
             page.get_by_role("link", name="Sign in at 127.0.0.1").click()
             page.wait_for_url(f"{desk.url}/suppressions")
