@@ -16,7 +16,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from notifier.domain.labels import REDACTED, STATUSES, SUPPRESSIONS, reason_in_words, run_in_words, status_in_words
+from notifier.domain.labels import (
+    PROVIDER_STATES,
+    REDACTED,
+    STATUSES,
+    SUPPRESSIONS,
+    reason_in_words,
+    run_in_words,
+    status_in_words,
+)
 from notifier.domain.local_days import local_time
 from notifier.domain.statuses import Status
 from notifier.operations.api_keys import Scope
@@ -96,15 +104,18 @@ class Pages:
         )
         filters: dict[str, Callable[..., Any]] = {
             "at": self._at,
+            "at_or_as_is": self._at_or_as_is,
             "iso": lambda moment: moment.astimezone(UTC).isoformat(timespec="milliseconds"),
             "in_zone": local_time,
             "ago": ago,
             "span": span,
+            "sentence": sentence,
             "number": lambda value: f"{value:,}".replace(",", "\u202f"),
             "colour": lambda status: _COLOURS.get(status, "secondary"),
             "status_words": lambda status: STATUSES.get(status, ""),
             "status_sentence": status_in_words,
             "reason_words": reason_in_words,
+            "provider_state_words": lambda state: PROVIDER_STATES.get(state, state),
             "run_words": run_in_words,
             "suppression_words": lambda reason: SUPPRESSIONS.get(reason, reason),
             "outside_gsm": outside_gsm,
@@ -143,6 +154,14 @@ class Pages:
     def _at(self, moment: datetime | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
         """In the service's zone; "" for None."""
         return "" if moment is None else moment.astimezone(self._zone).strftime(form)
+
+    def _at_or_as_is(self, value: Any) -> Any:
+        """A moment in ISO format as the pages have moments, with the zone; anything else as it is."""
+        try:
+            moment = datetime.fromisoformat(value)
+        except (TypeError, ValueError):
+            return value
+        return value if moment.tzinfo is None else f"{self._at(moment)} {self._zone.key}"
 
 
 @pass_context
@@ -193,6 +212,11 @@ def asset(name: str) -> str:
     """The address of a file of `static/`; it changes with the file, so browsers may keep it."""
     version = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
     return f"/static/{name}?v={version}"
+
+
+def sentence(words: str) -> str:
+    """Its first letter is a capital; the rest stays, for names keep theirs."""
+    return words[:1].upper() + words[1:]
 
 
 def ago(moment: datetime | None) -> str:

@@ -7,11 +7,12 @@ What was missed while the service was down: the latest moment is made up for if 
 ones are not. A run that stood still for an hour, because the service was down or it was paused, ends there. What
 was due while it was paused is not made up for, even if a run was under way.
 
-Crash points. The plan's next moment is written only after the last portion. Between the acceptance of a portion
-and the note of how far the run has come: the portion is accepted again, and its idempotency keys, made of the
-run's moment and the recipient, make nothing of it twice. The same if two ticks work at one run, because the lease
-of the first has ended. If the list is replaced in the middle of a run, the run begins again with the new list: who
-has got the message already is known by the key, even if the words differ now.
+Crash points. The plan's next moment is written only after the last portion, by the statement that also keeps the
+run among the past ones. Between the acceptance of a portion and the note of how far the run has come: the portion
+is accepted again, and its idempotency keys, made of the run's moment and the recipient, make nothing of it twice.
+The same if two ticks work at one run, because the lease of the first has ended. If the list is replaced in the
+middle of a run, the run begins again with the new list: who has got the message already is known by the key, even
+if the words differ now.
 """
 
 from __future__ import annotations

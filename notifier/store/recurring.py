@@ -75,6 +75,8 @@ class RecurringView:
     recipients: int
     #: "running", "paused", "over" or "waiting".
     state: str
+    #: None: it is not paused.
+    paused_at: datetime | None
     #: None: never again.
     next_at: datetime | None
     #: The moment that the last run is, or was, for.

@@ -7,19 +7,19 @@ import re
 import socket
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import pytest
 from pydantic import SecretStr
 
 from notifier.config.console import SignInTable
 from notifier.config.identity_provider import OidcClient
 from notifier.console.pages import MENU
-from notifier.console.parts import ConsoleParts
 from notifier.dev.server_thread import running
 from notifier.operations.api_keys import Scope
 from notifier.operations.id_tokens import OidcSignIn
@@ -79,35 +79,30 @@ def test_an_auditor_finds_all_of_march_and_takes_it_along(desk: Desk, tmp_path: 
     assert desk.complaints == []
 
 
-@contextmanager
-def _console(desk: Desk, parts: ConsoleParts) -> Iterator[None]:
-    """With other parts. Not `monkeypatch`: of attributes that are no entries of `__dict__` it restores none."""
-    state = desk.api.app.state
-    before, state.console = state.console, parts
-    try:
-        yield
-    finally:
+@pytest.fixture
+def provider(desk: Desk) -> Iterator[OidcProvider]:
+    """People of the console are sent to it meanwhile."""
+    state, keys = desk.api.app.state, desk.api.parts.keys
+    before, sessions = state.console, ConsoleSessionRepository(desk.api.services.engine)
+    with running(OidcProvider()) as provider:
+        roles, secret = SignInTable(operate=("ops",)), SecretStr(CLIENT_SECRET)
+        oidc = OidcSignIn(OidcClient(provider.issuer, CLIENT_ID, secret, desk.url, roles))
+        state.console = replace(before, oidc=oidc, sign_in=SignIn(sessions, keys, has_identity_provider=True))
+        yield provider
         state.console = before
 
 
-def test_a_person_comes_by_the_identity_provider(desk: Desk) -> None:
+def test_a_person_comes_by_the_identity_provider(desk: Desk, provider: OidcProvider) -> None:
     """The cookie comes along over the provider's site, and no policy of ours stops the way."""
-    with running(OidcProvider()) as provider:
-        client = OidcClient(
-            provider.issuer, CLIENT_ID, SecretStr(CLIENT_SECRET), desk.url, SignInTable(operate=("ops",))
-        )
-        parts = desk.api.app.state.console
-        sessions = ConsoleSessionRepository(desk.api.services.engine)
-        known = SignIn(sessions, desk.api.parts.keys, has_identity_provider=True)
-        with _console(desk, replace(parts, oidc=OidcSignIn(client), sign_in=known)), desk.page() as page:
-            page.goto(f"{desk.url}/suppressions")
-            page.get_by_role("link", name="Sign in at 127.0.0.1").click()
-            page.wait_for_url(f"{desk.url}/suppressions")
-            page.get_by_text("mona@example.com", exact=True).wait_for()
-            page.get_by_role("button", name="Sign out").click()
-            page.wait_for_url(f"{desk.url}/sign-in")
-            page.goto(f"{desk.url}/suppressions")
-            assert urlsplit(page.url).path == "/sign-in"
+    with desk.page() as page:
+        page.goto(f"{desk.url}/suppressions")
+        page.get_by_role("link", name="Sign in at 127.0.0.1").click()
+        page.wait_for_url(f"{desk.url}/suppressions")
+        page.get_by_text("mona@example.com", exact=True).wait_for()
+        page.get_by_role("button", name="Sign out").click()
+        page.wait_for_url(f"{desk.url}/sign-in")
+        page.goto(f"{desk.url}/suppressions")
+        assert urlsplit(page.url).path == "/sign-in"
     called, desk.complaints = desk.complaints, []
     assert {line.partition("?")[0] for line in called} == {f"called {provider.issuer}/authorize"}
 

@@ -84,12 +84,9 @@ def _list(parts: ConsoleParts, holder: Holder, request: Request, **more: Any) ->
 
 
 def _one(parts: ConsoleParts, holder: Holder, request: Request, recurring: UUID, **more: Any) -> Response:
-    values = {"done": None, "acts_there": _acts(holder), **_story(parts, holder, recurring), **more}
+    may_act = holder.may(Scope.OPERATE) or holder.may(Scope.SEND)
+    values = {"done": None, "may_act": may_act, **_story(parts, holder, recurring), **more}
     return parts.pages.page(request, "recurring_one.html", **values)
-
-
-def _acts(holder: Holder) -> list[RecurringAct]:
-    return list(RecurringAct) if holder.may(Scope.OPERATE) or holder.may(Scope.SEND) else []
 
 
 def _story(parts: ConsoleParts, holder: Holder, recurring: UUID) -> dict[str, Any]:

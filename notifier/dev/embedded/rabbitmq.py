@@ -18,7 +18,7 @@ from notifier.dev.embedded.binaries import find_rabbitmq
 from notifier.dev.embedded.server import EmbeddedServer
 from notifier.dev.machine import free_port, is_free, private_opener
 from notifier.dev.processes import ServerProcess, StopPlan, end_leftover
-from notifier.domain.errors import MissingPackage
+from notifier.domain.errors import MissingPackage, ServiceUnavailable
 
 USER = "notifier"
 
@@ -26,6 +26,8 @@ USER = "notifier"
 PRIVATE = ("-start_epmd", "false", "-kernel", "inet_dist_use_interface", "{127,0,0,1}")
 
 _START_SECONDS = 90.0
+#: With new ports each time.
+_TRIES = 3
 _STOP_PLAN: StopPlan = ((signal.SIGTERM, 15.0),)
 _NOT_INSTALLED = (
     "RabbitMQ is not installed: sudo apt-get install rabbitmq-server (macOS: brew install rabbitmq), or leave "
@@ -55,13 +57,14 @@ class EmbeddedRabbitmq(EmbeddedServer):
 
     def stop(self) -> None:
         """SIGTERM, then harder. Safe to repeat."""
-        if self._server:
-            self._server.stop()
-            self._server = None
-        if self._epmd:
-            self._epmd.stop()
-            self._epmd = None
+        self._end_processes()
         super().stop()
+
+    def _end_processes(self) -> None:
+        for process in (self._server, self._epmd):
+            if process:
+                process.stop()
+        self._server = self._epmd = None
 
     def url_of(self, vhost: str) -> str:
         return f"amqp://{USER}:{self._password}@127.0.0.1:{self._port}/{quote(vhost, safe='')}"
@@ -101,8 +104,20 @@ class EmbeddedRabbitmq(EmbeddedServer):
         self._home.mkdir(mode=0o700, exist_ok=True)
         end_leftover(self._last_pid(), str(self._home), _STOP_PLAN)
         known = self._port_and_password()
-        self._port = known[0] if known and is_free(known[0]) else free_port()
         self._password = known[1] if known else secrets.token_urlsafe(16)
+        self._port = known[0] if known and is_free(known[0]) else free_port()
+        for _ in range(_TRIES - 1):
+            try:
+                return self._run()
+            except ServiceUnavailable as error:
+                # Another program took a port between our look and the server's listening, seconds later.
+                if "eaddrinuse" not in str(error):
+                    raise
+            self._end_processes()
+            self._port = free_port()
+        return self._run()
+
+    def _run(self) -> str:
         self._write_files()
         self._start_epmd()
         self._start_server()

@@ -175,3 +175,27 @@ def test_variables_and_names_set_by_the_template_are_told_apart() -> None:
     file = examine("b.txt", "b.txt", "{% set a = 1 %}\n{% block c %}{{ a }}\n{{ b }}{{ locale }}{% endblock %}")
     assert dict(file.variables) == {"a": 2, "b": 3}
     assert file.assigned == {"a"}
+
+
+def test_only_a_variable_of_type_html_is_written_as_it_is(make_template: MakeTemplate) -> None:
+    toml = """description = "A greeting."
+[variables]
+name = { type = "string" }
+card = { type = "html", required = false }
+[[samples]]
+name = "plain"
+context = { name = "Ada" }
+"""
+    body = "{% if card %}<p>{{ card }}{{ name }}</p>{% endif %}"
+    renderer = Renderer(make_template(toml=toml, html=body))
+    context = {"name": "<i>Ada</i>", "card": "<b>{{ 7*7 }}</b>"}
+    html = renderer.render(Channel.EMAIL, "hello", None, context).html
+    assert html == "<p><b>{{ 7*7 }}</b>&lt;i&gt;Ada&lt;/i&gt;</p>"
+    # A part that comes out empty is no part.
+    assert renderer.render(Channel.EMAIL, "hello", None, {"name": "Ada"}).html is None
+
+
+def test_html_inside_of_a_list_is_refused(make_template: MakeTemplate) -> None:
+    toml = 'description = "A greeting."\n[variables]\nname = { type = "list", of = { type = "html" } }\n'
+    with pytest.raises(TemplateInvalid, match="variable of its own"):
+        Renderer(make_template(toml=toml, body="Hello")).template(Channel.EMAIL, "hello")
