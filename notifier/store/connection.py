@@ -30,7 +30,7 @@ class ServerSilent(OperationalError):
     """The server did not answer in time. The connection is closed."""
 
 
-class LimitedConnection(psycopg.Connection[Any]):
+class DeadlineConnection(psycopg.Connection[Any]):
     #: How long an answer is waited for; None: as long as the server is there.
     answer_seconds: float | None = ANSWER_SECONDS
     #: Whether the server is there: asked every `CONTACT_SECONDS` that a statement takes.

@@ -24,7 +24,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 
 from notifier.store.clock import DatabaseClock
-from notifier.store.connection import ANSWER_SECONDS, CONTACT_SECONDS, Contact, LimitedConnection, ServerSilent
+from notifier.store.connection import ANSWER_SECONDS, CONTACT_SECONDS, Contact, DeadlineConnection, ServerSilent
 from notifier.store.identity import IdentityCheck, judge
 
 #: A connection is tried before use if it has rested this long. Seconds.
@@ -107,7 +107,7 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
     def open_one(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
         return _open(sessions, arguments, options)
 
-    def look(connection: LimitedConnection, record: Any) -> None:
+    def look(connection: DeadlineConnection, record: Any) -> None:
         clock.expect_another()
         try:
             with sessions.contact.attempt(), connection.within(CONTACT_SECONDS):
@@ -116,7 +116,7 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
             connection.close()
             raise
 
-    def try_it(connection: LimitedConnection, record: Any, _proxy: object) -> None:
+    def try_it(connection: DeadlineConnection, record: Any, _proxy: object) -> None:
         session: DatabaseSession = record.info[_SESSION]
         if sessions.loses_prepared:
             connection.prepare_threshold = None
@@ -133,7 +133,7 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
             # The pool opens another one.
             raise DisconnectionError from error
 
-    def give_back(connection: LimitedConnection | None, record: Any) -> None:
+    def give_back(connection: DeadlineConnection | None, record: Any) -> None:
         if connection is not None:
             connection.answer_seconds = ANSWER_SECONDS
         if _SESSION in record.info:
@@ -145,7 +145,7 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
     event.listen(engine, "checkin", give_back)
 
 
-def _open(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> LimitedConnection:
+def _open(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> DeadlineConnection:
     """A connection, without our options if they are refused."""
     connection = _connect(sessions, arguments, options)
     connection.is_there = lambda: _is_there(sessions, arguments, options)
@@ -162,17 +162,17 @@ def _is_there(sessions: Sessions, arguments: list[Any], options: dict[str, Any])
     return True
 
 
-def _connect(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> LimitedConnection:
+def _connect(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> DeadlineConnection:
     with sessions.contact.attempt():
         if not sessions.refuses_options:
             try:
-                return LimitedConnection.connect(*arguments, **options)
+                return DeadlineConnection.connect(*arguments, **options)
             except OperationalError as error:
                 if not _REFUSES_OPTIONS.search(str(error)):
                     raise
             sessions.refuses_options = True
         options.pop("options", None)
-        return LimitedConnection.connect(*arguments, **options)
+        return DeadlineConnection.connect(*arguments, **options)
 
 
 def _look(connection: psycopg.Connection[Any], sessions: Sessions) -> DatabaseSession:
