@@ -17,10 +17,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
+from uuid import UUID
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from notifier.domain.cloud_events import CloudEvent, is_cloud_event
 from notifier.domain.drafts import Draft, draft_of
 from notifier.domain.errors import MAX_FIELD, Fault, InvalidMessage, few
 from notifier.domain.message import (
@@ -91,7 +93,7 @@ def parse_body(body: bytes, channel: Channel, lane: Lane, *, now: datetime | Non
 
 
 def decode(body: bytes) -> dict[str, Any] | Entry:
-    """The JSON object of a body, or an entry with what is wrong with it. Never raises."""
+    """The JSON object of a body, of a CloudEvent its message; or an entry with what is wrong. Never raises."""
     if len(body) > MAX_BODY_BYTES:
         return _refused("too_large", f"{len(body)} bytes", f"Send at most {MAX_BODY_BYTES} bytes a message")
     try:
@@ -110,7 +112,16 @@ def decode(body: bytes) -> dict[str, Any] | Entry:
     if _is_celery(value):
         fix = "Publish plain JSON to the exchange notify; Celery's own task messages are not read here"
         return _refused("celery_message", "a message of Celery's task protocol", fix)
-    return value
+    return _unwrapped(value) if is_cloud_event(value) else value
+
+
+def _unwrapped(value: dict[str, Any]) -> dict[str, Any] | Entry:
+    """The message of a CloudEvent."""
+    try:
+        found = CloudEvent.model_validate(value).message()
+    except ValidationError as error:
+        return Entry(None, tuple(replace(fault, field=f"cloudevent.{fault.field}") for fault in faults_of(error)))
+    return Entry(None, (found,)) if isinstance(found, Fault) else found
 
 
 def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now: datetime) -> Entry:
@@ -291,6 +302,11 @@ def send_at_faults(send_at: datetime, now: datetime) -> list[Fault]:
         fix = f"Leave it out, or use a time within the last {MAX_AGE.days} days"
         return [Fault("send_at", "too_long_ago", "too far in the past", fix)]
     return []
+
+
+def may_become(notification_id: UUID, now: datetime) -> bool:
+    """Whether a message with this id would be accepted, if nothing else is wrong with it."""
+    return notification_id.version == 7 and not _check_id_time(time_of_id(notification_id) - now)
 
 
 def _check_id_time(ahead: timedelta) -> list[Fault]:

@@ -147,7 +147,7 @@ class Dimension(StrEnum):
     STATUS = "status"  #: where they stand
     CHANNEL = "channel"  #: how they travel
     TEMPLATE = "template"  #: what they say
-    PROVIDER = "provider"  #: who took them; empty: nobody did
+    PROVIDER = "provider"  #: who took them, or was called last; empty: nobody was
     PRODUCER = "producer"  #: who sent them
     HOUR = "hour"  #: when they were accepted, UTC
 
@@ -209,20 +209,18 @@ class Audit(Repository):
         #: Maximum time of a statement; None: the engine's.
         self._seconds = seconds
 
-    def id_between(self, first: UUID, last: UUID) -> UUID:
-        """The only notification with an id from `first` to `last`, which may be the same.
+    def id_between(self, first: UUID, last: UUID, within: Filter = Filter()) -> UUID:  # noqa: B008
+        """The only notification with an id from `first` to `last`, which may be the same, within a filter.
 
         Raises:
             NotFound: there is none.
             WrongSelection: there are several; some are named.
         """
-        if first == last:
-            return first
-        query = select(Notification.id).where(Notification.id.between(first, last)).order_by(Notification.id)
-        with self._read_only() as connection:
-            found: list[UUID] = list(connection.execute(query.limit(_SIMILAR_IDS)).scalars())
+        query = self._filtered(select(Notification.id).where(Notification.id.between(first, last)), within)
+        found: list[UUID] = [row.id for row in self._rows(query.order_by(Notification.id).limit(_SIMILAR_IDS))]
         if not found:
-            raise NotFound(f"no notification has an id from {first} to {last}")
+            named = f"the id {first}" if first == last else f"an id from {first} to {last}"
+            raise NotFound(f"no notification has {named}")
         if len(found) > 1:
             raise WrongSelection(f"several ids begin like this, give more of it: {', '.join(map(str, found))}")
         return found[0]
@@ -231,10 +229,12 @@ class Audit(Repository):
         """What `Filter.recipient_hashes` takes. Raises `InvalidMessage` for a bad number."""
         return tuple(filters.hashes_of(Filter(recipient=recipient), self._personal_data.hash_key))
 
-    def with_provider_id(self, provider_message_id: str) -> list[UUID]:
-        """Notifications whose message has this id at a provider, of those whose ids stand for one message."""
+    def with_provider_id(self, provider_message_id: str, within: Filter = Filter()) -> list[UUID]:  # noqa: B008
+        """Notifications within a filter whose message has this id at a provider, of those whose ids stand for one
+        message."""
         rows = self._rows(_WITH_PROVIDER_ID, {"id": provider_message_id}, is_one_statement=True)
-        return [row.notification_id for row in rows]
+        known = Notification.id.in_([row.notification_id for row in rows])
+        return [row.id for row in self._rows(self._filtered(select(Notification.id).where(known), within))]
 
     def story(self, notification_id: UUID) -> Story:
         """The notification with its attempts and events, oldest first.

@@ -69,6 +69,18 @@ def test_an_operator_retries_a_group_and_sees_it_done(api: Api, operator: Browse
     assert api.services.audit.story(UUID(ids[0])).notification.status == "retrying"
 
 
+def test_a_cause_leads_to_its_messages(api: Api, operator: Browser) -> None:
+    first, second = send(api), send(api, to="bob@example.com")
+    fail(api, first, second)
+    set_states(api, "states SET provider = 'relay-EU'", first)
+    listed = re.findall(r'href="(/search\?[^"]*relay-EU[^"]*)"', operator.get("/failed").body.decode())
+    path, _, query = listed[0].replace("&amp;", "&").partition("?")
+    page = operator.get(path, **dict(parse_qsl(query))).body
+    assert (first.encode() in page, second.encode() in page) == (True, False)
+    assert b"Retry these" in page
+    assert b"Failed ones, to retry" in operator.get("/search").body
+
+
 def work(api: Api) -> None:
     jobs = api.services.jobs
     jobs.dispatch(lambda ids: [jobs.run(job) for job in ids] and None)

@@ -88,7 +88,8 @@ def bare_shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
 
 @pytest.fixture
 def shop(bare_shop: Shop) -> Shop:
-    bare_shop.manage("migrate", "--verbosity", "0")
+    for app in ("notifier", "orders"):
+        bare_shop.manage("migrate", app, "--verbosity", "0")
     return bare_shop
 
 
@@ -107,12 +108,12 @@ def published(broker_url: str) -> list[Message]:
     return [entry.message for entry in entries if entry.message]
 
 
-def test_the_examples_own_tests_pass(bare_shop: Shop) -> None:
-    bare_shop.manage("test", "orders", "--noinput")
+def test_the_examples_own_tests_and_those_of_its_mails_pass(bare_shop: Shop) -> None:
+    bare_shop.manage("test", "orders", "tests.support.shop_mail", "--noinput")
 
 
 def test_the_migration_is_what_the_model_says(shop: Shop) -> None:
-    shop.manage("makemigrations", "--check", "--dry-run")
+    shop.manage("makemigrations", "notifier", "orders", "--check", "--dry-run")
 
 
 def test_a_commit_sends_once_and_a_rollback_nothing(shop: Shop, amqp_url: str) -> None:
@@ -125,6 +126,30 @@ def test_a_commit_sends_once_and_a_rollback_nothing(shop: Shop, amqp_url: str) -
     assert shop.waiting() == []
     # It is a message that the service can send.
     assert Renderer(ROOT / "templates").check_context(Channel.EMAIL, message.template, message.context) == []
+
+
+@pytest.mark.parametrize("bare_shop", ["sqlite"], indirect=True)
+def test_a_handle_asks_the_api_of_the_settings(shop: Shop) -> None:
+    program = """
+from datetime import date
+from decimal import Decimal
+from django.conf import settings
+from notifier.contrib.django import send
+from notifier.contrib.django.models import OutboxMessage
+
+for address in (None, "http://127.0.0.1:1"):
+    settings.NOTIFIER_API_URL, settings.NOTIFIER_API_KEY = address, "x"
+    context = {"on": date(2026, 3, 5), "total": Decimal("12.50")}
+    handle = send("order_shipped", to="ada@example.com", context=context)
+    try:
+        handle.status()
+    except Exception as error:
+        print(type(error).__name__, getattr(error, "setting", ""))
+print(OutboxMessage.objects.last().body)
+"""
+    said = shop.manage("shell", "--no-imports", "-c", program)
+    assert "ConfigurationError NOTIFIER_API_URL\nServiceUnavailable" in said
+    assert '"context":{"on":"2026-03-05","total":"12.50"}' in said
 
 
 def test_the_page_answers_at_once_while_the_broker_is_away(shop: Shop) -> None:
@@ -166,6 +191,7 @@ _WRONG = {
     "notifier.E003": "NOTIFIER_TIMEOUT_SECONDS = 0",
     "notifier.E004": "NOTIFIER_BROKER_USER = 7",
     "notifier.E005": "NOTIFIER_GRACE_SECONDS = 'long'",
+    "notifier.E006": "NOTIFIER_SENDERS = {'help@example.com': 7}",
 }
 
 

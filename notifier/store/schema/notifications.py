@@ -125,7 +125,8 @@ class State(Base):
     reason: Mapped[str | None]
     #: Free text beside the reason.
     detail: Mapped[str | None]
-    #: Who accepted it, and under which id.
+    #: Who accepted it, and under which id; else who was called last. None: nobody was, or the row is from before
+    #: failures kept it.
     provider: Mapped[str | None]
     provider_message_id: Mapped[str | None]
     #: Content hash of the template that it was sent with.

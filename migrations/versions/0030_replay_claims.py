@@ -1,12 +1,12 @@
-"""Who has a rejected message in hand to publish it again. Revision: 0029, after 0028"""
+"""Who has a rejected message in hand to publish it again. Revision: 0030, after 0029"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0029"
-down_revision = "0028"
+revision = "0030"
+down_revision = "0029"
 branch_labels = None
 depends_on = None
 
