@@ -14,7 +14,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test package chaos explore bench console-bench dashboard-check check format lock clean
+.PHONY: help demo up test package chaos explore bench console-bench dashboard-check spam-check check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ console-bench: $(DEV) ## how fast the console's pages are with a million notific
 
 dashboard-check: $(DEV) ## every query of the Grafana dashboard, on a Prometheus that scrapes every program; needs Debian's prometheus
 	@$(BIN)/python -m pytest -q -s tests/e2e/dashboard.py
+
+spam-check: $(RUNTIME) ## the spam score of every shipped mail in every language; needs Debian's spamassassin
+	@NOTIFIER_TEMPLATES=templates $(BIN)/notifier templates check --spam $(ARGS)
 
 check: $(DEV) ## format, lint, types, layers
 	@$(BIN)/ruff format --check .
