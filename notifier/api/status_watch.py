@@ -1,7 +1,9 @@
 """Requests that wait for a notification share one read of the record, a few times a second.
 
 A request that waits holds its connection and nothing else: no thread, no connection to the database. However many
-wait, one statement at a time asks about all of them.
+wait, one read at a time asks about all of them.
+
+Crash points: none. It only reads, and who loses an answer asks again.
 """
 
 from __future__ import annotations

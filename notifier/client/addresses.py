@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from typing import TypedDict
+from dataclasses import dataclass, field, replace
+from typing import Self, TypedDict
 from urllib.parse import urlsplit
 
 from notifier.config.running_service import find_running_service
@@ -44,6 +44,9 @@ class ApiOptions(TypedDict, total=False):
     api_url: str
     #: A key with the scope `read`; default: NOTIFIER_API_KEY.
     api_key: str
+    #: Check messages against the service's templates before they are published; `notifier.client.template_check`.
+    #: True, or the address of the API that lists them, where it is not `api_url`.
+    templates: bool | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,13 @@ class ApiSearch:
     broker_url: str | None = field(default=None, repr=False)
     api_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
+    templates: bool | str = False
+
+    def of_templates(self) -> Self | None:
+        """Where the templates are listed; None: nobody looks."""
+        if not self.templates:
+            return None
+        return self if self.templates is True else replace(self, api_url=self.templates)
 
     def find(self) -> ApiAddress:
         """Raises `ConfigurationError`: address or key is neither given nor found."""

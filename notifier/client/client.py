@@ -29,6 +29,7 @@ from notifier.client.handles import Handle
 from notifier.client.messages import Encoded, MessageEncoder
 from notifier.client.notifier_result import NotifierResult
 from notifier.client.service_api import ServiceApi
+from notifier.domain.errors import Fault
 from notifier.domain.message import Message
 from notifier.domain.notification_status import NotificationStatus
 from notifier.domain.statuses import Channel, Lane
@@ -36,6 +37,8 @@ from notifier.domain.statuses import Channel, Lane
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session, scoped_session
+
+    from notifier.client.template_check import TemplateCheck
 
     #: The type of `outbox=`: the row is written in its transaction.
     SqlTransaction = Session | scoped_session[Any] | Connection
@@ -65,6 +68,7 @@ class Messages(MessageEncoder, ABC):
         Raises:
             InvalidMessage: nothing was published; `faults` lists everything that is wrong.
             PublishFailed: no confirmation within `timeout_seconds` in total; never with `outbox`.
+            PublishRefused: one of them, which lasts: publishing again does not help.
         """
         encoded = self.encode(template, to, context, channel, lane, fields)
         self._hand_over([encoded], outbox)
@@ -93,11 +97,11 @@ class Messages(MessageEncoder, ABC):
         return [self._handle(encoded) for encoded in found]
 
     def _handle(self, encoded: Encoded) -> Handle:
-        return Handle(encoded.id, encoded.message.key, encoded.channel, encoded.lane, self._api)
+        return Handle(encoded.id, encoded.message.key, encoded.channel, encoded.lane).asking(self._api)
 
     @property
     def _api(self) -> ServiceApi | None:
-        """Whom its handles ask; None: nothing is sent."""
+        """Whom its handles ask; None: whom the environment names."""
         return None
 
     @abstractmethod
@@ -119,7 +123,8 @@ class Client(Messages):
     knows that it is from this producer. `broker_user` is another name, for connections that RabbitMQ knows by
     another (a certificate, OAuth 2), or "" for none.
 
-    What became of a message is asked over HTTP, which needs the extra `http`; `ApiOptions` says whom.
+    What became of a message is asked over HTTP, which needs the extra `http`; `ApiOptions` says whom. With
+    `templates` messages are checked against the service's templates before they are published.
     """
 
     def __init__(
@@ -139,13 +144,18 @@ class Client(Messages):
         self._wire = self._make_wire(url) if url is not None else None
         self._finding = threading.Lock()
         self._outbox_table = outbox_table
-        self._service_api = ServiceApi(ApiSearch(url, **api).find, timeout_seconds)
+        search = ApiSearch(url, **api)
+        self._service_api = ServiceApi(search.find, timeout_seconds)
+        listed = search.of_templates()
+        self._templates = _template_check(listed) if listed else None
 
     def close(self) -> None:
         """Close the connections. The next call opens new ones."""
         if self._wire is not None:
             self._wire.close()
         self._service_api.close()
+        if self._templates is not None:
+            self._templates.close()
 
     def __enter__(self) -> Self:
         return self
@@ -173,6 +183,9 @@ class Client(Messages):
     def _api(self) -> ServiceApi:
         return self._service_api
 
+    def _template_faults(self, message: Message) -> list[Fault]:
+        return self._templates.faults(message) if self._templates is not None else []
+
     def _hand_over(self, messages: Sequence[Encoded], outbox: SqlTransaction | None) -> None:
         if outbox is not None:
             # Imported here: producers without an outbox need no SQLAlchemy.
@@ -192,6 +205,13 @@ class Client(Messages):
 
     def _make_wire(self, url: str) -> Wire:
         return Wire(url, timeout_seconds=self._timeout_seconds, broker_user=self._broker_user)
+
+
+def _template_check(listed: ApiSearch) -> TemplateCheck:
+    # Imported here: few ask for it, and all would start later.
+    from notifier.client.template_check import ANSWER_SECONDS, TemplateCheck
+
+    return TemplateCheck(ServiceApi(listed.find, ANSWER_SECONDS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,16 +41,21 @@ def _members(values: Mapping[str, Any], path: str, faults: list[Fault]) -> dict[
 
 
 def _entries(values: Iterable[Any], path: str, faults: list[Fault]) -> list[Any]:
-    return [_written(value, f"{path}.{index}", faults) for index, value in enumerate(values)]
+    return [
+        value if type(value) in _PLAIN else _written(value, f"{path}.{index}", faults)
+        for index, value in enumerate(values)
+    ]
 
 
 def _written(value: Any, path: str, faults: list[Fault]) -> Any:
+    if isinstance(value, dict):
+        return _members(value, path, faults)
+    if isinstance(value, list):
+        return _entries(value, path, faults)
     if isinstance(value, Enum):
         return _written(value.value, path, faults)
     if isinstance(value, Mapping):
         return _members(value, path, faults)
-    if isinstance(value, list):
-        return _entries(value, path, faults)
     if isinstance(value, datetime):
         if value.utcoffset() is not None:
             return write_time(value)

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -32,7 +33,6 @@ HOLD_SECONDS = 20.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 
 _T = TypeVar("_T")
-_STATUS = TypeAdapter(NotificationStatus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,18 +164,9 @@ def publish_batch(bodies: Sequence[bytes], first: int) -> Conversation[list[UUID
     ]
 
 
-def list_templates() -> Conversation[bytes | None]:
-    """The service's templates, as JSON; None: it does not answer now.
-
-    Raises:
-        ConfigurationError: it refuses the key.
-    """
-    reply = yield ApiRequest("GET", "/v1/templates")
-    if reply.is_temporary:
-        return None
-    if reply.status != 200:
-        raise _refused_key(reply)
-    return reply.body
+def list_templates() -> Conversation[ApiReply]:
+    """The service's templates, as JSON."""
+    return (yield ApiRequest("GET", "/v1/templates"))
 
 
 def _post(path: str, body: bytes) -> Conversation[ApiReply]:
@@ -194,9 +185,15 @@ def _status_of(reply: ApiReply) -> NotificationStatus | None:
     if reply.status != 200:
         raise _refused_key(reply)
     try:
-        return _STATUS.validate_json(reply.body)
+        return _status_reader().validate_json(reply.body)
     except ValidationError:
         raise _no_api() from None
+
+
+@cache
+def _status_reader() -> TypeAdapter[NotificationStatus]:
+    # Made when it is needed: producers that only publish start sooner.
+    return TypeAdapter(NotificationStatus)
 
 
 def _refused_key(reply: ApiReply) -> ConfigurationError:

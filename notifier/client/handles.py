@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, Self
 from uuid import UUID
 
 from notifier.client.conversations import Asked, ask_status, wait_for
-from notifier.client.service_api import AsyncServiceApi, ServiceApi
-from notifier.domain.errors import ConfigurationError
+from notifier.client.service_api import AsyncServiceApi, ServiceApi, default_api
 from notifier.domain.notification_status import NotificationStatus
 from notifier.domain.statuses import Channel, Lane
 
@@ -30,11 +30,17 @@ class SentMessage:
         return Asked(self.id, None if self.idempotency_key == str(self.id) else self.idempotency_key)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Handle(SentMessage):
-    """What `Client` returns."""
+    """What `Client` returns. A value of its ids alone: a pickled one asks whom the environment names."""
 
-    _api: ServiceApi | None = field(default=None, repr=False, compare=False)
+    def __reduce__(self) -> tuple[type[Handle], tuple[Any, ...]]:
+        return Handle, (self.id, self.idempotency_key, self.channel, self.lane)
+
+    def asking(self, api: ServiceApi | None) -> Self:
+        """This handle, which asks `api`."""
+        self.__dict__["_api"] = api
+        return self
 
     def status(self) -> NotificationStatus | None:
         """Where it stands now. None: it is not in the record, because the intake has not read it yet, or rejected
@@ -57,9 +63,7 @@ class Handle(SentMessage):
         return self._service().run(wait_for(self.asked, timeout))
 
     def _service(self) -> ServiceApi:
-        if self._api is None:
-            raise ConfigurationError("nothing was sent, so there is nothing to ask: this is a RecordingClient")
-        return self._api
+        return self.__dict__.get("_api") or default_api
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,8 @@ class MessageEncoder:
     def _faults(self, entry: Entry, without_form: list[Fault]) -> tuple[Fault, ...]:
         draft = entry.message or (entry.draft and entry.draft.message)
         further = self._template_faults(draft) if draft else []
+        if not (entry.faults or further or without_form):
+            return ()
         known = {fault.field for fault in without_form}
         return few([*without_form, *(fault for fault in entry.with_further(further) if fault.field not in known)])
 

@@ -18,15 +18,13 @@
 
 from __future__ import annotations
 
-import atexit
 from collections.abc import Mapping
 from types import MappingProxyType
 from uuid import UUID
 
-from notifier.client.addresses import ApiSearch
 from notifier.client.conversations import Asked, ask_status, wait_for
 from notifier.client.handles import Handle
-from notifier.client.service_api import ServiceApi
+from notifier.client.service_api import ServiceApi, default_api
 from notifier.domain.errors import NotificationFailed
 from notifier.domain.notification_status import NotificationStatus
 from notifier.domain.statuses import Status
@@ -49,10 +47,6 @@ STATES: Mapping[Status | None, str] = MappingProxyType(
     }
 )
 
-#: Whom results ask that no client made; an answer is waited for at most 5 s.
-_default_api = ServiceApi(ApiSearch().find, 5.0)
-atexit.register(_default_api.close)
-
 
 class NotifierResult:
     """What becomes of one notification. Each look asks the service; nothing is kept.
@@ -65,7 +59,7 @@ class NotifierResult:
 
     def __init__(self, notification_id: UUID | str | Handle, api: ServiceApi | None = None) -> None:
         self._asked = notification_id.asked if isinstance(notification_id, Handle) else Asked.by(notification_id)
-        self._api = api or _default_api
+        self._api = api or default_api
 
     @property
     def id(self) -> str:

@@ -5,13 +5,13 @@ Needs the extra `http`; importing this module does not load it.
 
 from __future__ import annotations
 
-import asyncio
+import atexit
 import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from notifier.client.addresses import ApiAddress
+from notifier.client.addresses import ApiAddress, ApiSearch
 from notifier.client.conversations import ApiReply, ApiRequest, Conversation, Pause
 from notifier.domain.errors import ConfigurationError, MissingPackage
 
@@ -67,6 +67,11 @@ class ServiceApi:
         return client
 
 
+#: Asks whom the environment names, for who has no client; an answer is waited for at most 5 s.
+default_api = ServiceApi(ApiSearch().find, 5.0)
+atexit.register(default_api.close)
+
+
 class AsyncServiceApi:
     """The same for one event loop."""
 
@@ -92,6 +97,9 @@ class AsyncServiceApi:
 
     async def _do(self, step: ApiRequest | Pause) -> ApiReply:
         if isinstance(step, Pause):
+            # Imported here: who uses no asyncio need not load it.
+            import asyncio
+
             await asyncio.sleep(step.seconds)
             return ApiReply()
         errors = _httpx2().HTTPError

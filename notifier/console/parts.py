@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
 
@@ -14,10 +14,9 @@ from notifier.api.key_shares import Shares
 from notifier.api.readiness import CachedAnswer
 from notifier.bootstrap import Services
 from notifier.broker.dead_letters import RawPublisher
-from notifier.config.identity_provider import oidc_client
+from notifier.config.identity_provider import OidcClient, oidc_client
 from notifier.console.pages import Pages
 from notifier.operations import Replays
-from notifier.operations.id_tokens import OidcSignIn
 from notifier.operations.rendered_content import RenderedContents
 from notifier.operations.sign_in import SignIn
 from notifier.rendering import TemplateChecks, TemplateProblem
@@ -26,6 +25,9 @@ from notifier.store.message_content import ContentRepository
 from notifier.store.operator_actions import Operating
 from notifier.store.operator_log import OperatorLog
 from notifier.store.rejected import Rejections
+
+if TYPE_CHECKING:
+    from notifier.operations.id_tokens import OidcSignIn
 
 #: What is wrong with the templates is looked for no more often.
 CHECK_SECONDS = 10.0
@@ -63,7 +65,7 @@ def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
         sign_in=SignIn(
             ConsoleSessionRepository(services.engine), api.keys, has_identity_provider=client is not None
         ),
-        oidc=None if client is None else OidcSignIn(client),
+        oidc=None if client is None else _oidc(client),
         shares=api.shares,
         api=api,
         services=services,
@@ -75,6 +77,13 @@ def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
         template_checks=checks,
         template_problems=CachedAnswer(checks.problems, CHECK_SECONDS),
     )
+
+
+def _oidc(client: OidcClient) -> OidcSignIn:
+    # 13 MB, for those who use it.
+    from notifier.operations.id_tokens import OidcSignIn
+
+    return OidcSignIn(client)
 
 
 def raw_publisher(parts: ConsoleParts) -> AbstractContextManager[RawPublisher]:

@@ -27,6 +27,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn
 
+from notifier.dev.processes import die_with_parent
 from notifier.domain.errors import ServiceUnavailable
 
 #: What our programs import in their lives; some of it only when it is used.
@@ -85,7 +86,7 @@ _NONE_OUTLIVES = "--none-outlives"
 class ForkServer:
     """The process that forks, and our end of the line to it. It is ready at once: who comes early waits.
 
-    It ends with `close`, or with us. So do its children, unless `outlived`: then somebody else sees to their end.
+    It ends with `close`, or with us. Its children end at once with it, or, if `outlived`, in order.
     """
 
     def __init__(
@@ -209,9 +210,11 @@ class ProgramLauncher:
 
     def launch(self, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
         """As `subprocess.Popen`."""
-        if self._server is None or not can_fork(command):
-            return subprocess.Popen(command, **options)
-        return self._server.launch(command, **options)
+        if self._server is not None and can_fork(command):
+            # It was killed, or cannot import them: the program itself may, or will say why not.
+            with contextlib.suppress(ServiceUnavailable):
+                return self._server.launch(command, **options)
+        return subprocess.Popen(command, **options)
 
     def renew(self, end_programs: Callable[[], None]) -> None:
         """From now on take the code as it has become. `end_programs` ends those of the old code, once it is known
@@ -292,6 +295,8 @@ def _serve(line: socket.socket, *, ends_children: bool) -> tuple[str, list[str]]
                     os.close(descriptor)
                 line.send(str(pid).encode())
                 continue
+            # However the parent ends: nobody else would tell it to stop.
+            die_with_parent(signal.SIGKILL if ends_children else signal.SIGTERM)
             signal.set_wakeup_fd(-1)
             selector.close()
             for one in (line, told, *living.values()):
@@ -359,7 +364,7 @@ def import_all(names: Sequence[str] = IMPORTS) -> None:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             # One of ours that is missing is a mistake.
-            if (error.name or "").partition(".")[0] == __name__.partition(".")[0]:
+            if (error.name or "").partition(".")[0] == str(__package__).partition(".")[0]:
                 raise
 
 

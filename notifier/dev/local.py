@@ -142,7 +142,7 @@ def with_api(world: LocalWorld, port: int | None = None) -> dict[str, str]:
 
 
 def has_web() -> bool:
-    return all(find_spec(name) is not None for name in ("fastapi", "uvicorn"))
+    return all(find_spec(name) is not None for name in ("fastapi", "uvicorn", "authlib"))
 
 
 @contextmanager

@@ -146,10 +146,10 @@ class ServerProcess:
             self._guard = None
 
 
-def die_with_parent() -> None:
-    """Be killed when the thread that forked this process ends, however it does. On Linux; elsewhere nothing."""
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Get this signal when the thread that forked this process ends, however it does. On Linux alone."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 class FolderLock:

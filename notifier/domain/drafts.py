@@ -1,5 +1,8 @@
 """What is right of a refused message: for checks that need the service's templates and settings, so that one
-answer has everything that is wrong. A draft is never sent and never stored."""
+answer has everything that is wrong.
+
+A draft is never sent and never stored, so it adds no crash point to the intake.
+"""
 
 from __future__ import annotations
 

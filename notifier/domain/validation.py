@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
+from uuid import UUID
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -291,6 +292,11 @@ def send_at_faults(send_at: datetime, now: datetime) -> list[Fault]:
         fix = f"Leave it out, or use a time within the last {MAX_AGE.days} days"
         return [Fault("send_at", "too_long_ago", "too far in the past", fix)]
     return []
+
+
+def may_become(notification_id: UUID, now: datetime) -> bool:
+    """Whether a message with this id would be accepted, if nothing else is wrong with it."""
+    return notification_id.version == 7 and not _check_id_time(time_of_id(notification_id) - now)
 
 
 def _check_id_time(ahead: timedelta) -> list[Fault]:

@@ -101,6 +101,11 @@ class Holder:
         return f"{self.name} (OIDC)" if self.key_id is None else f"{self.name} (key {self.key_id})"
 
     @property
+    def share(self) -> str:
+        """Whose share of what is scarce a request takes: the key's, or the person's."""
+        return self.key_id or self.operator
+
+    @property
     def sees_everything(self) -> bool:
         return self.key_id is None or self.may(Scope.OPERATE)
 

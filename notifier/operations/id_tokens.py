@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from authlib.oauth2.auth import ClientAuth
@@ -24,6 +23,7 @@ from notifier.config.identity_provider import OidcClient
 from notifier.domain.errors import SignInFailed
 from notifier.operations.api_keys import Scope
 from notifier.operations.identity_provider import DiscoveryDocument, IdentityProvider, PublishedKeys
+from notifier.operations.sign_in import VerifiedPerson
 
 #: Signatures that only the holder of a private key can make. Not `none`, and no HS…, whose key both sides have.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
@@ -46,14 +46,6 @@ class FlowSecrets(Protocol):
     def verifier(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedPerson:
-    """Somebody whom the provider vouches for, with what their groups may do."""
-
-    name: str
-    scopes: frozenset[Scope]
-
-
 class OidcSignIn:
     """Every method raises `SignInFailed`. For one event loop at a time."""
 
@@ -65,7 +57,7 @@ class OidcSignIn:
     async def address(self, secrets: FlowSecrets) -> str:
         """Where the provider asks somebody who they are."""
         document = await self._provider.document()
-        # Some providers tell groups only to who asks for them; others refuse scopes that they do not know.
+        # Some providers name groups only if they are asked to; others refuse a scope that they do not know.
         groups = self.client.table.groups_claim
         more = (groups,) if groups in document.scopes_supported and groups not in _SCOPES else ()
         address: str = prepare_grant_uri(
@@ -150,9 +142,9 @@ def person_of(claims: Mapping[str, Any], table: SignInTable) -> VerifiedPerson:
     roles = {Scope.READ: table.read, Scope.OPERATE: table.operate, Scope.ADMIN: table.admin}
     scopes = frozenset(scope for scope, named in roles.items() if not groups.isdisjoint(named))
     if not scopes:
-        what = "none of yours has a role here" if groups else "it says nothing of you"
-        problem = f"You may not use this console. The claim {table.groups_claim!r} was read, and {what}."
-        fix = "Ask for a group that may, or for one of yours to be named in [console.sign_in] of notifier.toml."
+        what = "none of your groups in it has one" if groups else "it is missing or empty"
+        problem = f"Your account has no role here. The claim {table.groups_claim!r} was read, and {what}."
+        fix = "Ask to be added to a group that has one, or for yours to be named in [console.sign_in]."
         raise SignInFailed("no_role", problem, fix)
     return VerifiedPerson(_name(claims, table.name_claim), scopes)
 
@@ -174,11 +166,11 @@ def _name(claims: Mapping[str, Any], wanted: str | None) -> str:
             if name and len(name) <= MAX_NAME and name.isprintable():
                 return name
     claim = wanted or "sub"
-    problem = f"The operator log needs a name for you, and the claim {claim!r} has none that can be written."
-    raise SignInFailed("no_name", problem, "Ask for it, or for another name_claim in [console.sign_in].")
+    problem = f"The operator log needs a name for you, and the claim {claim!r} has none that it can hold."
+    raise SignInFailed("no_name", problem, "Ask for another name_claim in [console.sign_in] of notifier.toml.")
 
 
 def _not_believed(reason: str) -> SignInFailed:
-    problem = "What the identity provider says of you cannot be believed."
+    problem = "The identity provider's answer about you could not be verified."
     fix = f"Sign in again; if it stays, tell those who run this service: {reason.replace('_', ' ')}."
     return SignInFailed(reason, problem, fix)

@@ -184,4 +184,6 @@ def _parsed(body: bytes, model: type[M]) -> M:
 
 
 def _unusable() -> SignInFailed:
-    return SignInFailed("unusable_answer", "The identity provider's answer is of no use.", _ASK, is_away=True)
+    return SignInFailed(
+        "unusable_answer", "The identity provider's answer could not be understood.", _ASK, is_away=True
+    )

@@ -14,7 +14,6 @@ import secrets
 from dataclasses import dataclass
 
 from notifier.operations.api_keys import ApiKeys, Holder, Scope
-from notifier.operations.id_tokens import VerifiedPerson
 from notifier.store.console_sessions import ConsoleSessionRepository, StoredSession
 
 
@@ -28,6 +27,14 @@ class Visitor:
 
     def may_send_back(self, form_token: str) -> bool:
         return hmac.compare_digest(self.form_token.encode(), form_token.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedPerson:
+    """Somebody whom the identity provider vouches for, with what their groups may do."""
+
+    name: str
+    scopes: frozenset[Scope]
 
 
 class SignIn:

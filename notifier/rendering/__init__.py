@@ -2,9 +2,10 @@
 
 Read in this order: `renderer` (what the service calls), `loader` (files → template), `output` (template and
 context → text), then `lint` (`notifier templates check`). `sandbox` and `static_checks` say what a template may
-do, `filters` what it may write with, `variables` and `manifest` what it declares.
+do, `filters` what it may write with, `manifest` what it declares, by the types of `domain.template_variables`.
 """
 
+from notifier.domain.template_variables import Type, Variable
 from notifier.rendering.lint import TemplateChecks, check_templates
 from notifier.rendering.loader import Template
 from notifier.rendering.manifest import Sample
@@ -12,7 +13,6 @@ from notifier.rendering.output import Rendered
 from notifier.rendering.problems import Severity, TemplateProblem
 from notifier.rendering.renderer import Renderer
 from notifier.rendering.sms_segments import Segments, characters_left, outside_gsm, segments
-from notifier.rendering.variables import Type, Variable
 
 __all__ = [
     "Rendered",

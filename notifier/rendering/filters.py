@@ -20,7 +20,7 @@ from babel import Locale, dates, numbers
 from jinja2.filters import FILTERS
 
 from notifier.domain.local_days import zone_of
-from notifier.rendering.variables import ValueRefused, read_date, read_datetime, read_money, read_number
+from notifier.domain.template_variables import ValueRefused, read_date, read_datetime, read_money, read_number
 
 #: Left out: `safe` and `tojson` (switch escaping off), `attr` (reaches into Python), `format`, `center`, `indent`,
 #: `batch`, `slice` (a small number makes a huge text), `random` (a retry must render the same mail), `pprint`,

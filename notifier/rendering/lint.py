@@ -8,6 +8,7 @@ from pathlib import Path
 
 from notifier.domain.errors import RenderingFailed
 from notifier.domain.statuses import Channel
+from notifier.domain.template_variables import check_values
 from notifier.rendering.loader import UNSUBSCRIBE_URL, Edition, Loaded, load
 from notifier.rendering.locales import fallbacks, same_language
 from notifier.rendering.manifest import Sample
@@ -25,7 +26,6 @@ from notifier.rendering.template_files import (
     locate,
     sign,
 )
-from notifier.rendering.variables import check_values
 
 _PARTS = (SUBJECT, TEXT, HTML)
 

@@ -11,13 +11,13 @@ from types import MappingProxyType
 import jinja2
 
 from notifier.domain.statuses import Channel, OnUnknown
+from notifier.domain.template_variables import Variable
 from notifier.rendering.locales import canonical, fallbacks, known_locale
 from notifier.rendering.manifest import Manifest, Sample, read_manifest
 from notifier.rendering.problems import TemplateProblem, errors_of
 from notifier.rendering.sandbox import environment_of
 from notifier.rendering.static_checks import Examined, Reference, examine
 from notifier.rendering.template_files import HTML, MANIFEST, SUBJECT, TEXT, Shelf, Source, chain, locate, read
-from notifier.rendering.variables import Variable
 
 #: What a template that is not transactional may use without declaring it.
 UNSUBSCRIBE_URL = "unsubscribe_url"

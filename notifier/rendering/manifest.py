@@ -12,10 +12,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from notifier.domain.statuses import OnUnknown
+from notifier.domain.template_variables import Variable, as_json
 from notifier.rendering.locales import canonical, known_locale
 from notifier.rendering.problems import TemplateProblem
 from notifier.rendering.sandbox import PROVIDED
-from notifier.rendering.variables import Variable, as_json
 
 #: Jinja gives these a meaning of its own.
 _JINJA_NAMES = {"loop", "self", "super", "caller", "varargs", "kwargs", "true", "false", "none"}

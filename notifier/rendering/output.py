@@ -13,11 +13,11 @@ import jinja2
 from notifier.domain.errors import RenderingFailed
 from notifier.domain.record import record
 from notifier.domain.statuses import Channel
+from notifier.domain.template_variables import ValueRefused, completed
 from notifier.rendering.filters import writing_in
 from notifier.rendering.loader import UNSUBSCRIBE_URL, Edition, Loaded
 from notifier.rendering.locales import formats_for
 from notifier.rendering.sms_segments import Segments, segments
-from notifier.rendering.variables import ValueRefused, completed
 
 #: The link of a mail that is only previewed.
 SAMPLE_LINK = "https://notify.example.com/u/sample"

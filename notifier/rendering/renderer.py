@@ -18,12 +18,12 @@ from typing import Any
 from notifier.config.logs import log
 from notifier.domain.errors import Fault, NotFound, TemplateInvalid
 from notifier.domain.statuses import Channel
+from notifier.domain.template_variables import check_values
 from notifier.rendering.loader import Loaded, Template, load
 from notifier.rendering.output import SAMPLE_LINK, Rendered, write
 from notifier.rendering.problems import errors_of
 from notifier.rendering.static_checks import near
 from notifier.rendering.template_files import Signature, changed_at, folder_names, locate, sign
-from notifier.rendering.variables import check_values
 
 
 @dataclass(frozen=True, slots=True)

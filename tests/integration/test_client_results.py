@@ -231,6 +231,27 @@ async def sent_by(service: Service) -> Any:
         return await client.send("hello", "ann@example.com", context={"name": "Ann"})
 
 
+def test_templates_are_checked_before_anything_is_published(
+    service: Service, redis_broker_url: str, tmp_path: Path
+) -> None:
+    options = {"api_key": service.key, "templates": service.url}
+    with Client(redis_broker_url, producer="shop", **options) as client:  # type: ignore[arg-type]
+        hello(client)
+        for arguments, faults in (
+            (("hello", "nobody", {}), {"to": "not_an_address", "context.name": "missing_variable"}),
+            (("hello", "ann@example.com", {"name": 5}), {"context.name": "wrong_type"}),
+            (("helo", "ann@example.com", {}), {"template": "unknown_template"}),
+        ):
+            template, to, context = arguments
+            with pytest.raises(InvalidMessage) as refused:
+                client.send(template, to, context=context)
+            assert {fault.field: fault.code for fault in refused.value.faults} == faults
+        assert len(list(bodies(redis_broker_url, "notify.email.normal"))) == 1
+    # The service does not answer: nothing is checked, and the service will say it.
+    with Client(redis_broker_url, producer="shop", **options | {"templates": AWAY}) as client:  # type: ignore[arg-type]
+        client.send("helo", "ann@example.com")
+
+
 def test_a_child_process_makes_connections_of_its_own(service: Service) -> None:
     with Client("amqp://127.0.0.1:1//", producer="shop", api_url=service.url, api_key=service.key) as client:
         assert client.status(new_id()) is None

@@ -127,6 +127,30 @@ def test_a_commit_sends_once_and_a_rollback_nothing(shop: Shop, amqp_url: str) -
     assert Renderer(ROOT / "templates").check_context(Channel.EMAIL, message.template, message.context) == []
 
 
+@pytest.mark.parametrize("bare_shop", ["sqlite"], indirect=True)
+def test_a_handle_asks_the_api_of_the_settings(shop: Shop) -> None:
+    program = """
+from datetime import date
+from decimal import Decimal
+from django.conf import settings
+from notifier.contrib.django import send
+from notifier.contrib.django.models import OutboxMessage
+
+for address in (None, "http://127.0.0.1:1"):
+    settings.NOTIFIER_API_URL, settings.NOTIFIER_API_KEY = address, "x"
+    context = {"on": date(2026, 3, 5), "total": Decimal("12.50")}
+    handle = send("order_shipped", to="ada@example.com", context=context)
+    try:
+        handle.status()
+    except Exception as error:
+        print(type(error).__name__, getattr(error, "setting", ""))
+print(OutboxMessage.objects.last().body)
+"""
+    said = shop.manage("shell", "--no-imports", "-c", program)
+    assert "ConfigurationError NOTIFIER_API_URL\nServiceUnavailable" in said
+    assert '"context":{"on":"2026-03-05","total":"12.50"}' in said
+
+
 def test_the_page_answers_at_once_while_the_broker_is_away(shop: Shop) -> None:
     status, seconds = shop.ship("C-1", "PX1")
     assert status == 200

@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
+from notifier.dev.forking import ForkServer
+from notifier.domain.errors import ServiceUnavailable
 from tests.support import forking
 from tests.waiting import patient, wait_until
 
@@ -106,3 +108,26 @@ def test_nothing_forked_outlives_who_forked_it(tmp_path: Path) -> None:
         assert psutil.pid_exists(forked)
         process.kill()
     wait_until(lambda: not psutil.pid_exists(forked))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="programs are forked on Linux only")
+def test_a_program_that_may_outlive_who_forked_it_ends_in_order(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import pathlib, signal, sys, time\n"
+        "def end(*_):\n    pathlib.Path(__file__).with_name('ended').touch()\n    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end)\nprint('begun', flush=True)\ntime.sleep(600)\n"
+    )
+    server = ForkServer(imports=["json"], outlived=True)
+    with server.launch([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "begun\n"
+        server.close()
+        wait_until((tmp_path / "ended").exists)
+        wait_until(lambda: not psutil.pid_exists(process.pid))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="programs are forked on Linux only")
+def test_what_cannot_be_imported_is_named() -> None:
+    with pytest.raises(ServiceUnavailable, match=r"No module named 'notifier\.nowhere'"):
+        ForkServer(imports=["notifier.nowhere"]).wait_until_ready()

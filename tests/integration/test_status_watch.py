@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
@@ -106,6 +106,9 @@ def test_a_wait_ends_with_what_it_is_then_and_at_the_end_of_the_process(api: Api
     sent = send(api, key)
     assert look(api, key, sent, wait=PERIOD_SECONDS / 2).json["status"] == "queued"
     assert look(api, key, new_id(), wait=PERIOD_SECONDS / 2).status == 404
+    # Nothing can come under these: nobody waits.
+    for never in (uuid4(), new_id(time.time() - 40 * 86400)):
+        assert look(api, key, never, wait=30).status == 404
     watch = api.parts.status_watch
     ends = threading.Timer(0.0, lambda: (wait_until(lambda: bool(watch._waiters)), watch.end()))
     started_at = time.monotonic()

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import text
 
 from notifier.api.timeouts import ClientTimeouts
-from notifier.client import notifier_result
 from notifier.client.notifier_result import STATES
+from notifier.client.service_api import default_api
 from notifier.domain.statuses import Status
 from notifier.intake.redis import RedisReader
 from notifier.operations.api_keys import Scope
@@ -52,7 +52,7 @@ def _service(database_url: str, redis_broker_url: str, monkeypatch: pytest.Monke
         stop.set()
         for thread in threads:
             thread.join()
-    notifier_result._default_api.close()
+    default_api.close()
     api.close()
 
 

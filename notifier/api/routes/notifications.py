@@ -100,8 +100,7 @@ async def send(
             raise refusal(faults, decode(body))
         return entry.message.within(read_traceparent(traceparent))
 
-    assert holder.key_id is not None, "requests over HTTP show a key"
-    answer = await acceptance.accept(read, len(body), key_id=holder.key_id, is_test=holder.is_test)
+    answer = await acceptance.accept(read, len(body), key_id=holder.share, is_test=holder.is_test)
     if answer.id is None:
         _count_refused([answer.faults])
         raise refusal(answer.faults, decode(body))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from notifier.api.schemas import Conditions, NotificationPage, PageQuery, read_f
 from notifier.api.status_watch import MAX_WAIT_SECONDS
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.notification_status import NotificationStatus
+from notifier.domain.validation import may_become
 from notifier.operations.api_keys import Holder
 from notifier.store.filters import MAX_SPAN, Filter
 from notifier.store.search import Audit, Dimension, Story
@@ -68,7 +69,7 @@ def search(
         return export_of(audit, long_reads, holder, found, kind)
     with ExitStack() as places:
         if found.may_take_long:
-            places.callback(long_reads.begin(holder.operator))
+            places.callback(long_reads.begin(holder.share))
         page = audit.search(found, limit=wanted.limit, before=before)
     return NotificationPage(items=page, next=wanted.next([one.id for one in page]))
 
@@ -92,7 +93,7 @@ def export_of(
 ) -> Response:
     """A file of everything that is found. Raises what a search raises."""
     with ExitStack() as places:
-        end = long_reads.begin(holder.operator)
+        end = long_reads.begin(holder.share)
         places.callback(end)
         pages = audit.pages(found)
         # Before the answer begins: a record that is away is a 503, not half a file.
@@ -146,7 +147,9 @@ async def status(
     """Its status, and why; with `wait` once it is sent or has ended. 404 also for a message that the intake has
     not read yet, or that it rejected."""
     asked = AskedStatus(notification, holder.producer, wanted.idempotency_key, holder.is_test)
-    found = await watch.status(asked, holder, wanted.wait)
+    # What can never come is not waited for.
+    wait = wanted.wait if may_become(notification, datetime.now(UTC)) else 0.0
+    found = await watch.status(asked, holder, wait)
     if found is None:
         raise NotFound(f"no notification has the id {notification}")
     return found
@@ -185,7 +188,7 @@ def stats(
     by = list(dict.fromkeys(wanted.by))
     found = _filter(holder, wanted.model_copy(update={"since": since, "until": until}))
     with ExitStack() as places:
-        places.callback(long_reads.begin(holder.operator))
+        places.callback(long_reads.begin(holder.share))
         groups = audit.group(found, by)
     counts = [{**dict(zip(by, group.values, strict=True)), "count": group.count} for group in groups]
     return Stats(since=since, until=until, counts=counts)

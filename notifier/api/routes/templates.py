@@ -16,19 +16,28 @@ from notifier.domain.errors import TemplateInvalid
 from notifier.domain.statuses import Channel
 from notifier.operations.api_keys import Scope
 from notifier.operations.providers import ProviderView
-from notifier.rendering import Renderer, Segments
+from notifier.rendering import Renderer, Segments, Type
 
 router = APIRouter(tags=["look"], route_class=KeyedRoute)
 
 
-class VariableShape(BaseModel):
+class MemberShape(BaseModel):
+    """The type of a member of an object, or of the entries of a list."""
+
+    type: Type
+    required: bool
+    description: str
+    #: Entries of a list.
+    of: MemberShape | None = None
+    #: Members of an object.
+    fields: dict[str, MemberShape] = Field(default_factory=dict)
+
+
+class VariableShape(MemberShape):
     """A variable that a template declares."""
 
-    type: str
-    required: bool
     #: Its value is never shown.
     secret: bool
-    description: str
 
 
 class TemplateShape(BaseModel):
@@ -82,12 +91,7 @@ def _shape(renderer: Renderer, channel: Channel, name: str) -> TemplateShape:
         template = renderer.template(channel, name)
     except TemplateInvalid:
         return TemplateShape(channel=channel, name=name, is_broken=True)
-    variables = {
-        key: VariableShape(
-            type=one.type, required=one.required, secret=one.secret, description=one.description or ""
-        )
-        for key, one in template.variables.items()
-    }
+    variables = {key: VariableShape.model_validate(one.model_dump()) for key, one in template.variables.items()}
     names = TemplateShape.model_fields.keys() - {"channel", "name", "is_broken", "variables"}
     found = {field: getattr(template, field) for field in names}
     return TemplateShape(channel=channel, name=name, is_broken=False, variables=variables, **found)

@@ -6,6 +6,7 @@ The routes hold no thread while they wait for the provider, so a slow one delays
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -19,7 +20,9 @@ from notifier.console.routes.session import begin_session, local_page, sign_in_a
 from notifier.console.session import OIDC, SIGN_IN, set_cookie
 from notifier.console.sign_in_flow import MAX_SECONDS, SignInFlow
 from notifier.domain.errors import SignInFailed
-from notifier.operations.id_tokens import OidcSignIn
+
+if TYPE_CHECKING:
+    from notifier.operations.id_tokens import OidcSignIn
 
 router = APIRouter()
 

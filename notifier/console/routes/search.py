@@ -85,7 +85,7 @@ def search(
         return export_of(audit, parts.api.long_reads, holder, found, wanted.export)
     with ExitStack() as places:
         if found.may_take_long:
-            places.callback(parts.api.long_reads.begin(holder.operator))
+            places.callback(parts.api.long_reads.begin(holder.share))
         page = audit.search(found, limit=PAGE, before=read_cursor(wanted.after))
     unfound = parts.services.unfound_by_address() if wanted.to else None
     query = {name: value for name, value in wanted.query().items() if name not in ("after", "export")}

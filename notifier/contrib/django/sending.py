@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+from notifier.client.addresses import ApiSearch
 from notifier.client.client import Messages
 from notifier.client.messages import Encoded
+from notifier.client.service_api import ServiceApi
 from notifier.contrib.django.models import OutboxMessage
 from notifier.contrib.django.settings import DjangoSettings
 
@@ -17,6 +20,11 @@ class DjangoMessages(Messages):
     def __init__(self, *, producer: str, using: str | None = None) -> None:
         super().__init__(producer=producer)
         self._using = using
+
+    @property
+    def _api(self) -> ServiceApi:
+        settings = DjangoSettings.read()
+        return _service_api(settings.api_url, settings.api_key, settings.timeout_seconds)
 
     def _hand_over(self, messages: Sequence[Encoded], outbox: Any) -> None:
         if outbox is not None:
@@ -31,6 +39,12 @@ class DjangoMessages(Messages):
             for encoded in messages
         ]
         OutboxMessage.objects.using(self._using).bulk_create(rows, batch_size=500)
+
+
+@cache
+def _service_api(url: str | None, key: str | None, timeout_seconds: float) -> ServiceApi:
+    """One for the process and the settings: it keeps its connections."""
+    return ServiceApi(ApiSearch(None, url, key).find, timeout_seconds)
 
 
 def messages(using: str | None) -> DjangoMessages:

@@ -30,13 +30,16 @@ class DjangoSettings:
     grace_seconds: float = 45.0
     #: RabbitMQ's name for the relay, if it is not the URL's user; "": none is sent.
     broker_user: str | None = None
+    #: Of the HTTP API, for `status` and `wait` of a handle; default: the environment variable of this name.
+    api_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls) -> Self:
         """The settings as they are, right or wrong; see `problems`."""
         given: dict[str, Any] = {
             name: getattr(project, f"NOTIFIER_{name.upper()}")
-            for name in ("producer", "broker_url", "timeout_seconds", "grace_seconds", "broker_user")
+            for name in cls.__dataclass_fields__
             if hasattr(project, f"NOTIFIER_{name.upper()}")
         }
         return cls(**given)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
+from copy import deepcopy
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,12 @@ from notifier.broker.batch_form import MAX_ENTRY_BYTES, join, portions
 from notifier.broker.publisher import Wire
 from notifier.domain.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
 from notifier.domain.validation import parse_body
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No `notifier up` of the developer is found."""
+    monkeypatch.setenv("NOTIFIER_DATA_DIR", str(tmp_path))
 
 
 @pytest.fixture
@@ -79,6 +89,15 @@ def test_one_bad_entry_of_many_keeps_all_of_them_and_names_its_position(client: 
         client.send_many(entries, channel="email", template="news")
     assert [fault.field for fault in refused.value.faults] == ["1.to", "2.locale"]
     assert client.sent == []
+
+
+def test_a_handle_is_a_value_of_its_ids(client: RecordingClient) -> None:
+    handle = client.send("hello", "ann@example.com")
+    for copied in (pickle.loads(pickle.dumps(handle)), deepcopy(handle), replace(handle)):
+        assert (copied, repr(copied), hash(copied)) == (handle, repr(handle), hash(handle))
+    assert asdict(handle).keys() == {"id", "idempotency_key", "channel", "lane"}
+    with pytest.raises(ConfigurationError, match="NOTIFIER_API_URL"):
+        handle.status()
 
 
 def test_many_of_none_is_nothing(client: RecordingClient) -> None:

@@ -19,8 +19,9 @@ from notifier.config.identity_provider import OidcClient
 from notifier.dev.server_thread import running
 from notifier.domain.errors import SignInFailed
 from notifier.operations.api_keys import Scope
-from notifier.operations.id_tokens import OidcSignIn, VerifiedPerson
+from notifier.operations.id_tokens import OidcSignIn
 from notifier.operations.identity_provider import MAX_ANSWER_BYTES, IdentityProvider
+from notifier.operations.sign_in import VerifiedPerson
 from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider, SilentProvider, sent_back
 from tests.waiting import patient
 

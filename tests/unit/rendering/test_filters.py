@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from babel import Locale
 
+from notifier.domain.template_variables import ValueRefused
 from notifier.rendering import filters
 from notifier.rendering.filters import ALLOWED, writing_in
-from notifier.rendering.variables import ValueRefused
 
 EUROS = {"amount": "1234.50", "currency": "EUR"}
 AFTERNOON = "2026-03-05T14:30:00+01:00"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notifier.domain.template_variables import Shape, check_values, completed, faults_of, read_number
 from notifier.rendering import Type, Variable
-from notifier.rendering.variables import Shape, check_values, completed, faults_of, read_number
 
 GOOD: dict[Type, list[Any]] = {
     Type.STRING: ["", "a"],

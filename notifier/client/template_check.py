@@ -1,0 +1,104 @@
+"""Checks messages against the service's templates before they are published: otherwise a wrong template or a
+missing variable shows only in `notifier rejected list`.
+
+The list of templates is kept for a minute. A fault is told only by a list that has just been read, so a template
+that was deployed a moment ago is no fault. While the service does not answer, nothing is checked, and nothing is
+held up for more than a second or two every 15 s.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from notifier.client.conversations import list_templates
+from notifier.client.service_api import ServiceApi
+from notifier.domain.errors import Fault
+from notifier.domain.message import Message
+from notifier.domain.statuses import Channel
+from notifier.domain.template_variables import Variable, check_values
+
+log = logging.getLogger("notifier.client.template_check")
+
+#: A list is read again after this. Seconds.
+REFRESH_SECONDS = 60.0
+#: A list this old finds no fault before it has been read again. Seconds.
+FRESH_SECONDS = 2.0
+#: After no answer the service is asked again. Seconds.
+AGAIN_SECONDS = 15.0
+#: Limit of the connection and of the answer, each. Seconds.
+ANSWER_SECONDS = 1.0
+
+
+class ListedTemplate(BaseModel):
+    """One template of `GET /v1/templates`."""
+
+    channel: Channel
+    name: str
+    is_broken: bool
+    variables: dict[str, Variable]
+
+
+_LIST = TypeAdapter(list[ListedTemplate])
+_Templates = Mapping[tuple[Channel, str], ListedTemplate]
+
+
+class TemplateCheck:
+    """Thread-safe. `clock` is monotonic."""
+
+    def __init__(self, api: ServiceApi, clock: Callable[[], float] = time.monotonic) -> None:
+        self._api = api
+        self._clock = clock
+        #: None: no list was ever read.
+        self._templates: _Templates | None = None
+        self._read_at = float("-inf")
+        self._ask_at = float("-inf")
+
+    def faults(self, message: Message) -> list[Fault]:
+        """What the templates say against it. Raises `ConfigurationError` without an address or key."""
+        if self._clock() - self._read_at >= REFRESH_SECONDS:
+            self._read()
+        found = self._found(message)
+        if found and self._clock() - self._read_at >= FRESH_SECONDS:
+            found = self._found(message) if self._read() else []
+        return found
+
+    def close(self) -> None:
+        self._api.close()
+
+    def _found(self, message: Message) -> list[Fault]:
+        templates, channel = self._templates, message.channel
+        if templates is None or channel is None:
+            return []
+        template = templates.get((channel, message.template))
+        if template is None:
+            names = ", ".join(sorted(name for of, name in templates if of is channel)) or "none"
+            problem = f"there is no {channel} template {message.template!r} that the key may see"
+            return [Fault("template", "unknown_template", problem, f"Use one of: {names[:500]}")]
+        if template.is_broken:
+            fix = "Run `notifier templates check` on the service's side"
+            return [Fault("template", "template_invalid", "the template is broken", fix)]
+        return list(check_values(template.variables, message.context, "context"))
+
+    def _read(self) -> bool:
+        """Whether a list was read now."""
+        now = self._clock()
+        if now < self._ask_at:
+            return False
+        # First of all, so that other threads do not ask meanwhile.
+        self._ask_at = now + AGAIN_SECONDS
+        reply = self._api.run(list_templates())
+        try:
+            listed = _LIST.validate_json(reply.body) if reply.status == 200 else None
+        except ValidationError:
+            listed = None
+        if listed is None:
+            why = reply.detail if reply.status != 200 else "the service is of another version"
+            log.warning("messages are not checked against templates for %g s: %s", AGAIN_SECONDS, why)
+            return False
+        self._templates = {(one.channel, one.name): one for one in listed}
+        self._read_at, self._ask_at = now, now
+        return True

@@ -1,0 +1,82 @@
+"""When the list of templates is read again, and what a client that cannot read it does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from notifier.client.conversations import ApiReply
+from notifier.client.template_check import AGAIN_SECONDS, FRESH_SECONDS, REFRESH_SECONDS, TemplateCheck
+from notifier.domain.message import Message
+from notifier.domain.statuses import Channel
+
+NAME = {"type": "string", "required": True, "secret": False, "description": ""}
+HELLO = {"channel": "email", "name": "hello", "is_broken": False, "variables": {"name": NAME}}
+ITEMS = {
+    **NAME,
+    "type": "list",
+    "of": {
+        "type": "object",
+        "required": True,
+        "description": "",
+        "of": None,
+        "fields": {"n": {"type": "integer"}},
+    },
+}
+
+
+class Lists:
+    """Stands where the API is."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.reply = ApiReply(200, json.dumps([HELLO]).encode())
+
+    def run(self, _: Any) -> ApiReply:
+        self.reads += 1
+        return self.reply
+
+
+def fields(check: TemplateCheck, template: str = "hello", **context: Any) -> list[str]:
+    message = Message(
+        producer="shop", idempotency_key="k", to="a@example.com", template=template, context=context,
+        channel=Channel.EMAIL,
+    )  # fmt: skip
+    return [fault.field for fault in check.faults(message)]
+
+
+def test_a_list_serves_for_a_while_and_a_fault_is_told_by_a_fresh_one_only() -> None:
+    lists, now = Lists(), [1000.0]
+    check = TemplateCheck(lists, lambda: now[0])  # type: ignore[arg-type]
+    assert (fields(check, name="Ann"), lists.reads) == ([], 1)
+    assert (fields(check), fields(check, "other"), lists.reads) == (["context.name"], ["template"], 1)
+    now[0] += FRESH_SECONDS
+    # Deployed meanwhile.
+    lists.reply = ApiReply(200, json.dumps([HELLO, {**HELLO, "name": "other"}]).encode())
+    assert (fields(check, name="Ann"), lists.reads) == ([], 1)
+    assert (fields(check, "other", name="Ann"), lists.reads) == ([], 2)
+    now[0] += REFRESH_SECONDS
+    assert (fields(check, name="Ann"), lists.reads) == ([], 3)
+
+
+def test_without_an_answer_nothing_is_checked_and_it_is_seldom_asked() -> None:
+    lists, now = Lists(), [1000.0]
+    check = TemplateCheck(lists, lambda: now[0])  # type: ignore[arg-type]
+    for reply in (ApiReply(problem="no answer"), ApiReply(401), ApiReply(200, b"<html>")):
+        lists.reply, reads = reply, lists.reads
+        assert [fields(check), fields(check, "other"), lists.reads - reads] == [[], [], 1]
+        now[0] += AGAIN_SECONDS
+    lists.reply = ApiReply(200, json.dumps([HELLO]).encode())
+    assert fields(check) == ["context.name"]
+    now[0] += FRESH_SECONDS
+    lists.reply = ApiReply(503)
+    assert fields(check) == []
+
+
+def test_members_and_entries_are_checked_too() -> None:
+    lists = Lists()
+    broken = {**HELLO, "name": "broken", "is_broken": True}
+    lists.reply = ApiReply(200, json.dumps([{**HELLO, "variables": {"items": ITEMS}}, broken]).encode())
+    check = TemplateCheck(lists)  # type: ignore[arg-type]
+    assert fields(check, items=[{"n": 1}, {"n": "x"}]) == ["context.items.1.n"]
+    assert fields(check, "broken") == ["template"]
