@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -10,7 +9,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from notifier.api.schemas import Words, read_cursor, read_filter, write_cursor
-from notifier.console.forms import ActForm, Empty
+from notifier.console.forms import ActForm, Day, Empty
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.session import OperatorThere, PageRoute
 from notifier.domain.local_days import day_bounds
@@ -53,7 +52,7 @@ class SuppressForm(WhomForm):
     scope: Annotated[ScopeText, Empty] = GLOBAL
     suppression: SuppressionReason = SuppressionReason.MANUAL
     #: The last day, in the service's zone; None: it never ends by itself.
-    last_day: Annotated[date | None, Empty] = None
+    last_day: Day = None
 
 
 class LiftForm(WhomForm):
