@@ -12,6 +12,8 @@ from notifier.telemetry import metrics
 
 #: Provider, outcome, channel, lane.
 _Kind = tuple[str, str, Channel, Lane]
+#: For a look-up.
+_REASONS = frozenset(Reason)
 
 
 def count_attempts(answered: Sequence[Delivery]) -> None:
@@ -38,7 +40,11 @@ def count_attempts(answered: Sequence[Delivery]) -> None:
 def count_failed(ended: Sequence[Delivery]) -> None:
     """Those whose result is that they are given up."""
     given_up = [
-        (delivery.claim.channel, delivery.result.reason or Reason.TECHNICAL_ERROR)
+        # A provider of somebody else's may invent reasons: labels are a closed list.
+        (
+            delivery.claim.channel,
+            reason if (reason := delivery.result.reason) in _REASONS else Reason.TECHNICAL_ERROR,
+        )
         for delivery in ended
         if delivery.result is not None
         and delivery.result.status in (Status.FAILED, Status.EXPIRED)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from typing import Literal
 from uuid import UUID
 
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.id_range import read_id_range
 from notifier.operations.api_keys import Holder
 from notifier.store.filters import Filter
+from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.search import Audit
+from notifier.store.selection import Selection
 
 #: As people write numbers: `+1 (555) 010-0123`.
 _NUMBER = re.compile(r"\+[0-9][0-9 ()./-]*")
@@ -54,6 +57,16 @@ def look_up(audit: Audit, holder: Holder, typed: str) -> Found:
     if _DIGITS.fullmatch(plain) and len(_digits_of(plain)) >= _MIN_DIGITS:
         return Found(unclear=words)
     return Found(filter=Filter(reference=words))
+
+
+def record_read(
+    operating: Operating, holder: Holder, action: Literal["look_up", "export"], wanted: Filter
+) -> None:
+    """Note in the operator record that somebody looked a person up, or exported messages. A recipient is in it as
+    a hash."""
+    selection = Selection(filter=wanted).as_dict(operating.hash_key)
+    begun = operating.begin(holder.operator, action, selection, None)
+    operating.note(begun.id, ActionCounts(), is_finished=True)
 
 
 def _with_id(audit: Audit, holder: Holder, words: str) -> UUID | None:

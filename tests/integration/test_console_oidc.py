@@ -144,7 +144,7 @@ def test_who_reads_sees_everything_and_changes_nothing(api: Api, provider: OidcP
     assert browser.get("/templates").status == 200
     assert browser.get("/recurring").status == 200
     refused = browser.post(f"/notifications/{one}/cancel")
-    assert (refused.status, b"this needs the role" in refused.body) == (403, True)
+    assert (refused.status, b"This needs the role" in refused.body) == (403, True)
     for hidden in ("/keys", "/log", "/failed"):
         assert browser.get(hidden).status == 403
     token = browser.cookie.partition("=")[2]

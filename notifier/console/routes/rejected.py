@@ -225,6 +225,8 @@ def as_text(body: bytes) -> str:
     """For a person to read and edit: JSON in lines; bytes that are not UTF-8 as `\\xff`."""
     text = body.decode("utf-8", "backslashreplace")
     try:
-        return json.dumps(json.loads(text), ensure_ascii=False, indent=2, allow_nan=False)
+        lines = json.dumps(json.loads(text), ensure_ascii=False, indent=2, allow_nan=False)
+        # Half a surrogate pair, which JSON can name and UTF-8 cannot hold, stays as `\\ud800`.
+        return lines.encode("utf-8", "backslashreplace").decode("utf-8")
     except (ValueError, RecursionError):
         return text

@@ -22,7 +22,7 @@ from notifier.console.session import PageRoute, ReaderThere
 from notifier.domain.errors import WrongSelection
 from notifier.domain.statuses import Channel, Reason, Status
 from notifier.operations.api_keys import Holder
-from notifier.operations.lookup import look_up
+from notifier.operations.lookup import look_up, record_read
 from notifier.store.filters import Filter
 
 router = APIRouter(route_class=PageRoute)
@@ -89,6 +89,7 @@ def search(
     audit, holder = parts.api.audit, visitor.holder
     found = wanted.filter(holder, parts.services.settings.timezone)
     if wanted.export:
+        record_read(parts.operating, holder, "export", found)
         return export_of(audit, parts.api.long_reads, holder, found, wanted.export)
     with ExitStack() as places:
         if found.may_take_long:
@@ -121,6 +122,8 @@ def find(
     if found.unclear:
         return parts.pages.page(request, "number.html", typed=found.unclear)
     assert found.filter is not None
+    if found.filter.recipient_hashes:
+        record_read(parts.operating, visitor.holder, "look_up", found.filter)
     return RedirectResponse(_address(_named(found.filter)), 303)
 
 

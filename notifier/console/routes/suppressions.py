@@ -16,6 +16,8 @@ from notifier.domain.local_days import day_bounds
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.suppressions import GLOBAL
 from notifier.operations.api_keys import Holder
+from notifier.operations.lookup import record_read
+from notifier.store.filters import Filter
 from notifier.store.suppressions import SuppressionFilter
 
 router = APIRouter(route_class=PageRoute)
@@ -79,8 +81,14 @@ def suppressions(
 
 
 @router.post("/suppressions/look-up")
-def look_up(parts: PartsDep, _: OperatorThere, request: Request, form: Annotated[WhomForm, Form()]) -> Response:
-    return _history(parts, request, form)
+def look_up(
+    parts: PartsDep, visitor: OperatorThere, request: Request, form: Annotated[WhomForm, Form()]
+) -> Response:
+    page = _history(parts, request, form)
+    whom = form.recipient
+    wanted = Filter(recipient=whom["address"], channel=whom["channel"])
+    record_read(parts.operating, visitor.holder, "look_up", wanted)
+    return page
 
 
 @router.post("/suppressions/add")
