@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 BENCH := $(VENV)/.installed-bench
+MANIFESTS := $(VENV)/.installed-manifests
 # Most modules of the packages are never imported; pip would spend a third of its time on their byte code.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
@@ -14,7 +15,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test package chaos explore bench console-bench dashboard-check check format lock clean
+.PHONY: help demo up test package chaos explore bench console-bench dashboard-check manifests-check check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +51,9 @@ console-bench: $(DEV) ## how fast the console's pages are with a million notific
 dashboard-check: $(DEV) ## every query of the Grafana dashboard, on a Prometheus that scrapes every program; needs Debian's prometheus
 	@$(BIN)/python -m pytest -q -s tests/e2e/dashboard.py
 
+manifests-check: $(MANIFESTS) ## the manifests for Kubernetes against its schemas; KEDA_CRDS=<folder>: those of KEDA, too
+	@$(BIN)/python -m tests.provisioning.manifests
+
 check: $(DEV) ## format, lint, types, layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -81,6 +85,10 @@ $(RUNTIME): $(BIN)/python requirements/runtime.txt requirements/build.txt pyproj
 $(DEV): requirements/dev.txt $(RUNTIME)
 	@echo "installing the tools for tests and checks into $(VENV) (under a minute, once)"
 	@$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+$(MANIFESTS): requirements/manifests.txt $(DEV)
+	@$(INSTALL) -r requirements/manifests.txt
 	@touch $@
 
 $(BENCH): requirements/bench.txt $(DEV)
