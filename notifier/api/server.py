@@ -17,11 +17,11 @@ from notifier.api import joint_acceptance
 from notifier.api.app import make_app
 from notifier.api.connection import ClientConnection
 from notifier.api.dependencies import ApiServices, make_services
-from notifier.api.key_shares import MONITORING_THREADS, OUTSIDE_THREADS
 from notifier.api.status_watch import StatusWatch
 from notifier.api.task_queue import CLOSE_SECONDS, Handover
 from notifier.api.timeouts import ClientTimeouts
 from notifier.bootstrap import Services
+from notifier.config.database_pools import api_request_threads
 from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.domain.errors import ConfigurationError
@@ -47,9 +47,8 @@ def serve(settings: Settings, publish: PublishTasks, add_pages: AddPages) -> Non
     # uvicorn stops on signals, too, and then raises them again: that would end us with tasks unpublished.
     shutdown.listen()
     listener = _listen(settings.api_host, settings.api_port)
-    threads = settings.api_threads + OUTSIDE_THREADS + MONITORING_THREADS
     # One connection more for `JointAcceptance`.
-    services = Services(settings, pool_size=threads + 1, application="notifier api")
+    services = Services(settings, pool_size=api_request_threads(settings) + 1, application="notifier api")
     services.check_pooler()
     handover = Handover(publish, services.ledger)
 

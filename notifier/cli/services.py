@@ -65,6 +65,7 @@ def intake(metrics_port: MetricsPort = None) -> None:
     serve_metrics(settings, metrics_port)
     trace_notifications("intake")
     from notifier.bootstrap import Services
+    from notifier.config.database_pools import INTAKE_POOL
     from notifier.intake import make_reader
     from notifier.intake.producers import warn_of_producers
     from notifier.operations.rate_history import RateRecorder
@@ -75,7 +76,7 @@ def intake(metrics_port: MetricsPort = None) -> None:
 
     warn_of_producers(settings.structure, settings.require("broker_url"))
     stop = stop_on_signals(settings.grace_seconds)
-    services = Services(settings, pool_size=8, application="notifier intake")
+    services = Services(settings, pool_size=INTAKE_POOL, application="notifier intake")
     process = services.intake(task_publisher(make_app(settings))).process
     services.wait_for_tables(stop)
     reader = make_reader(settings.require("broker_url"))

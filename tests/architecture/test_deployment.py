@@ -5,28 +5,22 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from notifier.api.key_shares import MONITORING_THREADS, OUTSIDE_THREADS
+from notifier.config.database_pools import most_connections
 from notifier.config.settings import Settings
-from notifier.feedback.bounce_server import THREADS
 
 ROOT = Path(__file__).parents[2]
 #: PostgreSQL keeps these for its superuser (`superuser_reserved_connections`).
 RESERVED = 3
-#: SQLAlchemy's pool and its overflow.
-BOTH = 2
 
 
 def test_postgres_of_compose_has_room_for_every_program() -> None:
     compose = (ROOT / "docker-compose.yml").read_text("utf-8")
-    settings = Settings()
-    workers = len(re.findall(r"command: \[worker,|command: \[callbacks, run\]", compose))
-    intake, worker = BOTH * 8, BOTH * (settings.worker_threads + 2)
-    # Beside its threads one accepts messages, and one publishes their tasks.
-    api = settings.api_threads + OUTSIDE_THREADS + MONITORING_THREADS + 2
-    most = intake + workers * worker + api + BOTH * THREADS
+    each = most_connections(Settings())
+    workers = len(re.findall(r"command: \[worker,", compose))
+    most = sum(each.values()) + (workers - 1) * each["worker"]
     allowed = re.search(r"max_connections=(\d+)", compose)
     assert allowed is not None
-    assert workers == 4
+    assert workers == 3
     assert f"hold up to {most} connections" in compose
     assert most + RESERVED < int(allowed[1])
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typer.main import get_command
 from notifier.broker import topology
 from notifier.cli.app import app
 from notifier.config.callbacks import references
+from notifier.config.database_pools import most_connections
 from notifier.config.settings import Settings, load_settings
 from notifier.config.structure import load_structure
 from notifier.domain.statuses import Channel, Lane
@@ -163,6 +166,17 @@ def test_only_readiness_asks_for_the_database() -> None:
     assert CONTAINERS["api"]["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
 
+def test_the_guide_says_how_many_connections_they_need() -> None:
+    each = {**most_connections(Settings()), "beat": 0}
+    each["worker-urgent"] = each["worker"]
+    counts = {_name(one): one["spec"]["replicas"] for one in _of("Deployment")}
+    most = sum(each[name] * count for name, count in counts.items())
+    # One pod more of each.
+    during = most + sum(each[name] for name in counts)
+    guide = (FOLDER.parents[1] / "docs" / "how-to" / "run-on-kubernetes.md").read_text("utf-8")
+    assert f"`base` needs {most} at most, and {during} during a rollout" in " ".join(guide.split())
+
+
 def test_policies_and_budgets_select_what_is_there() -> None:
     budgets = {one["spec"]["selector"]["matchLabels"][COMPONENT] for one in _of("PodDisruptionBudget")}
     assert budgets == set(PODS) - {"beat", "migrate"}
@@ -200,3 +214,54 @@ def test_scaling_by_time_asks_for_a_metric_that_there_is() -> None:
     for query in queries:
         for metric in re.findall(r"notifier_\w+", query):
             assert f"`{metric}`" in reference
+
+
+UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
+
+
+def _unit(path: Path) -> list[tuple[str, str]]:
+    lines = [line for line in path.read_text("utf-8").splitlines() if "=" in line and not line.startswith("#")]
+    return [(key, value) for key, _, value in (line.partition("=") for line in lines)]
+
+
+def test_every_unit_starts_a_command_with_secrets_that_it_reads() -> None:
+    commands = {}
+    for path in UNITS.glob("*.service"):
+        pairs = _unit(path)
+        arguments = dict(pairs)["ExecStart"].split()[1:]
+        _check_command([argument.replace("${LANES}", "urgent") for argument in arguments])
+        commands[path.stem.removeprefix("notifier-").rstrip("@")] = {
+            value.partition(":")[0] for key, value in pairs if key == "LoadCredential"
+        }
+        variables = {value.partition("=")[0] for key, value in pairs if key == "Environment"}
+        assert variables <= NAMES | {"LANES"}
+    assert set().union(*commands.values()) <= NAMES
+    assert set(commands) == set(PODS) - {"worker-urgent", "migrate"} | {"upgrade"}
+    assert commands["beat"] == {"NOTIFIER_BROKER_URL"}
+
+
+def test_units_have_ports_of_their_own_and_time_to_end() -> None:
+    values = [value for path in UNITS.glob("*.service") for _, value in _unit(path)]
+    ports = [value for value in values if value.startswith("NOTIFIER_METRICS_PORT=")]
+    assert len(ports) == len(set(ports)) == 4
+    common = dict(_unit(UNITS / "notifier-.service.d" / "common.conf"))
+    assert float(common["TimeoutStopSec"]) >= Settings().grace_seconds + 10
+
+
+def test_systemd_finds_nothing_in_the_units(tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("needs systemd-analyze: run `sudo apt-get install systemd`")
+    shutil.copytree(UNITS, tmp_path, dirs_exist_ok=True)
+    for path in tmp_path.glob("*.service"):
+        # The program has to be there.
+        path.write_text(path.read_text("utf-8").replace("/opt/notifier/bin/notifier", shutil.which("true") or ""))
+    (tmp_path / "notifier-worker@.service").rename(tmp_path / "notifier-worker@urgent.service")
+    # Without those of this machine.
+    names = [str(path) for path in sorted(tmp_path.glob("notifier*.*")) if path.is_file()]
+    environment = {**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
+    done = subprocess.run(
+        [program, "verify", "--man=no", *names], env=environment, capture_output=True, text=True, check=False
+    )
+    ours = [line for line in done.stderr.splitlines() if "notifier" in line]
+    assert (ours, done.returncode) == ([], 0)
