@@ -15,7 +15,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test package chaos explore bench console-bench dashboard-check manifests-check check format lock clean
+.PHONY: help demo up test package chaos explore bench console-bench dashboard-check manifests-check drills check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ console-bench: $(DEV) ## how fast the console's pages are with a million notific
 
 dashboard-check: $(DEV) ## every query of the Grafana dashboard, on a Prometheus that scrapes every program; needs Debian's prometheus
 	@$(BIN)/python -m pytest -q -s tests/e2e/dashboard.py
+
+drills: $(RUNTIME) ## a restore and a rolling upgrade under load, on servers of their own, counted; three minutes
+	@$(BIN)/python examples/drills/restore.py
+	@$(BIN)/python examples/drills/rolling_upgrade.py
 
 manifests-check: $(MANIFESTS) ## the manifests for Kubernetes against its schemas; KEDA_CRDS=<folder>: those of KEDA, too
 	@$(BIN)/python -m tests.provisioning.manifests
