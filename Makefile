@@ -15,7 +15,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test package chaos explore bench console-bench dashboard-check manifests-check drills check format lock clean
+.PHONY: help demo up test package chaos explore bench console-bench dashboard-check manifests-check drills licences release-check check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,11 +58,18 @@ drills: $(RUNTIME) ## a restore and a rolling upgrade under load, on servers of 
 manifests-check: $(MANIFESTS) ## the manifests for Kubernetes against its schemas; KEDA_CRDS=<folder>: those of KEDA, too
 	@$(BIN)/python -m tests.provisioning.manifests
 
-check: $(DEV) ## format, lint, types, layers
+licences: $(DEV) ## the licence of every package that the image ships
+	@$(BIN)/python -m tests.provisioning.licences --list
+
+release-check: $(DEV) ## whether this commit can be tagged as the version of pyproject.toml
+	@$(BIN)/python -m tests.provisioning.release
+
+check: $(DEV) ## format, lint, types, layers, licences
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.provisioning.licences
 
 format: $(DEV) ## format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix-only .

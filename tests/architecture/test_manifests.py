@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,13 @@ def test_the_guide_says_how_many_connections_they_need() -> None:
     during = most + sum(each[name] for name in counts)
     guide = (FOLDER.parents[1] / "docs" / "how-to" / "run-on-kubernetes.md").read_text("utf-8")
     assert f"`base` needs {most} at most, and {during} during a rollout" in " ".join(guide.split())
+
+
+def test_the_image_is_that_of_this_version() -> None:
+    version = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    for name in ("base", "migrate"):
+        (image,) = yaml.safe_load((FOLDER / name / "kustomization.yaml").read_text("utf-8"))["images"]
+        assert image["newTag"] == version
 
 
 def test_policies_and_budgets_select_what_is_there() -> None:
