@@ -15,7 +15,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test package chaos explore bench console-bench dashboard-check manifests-check drills licences release-check check format lock clean
+.PHONY: help demo up test package chaos explore bench console-bench dashboard-check examples manifests-check drills licences release-check check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ console-bench: $(DEV) ## how fast the console's pages are with a million notific
 
 dashboard-check: $(DEV) ## every query of the Grafana dashboard, on a Prometheus that scrapes every program; needs Debian's prometheus
 	@$(BIN)/python -m pytest -q -s tests/e2e/dashboard.py
+
+examples: $(DEV) ## every example of a producer's stack, on one service, three minutes; needs RabbitMQ, and says what else it needs
+	@$(BIN)/python -m pytest -q -s -rs tests/e2e/examples.py $(ARGS)
 
 drills: $(RUNTIME) ## a restore and a rolling upgrade under load, on servers of their own, counted; three minutes
 	@$(BIN)/python examples/drills/restore.py

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import jinja2
 
 from notifier.domain.statuses import Channel, OnUnknown
-from notifier.domain.template_variables import Variable
+from notifier.domain.template_variables import Type, Variable
 from notifier.rendering.locales import canonical, fallbacks, known_locale
 from notifier.rendering.manifest import Manifest, Sample, read_manifest
 from notifier.rendering.problems import TemplateProblem, errors_of
@@ -53,6 +53,11 @@ class Template:
     def secret_names(self) -> frozenset[str]:
         """Variables that are masked where people and logs can see them, and wiped after sending."""
         return frozenset(name for name, variable in self.variables.items() if variable.secret)
+
+    @property
+    def html_names(self) -> frozenset[str]:
+        """Variables whose markup is written as it is: with any, the mail says whatever its producer wants."""
+        return frozenset(name for name, variable in self.variables.items() if variable.type is Type.HTML)
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,6 +208,17 @@ def test_without_settings_for_it_there_is_neither(world: World) -> None:
     assert (outgoing.return_path, outgoing.unsubscribe_url) == (None, None)
 
 
+def test_what_failed_shows_who_was_called_last(world: World) -> None:
+    notification_id = world.accept()
+    world.deliver([notification_id], Scripted("first"))
+    with transaction(world.engine) as connection:
+        connection.execute(text("UPDATE states SET status = 'queued', due_at = now()"))
+    world.deliver([notification_id], Scripted("second", error=Rejected("no", reason=Reason.CONTENT_REFUSED)))
+    note = world.story(notification_id).notification
+    # The id is the first one's, and went with it.
+    assert (note.status, note.provider, note.provider_message_id) == ("failed", "second", None)
+
+
 def test_ids_that_are_not_queued_are_left_alone(world: World) -> None:
     notification_id = world.accept()
     provider = Scripted()
