@@ -67,7 +67,7 @@ def _places(settings: Settings, program: Program | None) -> list[tuple[str, int,
     if program is None:
         return [api]
     raise ConfigurationError(
-        f"{program} cannot be asked without a port: set NOTIFIER_METRICS_PORT, the same for it and for this command",
+        f"{program} cannot be asked without a port: set NOTIFIER_METRICS_PORT, the same for both it and this",
         setting="NOTIFIER_METRICS_PORT",
     )
 
