@@ -17,11 +17,13 @@ RUN python -m venv --without-pip /opt/notifier \
     && pip --python /opt/notifier/bin/python install --no-compile --require-hashes --no-deps -r requirements/production.txt \
     && pip install --require-hashes --no-deps -r requirements/build.txt
 
-# Half of their size is never used: debug symbols, sources in C, stubs, tests, and all products of Twilio but messages. Python
-# itself comes without its tests, its editor and its installer.
+# Half of their size is never used: debug symbols, sources in C, stubs, tests, all products of Twilio but messages, the colours
+# of some hundred languages. Python itself comes without its tests, its editor and its installer.
 RUN cd /opt/notifier/lib/python3*/site-packages \
     && find twilio/rest -mindepth 1 -maxdepth 1 -type d ! -name api -exec rm -r {} + \
-    && find . -type d -name tests -prune -exec rm -r {} + \
+    && find . -type d \( -name test -o -name tests -o -name docs \) -prune -exec rm -r {} + \
+    && rm -r sqlalchemy/testing \
+    && find pygments/lexers -name '[a-z]*.py' ! -name python.py ! -name special.py -delete \
     && find . -type f \( -name '*.pyi' -o -name '*.c' -o -name '*.h' -o -name '*.pyx' -o -name '*.pxd' \) -delete \
     && find . /usr/local/lib -type f -name '*.so*' ! -path '*.libs/*' -exec strip --strip-unneeded {} + \
     && cd /usr/local/lib/python3* \
