@@ -39,10 +39,14 @@ _TEXTS = ("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "lang")
 class TaskConsumer(Consumer):  # type: ignore[misc]  # Celery ships no types
     """Celery's consumer, behind a check."""
 
+    _is_watched = False
+
     def on_ready(self) -> None:
-        """Its loop begins: anew with each connection, whose end clears the timers."""
+        """Its loop begins: anew with each connection, while its timers go on."""
         LIVENESS.turned(_LOOP)
-        self.timer.call_repeatedly(TURN_SECONDS, LIVENESS.turned, (_LOOP,))
+        if not self._is_watched:
+            self._is_watched = True
+            self.timer.call_repeatedly(TURN_SECONDS, LIVENESS.turned, (_LOOP,))
         super().on_ready()
 
     def ensure_connected(self, conn: Any) -> Any:
