@@ -15,7 +15,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test package chaos explore bench console-bench dashboard-check examples manifests-check drills licences release-check check format lock clean
+.PHONY: help demo up test package image-test chaos explore bench console-bench dashboard-check examples manifests-check drills licences release-check check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: $(DEV) ## every test, on real PostgreSQL, RabbitMQ and Valkey (ARGS="-k wo
 
 package: $(DEV) ## the wheel in fresh environments: every program starts from it, on both brokers
 	@$(BIN)/python -m tests.provisioning.package
+
+image-test: $(DEV) ## the image and the compose file, as production runs them; for root on Debian, five minutes
+	@$(BIN)/python -m tests.provisioning.image
 
 chaos: $(DEV) ## the fault suite: everything killed, stopped and cut under load, half an hour (SHORT=1: two)
 	@$(BIN)/python -m chaos $(if $(SHORT),--short) $(ARGS)

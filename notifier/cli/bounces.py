@@ -56,7 +56,7 @@ def bounces(
     settings = program_settings("bounces")
     _require_address(settings)
     settings.require("database_url")
-    serve_metrics(settings, metrics_port)
+    serve_metrics("bounces", settings, metrics_port)
     trace_notifications("bounces")
     from notifier.bootstrap import Services
     from notifier.config.database_pools import BOUNCES_POOL

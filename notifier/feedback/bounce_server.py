@@ -21,6 +21,7 @@ from notifier.config.logs import log, log_failure
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.feedback.bounces import Bounces
 from notifier.runtime.connection_limit import ConnectionLimit, peer_of
+from notifier.telemetry.liveness import LIVENESS, watch
 
 #: A larger mail is refused. Servers return some tens of kilobytes, a few the whole mail. Bytes.
 MAX_MAIL_BYTES = 32 * 1024 * 1024
@@ -30,6 +31,8 @@ KEPT_BYTES = 1024 * 1024
 GRACE_SECONDS = 30.0
 #: aiosmtpd ends a session in which one command comes more often; a mail server then starts another.
 _MAX_COMMANDS = 1000
+#: Its name in `telemetry.liveness`.
+_LOOP = "bounces"
 
 _ACKNOWLEDGED = "250 2.0.0 recorded"
 _LATER = "451 4.3.0 the record cannot be used now; try again later"
@@ -255,6 +258,7 @@ def serve(
         ConfigurationError: the address cannot be listened on.
     """
     asyncio.run(_serve(bounces, host, port, stop, limits))
+    LIVENESS.ended(_LOOP)
 
 
 async def _serve(
@@ -265,6 +269,7 @@ async def _serve(
         handler = _Handler(bounces, pool, limits)
         server = await _listen(handler, host, port, loop)
         log.info("bounces.start", host=host, port=port)
+        watch(loop, _LOOP)
         await loop.run_in_executor(waiting, stop.wait)
         server.close()
         if handler.busy:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import yaml
+
 from notifier.config.database_pools import most_connections
 from notifier.config.settings import Settings
 
@@ -34,3 +36,26 @@ def test_the_guide_lets_a_proxy_pass_on_every_route_that_people_and_providers_re
     outside = {f"/{path.split('/')[1]}/" for path in paths - inside} - {"/docs/"}
     assert outside >= {"/v1/", "/webhooks/", "/u/"}
     assert {path for path in outside if f"`{path}`" not in guide} == set()
+
+
+def test_the_role_of_the_programs_has_the_rights_of_the_guide_in_compose_too() -> None:
+    guide = (ROOT / "docs" / "how-to" / "run-in-production.md").read_text("utf-8")
+    rights = (ROOT / "deploy" / "postgres" / "rights.sql").read_text("utf-8")
+    granted = [re.findall(r"^GRANT [^;]*? TO notifier_app;$", text, re.MULTILINE) for text in (guide, rights)]
+    assert granted[0] == granted[1] != []
+
+
+def test_every_container_of_compose_is_confined_and_knows_only_its_own_secrets() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert service["mem_limit"], name
+        assert service["healthcheck"].get("disable") or service["healthcheck"]["test"], name
+        assert re.search(r":(local|\d+\.\d+(\.\d+)?)$", service["image"]), name
+    providers = {name for name, service in services.items() if "NOTIFIER_SMTP_URL" in service["environment"]}
+    assert providers == {"worker-urgent", "worker-normal", "worker-bulk", "api"}
+    owners = {name for name, service in services.items() if "${POSTGRES_PASSWORD" in str(service["environment"])}
+    assert owners == {"postgres", "rights", "migrate", "retention"}
+    assert "NOTIFIER_DATABASE_URL" not in services["beat"]["environment"]
