@@ -118,7 +118,7 @@ def haproxy(folder: Path, api_port: int, ports: tuple[int, int]) -> Iterator[Pat
     server = program("haproxy", "haproxy")
     whole = folder / "haproxy.cfg"
     whole.write_text(_settings("haproxy.cfg", folder, api_port, ports))
-    checked = subprocess.run([server, "-c", "-q", "-f", str(whole)], capture_output=True, text=True)
+    checked = subprocess.run([server, "-c", "-q", "-dW", "-f", str(whole)], capture_output=True, text=True)
     assert (checked.returncode, checked.stderr) == (0, "")
     log = folder / "notifier.log"
     with log.open("wb") as out, subprocess.Popen([server, "-db", "-f", str(whole)], stdout=out) as process:
