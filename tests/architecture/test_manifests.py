@@ -48,6 +48,9 @@ def _name(one: dict[str, Any]) -> str:
 
 #: Program → its pod. Every one has one container.
 PODS = {_name(one): one["spec"]["template"]["spec"] for one in [*_of("Deployment"), *_of("Job")]}
+PODS |= {_name(one): one["spec"]["jobTemplate"]["spec"]["template"]["spec"] for one in _of("CronJob")}
+#: What the owner of the tables does, and then ends.
+OWNERS = {"migrate", "partitions", "retention"}
 CONTAINERS = {name: pod["containers"][0] for name, pod in PODS.items()}
 SETTINGS = dict(
     line.split("=", 1) for line in (BASE / "settings.env").read_text("utf-8").splitlines() if line[:1] not in "#"
@@ -79,7 +82,7 @@ def test_every_program_is_a_command_and_every_lane_has_a_worker() -> None:
             if command:
                 _check_command(command[1:])
     assert sorted([*_lanes("worker-urgent"), *_lanes("worker")]) == sorted(Lane)
-    assert set(PODS) == {"intake", "api", "worker-urgent", "worker", "callbacks", "bounces", "beat", "migrate"}
+    assert set(PODS) == {"intake", "api", "worker-urgent", "worker", "callbacks", "bounces", "beat", *OWNERS}
 
 
 def test_every_variable_and_every_secret_is_read() -> None:
@@ -116,14 +119,14 @@ def test_each_program_can_read_its_settings(name: str, tmp_path: Path, monkeypat
     monkeypatch.setenv("NOTIFIER_CONFIG", str(BASE / "notifier.toml"))
     settings = load_settings(use_running=False)
     assert (settings.database_url is None) == (name == "beat")
-    assert (settings.broker_url is None) == (name in ("bounces", "migrate"))
+    assert (settings.broker_url is None) == (name in {"bounces", *OWNERS})
 
 
 def test_a_program_mounts_no_secret_that_it_does_not_need() -> None:
     secrets = {name: {source["secret"]["name"] for source in _sources(pod)} for name, pod in PODS.items()}
-    assert secrets["migrate"] == {"notifier-owner"}
+    assert all(secrets[name] == {"notifier-owner"} for name in OWNERS)
     assert secrets["beat"] == {"notifier-broker"}
-    assert {name for name, its in secrets.items() if "notifier-owner" in its} == {"migrate"}
+    assert {name for name, its in secrets.items() if "notifier-owner" in its} == OWNERS
     assert {name for name, its in secrets.items() if "notifier-providers" in its} == {
         "api",
         "worker",
@@ -140,7 +143,7 @@ def test_ports_are_those_that_programs_listen_on() -> None:
     environment = {one["name"]: one["value"] for one in CONTAINERS["api"]["env"]}
     assert ports.pop("api") == {"http": int(environment["NOTIFIER_API_PORT"])}
     assert ports["bounces"].pop("lmtp") == int(CONTAINERS["bounces"]["args"][-1].rpartition(":")[2])
-    assert ports.pop("migrate") == {}
+    assert not any(ports.pop(name) for name in OWNERS)
     assert all(one == {"metrics": int(SETTINGS["NOTIFIER_METRICS_PORT"])} for one in ports.values())
 
 
@@ -161,7 +164,7 @@ def test_every_pod_is_closed_and_has_time_to_end() -> None:
 
 
 def test_only_readiness_asks_for_the_database() -> None:
-    for name in set(CONTAINERS) - {"migrate"}:
+    for name in set(CONTAINERS) - OWNERS:
         for probe in ("startupProbe", "livenessProbe"):
             assert CONTAINERS[name][probe].get("httpGet", {}).get("path") in (None, "/healthz")
     assert CONTAINERS["api"]["readinessProbe"]["httpGet"]["path"] == "/readyz"
@@ -187,7 +190,7 @@ def test_the_image_is_that_of_this_version() -> None:
 
 def test_policies_and_budgets_select_what_is_there() -> None:
     budgets = {one["spec"]["selector"]["matchLabels"][COMPONENT] for one in _of("PodDisruptionBudget")}
-    assert budgets == set(PODS) - {"beat", "migrate"}
+    assert budgets == set(PODS) - {"beat"} - OWNERS
     for policy in _of("NetworkPolicy"):
         selector = policy["spec"]["podSelector"]
         named = [selector["matchLabels"].get(COMPONENT, "api")]
@@ -244,7 +247,7 @@ def test_every_unit_starts_a_command_with_secrets_that_it_reads() -> None:
         variables = {value.partition("=")[0] for key, value in pairs if key == "Environment"}
         assert variables <= NAMES | {"LANES"}
     assert set().union(*commands.values()) <= NAMES
-    assert set(commands) == set(PODS) - {"worker-urgent", "migrate"} | {"upgrade"}
+    assert set(commands) == set(PODS) - {"worker-urgent"} - OWNERS | {"upgrade"}
     assert commands["beat"] == {"NOTIFIER_BROKER_URL"}
 
 
