@@ -59,9 +59,10 @@ def failure_page(pages: Pages, request: Request) -> HTMLResponse:
 
 def plain_page(pages: Pages, request: Request, status: int, lines: Sequence[str]) -> HTMLResponse:
     title = _TITLES.get(status, "That did not work")
-    return pages.page(
-        request, "error.html", status, title=title, lines=[_PHRASES.get(line, line) for line in lines]
-    )
+    shown = [_PHRASES.get(line, line) for line in lines]
+    # A script puts it into the page that fetched a part of itself, and asks again.
+    name = "error_part.html" if "hx-request" in request.headers else "error.html"
+    return pages.page(request, name, status, title=title, lines=shown)
 
 
 def faults_of(error: Exception) -> list[PageFault]:

@@ -64,6 +64,8 @@ def test_what_goes_wrong_is_a_page_with_a_way_back(api: Api, operator: Browser) 
     with capture_logs() as logged:
         page = operator.get("/broken/ann@example.com")
     assert (page.status, b'href="/search"' in page.body) == (500, True)
+    part = api("GET", "/broken/x", headers={"hx-request": "true", "cookie": operator.cookie})
+    assert (part.status, b"<html" in part.body, b"Something went wrong here" in part.body) == (500, False, True)
     [line] = [one for one in logged if one["event"] == "api.failed"]
     assert (line["method"], line["route"]) == ("GET", "/broken/{what}")
     assert "ann" not in str(logged)

@@ -196,7 +196,7 @@ def test_a_mail_gets_a_return_path_and_one_that_nobody_asked_for_a_link(world: W
     assert digest.text == f"To stop this: {digest.unsubscribe_url}\n"
     ending = tokens.read_link(digest.unsubscribe_url.rpartition("/")[2])
     hash_ = world.hash_key.recipient(Channel.EMAIL, "ann@example.com")
-    assert ending == UnsubscribeLink(ids[1], hash_, "digest", "fr")
+    assert ending == UnsubscribeLink(ids[1], hash_, "digest", "fr", "default")
 
 
 def test_without_settings_for_it_there_is_neither(world: World) -> None:

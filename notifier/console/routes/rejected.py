@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -143,13 +145,16 @@ def _replay(
     how: dict[str, Any] = {"operator": holder.operator, "reason": form.why, "again": again}
     # Whoever named one waits for that one.
     how["seconds"] = None if selection.ids else REPLAY_SECONDS
+    begun, end = parts.rejections.now(), time.monotonic() + REPLAY_SECONDS
     if form.dry_run:
         done = parts.replays.replay_rejected(selection, lambda _: None, dry_run=True, **how)
     else:
         with raw_publisher(parts) as broker:
             done = parts.replays.replay_rejected(selection, broker.publish, **how)
     told = said(done, "replayed", "message", form)
-    if rest := _rest(parts, selection, done):
+    # What was rejected again meanwhile is not of these.
+    rest = 0 if time.monotonic() < end else _rest(parts, replace(selection, until=begun), done)
+    if rest:
         told["lines"].append(not_looked_at(rest, "notifier rejected replay"))
     return told
 
