@@ -288,14 +288,11 @@ def check_compose(own: Podman, environment: Mapping[str, str], sockets: SocketFo
     passwords = ("POSTGRES_PASSWORD", "POSTGRES_APP_PASSWORD", "RABBITMQ_PASSWORD")
     secrets = {**dict.fromkeys(passwords, "secret"), "NOTIFIER_HASH_KEY": environment["NOTIFIER_HASH_KEY"]}
     known = {"PATH": f"{tools}/bin:{os.environ['PATH']}", "HOME": str(own.folder), **secrets}
-    files = ["--file", ROOT / "docker-compose.yml", "--file", _override(own.folder, environment, sockets)]
-    compose = [tools / "bin" / "podman-compose", "--podman-path", own.wrapper(), "--in-pod=0", *files]
-    services = yaml.safe_load(run([*compose, "config"], env=known))["services"]
+    tool = [tools / "bin" / "podman-compose", "--podman-path", own.wrapper(), "--in-pod=0", "--file"]
+    services = yaml.safe_load(run([*tool, ROOT / "docker-compose.yml", "config"], env=known))["services"]
     say(f"podman-compose reads the compose file: {len(services)} services")
-    wanted = [
-        name for name in services if name not in ("postgres", "rabbitmq", "broker-users", "rights", "flower")
-    ]
-    running = [name for name in wanted if name not in ("migrate", "retention", "bounces")]
+    compose = [*tool, _on_this_machine(own.folder, environment, sockets)]
+    running = [name for name in services if name in ("api", "beat", "callbacks", "intake") or "worker-" in name]
     run([*compose, "run", "--rm", "--no-deps", "migrate"], env=known)
     run([*compose, "up", "--detach", "--no-deps", *running], env=known)
     ids = own("ps", "--quiet", "--filter=status=running").split()
@@ -306,21 +303,22 @@ def check_compose(own: Podman, environment: Mapping[str, str], sockets: SocketFo
     run([*compose, "down", "--timeout=60"], env=known)
 
 
-def _override(folder: Path, environment: Mapping[str, str], sockets: SocketFolder) -> Path:
-    """What differs here: the network is that of the machine, and so are the servers."""
-    services = {}
-    for name, service in yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"].items():
-        own = {key: value for key, value in environment.items() if key in service["environment"]}
+def _on_this_machine(folder: Path, environment: Mapping[str, str], sockets: SocketFolder) -> Path:
+    """docker-compose.yml with the network and the servers of this machine."""
+    content = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+    for service in content["services"].values():
+        service.pop("build", None)
+        service.pop("ports", None)
+        service.pop("env_file", None)
+        given = {key: value for key, value in environment.items() if key in service["environment"]}
         ports = {"NOTIFIER_METRICS_PORT": str(free_port()), "NOTIFIER_API_PORT": str(free_port())}
-        limits = {"nofile": {"soft": 4096, "hard": 4096}, "nproc": 4096}
-        services[name] = {
-            "network_mode": "host",
-            "environment": {**own, **ports},
-            "ulimits": limits,
-            "volumes": sockets.volumes,
-        }
-    path = folder / "override.yml"
-    path.write_text(yaml.safe_dump({"services": services}), "utf-8")
+        service["environment"] |= given | ports
+        service["network_mode"] = "host"
+        service["ulimits"] = {"nofile": {"soft": 4096, "hard": 4096}, "nproc": 4096}
+        own = [volume.replace("./", f"{ROOT}/") for volume in service.get("volumes", [])]
+        service["volumes"] = own + sockets.volumes
+    path = folder / "compose.yml"
+    path.write_text(yaml.safe_dump(content), "utf-8")
     return path
 
 
