@@ -312,7 +312,7 @@ def _on_this_machine(folder: Path, environment: Mapping[str, str], sockets: Sock
         service.pop("env_file", None)
         given = {key: value for key, value in environment.items() if key in service["environment"]}
         ports = {"NOTIFIER_METRICS_PORT": str(free_port()), "NOTIFIER_API_PORT": str(free_port())}
-        service["environment"] |= given | ports
+        service["environment"] = service["environment"] | given | ports  # several share one
         service["network_mode"] = "host"
         service["ulimits"] = {"nofile": {"soft": 4096, "hard": 4096}, "nproc": 4096}
         own = [volume.replace("./", f"{ROOT}/") for volume in service.get("volumes", [])]
