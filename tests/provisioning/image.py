@@ -21,13 +21,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 from urllib.request import urlopen
 
 import yaml
 
 from notifier.dev.machine import free_port
-from notifier.dev.smtp_server import running_mail_server
+from notifier.dev.smtp_server import MailServer, running_mail_server
 from tests.provisioning.commands import run_in_order
 from tests.provisioning.databases import Databases
 from tests.provisioning.services import Services
@@ -168,15 +168,34 @@ def _stand_in() -> Path:
     return kept
 
 
+class SocketFolder:
+    """A database of this machine, for containers: where it listens in a folder only, that is mounted into them."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.volumes: list[str] = []
+        folder = Path(dict(parse_qsl(urlsplit(url).query)).get("host", ""))
+        if folder.is_absolute():
+            for path in (folder, *folder.glob(".s.PGSQL.*")):
+                path.chmod(0o777)
+            self.volumes.append(f"{folder}:/run/database")
+            self.url = f"{url.partition('?')[0]}?host=/run/database"
+
+    @property
+    def options(self) -> list[str]:
+        """For `podman run`."""
+        return [f"--volume={volume}" for volume in self.volumes]
+
+
 class Container:
     """A program that runs detached."""
 
-    def __init__(self, own: Podman, name: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, own: Podman, name: str, environment: Mapping[str, str], sockets: SocketFolder) -> None:
         self.name, self._podman = name, own
         arguments = [part.format(port=free_port()) for part in PROGRAMS[name]]
         self.ports = {"NOTIFIER_METRICS_PORT": str(free_port()), "NOTIFIER_API_PORT": str(free_port())}
         given = [f"--env={key}={value}" for key, value in {**environment, **self.ports}.items()]
-        options = ["--detach", f"--user={ANYBODY}", "--pull=never", *CONFINED, *LIMITS, *given]
+        options = ["--detach", f"--user={ANYBODY}", "--pull=never", *CONFINED, *LIMITS, *sockets.options, *given]
         self.id = own("run", *options, IMAGE, *arguments).splitlines()[-1]
 
     def unhealthy(self) -> str | None:
@@ -214,13 +233,13 @@ class Container:
         return self._podman("inspect", "--format={{.State.Running}}", self.id) == "true"
 
 
-def check_programs(own: Podman, environment: Mapping[str, str], mails: Sequence[Any]) -> None:
+def check_programs(own: Podman, environment: Mapping[str, str], sockets: SocketFolder, mail: MailServer) -> None:
     """Every program, each confined."""
     given = [f"--env={key}={value}" for key, value in environment.items()]
-    command = ["run", "--rm", f"--user={ANYBODY}", *CONFINED, *LIMITS, *given, IMAGE]
+    command = ["run", "--rm", f"--user={ANYBODY}", *CONFINED, *LIMITS, *sockets.options, *given, IMAGE]
     say(own(*command, "--version").splitlines()[-1])
     own(*command, "db", "upgrade")
-    containers = [Container(own, name, environment) for name in PROGRAMS]
+    containers = [Container(own, name, environment, sockets) for name in PROGRAMS]
     with ThreadPoolExecutor(2) as pool:
         for line in pool.map(Container.check, containers):
             say(line)
@@ -228,7 +247,7 @@ def check_programs(own: Podman, environment: Mapping[str, str], mails: Sequence[
         with urlopen(f"http://127.0.0.1:{api.ports['NOTIFIER_API_PORT']}/readyz", timeout=PATIENCE) as answer:
             assert answer.status == 200
         own(*command, "send", "order_shipped", "ann@example.com", "--context", json.dumps(_CONTEXT))
-        wait_until(lambda: len(mails) == 1, PATIENCE)
+        wait_until(lambda: len(mail.messages) == 1, PATIENCE)
         say("a mail went through")
         say(f"SIGTERM ended each in order: {', '.join(pool.map(Container.stop, containers))}")
 
@@ -244,24 +263,24 @@ def _check_image() -> int:
     try:
         with podman() as own, running_mail_server() as mail:
             build(own)
-            databases = Databases(services.postgres_url())
+            sockets = SocketFolder(Databases(services.postgres_url()).make_empty())
             environment = {
-                "NOTIFIER_DATABASE_URL": databases.make_empty(),
+                "NOTIFIER_DATABASE_URL": sockets.url,
                 "NOTIFIER_BROKER_URL": services.amqp_server().make_vhost(),
                 "NOTIFIER_SMTP_URL": f"smtp://127.0.0.1:{mail.port}?starttls=never",
                 "NOTIFIER_EMAIL_FROM": "shop@example.com",
                 "NOTIFIER_HASH_KEY": "a key of sixteen or more",
                 "NOTIFIER_BOUNCE_ADDRESS": "bounces@example.com",
             }
-            check_programs(own, environment, mail.messages)
-            check_compose(own, environment)
+            check_programs(own, environment, sockets, mail)
+            check_compose(own, environment, sockets)
     finally:
         services.stop()
     say(f"all of it works, in {time.monotonic() - begun:.0f} s")
     return 0
 
 
-def check_compose(own: Podman, environment: Mapping[str, str]) -> None:
+def check_compose(own: Podman, environment: Mapping[str, str], sockets: SocketFolder) -> None:
     """docker-compose.yml under podman-compose: its programs, on the servers of this machine and on its network."""
     tools = own.folder / "compose"
     run([sys.executable, "-m", "venv", tools])
@@ -269,14 +288,11 @@ def check_compose(own: Podman, environment: Mapping[str, str]) -> None:
     passwords = ("POSTGRES_PASSWORD", "POSTGRES_APP_PASSWORD", "RABBITMQ_PASSWORD")
     secrets = {**dict.fromkeys(passwords, "secret"), "NOTIFIER_HASH_KEY": environment["NOTIFIER_HASH_KEY"]}
     known = {"PATH": f"{tools}/bin:{os.environ['PATH']}", "HOME": str(own.folder), **secrets}
-    files = ["--file", ROOT / "docker-compose.yml", "--file", _override(own.folder, environment)]
-    compose = [tools / "bin" / "podman-compose", "--podman-path", own.wrapper(), "--in-pod=0", *files]
-    services = yaml.safe_load(run([*compose, "config"], env=known))["services"]
+    tool = [tools / "bin" / "podman-compose", "--podman-path", own.wrapper(), "--in-pod=0", "--file"]
+    services = yaml.safe_load(run([*tool, ROOT / "docker-compose.yml", "config"], env=known))["services"]
     say(f"podman-compose reads the compose file: {len(services)} services")
-    wanted = [
-        name for name in services if name not in ("postgres", "rabbitmq", "broker-users", "rights", "flower")
-    ]
-    running = [name for name in wanted if name not in ("migrate", "retention", "bounces")]
+    compose = [*tool, _on_this_machine(own.folder, environment, sockets)]
+    running = [name for name in services if name in ("api", "beat", "callbacks", "intake") or "worker-" in name]
     run([*compose, "run", "--rm", "--no-deps", "migrate"], env=known)
     run([*compose, "up", "--detach", "--no-deps", *running], env=known)
     ids = own("ps", "--quiet", "--filter=status=running").split()
@@ -287,16 +303,22 @@ def check_compose(own: Podman, environment: Mapping[str, str]) -> None:
     run([*compose, "down", "--timeout=60"], env=known)
 
 
-def _override(folder: Path, environment: Mapping[str, str]) -> Path:
-    """What differs here: the network is that of the machine, and so are the servers."""
-    services = {}
-    for name, service in yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"].items():
-        own = {key: value for key, value in environment.items() if key in service["environment"]}
+def _on_this_machine(folder: Path, environment: Mapping[str, str], sockets: SocketFolder) -> Path:
+    """docker-compose.yml with the network and the servers of this machine."""
+    content = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+    for service in content["services"].values():
+        service.pop("build", None)
+        service.pop("ports", None)
+        service.pop("env_file", None)
+        given = {key: value for key, value in environment.items() if key in service["environment"]}
         ports = {"NOTIFIER_METRICS_PORT": str(free_port()), "NOTIFIER_API_PORT": str(free_port())}
-        limits = {"nofile": {"soft": 4096, "hard": 4096}, "nproc": 4096}
-        services[name] = {"network_mode": "host", "environment": {**own, **ports}, "ulimits": limits}
-    path = folder / "override.yml"
-    path.write_text(yaml.safe_dump({"services": services}), "utf-8")
+        service["environment"] = service["environment"] | given | ports  # several share one
+        service["network_mode"] = "host"
+        service["ulimits"] = {"nofile": {"soft": 4096, "hard": 4096}, "nproc": 4096}
+        own = [volume.replace("./", f"{ROOT}/") for volume in service.get("volumes", [])]
+        service["volumes"] = own + sockets.volumes
+    path = folder / "compose.yml"
+    path.write_text(yaml.safe_dump(content), "utf-8")
     return path
 
 
