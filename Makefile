@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 BENCH := $(VENV)/.installed-bench
+MANIFESTS := $(VENV)/.installed-manifests
 DOCS := $(VENV)/.installed-docs
 # Most modules of the packages are never imported; pip would spend a third of its time on their byte code.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -15,7 +16,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test package chaos explore bench console-bench dashboard-check examples spam-check docs check format lock clean
+.PHONY: help demo up test package image-test chaos explore bench console-bench dashboard-check examples spam-check docs manifests-check drills licences release-check check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +36,9 @@ test: $(DEV) ## every test, on real PostgreSQL, RabbitMQ and Valkey (ARGS="-k wo
 
 package: $(DEV) ## the wheel in fresh environments: every program starts from it, on both brokers
 	@$(BIN)/python -m tests.provisioning.package
+
+image-test: $(DEV) ## the image and the compose file, as production runs them; for root on Debian, five minutes
+	@$(BIN)/python -m tests.provisioning.image
 
 chaos: $(DEV) ## the fault suite: everything killed, stopped and cut under load, half an hour (SHORT=1: two)
 	@$(BIN)/python -m chaos $(if $(SHORT),--short) $(ARGS)
@@ -60,11 +64,25 @@ spam-check: $(RUNTIME) ## the spam score of every shipped mail in every language
 docs: $(DOCS) ## the documentation as a site in build/docs/site, without a warning
 	@$(BIN)/python docs/build.py $(ARGS)
 
-check: $(DEV) ## format, lint, types, layers
+drills: $(RUNTIME) ## a restore and a rolling upgrade under load, on servers of their own, counted; three minutes
+	@$(BIN)/python examples/drills/restore.py
+	@$(BIN)/python examples/drills/rolling_upgrade.py
+
+manifests-check: $(MANIFESTS) ## the manifests for Kubernetes against its schemas; KEDA_CRDS=<folder>: those of KEDA, too
+	@$(BIN)/python -m tests.provisioning.manifests
+
+licences: $(DEV) ## the licence of every package that the image ships
+	@$(BIN)/python -m tests.provisioning.licences --list
+
+release-check: $(DEV) ## whether this commit can be tagged as the version of pyproject.toml
+	@$(BIN)/python -m tests.provisioning.release
+
+check: $(DEV) ## format, lint, types, layers, licences
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.provisioning.licences
 
 format: $(DEV) ## format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix-only .
@@ -91,6 +109,10 @@ $(RUNTIME): $(BIN)/python requirements/runtime.txt requirements/build.txt pyproj
 $(DEV): requirements/dev.txt $(RUNTIME)
 	@echo "installing the tools for tests and checks into $(VENV) (under a minute, once)"
 	@$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+$(MANIFESTS): requirements/manifests.txt $(DEV)
+	@$(INSTALL) -r requirements/manifests.txt
 	@touch $@
 
 $(BENCH): requirements/bench.txt $(DEV)

@@ -10,7 +10,7 @@ from prometheus_client import Metric
 
 from notifier.api.joint_acceptance import JointAcceptance
 from notifier.api.key_shares import LongReads, Shares
-from notifier.api.readiness import CachedAnswer, Readiness, Ready
+from notifier.api.readiness import DRAIN_SECONDS, CachedAnswer, Drain, Readiness, Ready
 from notifier.api.record_metrics import RecordMetrics
 from notifier.api.status_watch import StatusWatch
 from notifier.api.task_queue import Handover
@@ -64,6 +64,7 @@ class ApiServices:
     record_metrics: CachedAnswer[list[Metric]]
     broker_metrics: CachedAnswer[list[Metric]]
     readiness: CachedAnswer[Ready]
+    drain: Drain
     suppressions: Suppressions
     tokens: Tokens
     unsubscribe_names: UnsubscribeNames
@@ -103,6 +104,8 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
         record_metrics=CachedAnswer(metrics.of_record, CACHE_SECONDS),
         broker_metrics=CachedAnswer(metrics.of_broker, CACHE_SECONDS),
         readiness=CachedAnswer(readiness.state, CACHE_SECONDS),
+        # With a short grace a part of it.
+        drain=Drain(min(DRAIN_SECONDS, settings.grace_seconds / 5)),
         suppressions=services.suppressions,
         tokens=services.tokens,
         unsubscribe_names=UnsubscribeNames(services.renderer, settings),
@@ -133,6 +136,7 @@ OperationsDep = Annotated[Operations, _service("operations")]
 ProvidersDep = Annotated[ProviderOperations, _service("providers")]
 RateLimitsDep = Annotated[RateLimitRepository, _service("rates")]
 RecurringDep = Annotated[RecurringNotifications, _service("recurring")]
+DrainDep = Annotated[Drain, _service("drain")]
 ReadinessDep = Annotated[CachedAnswer[Ready], _service("readiness")]
 RecordMetricsDep = Annotated[CachedAnswer[list[Metric]], _service("record_metrics")]
 RendererDep = Annotated[Renderer, _service("renderer")]

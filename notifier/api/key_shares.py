@@ -15,11 +15,7 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
 from notifier.api.errors import Refusal, retry_after
-
-#: Threads reserved for providers and for people who unsubscribe.
-OUTSIDE_THREADS = 4
-#: Threads for monitoring. Its answers are cached, so more would only wait for each other.
-MONITORING_THREADS = 2
+from notifier.config.database_pools import API_MONITORING_THREADS, API_OUTSIDE_THREADS
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -31,11 +27,11 @@ _AGAIN_SECONDS = 5
 
 
 async def for_outside(work: Callable[_P, _T], *args: _P.args, **named: _P.kwargs) -> _T:
-    return await to_thread.run_sync(partial(work, *args, **named), limiter=_limiter(_outside, OUTSIDE_THREADS))
+    return await to_thread.run_sync(partial(work, *args, **named), limiter=_limiter(_outside, API_OUTSIDE_THREADS))
 
 
 async def for_monitoring(work: Callable[[], _T]) -> _T:
-    return await to_thread.run_sync(work, limiter=_limiter(_monitoring, MONITORING_THREADS))
+    return await to_thread.run_sync(work, limiter=_limiter(_monitoring, API_MONITORING_THREADS))
 
 
 def _limiter(kept: RunVar[CapacityLimiter], threads: int) -> CapacityLimiter:

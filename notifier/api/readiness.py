@@ -1,4 +1,4 @@
-"""Whether this process can do its work: database, tables and broker, each by itself.
+"""Whether this process can do its work: database, tables and broker, each by itself; and whether it is ending.
 
 Monitoring needs no key and asks often, so answers are cached for a moment.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from kombu import Connection
@@ -18,6 +18,11 @@ from notifier.domain.errors import DatabaseChanged, ServiceUnavailable
 
 #: Deadline of the broker's answer. Seconds.
 BROKER_SECONDS = 2.0
+#: Time between SIGTERM and the end of the socket in which `/readyz` says 503: enough for a proxy that gives a
+#: process up after three answers, one every two seconds. Seconds.
+DRAIN_SECONDS = 8.0
+#: Whoever has not asked for longer need not be told. Seconds.
+ASKED_SECONDS = 60.0
 
 T = TypeVar("T")
 
@@ -30,11 +35,13 @@ class Ready:
     tables: str
     #: "away": requests are accepted all the same, and sent when it is back.
     broker: str
+    #: "ending": it accepts requests for a few more seconds, and then no more.
+    process: str = "ok"
 
     @property
     def is_ready(self) -> bool:
         """Whether requests are accepted. Without the broker they are: they are sent when it is back."""
-        return self.database == self.tables == "ok"
+        return self.database == self.tables == self.process == "ok"
 
 
 class Readiness:
@@ -63,6 +70,37 @@ class Readiness:
         except Exception:
             return "away"
         return "ok"
+
+
+class Drain:
+    """The end of a process behind a proxy: for a moment it is not ready, but still accepts requests."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`seconds`: how long, if anybody asks whether it is ready."""
+        self._seconds = seconds
+        self._clock = clock
+        self._asked_at: float | None = None
+        self._ends_at: float | None = None
+
+    def asked(self, state: Ready) -> Ready:
+        """Note that somebody asks. Returns the state with what this knows."""
+        self._asked_at = self._clock()
+        return state if self._ends_at is None else replace(state, process="ending")
+
+    def begin(self) -> None:
+        """The process is to end. Again: nothing changes."""
+        if self._ends_at is None:
+            now = self._clock()
+            is_asked = self._asked_at is not None and now - self._asked_at < ASKED_SECONDS
+            self._ends_at = now + (self._seconds if is_asked else 0)
+
+    @property
+    def has_begun(self) -> bool:
+        return self._ends_at is not None
+
+    @property
+    def is_over(self) -> bool:
+        return self._ends_at is not None and self._clock() >= self._ends_at
 
 
 class CachedAnswer(Generic[T]):

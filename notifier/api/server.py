@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,12 +18,13 @@ from notifier.api import joint_acceptance
 from notifier.api.app import make_app
 from notifier.api.connection import ClientConnection
 from notifier.api.dependencies import ApiServices, make_services
-from notifier.api.key_shares import MONITORING_THREADS, OUTSIDE_THREADS
+from notifier.api.readiness import DRAIN_SECONDS, Drain
 from notifier.api.routes import swagger_ui
 from notifier.api.status_watch import StatusWatch
 from notifier.api.task_queue import CLOSE_SECONDS, Handover
 from notifier.api.timeouts import ClientTimeouts
 from notifier.bootstrap import Services
+from notifier.config.database_pools import api_request_threads
 from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.domain.errors import ConfigurationError
@@ -34,8 +36,9 @@ from notifier.runtime.shutdown import Shutdown
 
 #: Adds pages to the application; the room above this one has them.
 AddPages = Callable[[FastAPI, Services, ApiServices], None]
-#: The part of the grace for what comes after the requests: write and publish what waits, close connections.
-_AFTER_SECONDS = joint_acceptance.CLOSE_SECONDS + CLOSE_SECONDS + 3
+#: The part of the grace that is not for requests in progress: before them, tell proxies; after them, write and
+#: publish what waits, close connections.
+_OTHER_SECONDS = DRAIN_SECONDS + joint_acceptance.CLOSE_SECONDS + CLOSE_SECONDS + 3
 
 
 def serve(settings: Settings, publish: PublishTasks, add_pages: AddPages) -> None:
@@ -48,9 +51,8 @@ def serve(settings: Settings, publish: PublishTasks, add_pages: AddPages) -> Non
     # uvicorn stops on signals, too, and then raises them again: that would end us with tasks unpublished.
     shutdown.listen()
     listener = _listen(settings.api_host, settings.api_port)
-    threads = settings.api_threads + OUTSIDE_THREADS + MONITORING_THREADS
     # One connection more for `JointAcceptance`.
-    services = Services(settings, pool_size=threads + 1, application="notifier api")
+    services = Services(settings, pool_size=api_request_threads(settings) + 1, application="notifier api")
     services.check_pooler()
     handover = Handover(publish, services.ledger)
 
@@ -70,10 +72,10 @@ def serve(settings: Settings, publish: PublishTasks, add_pages: AddPages) -> Non
     limit: ConnectionLimit[ClientConnection] = ConnectionLimit(
         connections_within(settings.api_connections, raise_file_limit()), settings.api_peer_connections
     )
-    grace_seconds = max(1, int(settings.grace_seconds - _AFTER_SECONDS))
+    grace_seconds = max(1, int(settings.grace_seconds - _OTHER_SECONDS))
     config = server_config(app, limit, ClientTimeouts(), grace_seconds=grace_seconds)
     rates = RateRecorder(services.minute_counts).start()
-    _Server(config, shutdown, parts.status_watch).run(sockets=[listener])
+    _Server(config, shutdown, parts.status_watch, parts.drain).run(sockets=[listener])
     parts.acceptance.close()
     rates.close()
     handover.close()
@@ -102,16 +104,24 @@ def server_config(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which also stops when our `Shutdown` says so."""
+    """uvicorn's server, which also stops when our `Shutdown` says so, once proxies know."""
 
-    def __init__(self, config: uvicorn.Config, shutdown: Shutdown, status_watch: StatusWatch) -> None:
+    def __init__(
+        self, config: uvicorn.Config, shutdown: Shutdown, status_watch: StatusWatch, drain: Drain
+    ) -> None:
         super().__init__(config)
+        self._drain = drain
         self._shutdown_watch = shutdown
         self._status_watch = status_watch
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end: a signal may have come before uvicorn listened."""
-        return self._shutdown_watch.stop.is_set() or await super().on_tick(counter)
+        is_over = await super().on_tick(counter)
+        if self._shutdown_watch.stop.is_set() and not self._drain.has_begun:
+            self._drain.begin()
+            # A proxy must not send its next request on a connection that we are about to close.
+            self.config.encoded_headers.append((b"connection", b"close"))
+        return is_over or self._drain.is_over
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         # Who waits for a notification would hold the end up.
@@ -121,8 +131,9 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM or SIGINT. uvloop has taken the wake-up pipe, so `Shutdown` is called here."""
         self._shutdown_watch.begin(sig)
-        # A second one of Ctrl-C would make uvicorn drop the requests that are under way.
-        if not self.should_exit:
+        # SIGTERM ends it by `on_tick`; on Ctrl-C somebody waits. A second one of those would make uvicorn drop the
+        # requests that are under way.
+        if sig == signal.SIGINT and not self.should_exit:
             super().handle_exit(sig, frame)
 
 

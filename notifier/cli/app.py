@@ -22,6 +22,7 @@ from notifier.cli import (
     dead_letters,
     dev,
     doctor,
+    health,
     held_suppressions,
     jobs,
     notification_actions,
@@ -156,6 +157,7 @@ PANELS: Mapping[str, Sequence[Command | Family]] = {
         services.api,
         services.flower,
         BOUNCES,
+        health.health,
     ),
 }
 

@@ -56,14 +56,15 @@ def bounces(
     settings = program_settings("bounces")
     _require_address(settings)
     settings.require("database_url")
-    serve_metrics(settings, metrics_port)
+    serve_metrics("bounces", settings, metrics_port)
     trace_notifications("bounces")
     from notifier.bootstrap import Services
-    from notifier.feedback.bounce_server import THREADS, serve
+    from notifier.config.database_pools import BOUNCES_POOL
+    from notifier.feedback.bounce_server import serve
     from notifier.runtime.shutdown import stop_on_signals
 
     stop = stop_on_signals(settings.grace_seconds)
-    services = Services(settings, pool_size=THREADS, application="notifier bounces")
+    services = Services(settings, pool_size=BOUNCES_POOL, application="notifier bounces")
     services.wait_for_tables(stop)
     if not stop.is_set():
         serve(services.bounces, host, port, stop)

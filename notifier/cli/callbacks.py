@@ -68,7 +68,7 @@ def run(
     from notifier.cli.services import program_settings, serve_metrics, trace_notifications
 
     settings = program_settings("callbacks", needs_database=True)
-    serve_metrics(settings, metrics_port)
+    serve_metrics("callbacks", settings, metrics_port)
     trace_notifications("callbacks")
     from notifier.worker.run import run_worker
 

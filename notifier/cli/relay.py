@@ -47,7 +47,7 @@ def relay(
     """
     settings = wiring(context).settings()
     broker_url = settings.require("broker_url")
-    serve_metrics(settings, metrics_port)
+    serve_metrics("relay", settings, metrics_port)
     from notifier.broker.publisher import Wire
     from notifier.client.outbox import SqlOutbox, make_engine
     from notifier.client.relay import Relay

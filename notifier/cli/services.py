@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from notifier.config.settings import Settings
 
 
-def serve_metrics(settings: Settings, port: int | None = None) -> None:
+def serve_metrics(program: str, settings: Settings, port: int | None = None) -> None:
     """Answer `/metrics` and `/healthz` until the process ends, on this port or the one of the settings, if any.
 
     Raises:
@@ -28,7 +28,7 @@ def serve_metrics(settings: Settings, port: int | None = None) -> None:
         return
     from notifier.telemetry.server import MetricsServer
 
-    MetricsServer(settings.metrics_host, port)
+    MetricsServer(settings.metrics_host, port, program)
 
 
 def trace_notifications(program: str) -> None:
@@ -62,9 +62,10 @@ def intake(metrics_port: MetricsPort = None) -> None:
     Stops on SIGTERM or Ctrl-C, once the current batch is recorded.
     """
     settings = program_settings("intake")
-    serve_metrics(settings, metrics_port)
+    serve_metrics("intake", settings, metrics_port)
     trace_notifications("intake")
     from notifier.bootstrap import Services
+    from notifier.config.database_pools import INTAKE_POOL
     from notifier.intake import make_reader
     from notifier.intake.producers import warn_of_producers
     from notifier.operations.rate_history import RateRecorder
@@ -75,7 +76,7 @@ def intake(metrics_port: MetricsPort = None) -> None:
 
     warn_of_producers(settings.structure, settings.require("broker_url"))
     stop = stop_on_signals(settings.grace_seconds)
-    services = Services(settings, pool_size=8, application="notifier intake")
+    services = Services(settings, pool_size=INTAKE_POOL, application="notifier intake")
     process = services.intake(task_publisher(make_app(settings))).process
     services.wait_for_tables(stop)
     reader = make_reader(settings.require("broker_url"))
@@ -106,7 +107,7 @@ def worker(
     chosen_lanes = read_choices(Lane, lanes, "--lanes")
     chosen_channels = read_choices(Channel, channels, "--channels")
     settings = program_settings("worker", needs_database=True)
-    serve_metrics(settings, metrics_port)
+    serve_metrics("worker", settings, metrics_port)
     trace_notifications("worker")
     from notifier.worker.run import run_worker
 
@@ -119,7 +120,7 @@ def worker(
 def beat(metrics_port: MetricsPort = None) -> None:
     """Start the sweep every second, and the daily jobs. Two at once do no harm."""
     settings = program_settings("beat")
-    serve_metrics(settings, metrics_port)
+    serve_metrics("beat", settings, metrics_port)
     from notifier.worker.run import run_beat
 
     run_beat(settings)

@@ -1,4 +1,4 @@
-"""One `[callbacks.<producer>]` of notifier.toml, and references to the environment as `${NAME}`."""
+"""One `[callbacks.<producer>]` of notifier.toml, and references to variables or files of secrets as `${NAME}`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from notifier.config.secret_files import read_secret, secrets_folder
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.statuses import FINAL_STATUSES, Status
 
@@ -22,18 +23,21 @@ _REFERENCE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
 
 def expand(owner: str, key: str, value: str) -> str:
-    """The value with `${NAME}` replaced from the environment. `owner` and `key` say where it stands.
+    """The value with `${NAME}` replaced from the environment, or from the file of this name in the secrets folder.
+    `owner` and `key` say where it stands.
 
     Raises:
-        ConfigurationError: for a reference to a variable that is not set.
+        ConfigurationError: for a reference to what is neither, and for a file that cannot be read.
     """
 
     def replace(match: re.Match[str]) -> str:
         found = os.environ.get(match[1])
+        if found is None and (path := secrets_folder() / match[1]).exists():
+            found = read_secret(path)
         if found is None:
             raise ConfigurationError(
-                f"{owner}: {key} refers to ${{{match[1]}}}, which is not set; set it or "
-                "remove the option from notifier.toml",
+                f"{owner}: {key} refers to ${{{match[1]}}}, which is not set; set it, add a file of this name to "
+                f"the secrets folder ({secrets_folder()}), or remove the option from notifier.toml",
                 setting=match[1],
             )
         return found

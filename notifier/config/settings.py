@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from notifier.config.bounce_address import BounceAddress
 from notifier.config.callbacks import read_name_servers
 from notifier.config.running_service import RUNNING_FILE, data_dir, default_data_dir
+from notifier.config.secret_files import read_secret, secrets_folder, unreadable_secret
 from notifier.config.structure import ProviderTable, Sender, Structure, configuration_error, load_structure
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.local_days import zone_of
@@ -300,7 +301,7 @@ def load_settings(*, use_running: bool = True, **overrides: Any) -> Settings:
     Raises:
         ConfigurationError: naming the variable or the line of notifier.toml that is wrong, and the fix.
     """
-    secrets = Path(os.environ.get("NOTIFIER_SECRETS_DIR", "/run/secrets"))
+    secrets = secrets_folder()
     _check_secret_files(secrets)
     try:
         settings = Settings(
@@ -325,24 +326,12 @@ def _check_secret_files(folder: Path) -> None:
     try:
         paths = sorted(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
-        raise _unreadable_secret(folder, error.strerror or type(error).__name__) from None
+        raise unreadable_secret(folder, error.strerror or type(error).__name__) from None
     for path in paths:
         prefix, _, name = path.name.lower().partition("_")
         if prefix != "notifier" or name not in Settings.model_fields:
             continue
-        try:
-            path.read_text("utf-8")
-        except OSError as error:
-            raise _unreadable_secret(path, error.strerror or type(error).__name__) from None
-        except UnicodeError:
-            raise _unreadable_secret(path, "it is not UTF-8 text") from None
-
-
-def _unreadable_secret(path: Path, why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"the secret {path} cannot be read ({why}): let this program's user read it as a file of UTF-8 text",
-        setting=path.name.upper(),
-    )
+        read_secret(path)
 
 
 def _running_file() -> Path | None:

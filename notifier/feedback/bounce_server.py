@@ -16,21 +16,23 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 
+from notifier.config.database_pools import BOUNCE_THREADS
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.feedback.bounces import Bounces
 from notifier.runtime.connection_limit import ConnectionLimit, peer_of
+from notifier.telemetry.liveness import LIVENESS, watch
 
 #: A larger mail is refused. Servers return some tens of kilobytes, a few the whole mail. Bytes.
 MAX_MAIL_BYTES = 32 * 1024 * 1024
 #: Bytes of each mail that are kept and read: the report comes before the returned mail.
 KEPT_BYTES = 1024 * 1024
-#: Mails recorded at once, each with a database connection.
-THREADS = 4
 #: Time for mails that are being recorded at SIGTERM. Seconds.
 GRACE_SECONDS = 30.0
 #: aiosmtpd ends a session in which one command comes more often; a mail server then starts another.
 _MAX_COMMANDS = 1000
+#: Its name in `telemetry.liveness`.
+_LOOP = "bounces"
 
 _ACKNOWLEDGED = "250 2.0.0 recorded"
 _LATER = "451 4.3.0 the record cannot be used now; try again later"
@@ -256,16 +258,18 @@ def serve(
         ConfigurationError: the address cannot be listened on.
     """
     asyncio.run(_serve(bounces, host, port, stop, limits))
+    LIVENESS.ended(_LOOP)
 
 
 async def _serve(
     bounces: Bounces, host: str, port: int, stop: threading.Event, limits: BounceServerLimits
 ) -> None:
     loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(THREADS, "bounces") as pool, ThreadPoolExecutor(1, "stop") as waiting:
+    with ThreadPoolExecutor(BOUNCE_THREADS, "bounces") as pool, ThreadPoolExecutor(1, "stop") as waiting:
         handler = _Handler(bounces, pool, limits)
         server = await _listen(handler, host, port, loop)
         log.info("bounces.start", host=host, port=port)
+        watch(loop, _LOOP)
         await loop.run_in_executor(waiting, stop.wait)
         server.close()
         if handler.busy:

@@ -40,6 +40,7 @@ from notifier.intake.batch import BATCH_SIZE, Handle, Received
 from notifier.intake.rabbitmq_connection import HEARTBEAT_SECONDS, Pulse, connect
 from notifier.intake.threads import run_together
 from notifier.runtime.backoff import pause_seconds
+from notifier.telemetry.liveness import LIVENESS
 
 #: Bytes in hand for each lane: no more is read before these are recorded.
 BATCH_BYTES = 32 * 1024 * 1024
@@ -93,6 +94,7 @@ class AmqpReader:
     def _read_lane(self, lane: Lane, handle: Handle, stop: Event, caution: _Caution) -> None:
         failures = 0
         while not stop.is_set():
+            LIVENESS.turned(_loop(lane))
             try:
                 with connect(self._url, self._heartbeat_seconds) as connection, Pulse(connection) as pulse:
                     session = _Session(connection, pulse, lane, handle, stop, caution)
@@ -108,6 +110,7 @@ class AmqpReader:
                 failures += 1
         # Nobody waits for a lane that has ended.
         caution.past[lane].set()
+        LIVENESS.ended(_loop(lane))
 
 
 class _Session:
@@ -192,6 +195,7 @@ class _Session:
 
     def _drain(self, wait_seconds: float) -> None:
         """Wait for a message, then take what else has arrived."""
+        LIVENESS.turned(_loop(self._lane))
         try:
             self._connection.drain_events(timeout=wait_seconds)
             lingers_until = time.monotonic() + (LINGER_SECONDS if self._is_busy else 0)
@@ -203,6 +207,7 @@ class _Session:
 
     def _listen(self, seconds: float) -> None:
         """Receive messages and heartbeats. Prefetch and `BATCH_BYTES` bound what is in hand."""
+        LIVENESS.turned(_loop(self._lane))
         if self._bytes >= BATCH_BYTES:
             with self._pulse.going():
                 self._stop.wait(seconds)
@@ -232,6 +237,7 @@ class _Session:
                 return
 
     def _hand_over(self, waiting: deque[_Delivery], size: int) -> None:
+        LIVENESS.turned(_loop(self._lane))
         batch = _beginning(waiting, size)
         try:
             with self._pulse.going():
@@ -272,6 +278,10 @@ class _Session:
     def _keep(self, delivery: _Delivery, where: deque[_Delivery]) -> None:
         where.append(delivery)
         self._bytes += len(delivery.received.body)
+
+
+def _loop(lane: Lane) -> str:
+    return f"intake {lane}"
 
 
 def _beginning(waiting: deque[_Delivery], size: int) -> list[_Delivery]:

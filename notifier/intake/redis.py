@@ -31,6 +31,7 @@ from notifier.domain.statuses import Channel, Lane
 from notifier.intake.batch import BATCH_SIZE, Handle, Received
 from notifier.intake.threads import run_together
 from notifier.runtime.backoff import pause_seconds
+from notifier.telemetry.liveness import LIVENESS
 
 #: A reader without a sign of life for this long is dead, and its lists are put back. Seconds.
 ALIVE_SECONDS = 30
@@ -158,6 +159,7 @@ class RedisReader:
         failures = 0
         with self._client() as client:
             while not stop.is_set():
+                LIVENESS.turned(lists.queue)
                 try:
                     self._read(client, lists, handle, again=failures > 0)
                     failures = 0
@@ -173,6 +175,7 @@ class RedisReader:
                     _set_apart(client, lists)
                 stop.wait(pause_seconds(failures))
                 failures += 1
+        LIVENESS.ended(lists.queue)
 
     def _read(self, client: redis.Redis, lists: _Lists, handle: Handle, *, again: bool) -> None:
         if client.exists(lists.again, lists.suspect):

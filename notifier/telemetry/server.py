@@ -1,12 +1,15 @@
 """`/metrics` and `/healthz` of a process, answered by a thread of its own for as long as the process lives.
 
-It asks neither database nor broker, so it answers while they are away. There is no key: whoever reaches the port
-reads counts, and nothing about a person.
+It asks neither database nor broker: while they are away this process is in order all the same. `/healthz` says 503
+once a loop of the process has stopped turning. There is no key: whoever reaches the port reads counts, and nothing
+about a person.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from socket import AF_INET, AF_INET6
 from socketserver import TCPServer
 from threading import Thread
@@ -17,6 +20,7 @@ from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from notifier.domain.errors import ConfigurationError
+from notifier.telemetry.liveness import LIVENESS, Liveness
 from notifier.telemetry.metrics import REGISTRY
 
 #: A client that says nothing for so long is left. Seconds.
@@ -28,11 +32,11 @@ _StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 class MetricsServer:
     """Answers from its making until `close`, or the end of the process."""
 
-    def __init__(self, host: str, port: int) -> None:
-        """Raises `ConfigurationError` if the address is not free."""
+    def __init__(self, host: str, port: int, program: str, liveness: Liveness = LIVENESS) -> None:
+        """`program`: the name that `/healthz` gives. Raises `ConfigurationError` if the address is not free."""
         kind = _IPv6Server if ":" in host else _Server
         try:
-            self._server = make_server(host, port, _answer, kind, _Handler)
+            self._server = make_server(host, port, partial(_answer, program, liveness), kind, _Handler)
         except OSError as error:
             raise ConfigurationError(
                 f"nothing can serve metrics on {host}:{port} ({error.strerror}): does another program have this "
@@ -82,13 +86,24 @@ class _Handler(WSGIRequestHandler):
 _metrics = make_wsgi_app(REGISTRY)
 
 
-def _answer(environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
+def _answer(
+    program: str, liveness: Liveness, environ: dict[str, Any], start_response: _StartResponse
+) -> Iterable[bytes]:
     path = environ["PATH_INFO"]
     if path == "/metrics":
         found: Iterable[bytes] = _metrics(environ, start_response)
         return found
-    is_health = path == "/healthz"
-    body = b'{"status":"ok"}' if is_health else b'{"status":"there are /metrics and /healthz"}'
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    start_response("200 OK" if is_health else "404 Not Found", headers)
+    if path == "/healthz":
+        status, answer = _health(program, liveness)
+    else:
+        status, answer = "404 Not Found", {"status": "there are /metrics and /healthz"}
+    body = json.dumps(answer).encode()
+    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
+
+
+def _health(program: str, liveness: Liveness) -> tuple[str, dict[str, str]]:
+    stalled = [f"{loop} for {age:.0f} s" for loop, age in liveness.stalled().items()]
+    if not stalled:
+        return "200 OK", {"status": "ok", "program": program}
+    return "503 Service Unavailable", {"status": f"stalled: {', '.join(stalled)}", "program": program}

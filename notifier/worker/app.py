@@ -14,7 +14,7 @@ from notifier.broker import amqp_transport, redis_transport, topology
 from notifier.config.logs import configure
 from notifier.config.settings import Settings, load_settings
 from notifier.config.unknown_variables import warn_of_unknown_variables
-from notifier.worker import task_consumer
+from notifier.worker import schedule, task_consumer
 from notifier.worker.names import PUBLISH_SECONDS
 from notifier.worker.process import ImpatientEvents
 from notifier.worker.remote_control import QuestionsControl
@@ -66,7 +66,7 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
         "task_create_missing_queues": False,
         "task_acks_late": True,
         "beat_schedule": beat_schedule(settings.timezone),
-        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_scheduler": f"{schedule.__name__}:LiveScheduler",
         "beat_max_loop_interval": 1,
         **_worker_configuration(settings),
     }

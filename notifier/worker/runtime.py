@@ -19,6 +19,7 @@ from notifier.delivery.results import Results
 from notifier.domain.statuses import SIMULATOR, Channel
 from notifier.providers.base import Provider
 from notifier.providers.simulator import Simulator
+from notifier.telemetry.liveness import LIVENESS, watch
 from notifier.telemetry.metrics import prepare_providers
 
 T = TypeVar("T")
@@ -29,6 +30,8 @@ class _LoopThread:
 
     def __init__(self, name: str) -> None:
         self.loop = _new_loop()
+        self._name = name
+        self.loop.call_soon(watch, self.loop, name)
         self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
@@ -40,6 +43,7 @@ class _LoopThread:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=10)
         self.loop.close()
+        LIVENESS.ended(self._name)
 
 
 class CallbackLoop:

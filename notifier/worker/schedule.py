@@ -9,11 +9,13 @@ from datetime import time as time_of_day
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from celery.beat import Scheduler
 from celery.schedules import BaseSchedule, schedstate, schedule
 
 from notifier.broker import topology
 from notifier.domain.local_days import next_daily
 from notifier.operations.upkeep import DAILY_AT
+from notifier.telemetry.liveness import LIVENESS
 from notifier.worker.names import (
     DAILY_EXPIRES_SECONDS,
     DISPATCH,
@@ -28,8 +30,24 @@ from notifier.worker.names import (
     TICK_SECONDS,
 )
 
+#: Its name in `telemetry.liveness`.
+_LOOP = "beat"
 
-class DailySchedule(BaseSchedule):  # type: ignore[misc]  # Celery ships no types
+
+class LiveScheduler(Scheduler):  # type: ignore[misc]  # Celery ships no types
+    """Celery's scheduler, which keeps nothing on disk, and says that its loop turns."""
+
+    def tick(self, *arguments: Any, **options: Any) -> Any:
+        """Start one task if it is due. Returns the seconds to the next call."""
+        LIVENESS.turned(_LOOP)
+        return super().tick(*arguments, **options)
+
+    def _ensure_connected(self) -> Any:
+        with LIVENESS.paused(_LOOP):
+            return super()._ensure_connected()
+
+
+class DailySchedule(BaseSchedule):  # type: ignore[misc]
     """Once on every day of a zone, at a local time. Not a crontab: commands say the next time by the same rule."""
 
     def __init__(self, at: time_of_day, zone: ZoneInfo, nowfun: Callable[[], datetime]) -> None:

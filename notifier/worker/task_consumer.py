@@ -18,10 +18,14 @@ from celery.worker.consumer import Consumer
 from notifier.broker import topology
 from notifier.broker.redis_transport import CONNECTION_LOST as REDIS_LOST
 from notifier.config.logs import log
+from notifier.telemetry.liveness import LIVENESS, TURN_SECONDS
 
 #: Ours hold at most 100 ids. Bytes.
 MAX_TASK_BYTES = 256 * 1024
 MAX_TASK_IDS = 1000
+
+#: Its name in `telemetry.liveness`.
+_LOOP = "tasks"
 
 #: Headers of features that we do not use: later, in groups, with time limits, stamped.
 _UNUSED = ("eta", "expires", "group", "group_index", "retries", "shadow", "stamped_headers", "stamps")
@@ -34,6 +38,21 @@ _TEXTS = ("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "lang")
 
 class TaskConsumer(Consumer):  # type: ignore[misc]  # Celery ships no types
     """Celery's consumer, behind a check."""
+
+    _is_watched = False
+
+    def on_ready(self) -> None:
+        """Its loop begins: anew with each connection, while its timers go on."""
+        LIVENESS.turned(_LOOP)
+        if not self._is_watched:
+            self._is_watched = True
+            self.timer.call_repeatedly(TURN_SECONDS, LIVENESS.turned, (_LOOP,))
+        super().on_ready()
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Returns once there is a connection."""
+        with LIVENESS.paused(_LOOP):
+            return super().ensure_connected(conn)
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*arguments, **options)

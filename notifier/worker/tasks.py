@@ -16,6 +16,7 @@ from celery import Celery, Task, signals
 
 from notifier.bootstrap import Services
 from notifier.broker import topology
+from notifier.config.database_pools import worker_pool
 from notifier.config.settings import Settings
 from notifier.delivery.sweep import dispatch_callbacks
 from notifier.domain.statuses import Channel, Lane
@@ -133,7 +134,7 @@ class Process:
         #: It has no other task, so that it never needs a provider's secret.
         self.only_callbacks = only_callbacks
         application = "notifier callbacks" if only_callbacks else "notifier worker"
-        self.services = Services(settings, pool_size=settings.worker_threads + 2, application=application)
+        self.services = Services(settings, pool_size=worker_pool(settings), application=application)
         self._delivery: DeliveryLoop | None = None
         self._callbacks: CallbackLoop | None = None
         self._making = Lock()

@@ -5,28 +5,24 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from notifier.api.key_shares import MONITORING_THREADS, OUTSIDE_THREADS
+import yaml
+
+from notifier.config.database_pools import most_connections
 from notifier.config.settings import Settings
-from notifier.feedback.bounce_server import THREADS
 
 ROOT = Path(__file__).parents[2]
 #: PostgreSQL keeps these for its superuser (`superuser_reserved_connections`).
 RESERVED = 3
-#: SQLAlchemy's pool and its overflow.
-BOTH = 2
 
 
 def test_postgres_of_compose_has_room_for_every_program() -> None:
     compose = (ROOT / "docker-compose.yml").read_text("utf-8")
-    settings = Settings()
-    workers = len(re.findall(r"command: \[worker,|command: \[callbacks, run\]", compose))
-    intake, worker = BOTH * 8, BOTH * (settings.worker_threads + 2)
-    # Beside its threads one accepts messages, and one publishes their tasks.
-    api = settings.api_threads + OUTSIDE_THREADS + MONITORING_THREADS + 2
-    most = intake + workers * worker + api + BOTH * THREADS
+    each = most_connections(Settings())
+    workers = len(re.findall(r"command: \[worker,", compose))
+    most = sum(each.values()) + (workers - 1) * each["worker"]
     allowed = re.search(r"max_connections=(\d+)", compose)
     assert allowed is not None
-    assert workers == 4
+    assert workers == 3
     assert f"hold up to {most} connections" in compose
     assert most + RESERVED < int(allowed[1])
 
@@ -40,3 +36,26 @@ def test_the_guide_lets_a_proxy_pass_on_every_route_that_people_and_providers_re
     outside = {f"/{path.split('/')[1]}/" for path in paths - inside} - {"/docs/"}
     assert outside >= {"/v1/", "/webhooks/", "/u/"}
     assert {path for path in outside if f"`{path}`" not in guide} == set()
+
+
+def test_the_role_of_the_programs_has_the_rights_of_the_guide_in_compose_too() -> None:
+    guide = (ROOT / "docs" / "how-to" / "run-in-production.md").read_text("utf-8")
+    rights = (ROOT / "deploy" / "postgres" / "rights.sql").read_text("utf-8")
+    granted = [re.findall(r"^GRANT [^;]*? TO notifier_app;$", text, re.MULTILINE) for text in (guide, rights)]
+    assert granted[0] == granted[1] != []
+
+
+def test_every_container_of_compose_is_confined_and_knows_only_its_own_secrets() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert service["mem_limit"], name
+        assert service["healthcheck"].get("disable") or service["healthcheck"]["test"], name
+        assert re.search(r":(local|\d+\.\d+(\.\d+)?)$", service["image"]), name
+    providers = {name for name, service in services.items() if "NOTIFIER_SMTP_URL" in service["environment"]}
+    assert providers == {"worker-urgent", "worker-normal", "worker-bulk", "api"}
+    owners = {name for name, service in services.items() if "${POSTGRES_PASSWORD" in str(service["environment"])}
+    assert owners == {"postgres", "rights", "migrate", "retention"}
+    assert "NOTIFIER_DATABASE_URL" not in services["beat"]["environment"]

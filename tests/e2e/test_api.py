@@ -84,6 +84,13 @@ def test_a_request_is_in_the_record_and_its_task_in_the_broker(
         with ThreadPoolExecutor(16) as pool:
             again = list(pool.map(lambda _: send(url, key), range(32)))
         assert {reply.body for reply in again} == {first.body}
+        # A proxy hears that it ends, and whom it sends here meanwhile is answered.
+        api.process.terminate()
+        wait_until(lambda: call("GET", f"{url}/readyz").json["process"] == "ending")
+        last = call("GET", f"{url}/readyz")
+        assert (last.status, last.headers["connection"]) == (503, "close")
+        assert send(url, key).body == first.body
+        api.kill()
     log = (tmp_path / "api.log").read_text()
     assert "ann@example.com" not in log
     assert "Traceback" not in log

@@ -404,7 +404,10 @@ def test_metrics_hold_counts_and_nothing_about_a_person(api: Api) -> None:
 
 def test_ready_tells_the_parts_apart(api: Api) -> None:
     reply = api("GET", "/readyz")
-    assert (reply.status, reply.json) == (200, {"database": "ok", "tables": "ok", "broker": "away"})
+    assert (reply.status, reply.json) == (
+        200,
+        {"database": "ok", "tables": "ok", "broker": "away", "process": "ok"},
+    )
 
 
 def test_old_tables_are_not_ready(empty_database_url: str, tmp_path: Path) -> None:

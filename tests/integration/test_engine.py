@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from notifier.domain.errors import ServiceUnavailable, StatementCancelled
 from notifier.domain.statuses import SuppressionReason
 from notifier.store import binds, sessions
+from notifier.store.connection_limits import ConnectionLimits, connection_limits
 from notifier.store.engine import execute_directly, make_engine, sqlstate_of, transaction
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 from tests.waiting import patient, wait_until
@@ -205,6 +206,17 @@ def test_json_is_read_as_python_reads_it(engine: Engine) -> None:
             assert connection.execute(text("SELECT CAST(:d AS json)"), {"d": document}).scalar() == json.loads(
                 document
             )
+
+
+def test_the_limit_that_leaves_the_fewest_connections_is_named(engine: Engine) -> None:
+    # Each database of the tests is its own, the server's connections are everyone's.
+    whole = connection_limits(engine)
+    assert whole.name == "max_connections"
+    assert 1 <= whole.used <= whole.allowed
+    with engine.begin() as connection:
+        name = connection.execute(text("SELECT current_database()")).scalar_one()
+        connection.execute(text(f'ALTER DATABASE "{name}" CONNECTION LIMIT 3'))
+    assert connection_limits(engine) == ConnectionLimits("the database's limit", 3, 1)
 
 
 def frozen_within(engine: Engine, proxy: TcpProxy) -> None:

@@ -88,17 +88,17 @@ def test_every_program_tells_what_it_does(database_url: str, redis_broker_url: s
         assert worker.get("notifier_attempt_seconds_count", provider="twilio") == 1
         newest = {"accept": "application/openmetrics-text; version=1.0.0"}
         assert list(read_openmetrics(call("GET", f"{urls['beat']}/metrics", headers=newest).body.decode()))
-        assert call("GET", f"{urls['beat']}/healthz").json == {"status": "ok"}
+        assert call("GET", f"{urls['beat']}/healthz").json == {"status": "ok", "program": "beat"}
         assert call("GET", f"{urls['beat']}/").status == 404
 
 
 def test_a_port_that_is_taken_is_named_with_its_fix() -> None:
-    server = MetricsServer("127.0.0.1", 0)
+    server = MetricsServer("127.0.0.1", 0, "worker")
     try:
         with pytest.raises(
             ConfigurationError, match=rf"127\.0\.0\.1:{server.port}.*NOTIFIER_METRICS_PORT"
         ) as caught:
-            MetricsServer("127.0.0.1", server.port)
+            MetricsServer("127.0.0.1", server.port, "worker")
         assert caught.value.setting == "NOTIFIER_METRICS_PORT"
     finally:
         server.close()

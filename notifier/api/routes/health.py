@@ -7,7 +7,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import generate_latest
 from pydantic import BaseModel
 
-from notifier.api.dependencies import BrokerMetricsDep, ReadinessDep, RecordMetricsDep
+from notifier.api.dependencies import BrokerMetricsDep, DrainDep, ReadinessDep, RecordMetricsDep
 from notifier.api.key_shares import for_monitoring
 from notifier.api.readiness import Ready
 from notifier.api.record_metrics import Collected
@@ -29,9 +29,9 @@ async def healthz() -> HealthView:
 
 
 @router.get("/readyz", summary="Requests are accepted", responses={503: {"model": Ready}})
-async def readyz(readiness: ReadinessDep, response: Response) -> Ready:
-    """503 while the database cannot be used, or has not the tables of this version."""
-    state = await for_monitoring(readiness.get)
+async def readyz(readiness: ReadinessDep, drain: DrainDep, response: Response) -> Ready:
+    """503 while the database cannot be used or has not the tables of this version, and before the process ends."""
+    state = drain.asked(await for_monitoring(readiness.get))
     if not state.is_ready:
         response.status_code = 503
     return state

@@ -206,3 +206,24 @@ def test_what_is_dropped_sooner_than_redacted_is_refused(tmp_path: Path) -> None
     path.write_text("[retention.sms]\nredact_after_days = 30\ndrop_after_days = 7\n")
     with pytest.raises(ConfigurationError, match=r"retention.sms: .*drop_after_days is less"):
         load_structure(path)
+
+
+def test_what_notifier_toml_refers_to_may_be_a_file_of_secrets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NOTIFIER_SECRETS_DIR", str(tmp_path))
+    path = tmp_path / "notifier.toml"
+    path.write_text('[[providers]]\nname = "relay"\nkind = "smtp"\nurl = "${RELAY_URL}"')
+    (table,) = load_structure(path).providers
+    with pytest.raises(ConfigurationError, match=r"RELAY_URL.*not set.*add a file of this name"):
+        assert table.options
+    secret = tmp_path / "RELAY_URL"
+    secret.write_text("smtp://relay.example.com\n")
+    assert table.options == {"url": "smtp://relay.example.com"}
+    monkeypatch.setenv("RELAY_URL", "smtp://other.example.com")
+    assert table.options == {"url": "smtp://other.example.com"}
+    monkeypatch.delenv("RELAY_URL")
+    secret.write_bytes(b"hunter2\xff")
+    with pytest.raises(ConfigurationError, match="RELAY_URL cannot be read") as caught:
+        assert table.options
+    assert "hunter2" not in str(caught.value)

@@ -1,0 +1,87 @@
+"""A restore: a backup is loaded under running programs. Half of it was sent since; every mail goes out once.
+
+    python examples/drills/restore.py
+
+The backup is made by pg_dump and loaded by pg_restore. Each step is what docs/how-to/back-up-and-restore.md says.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from service import PROGRAMS, Drill, running_drill, wait
+
+from notifier.dev.embedded.binaries import postgres_package
+
+MESSAGES = 200
+#: Programs that may send something have done so by then. Seconds.
+LOOKED_AT = 8.0
+
+
+def main() -> int:
+    with running_drill() as drill:
+        drill.start("intake", "beat")
+        drill.publish(MESSAGES)
+        wait("all messages are in the record", lambda: drill.statuses() == {"queued": MESSAGES})
+        backup = Path(drill.environment["NOTIFIER_DATA_DIR"]) / "backup.dump"
+        _run("pg_dump", "--format=custom", f"--file={backup}", drill.database_url)
+        print(f"backed up with {MESSAGES} messages queued")
+
+        drill.start("worker")
+        wait("half of them are sent", lambda: len(drill.arrived()) >= MESSAGES // 2)
+        drill.stop("worker")
+        sent = len(drill.arrived())
+        _restore(drill, backup)
+        drill.start(*(name for name in PROGRAMS if name not in drill.running))
+        print(f"{sent} were sent since; restored under the running programs")
+
+        time.sleep(LOOKED_AT)
+        if len(drill.arrived()) != sent:
+            raise SystemExit("programs sent from a restored database that nobody had looked at")
+        drill.command("db", "after-restore", "--why", "drill", "--yes")
+        wait("all are held", lambda: drill.statuses() == {"unknown": MESSAGES})
+        print(f"nothing was sent again; {MESSAGES} are held")
+        _decide(drill)
+        wait("all are sent", lambda: drill.statuses() == {"sent": MESSAGES})
+        return drill.report()
+
+
+def _decide(drill: Drill) -> None:
+    """As with the relay's log: what it has is sent, the rest goes out."""
+    ids = drill.ask("SELECT id::text || ' ' || recipient, 0 FROM notifications")
+    arrived = drill.arrived()
+    has = [key.split()[0] for key in ids if key.split()[1] in arrived]
+    drill.command("resolve", *has, "--sent", "--why", "in the relay's log")
+    drill.command("db", "after-restore", "--release", "--all", "--why", "not in the relay's log", "--yes")
+
+
+def _restore(drill: Drill, backup: Path) -> None:
+    """Into a new database, which then takes the old one's name and place."""
+    url = drill.database_url
+    server, _, query = url.partition("?")
+    server, _, name = server.rpartition("/")
+    with psycopg.connect(f"{server}/postgres?{query}", autocommit=True) as admin:
+        admin.execute("CREATE DATABASE restored")
+        _run("pg_restore", "--exit-on-error", f"--dbname={server}/restored?{query}", str(backup))
+        old = sql.Identifier(name)
+        # Programs meet that as a database that is away for a moment.
+        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(old))
+        admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name])
+        admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO before_the_restore").format(old))
+        admin.execute(sql.SQL("ALTER DATABASE restored RENAME TO {}").format(old))
+        admin.execute("ALTER DATABASE before_the_restore ALLOW_CONNECTIONS true")
+    drill.earlier.append(f"{server}/before_the_restore?{query}")
+
+
+def _run(program: str, *arguments: str) -> None:
+    """One of PostgreSQL's own, of the version that runs."""
+    subprocess.run([postgres_package() / "pginstall" / "bin" / program, *arguments], check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

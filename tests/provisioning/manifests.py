@@ -1,0 +1,98 @@
+"""`make manifests-check`: the manifests against the schemas of Kubernetes, and of KEDA if it is told where."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
+#: The oldest and the newest that are meant.
+VERSIONS = ("1.28", "1.37")
+
+
+def main() -> int:
+    """Print each problem, and what was not checked; 0: there is no problem."""
+    documents = [(path.relative_to(FOLDER), one) for path in manifests() for one in read(path)]
+    builder = _builder()
+    for name in ("base", "migrate", "keda"):
+        documents += [(Path(name), one) for one in _built(builder, name)]
+    crds = _crds()
+    problems = [problem for where, one in documents for problem in _problems(where, one, crds)]
+    for problem in problems:
+        print(problem)
+    print(f"{len(documents)} objects, Kubernetes {' and '.join(VERSIONS)}: {len(problems)} problems")
+    if builder is None:
+        print("not checked: what kustomize makes of them (neither kustomize nor kubectl is here)")
+    if not crds:
+        print("not checked: KEDA's objects (KEDA_CRDS=<folder config/crd/bases of github.com/kedacore/keda>)")
+    return bool(problems)
+
+
+def manifests() -> list[Path]:
+    return sorted(path for path in FOLDER.rglob("*.yaml") if path.name != "kustomization.yaml")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [one for one in yaml.safe_load_all(path.read_text("utf-8")) if one]
+
+
+def _problems(where: Path, one: dict[str, Any], crds: dict[str, Any]) -> Iterator[str]:
+    name = f"{where}: {one['kind']} {one['metadata']['name']}"
+    if "keda.sh/" in one["apiVersion"]:
+        if one["kind"] in crds:
+            for error in jsonschema.Draft202012Validator(crds[one["kind"]]).iter_errors(one):
+                yield f"{name}: {error.json_path}: {error.message}"
+        return
+    for version in VERSIONS:
+        try:
+            kubernetes_validate.validate(one, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            yield f"{name}: {version}: {'.'.join(map(str, error.path))}: {error.message}"
+
+
+def _crds() -> dict[str, Any]:
+    """Kind → schema; unknown fields are errors, as they are for `kubectl apply`."""
+    folder = os.environ.get("KEDA_CRDS")
+    found = {}
+    for path in Path(folder).glob("*.yaml") if folder else ():
+        spec = yaml.safe_load(path.read_text("utf-8"))["spec"]
+        found[spec["names"]["kind"]] = _closed(spec["versions"][0]["schema"]["openAPIV3Schema"], at_top=True)
+    return found
+
+
+def _closed(schema: Any, *, at_top: bool = False) -> Any:
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and not at_top:
+        # Of metadata the definition says only that it is an object.
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+def _builder() -> list[str] | None:
+    if shutil.which("kustomize"):
+        return ["kustomize", "build"]
+    return ["kubectl", "kustomize"] if shutil.which("kubectl") else None
+
+
+def _built(builder: list[str] | None, name: str) -> list[dict[str, Any]]:
+    if builder is None:
+        return []
+    made = subprocess.run([*builder, str(FOLDER / name)], check=True, capture_output=True, text=True).stdout
+    return [one for one in yaml.safe_load_all(made) if one]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
