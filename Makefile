@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 BENCH := $(VENV)/.installed-bench
+DOCS := $(VENV)/.installed-docs
 # Most modules of the packages are never imported; pip would spend a third of its time on their byte code.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
@@ -14,7 +15,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test package image-test chaos explore bench console-bench dashboard-check check format lock clean
+.PHONY: help demo up test package image-test chaos explore bench console-bench dashboard-check examples spam-check docs check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +54,15 @@ console-bench: $(DEV) ## how fast the console's pages are with a million notific
 dashboard-check: $(DEV) ## every query of the Grafana dashboard, on a Prometheus that scrapes every program; needs Debian's prometheus
 	@$(BIN)/python -m pytest -q -s tests/e2e/dashboard.py
 
+examples: $(DEV) ## every example of a producer's stack, on one service, three minutes; needs RabbitMQ, and says what else it needs
+	@$(BIN)/python -m pytest -q -s -rs tests/e2e/examples.py $(ARGS)
+
+spam-check: $(RUNTIME) ## the spam score of every shipped mail in every language; needs Debian's spamassassin
+	@NOTIFIER_TEMPLATES=templates $(BIN)/notifier templates check --spam $(ARGS)
+
+docs: $(DOCS) ## the documentation as a site in build/docs/site, without a warning
+	@$(BIN)/python docs/build.py $(ARGS)
+
 check: $(DEV) ## format, lint, types, layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -89,4 +99,9 @@ $(DEV): requirements/dev.txt $(RUNTIME)
 $(BENCH): requirements/bench.txt $(DEV)
 	@echo "installing the peers of the measurements into $(VENV) (under a minute, once)"
 	@$(INSTALL) -r requirements/bench.txt
+	@touch $@
+
+$(DOCS): requirements/docs.txt $(RUNTIME)
+	@echo "installing the generator of the documentation into $(VENV) (seconds, once)"
+	@$(INSTALL) -r requirements/docs.txt
 	@touch $@

@@ -25,4 +25,5 @@ compile runtime.txt pyproject.toml --extra all "$@"
 compile production.txt pyproject.toml --extra web --extra flower --extra otel --constraint requirements/runtime.txt
 compile dev.txt pyproject.toml --extra all --group dev --constraint requirements/runtime.txt "$@"
 compile bench.txt pyproject.toml --extra all --group bench --constraint requirements/dev.txt "$@"
+compile docs.txt --group docs --constraint requirements/dev.txt "$@"
 compile build.txt "$tools/build.in" --constraint requirements/dev.txt

@@ -25,6 +25,7 @@ from notifier.operations.callbacks import CallbackOperations
 from notifier.operations.jobs import Jobs
 from notifier.operations.providers import ProviderOperations
 from notifier.operations.recurring import RecurringNotifications
+from notifier.operations.unsubscribe_names import UnsubscribeNames
 from notifier.rendering import Renderer
 from notifier.security.tokens import Tokens
 from notifier.store.api_keys import ApiKeyRepository
@@ -66,6 +67,7 @@ class ApiServices:
     drain: Drain
     suppressions: Suppressions
     tokens: Tokens
+    unsubscribe_names: UnsubscribeNames
     attachments: Attachments
     shares: Shares
     large_bodies: Shares
@@ -106,6 +108,7 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
         drain=Drain(min(DRAIN_SECONDS, settings.grace_seconds / 5)),
         suppressions=services.suppressions,
         tokens=services.tokens,
+        unsubscribe_names=UnsubscribeNames(services.renderer, settings),
         attachments=Attachments(services.attachments, settings),
         shares=Shares(max(1, settings.api_threads // 2)),
         large_bodies=Shares(LARGE_BODIES),
@@ -140,3 +143,4 @@ RendererDep = Annotated[Renderer, _service("renderer")]
 StatusWatchDep = Annotated[StatusWatch, _service("status_watch")]
 SuppressionsDep = Annotated[Suppressions, _service("suppressions")]
 TokensDep = Annotated[Tokens, _service("tokens")]
+UnsubscribeNamesDep = Annotated[UnsubscribeNames, _service("unsubscribe_names")]

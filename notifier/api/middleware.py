@@ -56,7 +56,9 @@ class Shield:
             if not has_started:
                 await problem(503, "the service stops, and this was not done in time")(scope, receive, send)
         except Exception as error:
-            log_failure("api.failed", error)
+            # The route's template, not the path: that may hold what people typed.
+            route = getattr(scope.get("route"), "path", None)
+            log_failure("api.failed", error, method=scope["method"], route=route)
             if has_started:
                 # The response cannot be taken back; without its end the client knows that it is incomplete.
                 raise BrokenOff from None

@@ -165,9 +165,11 @@ class RawPublisher:
         self.each_dead_letter(keep, limit=limit)
         return found
 
-    def each_dead_letter(self, handle: Handle, *, limit: int | None = None) -> None:
+    def each_dead_letter(
+        self, handle: Handle, *, limit: int | None = None, until: Callable[[], bool] = lambda: False
+    ) -> None:
         """Call `handle` with the dead letters that are there now, oldest first, and remove those for which it
-        returns True. Others stay, also one on which it fails.
+        returns True. Others stay, also one on which it fails. No other is taken once `until` says so.
 
         Raises:
             NotFound: on a Redis-protocol broker.
@@ -178,6 +180,8 @@ class RawPublisher:
         channel.auto_decode = False
         try:
             for _ in range(waiting if limit is None else min(limit, waiting)):
+                if until():
+                    break
                 message = channel.basic_get(topology.DEAD_QUEUE)
                 if message is None:
                     break

@@ -118,8 +118,8 @@ QUEUES = Family(
 )
 SCHEMA = Family(
     "schema",
-    "The schemas of messages, callbacks and the HTTP API.",
-    (schema.message, schema.callback, schema.openapi),
+    "The schemas of messages, callbacks, the queues and the HTTP API.",
+    (schema.message, schema.callback, schema.asyncapi, schema.openapi),
 )
 SCHEDULE = Family("schedule", "What is done each night, when, and how it went.", (schedule.list_, schedule.run))
 RECURRING = Family(

@@ -16,6 +16,7 @@ from uuid import UUID
 import typer
 
 from notifier.domain.id_range import IdRange, read_id_range
+from notifier.domain.local_days import check_day
 from notifier.domain.statuses import Channel
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -113,7 +114,7 @@ def read_day(text: str) -> date | timedelta:
     if span and span[2] in "dw":
         return timedelta(**{_UNITS[span[2]]: int(span[1])})
     try:
-        return date.fromisoformat(text.strip() if _DAY.fullmatch(text.strip()) else "")
+        return check_day(date.fromisoformat(text.strip() if _DAY.fullmatch(text.strip()) else ""))
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a day; write 2026-11-22, 7d or 2w") from None
 

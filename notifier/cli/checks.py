@@ -80,6 +80,7 @@ def check_database(services: OperatorServices) -> Iterator[Check]:
     yield from safely("upkeep", lambda: check_upkeep(services))
     yield from safely("heartbeats", lambda: check_heartbeats(services))
     yield from safely("circuits", lambda: check_circuits(services))
+    yield from safely("failures", lambda: check_failures(services))
     yield from safely("hash key", lambda: check_hash_key(services))
     yield from safely("callbacks", lambda: check_endpoints(services))
     yield from safely("suppressions", lambda: check_held_suppressions(services))
@@ -248,6 +249,16 @@ def check_circuits(services: OperatorServices) -> Iterator[Check]:
         yield Check(name, False, f"{one.why}{since}; {one.waiting} wait for it{said}", one.fix)
     if not opened:
         yield Check("circuits", True, "closed: every provider is called, for every sender")
+
+
+def check_failures(services: OperatorServices) -> Iterator[Check]:
+    from notifier.operations.failed_lately import failed_lately
+
+    found = failed_lately(services.minute_counts)
+    for one in found.failing:
+        yield Check(f"failures of {one.late.channel}", False, one.why, one.fix)
+    if not found.failing:
+        yield Check("failures", True, f"{found.failed} sends failed in the last hour, no large share of a channel")
 
 
 async def _ask_all(settings: Settings, tables: Sequence[ProviderTable]) -> tuple[list[Check], set[Channel]]:

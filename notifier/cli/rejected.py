@@ -89,6 +89,7 @@ def _print_rejected(found: RejectedView) -> None:
             ("size", stored_size(found.body_size, len(found.body))),
             ("position", "" if found.entry is None else f"entry {found.entry} of its batch, counted from 0"),
             ("redelivered", "yes: the same bytes may be listed twice" if found.redelivered else ""),
+            ("replayed", _replayed(found)),
         ]
     )
     print_line("\nwhy", "bold")
@@ -97,6 +98,13 @@ def _print_rejected(found: RejectedView) -> None:
         print_line(f"  {one_line(sentence)}", "red")
     print_content(found.headers, found.body)
     hint("\nIt was not sent. Correct the producer and send it again. The bytes: add --raw")
+
+
+def _replayed(found: RejectedView) -> str:
+    by = f"; operator record {found.replay_id}" if found.replay_id else ""
+    if found.claimed_at is not None:
+        return f"begun {utc(found.claimed_at)} UTC, {'interrupted' if found.is_interrupted else 'under way'}{by}"
+    return f"{utc(found.replayed_at)} UTC{by}" if found.replayed_at else ""
 
 
 def _why(found: RejectedView) -> str:

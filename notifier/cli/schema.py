@@ -20,6 +20,13 @@ def callback() -> None:
     print_json(json_schema())
 
 
+def asyncapi() -> None:
+    """Print the AsyncAPI document of the queues that producers publish to."""
+    from notifier.broker.async_api import async_api
+
+    print_json(async_api())
+
+
 def openapi() -> None:
     """Print the OpenAPI document of the HTTP API. Needs no server and no settings."""
     try:

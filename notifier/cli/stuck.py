@@ -23,23 +23,29 @@ SHOWN_IDS, JSON_IDS = 3, 1000
 
 
 def stuck(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show what is late and why, and which providers and senders are on hold. Exits 1 if anything is.
+    """Show what is late and why, which providers and senders are on hold, and whether many sends failed within the
+    last hour. Exits 1 if anything is.
 
     Notifications that a rate limit delays are shown, but are no error.
     """
+    from notifier.operations.failed_lately import failed_lately
+
     with wiring(context).services() as services:
         late = services.operations.stuck(ids=JSON_IDS if as_json else SHOWN_IDS)
         callbacks, suppressions = services.callback_operations.stuck(), services.held.stuck()
         circuits = services.provider_operations.open_circuits()
         unfound = services.unfound_by_address()
+        failing = failed_lately(services.minute_counts).failing
     held = [suppressions] if suppressions else []
     if as_json:
-        everything: list[Any] = [*late, *callbacks, *held]
+        everything: list[Any] = [*failing, *late, *callbacks, *held]
         rows = [{**output.as_json(one.late), "why": one.why, "fix": one.fix} for one in everything]
         print_json([*circuits, *rows])
     else:
         for circuit in circuits:
             _print(circuit.why, _circuit(circuit), circuit.fix)
+        for share in failing:
+            _print(share.why, (), share.fix)
         for one in late:
             # An open circuit's own lines already say what to do.
             is_explained = any(
@@ -57,11 +63,11 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
                 for alarm in holding.late.alarms
             )
             _print(holding.why, alarms, holding.fix)
-        if not (circuits or late or callbacks or held):
+        if not (circuits or failing or late or callbacks or held):
             print_line("nothing is stuck")
         if unfound:
             warn(f"{unfound[0]}. next: {unfound[1]}")
-    if circuits or held or callbacks or any(one.late.cause != "rate_limited" for one in late):
+    if circuits or failing or held or callbacks or any(one.late.cause != "rate_limited" for one in late):
         raise typer.Exit(FAILED)
 
 

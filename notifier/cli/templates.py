@@ -26,6 +26,8 @@ LISTED_FIELDS = (
     *("version", "description", "default_locale", "locales", "sender", "on_unknown", "category"),
     *("transactional", "suppression_exempt", "max_segments"),
 )
+#: Who mails are from, for their score, where no sender identity is set up.
+EXAMPLE_SENDER = "Corner Shop <hello@shop.example.com>"
 
 
 def list_(context: typer.Context, channel: OfChannel = None, as_json: AsJson = False) -> None:
@@ -78,11 +80,12 @@ def _listed(renderer: Renderer, channel: Channel, name: str) -> dict[str, Any]:
 def check(
     context: typer.Context,
     name: Annotated[str | None, Argument(help="Only the templates of this name.")] = None,
+    spam: Annotated[bool, Option("--spam", help="Score the mails of all samples with SpamAssassin.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find every error in the templates before a message does.
 
-    Exits 1 if there is an error, but not for warnings.
+    Exits 1 if there is an error, but not for warnings. With --spam: if a mail scores more than 0.
     """
     from notifier.rendering import Renderer, Severity, check_templates
 
@@ -91,6 +94,9 @@ def check(
     checked = sum(name in (None, found) for channel in Channel for found in renderer.names(channel))
     if name is not None and not checked:
         raise NotFound(f"there is no template {name!r} in {folder}; notifier templates list shows those there are")
+    if spam:
+        _check_spam(context, renderer, name, as_json=as_json)
+        return
     problems = check_templates(folder, name=name)
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     if as_json:
@@ -102,6 +108,32 @@ def check(
         print_line(f"{count(checked, 'template')} checked: {counts}", "bold" if errors else "green")
         hint(f"in {folder}")
     if errors or not checked:
+        raise typer.Exit(FAILED)
+
+
+def _check_spam(context: typer.Context, renderer: Renderer, name: str | None, *, as_json: bool) -> None:
+    from notifier.operations.spam_scores import spam_scores
+
+    settings = wiring(context).settings()
+    scores = spam_scores(renderer, lambda identity: settings.sender(identity).email or EXAMPLE_SENDER, name=name)
+    above = sum(score.points > 0 for score in scores)
+    print_list(
+        scores,
+        {
+            "template": lambda one: one.template,
+            "sample": lambda one: one.sample,
+            "locale": lambda one: one.locale,
+            "points": lambda one: f"{one.points:.1f}",
+            "because of": lambda one: "; ".join(map(str, one.rules)),
+        },
+        as_json=as_json,
+        noun="mail",
+        empty="no mail templates with samples to score",
+        styles={"points": lambda one: "red" if one.points > 0 else "green"},
+    )
+    if not as_json and scores:
+        hint(f"{above} above 0; receivers call a mail spam at 5 points as a rule")
+    if above:
         raise typer.Exit(FAILED)
 
 

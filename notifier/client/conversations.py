@@ -43,6 +43,8 @@ class ApiRequest:
     body: bytes | None = None
     #: Beyond the client's own limit, because the service holds the request so long.
     held_seconds: float = 0.0
+    #: Of the body, where it is not JSON.
+    headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ def _arguments(request: ApiRequest, timeout_seconds: float) -> dict[str, Any]:
         "url": request.path,
         "params": list(request.query),
         "content": request.body,
-        "headers": {} if request.body is None else {"content-type": "application/json"},
+        "headers": [] if request.body is None else list(request.headers),
         "timeout": timeout_seconds + request.held_seconds,
     }
 

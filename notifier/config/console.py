@@ -22,7 +22,7 @@ class SignInTable(BaseModel):
     name_claim: _Claim | None = None
     #: Where people open the console, as https://console.example.com; unset: NOTIFIER_PUBLIC_URL.
     console_url: str | None = None
-    #: Groups that see every notification and template.
+    #: Groups that see every notification, template and recurring notification.
     read: _Groups = ()
     #: Groups that see everything but what is for admins, and may act.
     operate: _Groups = ()

@@ -21,6 +21,7 @@ FIELDS = frozenset(
         "producer", "status", "outcome", "reason", "code", "error", "count", "accepted", "duplicates", "rejected",
         "sent", "failed", "seconds", "lanes", "broker", "host", "port", "partitions", "consumer", "signal",
         "lost", "size", "redacted", "deleted", "wiped", "scope", "bounced", "step", "trace_id", "recurring", "job",
+        "method", "route",
     }
 )  # fmt: skip
 

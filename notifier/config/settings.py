@@ -135,6 +135,8 @@ class Settings(BaseSettings):
     api_connections: Annotated[int, Field(ge=10, le=60_000)] = 1000
     #: Of these, from one address; a proxy is one.
     api_peer_connections: Annotated[int, Field(ge=5, le=60_000)] = 250
+    #: Folder of Swagger UI, npm's swagger-ui-dist, for the page /docs; None: there is no such page.
+    api_docs: Path | None = None
     #: A file that producers upload is no larger. Bytes.
     attachment_max_bytes: Annotated[int, Field(ge=1024, le=MAX_MAIL_ATTACHMENTS)] = 5 * 1024 * 1024
     #: All files of one producer are no larger together. Bytes.

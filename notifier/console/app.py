@@ -10,6 +10,7 @@ from starlette.types import Scope
 
 from notifier.api.dependencies import ApiServices
 from notifier.bootstrap import Services
+from notifier.console.answers import ProblemPages
 from notifier.console.pages import STATIC
 from notifier.console.parts import make_parts
 from notifier.console.routes import (
@@ -34,7 +35,8 @@ from notifier.console.routes import (
 
 def add_console(app: FastAPI, services: Services, api: ApiServices) -> None:
     """At `/`, beside the API's routes; its pages are no part of the OpenAPI document."""
-    app.state.console = make_parts(services, api)
+    parts = app.state.console = make_parts(services, api)
+    app.add_middleware(ProblemPages, parts=parts, api_routes=tuple(app.routes))
     for part in (
         session,
         oidc,

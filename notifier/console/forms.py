@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from notifier.api.schemas import Words
+from notifier.domain.local_days import check_day
 
 
 def _none_if_empty(value: object) -> object:
@@ -25,6 +26,8 @@ def _without_nul(value: str | None) -> str | None:
     return value
 
 
+#: A day of the service's zone; None: none was given.
+Day = Annotated[Annotated[date, AfterValidator(check_day)] | None, Empty]
 #: A text that is looked for; None: no condition.
 Condition = Annotated[Words | None, Empty, AfterValidator(_without_nul)]
 

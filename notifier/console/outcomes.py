@@ -22,7 +22,7 @@ def said_of_one(done: ActionResult, verb: str) -> str:
     if done.skipped:
         return f"Nothing was done: {done.skipped[0].why}."
     if done.expired:
-        return "Nothing was done: its time is over (expires_at), so it is never sent."
+        return "Nothing was done: it was to be sent by a time that has passed, so it is never sent."
     if not done.changed:
         return "Nothing was done: it changed meanwhile. Load the page again."
     return f"It would be {verb}." if done.record_id is None else f"It is {verb}. Operator record {done.record_id}."
@@ -36,7 +36,7 @@ def in_words(done: ActionResult, verb: str, noun: str) -> list[str]:
     does = "would be" if is_dry else ("is" if done.changed == 1 else "are")
     lines = [f"{_count(done.changed, noun)} {does} {verb}."]
     if done.expired:
-        lines.append(f"{_count(done.expired, noun)} left alone: their time is over (expires_at).")
+        lines.append(f"{_count(done.expired, noun)} left alone: they were to be sent by a time that has passed.")
     for why, count in Counter(one.why for one in done.skipped).most_common(_WHYS):
         lines.append(f"{_count(count, noun)} left alone: {why}.")
     return lines

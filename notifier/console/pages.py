@@ -16,7 +16,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from notifier.domain.labels import REDACTED, STATUSES, SUPPRESSIONS, reason_in_words, run_in_words, status_in_words
+from notifier.domain.labels import (
+    PROVIDER_STATES,
+    REDACTED,
+    STATUSES,
+    SUPPRESSIONS,
+    reason_in_words,
+    run_in_words,
+    status_in_words,
+)
 from notifier.domain.local_days import local_time
 from notifier.domain.statuses import Status
 from notifier.operations.api_keys import Scope
@@ -96,15 +104,18 @@ class Pages:
         )
         filters: dict[str, Callable[..., Any]] = {
             "at": self._at,
+            "at_or_as_is": self._at_or_as_is,
             "iso": lambda moment: moment.astimezone(UTC).isoformat(timespec="milliseconds"),
             "in_zone": local_time,
             "ago": ago,
             "span": span,
+            "sentence": sentence,
             "number": lambda value: f"{value:,}".replace(",", "\u202f"),
             "colour": lambda status: _COLOURS.get(status, "secondary"),
             "status_words": lambda status: STATUSES.get(status, ""),
             "status_sentence": status_in_words,
             "reason_words": reason_in_words,
+            "provider_state_words": lambda state: PROVIDER_STATES.get(state, state),
             "run_words": run_in_words,
             "suppression_words": lambda reason: SUPPRESSIONS.get(reason, reason),
             "outside_gsm": outside_gsm,
@@ -118,6 +129,10 @@ class Pages:
             "statuses": list(Status),
             "menu": MENU,
             "token": _token,
+            "typed": _typed,
+            "chosen": _chosen,
+            "fault": _fault,
+            "faulty": _faulty,
         }
         # Macros that every template may use.
         pieces: Any = self._templates.get_template("parts.html").module
@@ -126,15 +141,27 @@ class Pages:
         }
 
     def page(self, request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
-        """The template `name` with these values, and with who is signed in as `visitor` (None: nobody)."""
+        """The template `name` with these values, with who is signed in as `visitor` (None: nobody), and with the
+        form that is shown `again` (None: none is)."""
         template = self._templates.get_template(name)
-        visitor = getattr(request.state, "visitor", None)
-        text = template.render(visitor=visitor, path=request.url.path, now=datetime.now(UTC), **values)
+        given = {
+            "visitor": getattr(request.state, "visitor", None),
+            "again": getattr(request.state, "again", None),
+        }
+        text = template.render(**given, path=request.url.path, now=datetime.now(UTC), **values)
         return HTMLResponse(text, status, dict(HEADERS))
 
     def _at(self, moment: datetime | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
         """In the service's zone; "" for None."""
         return "" if moment is None else moment.astimezone(self._zone).strftime(form)
+
+    def _at_or_as_is(self, value: Any) -> Any:
+        """A moment in ISO format as the pages have moments, with the zone; anything else as it is."""
+        try:
+            moment = datetime.fromisoformat(value)
+        except (TypeError, ValueError):
+            return value
+        return value if moment.tzinfo is None else f"{self._at(moment)} {self._zone.key}"
 
 
 @pass_context
@@ -143,11 +170,53 @@ def _token(context: Context) -> Markup:
     return Markup('<input type="hidden" name="form_token" value="{}">').format(context["visitor"].form_token)
 
 
+@pass_context
+def _typed(context: Context, field: str, default: object = "") -> object:
+    """What somebody typed into a field of a form that is shown again."""
+    again = context["again"]
+    return again.typed.get(field, [""])[0] if again else default
+
+
+@pass_context
+def _chosen(context: Context, field: str, value: str) -> Markup:
+    """The attribute of a box that somebody had ticked."""
+    again = context["again"]
+    return Markup(" checked") if again and value in again.typed.get(field, ()) else Markup()
+
+
+@pass_context
+def _faulty(context: Context, field: str, hint: str = "") -> Markup:
+    """The attributes of a field; `hint`: the id of its description."""
+    is_wrong = _words_on(context, field) != ""
+    described = " ".join(filter(None, [hint, f"fault-{field}" if is_wrong else ""]))
+    attributes = Markup(' aria-describedby="{}"').format(described) if described else Markup()
+    return attributes + Markup(' aria-invalid="true"') if is_wrong else attributes
+
+
+@pass_context
+def _fault(context: Context, field: str) -> Markup:
+    """What is wrong with a field, below it."""
+    words = _words_on(context, field)
+    line = Markup('<div class="field-fault" id="fault-{}">{}</div>')
+    return line.format(field, words[:1].upper() + words[1:]) if words else Markup()
+
+
+def _words_on(context: Context, field: str) -> str:
+    again = context["again"]
+    found = again.faults if again else ()
+    return next((fault.words for fault in found if fault.field.partition(".")[0] == field), "")
+
+
 @cache
 def asset(name: str) -> str:
     """The address of a file of `static/`; it changes with the file, so browsers may keep it."""
     version = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
     return f"/static/{name}?v={version}"
+
+
+def sentence(words: str) -> str:
+    """Its first letter is a capital; the rest stays, for names keep theirs."""
+    return words[:1].upper() + words[1:]
 
 
 def ago(moment: datetime | None) -> str:

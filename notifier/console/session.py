@@ -6,28 +6,26 @@ browsers say with `Sec-Fetch-Site` where it was sent from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated
+from urllib.parse import quote, urlsplit
 
 from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
-from fastapi.routing import APIRoute
 
 from notifier.api.auth import check_scope
 from notifier.api.errors import Refusal
-from notifier.console.errors import PAGE_ERRORS, error_page
+from notifier.console.answers import COOKIE, ConsoleRoute, Handle
+from notifier.console.form_again import FORM_TOKEN
 from notifier.console.parts import ConsoleParts
 from notifier.operations.api_keys import Scope
 from notifier.operations.sign_in import Visitor
 
-COOKIE = "notifier_console"
 SIGN_IN = "/sign-in"
 #: To the identity provider.
 OIDC = "/sign-in/oidc"
-#: The field of a form, and the header of a script's request, with the visitor's form token.
-_FIELD, _HEADER = "form_token", "x-form-token"
+#: Of a script's request, with the visitor's form token.
+_HEADER = "x-form-token"
 
 
 class VisitorNeeds:
@@ -41,29 +39,25 @@ class VisitorNeeds:
         return visitor
 
 
-class PageRoute(APIRoute):
-    """A page for visitors. Who is not signed in is asked to; what goes wrong is a page, too."""
+class PageRoute(ConsoleRoute):
+    """A page for visitors. Who is not signed in is asked to."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
+    def checked(self, handle: Handle) -> Handle:
         [needs] = [found.call for found in self.dependant.dependencies if isinstance(found.call, VisitorNeeds)]
 
         async def checked(request: Request) -> Response:
             parts: ConsoleParts = request.app.state.console
             token = request.cookies.get(COOKIE, "")
-            try:
-                # A visitor's requests share the threads with keys, and have no more of them than one key.
-                async with parts.shares.turn(f"console:{token}"):
-                    visitor = await run_in_threadpool(parts.sign_in.visitor, token)
-                    if visitor is None:
-                        return _to_sign_in(request)
-                    request.state.visitor = visitor
-                    check_scope(visitor.holder, *needs.scopes)
-                    if request.method == "POST":
-                        await _check_form(request, visitor)
-                    return await handle(request)
-            except PAGE_ERRORS as error:
-                return error_page(parts.pages, request, error)
+            # A visitor's requests share the threads with keys, and have no more of them than one key.
+            async with parts.shares.turn(f"console:{token}"):
+                visitor = await run_in_threadpool(parts.sign_in.visitor, token)
+                if visitor is None:
+                    return _to_sign_in(request)
+                request.state.visitor = visitor
+                check_scope(visitor.holder, *needs.scopes)
+                if request.method == "POST":
+                    await _check_form(request, visitor)
+                return await handle(request)
 
         return checked
 
@@ -73,19 +67,30 @@ def set_cookie(
 ) -> None:
     """No script reads it. Lax: a link in a mail or a chat leads to the page, still signed in, and the identity
     provider back to us; forms of other sites get no cookie."""
-    is_tls = request.headers.get("x-forwarded-proto", request.url.scheme) == "https"
+    # Several proxies make a list of it; the first has spoken with the browser.
+    scheme = request.headers.get("x-forwarded-proto", request.url.scheme).partition(",")[0].strip()
+    is_tls = scheme.lower() == "https"
     answer.set_cookie(name, value, max_age=seconds, path=path, httponly=True, samesite="lax", secure=is_tls)
 
 
 def refuse_other_sites(request: Request) -> None:
-    """Raises `Refusal`, 403, if a browser says that another site sent this."""
-    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+    """Raises `Refusal`, 403, if a browser says that another site sent this. Without TLS some say it with `Origin`
+    alone."""
+    headers = request.headers
+    if (site := headers.get("sec-fetch-site")) is not None:
+        is_ours = site in ("same-origin", "none")
+    elif (origin := headers.get("origin")) is not None:
+        hosts = (headers.get("host"), headers.get("x-forwarded-host"))
+        is_ours = urlsplit(origin).netloc.lower() in {host.lower() for host in hosts if host}
+    else:
+        is_ours = True  # no browser of today
+    if not is_ours:
         raise Refusal(403, "this was sent from another site: open the console and do it there")
 
 
 async def _check_form(request: Request, visitor: Visitor) -> None:
     refuse_other_sites(request)
-    given = request.headers.get(_HEADER) or str((await request.form()).get(_FIELD) or "")
+    given = request.headers.get(_HEADER) or str((await request.form()).get(FORM_TOKEN) or "")
     if not visitor.may_send_back(given):
         raise Refusal(403, "this form is not of your session: go back, load the page again, and repeat it")
 

@@ -1,4 +1,5 @@
-"""Counts attempts that ended: their outcomes, how long the calls took, how long the notifications had waited."""
+"""Counts attempts that ended: their outcomes, how long the calls took, how long the notifications had waited. And
+what ended without success, with or without a call."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ import time
 from collections.abc import Sequence
 
 from notifier.delivery.delivery import Delivery
-from notifier.domain.statuses import Channel, Lane, Outcome
+from notifier.domain.statuses import Channel, Lane, Outcome, Reason, Status
 from notifier.telemetry import metrics
 
 #: Provider, outcome, channel, lane.
 _Kind = tuple[str, str, Channel, Lane]
+#: For a look-up.
+_REASONS = frozenset(Reason)
 
 
 def count_attempts(answered: Sequence[Delivery]) -> None:
@@ -32,3 +35,19 @@ def count_attempts(answered: Sequence[Delivery]) -> None:
         metrics.ATTEMPT_SECONDS.observe((provider,), seconds)
         if outcome == Outcome.ACCEPTED:
             metrics.ACCEPTED_TO_SENT.observe((channel, lane), [now + wait for wait in waits])
+
+
+def count_failed(ended: Sequence[Delivery]) -> None:
+    """Those whose result is that they are given up."""
+    given_up = [
+        # A provider of somebody else's may invent reasons: labels are a closed list.
+        (
+            delivery.claim.channel,
+            reason if (reason := delivery.result.reason) in _REASONS else Reason.TECHNICAL_ERROR,
+        )
+        for delivery in ended
+        if delivery.result is not None
+        and delivery.result.status in (Status.FAILED, Status.EXPIRED)
+        and not delivery.claim.is_test
+    ]
+    metrics.count(metrics.FAILED, given_up)

@@ -12,7 +12,9 @@ Crash points. While a new one is rendered: nothing is written; the broker delive
 dispatches it again, and then it is claimed first. After the claim, before the attempt's row: the lease ends, no
 call was made, it is tried again. After the attempt's row: the outcome is unknown; it is looked up where that is
 possible, then the template's policy decides. After the result: done. No transaction is open during a call. What
-was written is counted and traced last: who dies before that loses a count and a span, and nothing else.
+was written is counted and traced last: who dies before that loses a count and a span, and nothing else. Who was
+called stands in the attempt's row; on the notification's own it is written with the result, so one whose worker
+died in a call shows the provider from before, until its next result.
 
 Lost answers of the database. A claim is repeated with the token of this task, the start of attempts for the same
 numbers, both in one with both, and each finds what it had done. If no answer comes while there is time for the
@@ -37,7 +39,7 @@ from uuid import UUID, uuid4
 from notifier.config.logs import log, log_failure
 from notifier.config.settings import Settings
 from notifier.delivery.attachments import PORTIONS_AT_ONCE, Files
-from notifier.delivery.attempt_counts import count_attempts
+from notifier.delivery.attempt_counts import count_attempts, count_failed
 from notifier.delivery.attempt_spans import trace_attempts
 from notifier.delivery.circuit_breaker import CircuitBreaker
 from notifier.delivery.delivery import Delivery
@@ -319,3 +321,4 @@ def _write(deliveries: Sequence[Delivery], write: Write, task: _Task) -> None:
     task.writer.write([delivery.result for delivery in deliveries if delivery.result is not None], write)
     for delivery in deliveries:
         delivery.is_unstarted = False
+    count_failed(deliveries)

@@ -120,7 +120,7 @@ class Composer:
         """The template, the text, and the unsubscribe URL."""
         try:
             template = self._renderer.template(claim.channel, claim.template)
-            url = _unsubscribe_url(claim, template, self._tokens)
+            url = self._unsubscribe_url(claim, template)
             rendered = self._renderer.render(
                 claim.channel, claim.template, claim.locale, claim.context, unsubscribe_url=url
             )
@@ -128,6 +128,15 @@ class Composer:
             # It existed when the message was accepted: somebody is about to fix it.
             raise Unavailable(str(error), reason=Reason.TEMPLATE_ERROR) from error
         return template, rendered, url
+
+    def _unsubscribe_url(self, claim: Claimed, template: Template) -> str:
+        if template.transactional or template.category is None:
+            return ""
+        locale = claim.locale or template.default_locale
+        identity = self._settings.sender_name(claim.sender or template.sender)
+        return self._tokens.unsubscribe_url(
+            claim.id, claim.channel, claim.address, template.category, locale, identity
+        )
 
     def _sender(self, claim: Claimed, name: str | None) -> str:
         identity = self._sender_of(name)
@@ -145,10 +154,3 @@ def _attachments(claim: Claimed, files: Mapping[UUID, Attachment]) -> tuple[Atta
         )
         raise Rejected(detail, reason=Reason.ATTACHMENT_MISSING)
     return tuple(files[value] for value in claim.attachments)
-
-
-def _unsubscribe_url(claim: Claimed, template: Template, tokens: Tokens) -> str:
-    if template.transactional or template.category is None:
-        return ""
-    locale = claim.locale or template.default_locale
-    return tokens.unsubscribe_url(claim.id, claim.channel, claim.address, template.category, locale)

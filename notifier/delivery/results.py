@@ -105,6 +105,8 @@ class Results:
             result_of(delivery.claim, decision, detail_of(delivery.claim, error)),
             number=delivery.attempt.number,
             outcome=error.outcome,
+            # Who was called last: what ends without another call shows where it failed.
+            provider=delivery.attempt.provider,
             code=error.code or None,
             subject=error.subject,
             suppression=self._suppression(delivery, error),
@@ -150,11 +152,10 @@ def _plain(delivery: Delivery) -> DeliveryResult:
             outcome = Outcome.UNKNOWN
             decision = Decision(Status.UNKNOWN, Reason.OUTCOME_UNKNOWN, UNKNOWN_AFTER_SECONDS)
     detail = "its answer was not understood; see the log"
-    is_sent = outcome is Outcome.ACCEPTED
     return replace(
         result_of(claim, decision, detail),
-        reason=None if is_sent else decision.reason,
+        reason=None if outcome is Outcome.ACCEPTED else decision.reason,
         number=started.number,
         outcome=outcome,
-        provider=started.provider if is_sent else None,
+        provider=started.provider,
     )

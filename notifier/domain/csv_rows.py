@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 #: Spreadsheets take a cell that begins so for a formula (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+#: What a reader does not see in front of it, and some programs drop: spaces, invisible characters, quotes.
+_UNSEEN = re.compile(r"[\s\"\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]*")
 #: What begins so and is none: a number, also a telephone number.
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
@@ -122,4 +124,6 @@ def _is_marked_or_formula(cell: str) -> bool:
 
 
 def _is_formula(cell: str) -> bool:
-    return cell.lstrip(" ").startswith(_FORMULA) and not _NUMBER.fullmatch(cell)
+    seen = cell[_UNSEEN.match(cell).end() :]  # type: ignore[union-attr]  # it matches everywhere
+    begins_so = seen.startswith(_FORMULA) or cell.lstrip(" ").startswith(_FORMULA)
+    return begins_so and not _NUMBER.fullmatch(cell)

@@ -69,6 +69,14 @@ OUTCOMES: Mapping[str, str] = {
     Outcome.UNKNOWN: "gave no answer: it may have taken it or not",
 }
 
+#: State of a provider → what it means.
+PROVIDER_STATES: Mapping[str, str] = {
+    "in use": "in use",
+    "paused": "paused by an operator",
+    "open": "stopped by itself: calls fail",
+    "probing": "stopped by itself: trying again",
+}
+
 #: After the name of a producer.
 PROOFS: Mapping[str | None, str] = {
     ProducerProof.BROKER_USER: "proven by its broker user",

@@ -43,6 +43,13 @@ def day_bounds(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
     return moment_of(day, time(), zone), moment_of(day + _DAY, time(), zone)
 
 
+def check_day(day: date) -> date:
+    """The day. Raises `ValueError` for one that nobody means, and whose bounds may be no times."""
+    if not 1970 <= day.year < 3000:
+        raise ValueError("write a day from 1970 to 2999")
+    return day
+
+
 def day_of(moment: datetime, zone: ZoneInfo) -> date:
     """The day whose bounds the moment lies within."""
     shown = moment.astimezone(zone).date()

@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from notifier.domain.cloud_events import CloudEvent
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.trace_context import read_traceparent
 
@@ -241,14 +242,15 @@ class Envelope(BaseModel):
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of what may be published: one message, or a batch."""
-    message, batch = Message.model_json_schema(), Envelope.model_json_schema()
-    definitions = {**message.pop("$defs", {}), **batch.pop("$defs", {})}
-    definitions |= {"Message": message, "Batch": batch}
+    """JSON Schema (2020-12) of what may be published: one message, or a batch, or either as a CloudEvent."""
+    message, batch, event = (kind.model_json_schema() for kind in (Message, Envelope, CloudEvent))
+    definitions = {**message.pop("$defs", {}), **batch.pop("$defs", {}), **event.pop("$defs", {})}
+    event["properties"]["data"] = {"oneOf": [{"$ref": "#/$defs/Message"}, {"$ref": "#/$defs/Batch"}]}
+    definitions |= {"Message": message, "Batch": batch, "CloudEvent": event}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:notifier:message:1",
         "title": "notifier message, version 1",
-        "oneOf": [{"$ref": "#/$defs/Message"}, {"$ref": "#/$defs/Batch"}],
+        "oneOf": [{"$ref": f"#/$defs/{name}"} for name in ("Message", "Batch", "CloudEvent")],
         "$defs": definitions,
     }

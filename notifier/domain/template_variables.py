@@ -34,6 +34,7 @@ class Type(StrEnum):
     DATETIME = "datetime"  #: RFC 3339 with an offset: "2026-03-05T14:30:00+01:00"
     MONEY = "money"  #: {"amount": "12.50", "currency": "EUR"}
     URL = "url"  #: an http or https link
+    HTML = "html"  #: markup, written into the HTML part as it is
 
 
 #: Type → the fix in a fault.
@@ -48,6 +49,7 @@ _SEND: Mapping[Type, str] = {
     Type.DATETIME: "Send RFC 3339 with an offset, as 2026-03-05T14:30:00+01:00",
     Type.MONEY: 'Send an object as {"amount": "12.50", "currency": "EUR"}',
     Type.URL: "Send a link that begins with https:// or http://",
+    Type.HTML: "Send a string of HTML",
 }
 _NUMBERS = (Type.INTEGER, Type.NUMBER)
 
@@ -89,6 +91,8 @@ class Shape(BaseModel):
             raise PydanticCustomError("of", "`of` is for lists; remove it or set type to list")
         if self.fields and self.type is not Type.OBJECT:
             raise PydanticCustomError("fields", "`fields` is for objects; remove it or set type to object")
+        if any(inner.type is Type.HTML for inner in (*self.fields.values(), *([self.of] if self.of else ()))):
+            raise PydanticCustomError("html", "html is for a variable of its own, not inside a list or an object")
         if self.default is not None and self.required:
             raise PydanticCustomError("default", "a default is for what is not required; add required = false")
         if self.default is not None and not self.fits(self.default):
@@ -295,6 +299,7 @@ _FIT: Mapping[Type, Callable[[Any], bool]] = {
     **{kind: _fits_reader(read) for kind, read in _READERS.items()},
     Type.NUMBER: _fits_number,
     Type.STRING: lambda value: isinstance(value, str),
+    Type.HTML: lambda value: isinstance(value, str),
     Type.INTEGER: lambda value: isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_NUMBER,
     Type.BOOLEAN: lambda value: isinstance(value, bool),
     Type.LIST: lambda value: isinstance(value, list),

@@ -22,6 +22,7 @@ from uuid import UUID
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from notifier.domain.cloud_events import CloudEvent, is_cloud_event
 from notifier.domain.drafts import Draft, draft_of
 from notifier.domain.errors import MAX_FIELD, Fault, InvalidMessage, few
 from notifier.domain.message import (
@@ -92,7 +93,7 @@ def parse_body(body: bytes, channel: Channel, lane: Lane, *, now: datetime | Non
 
 
 def decode(body: bytes) -> dict[str, Any] | Entry:
-    """The JSON object of a body, or an entry with what is wrong with it. Never raises."""
+    """The JSON object of a body, of a CloudEvent its message; or an entry with what is wrong. Never raises."""
     if len(body) > MAX_BODY_BYTES:
         return _refused("too_large", f"{len(body)} bytes", f"Send at most {MAX_BODY_BYTES} bytes a message")
     try:
@@ -111,7 +112,16 @@ def decode(body: bytes) -> dict[str, Any] | Entry:
     if _is_celery(value):
         fix = "Publish plain JSON to the exchange notify; Celery's own task messages are not read here"
         return _refused("celery_message", "a message of Celery's task protocol", fix)
-    return value
+    return _unwrapped(value) if is_cloud_event(value) else value
+
+
+def _unwrapped(value: dict[str, Any]) -> dict[str, Any] | Entry:
+    """The message of a CloudEvent."""
+    try:
+        found = CloudEvent.model_validate(value).message()
+    except ValidationError as error:
+        return Entry(None, tuple(replace(fault, field=f"cloudevent.{fault.field}") for fault in faults_of(error)))
+    return Entry(None, (found,)) if isinstance(found, Fault) else found
 
 
 def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now: datetime) -> Entry:

@@ -6,12 +6,13 @@ from functools import partial
 
 from notifier.callbacks.policy import CallbackPolicy
 from notifier.config.structure import Structure
+from notifier.domain.cloud_events import CONTENT_TYPE as CLOUD_EVENT
 from notifier.domain.errors import Fault, NotFound, TemplateInvalid
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel
 from notifier.intake.producers import Producers
 from notifier.providers.mail.address import parse_mailbox
-from notifier.rendering import Renderer
+from notifier.rendering import Renderer, Template
 
 
 class Checks:
@@ -39,11 +40,18 @@ class Checks:
             fix = "Write it as name@example.com or Name <name@example.com>"
             faults.append(Fault("to", "not_an_address", "not a valid e-mail address", fix))
         faults += self._producers.limit_faults(message, channel, partial(self._template_sender, message, channel))
+        template = self._template(message, channel)
+        if template is not None and template.html_names:
+            faults += self._producers.own_html_faults(message)
         return faults + self._callbacks.faults(message)
 
     def _template_sender(self, message: Message, channel: Channel) -> str | None:
+        template = self._template(message, channel)
+        return None if template is None else template.sender
+
+    def _template(self, message: Message, channel: Channel) -> Template | None:
         try:
-            return self._renderer.template(channel, message.template).sender
+            return self._renderer.template(channel, message.template)
         except (NotFound, TemplateInvalid):
             return None  # which is a fault already
 
@@ -61,7 +69,7 @@ def check_encoding(content_type: str | None, content_encoding: str | None) -> li
     """What keeps a body from being read as plain JSON."""
     faults = []
     kind = (content_type or "application/json").split(";")[0].strip().lower()
-    if kind not in ("application/json", "text/json", "application/octet-stream"):
+    if kind not in ("application/json", "text/json", "application/octet-stream", CLOUD_EVENT):
         fix = "Set content_type to application/json"
         faults.append(Fault("content_type", "wrong_content_type", "is not JSON's", fix))
     encoding = (content_encoding or "utf-8").strip().lower()

@@ -68,6 +68,16 @@ class Producers:
             identities=self._identities(message, template_sender) if table.senders else None,
         )
 
+    def own_html_faults(self, message: Message) -> list[Fault]:
+        """Of a message whose template writes its producer's HTML as it is. Such a mail can say anything in the
+        name of a sender identity, so its producer needs `templates` that name it."""
+        table = self._structure.producers.get(message.producer)
+        if table is not None and table.templates is not None:
+            return []  # `limit_faults` has looked
+        remedy = f"have `templates` of [producers.{message.producer}] in notifier.toml name it"
+        problem = "writes its producer's own HTML, which only producers may use that are allowed to by name"
+        return [Fault("template", "template_not_allowed", problem, f"Use another template, or {remedy}")]
+
     def _identities(self, message: Message, template_sender: Callable[[], str | None]) -> dict[str, str]:
         """By field: the sender identity that it goes out as, and that of replies."""
         names = {"sender": self._structure.sender_name(message.sender or template_sender())}

@@ -23,6 +23,7 @@ from notifier.domain.producers import TEMPLATE_PATTERN, SendingRights
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.known_keys import KnownKeys
 from notifier.store.api_keys import ApiKeyRepository, KeyView
+from notifier.store.filters import Filter
 from notifier.store.operator_actions import ActionCounts, Operating
 
 #: By whether it is a test key.
@@ -108,6 +109,18 @@ class Holder:
     @property
     def sees_everything(self) -> bool:
         return self.key_id is None or self.may(Scope.OPERATE)
+
+    @property
+    def visible(self) -> Filter:
+        """What it may see, as conditions of a search."""
+        if self.sees_everything:
+            return Filter()
+        return Filter(
+            producer=self.producer,
+            is_test=self.is_test,
+            channels=None if self.channels is None else tuple(sorted(self.channels)),
+            templates=self.templates,
+        )
 
     def sees(self, one: Owned) -> bool:
         """Whether it may read this, and act on it if it may send: it is its producer's, a test as the key is one,
@@ -294,12 +307,12 @@ def _check_scopes(grants: Grants) -> None:
         raise WrongSelection("operate and admin are about everything: a test key may have send and read")
     needs_producer = Scope.SEND in grants.scopes or not is_operator
     if needs_producer and grants.producer is None:
-        raise WrongSelection("send, and read alone, are for a producer: name it with --producer")
+        raise WrongSelection("send, and read alone, are for a producer: name the producer")
 
 
 def _check_limits(grants: Grants) -> None:
     if grants.channels == () or grants.templates == ():
-        raise WrongSelection("no channel or no template is named: leave the option out for all of them")
+        raise WrongSelection("the list of channels or of templates is empty: leave it out for all of them")
     for pattern in grants.templates or ():
         if not TEMPLATE_PATTERN.match(pattern):
             raise WrongSelection(f"{pattern!r} is not a pattern of template names, such as 'order_*'")

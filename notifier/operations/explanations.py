@@ -7,16 +7,33 @@ from datetime import datetime
 from typing import assert_never
 
 from notifier.domain.labels import REASONS, status_in_words
-from notifier.domain.statuses import Reason, Status
+from notifier.domain.statuses import Channel, Reason, Status
 from notifier.store.circuits import CircuitState
 from notifier.store.hash_keys import HashKeyUse
 from notifier.store.operator_actions import Seen
+from notifier.store.search import NotificationView
 from notifier.store.stuck import Cause, Late
 
 NO_SUCH = "there is no such notification"
 IS_GONE = "its secrets or its recipient were wiped, so it cannot be sent again: its producer has to send a new one"
 _ENDED = (Status.FAILED, Status.EXPIRED, Status.UNDELIVERED, Status.SUPPRESSED)
 IS_OVER = "its time is over (expires_at): it is never sent"
+
+
+def arrival_in_words(one: NotificationView) -> str:
+    """Whether they got it, for who answers their call; "" where the status says it all."""
+    if one.status not in (Status.SENT, Status.DELIVERED):
+        return ""
+    if one.is_test:
+        return "It was sent with a test key: nobody got it."
+    if one.status == Status.DELIVERED:
+        return "They got it, as the provider says."
+    if one.channel == Channel.EMAIL:
+        return (
+            f"{one.provider} took the mail, and it has not come back: most likely it arrived. Nobody can say more "
+            "of a mail. They may look among the spam."
+        )
+    return f"{one.provider} took the SMS, and has not said that it arrived. Their phone may be off."
 
 
 def why_not_retried(seen: Seen) -> str:

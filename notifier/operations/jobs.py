@@ -22,6 +22,9 @@ from notifier.store.selection import Selection
 
 #: A worker gives a job back after this, so that it can end, and do other work. Seconds.
 RUN_SECONDS = 60.0
+#: A job with a rate plans a page of so many seconds' worth, and the next one so long before that is over. So it
+#: runs as long as its retries do, and whoever stops it stops them.
+PLANNED_SECONDS, AHEAD_SECONDS = 3.0, 1.5
 
 
 class Jobs:
@@ -40,6 +43,9 @@ class Jobs:
         rate_per_second: float | None = None,
     ) -> JobView:
         """`Operations.retry` as a job. A worker takes it within a second or two.
+
+        With a rate it retries only what was accepted until now, and hands them out as they are due, a few seconds
+        ahead. Two such jobs at once do not know of each other: their rates add up.
 
         Raises:
             WrongSelection: as `Operations.retry`.
@@ -65,8 +71,8 @@ class Jobs:
         return len(due)
 
     def run(self, job: UUID, stop: Event | None = None) -> bool:
-        """For workers: take the job if nobody has it, and do pages until it has ended, `stop` is set or the time
-        is up. Returns whether it was taken."""
+        """For workers: take the job if nobody has it, and do pages until it has ended, it is ahead of its rate,
+        `stop` is set or the time is up. Returns whether it was taken."""
         lease = self._repository.take(job)
         if lease is None:
             return False
@@ -84,7 +90,8 @@ class Jobs:
             self._repository.fail(job, lease, str(error) if is_ours else f"{type(error).__name__}, see the log")
             return True
         found = self._repository.find(job)
-        log.info("job.ended", job=str(job), status=found.state, count=found.changed)
+        if found.finished_at is not None:
+            log.info("job.ended", job=str(job), status=found.state, count=found.changed)
         return True
 
     def find(self, job: UUID) -> JobView:
@@ -96,7 +103,12 @@ class Jobs:
         return self._repository.page(limit=limit, before=before)
 
     def stop(self, job: UUID, *, operator: str, reason: str | None = None) -> JobView:
-        """Let it end after the page under way; what it has done stays. Raises `NotFound`, `WrongSelection`."""
+        """Let it end after the page under way; what it has done stays, the rest is as it was.
+
+        Raises:
+            NotFound: there is none.
+            WrongSelection: it has ended.
+        """
         self._repository.stop(job, operator, reason)
         return self._repository.find(job)
 
@@ -109,12 +121,15 @@ class Jobs:
         rate_per_second: float | None = None,
     ) -> JobView:
         sources = ACTIONS[action].move.sources
+        last = None if rate_per_second is None else self._operating.last_due(selection)
+        if rate_per_second is not None and selection.filter is not None and selection.filter.until is None:
+            # What fails while it runs for hours is for the next one, or there would be no end.
+            selection = Selection(filter=replace(selection.filter, until=self._operating.now()))
         total = sum(group.count for group in self._operating.preview(selection, sources))
         recorded = selection.as_dict(self._operating.hash_key)
         next_at = None
         if rate_per_second is not None:
             recorded |= {"rate_per_second": rate_per_second}
-            last = self._operating.last_due(selection)
             next_at = last and last + timedelta(seconds=1 / rate_per_second)
         id_ = self._repository.add(operator, action, recorded, reason, total=total, next_at=next_at)
         return self._repository.find(id_)
@@ -127,4 +142,7 @@ def _move_of(page: JobPage) -> Move:
     detail = event_text(rule.done, page.operator, page.reason, page.id)
     # `next_at` is that of the next one, and `start` that of the first.
     start = page.next_at - timedelta(seconds=pause * page.changed)
-    return replace(rule.move, detail=detail, start=start, pause_seconds=pause)
+    limit = max(1, round(float(rate) * PLANNED_SECONDS)) if rate else None
+    return replace(
+        rule.move, detail=detail, start=start, pause_seconds=pause, limit=limit, ahead_seconds=AHEAD_SECONDS
+    )

@@ -89,6 +89,16 @@ class OpenCircuit:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderReach:
+    """What depends on a provider."""
+
+    #: None: its kind is not known here.
+    channel: Channel | None
+    #: Those that are in use and send the same, in the order of failover: they go on when it is paused.
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Resumed:
     """What waited for a provider, and is due soon."""
 
@@ -173,6 +183,17 @@ class ProviderOperations:
             fix=fix,
         )
 
+    def reach(self, provider: str) -> ProviderReach:
+        """Raises `NotFound`."""
+        self._check_known(provider)
+        channel = channel_of(self._tables[provider])
+        others = (
+            view.name
+            for view in self.providers()
+            if view.state == "in use" and view.name != provider and channel_of(self._tables[view.name]) == channel
+        )
+        return ProviderReach(channel, tuple(others) if channel else ())
+
     def pause(self, provider: str, *, operator: str, reason: str | None) -> None:
         """Stop calling it; what only it could send waits. Raises `NotFound`."""
         self._record(provider, operator, "pause", reason)
@@ -201,11 +222,14 @@ class ProviderOperations:
         self._health.set_weight(provider, weight)
 
     def _record(self, provider: str, operator: str, action: str, reason: str | None, **more: int | None) -> None:
+        self._check_known(provider)
+        begun = self._operating.begin(operator, action, {"provider": provider, **more}, reason)
+        self._operating.note(begun.id, ActionCounts(matched=1, changed=1), is_finished=True)
+
+    def _check_known(self, provider: str) -> None:
         if provider not in self._tables:
             known = ", ".join(self._tables) or "none"
             raise NotFound(f"no provider is called {provider!r}; configured: {known}")
-        begun = self._operating.begin(operator, action, {"provider": provider, **more}, reason)
-        self._operating.note(begun.id, ActionCounts(matched=1, changed=1), is_finished=True)
 
 
 def _view(

@@ -1,8 +1,8 @@
 """How many messages came and went in each minute, and how long they took: for charts.
 
-Every program that accepts or sends adds what its own metrics counted, once a minute, to the minute in which it
+Every program that accepts or sends adds what its own metrics counted, every ten seconds, to the minute in which it
 writes. So a chart costs a few rows, however many notifications there are. A program that dies takes its last
-minute with it, and one whose answer to a commit is lost counts it twice: the record has the truth, and
+seconds with it, and one whose answer to a commit is lost counts it twice: the record has the truth, and
 `daily_statistics` counts that.
 """
 
@@ -19,11 +19,17 @@ from notifier.config.logs import log
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 from notifier.store.metrics import GaugeRepository
-from notifier.store.minute_counts import MinuteAddition, MinuteCountRepository, SpanCounts, WaitingNow
+from notifier.store.minute_counts import (
+    FailedAddition,
+    MinuteAddition,
+    MinuteCountRepository,
+    SpanCounts,
+    WaitingNow,
+)
 from notifier.telemetry import metrics
 
 #: A program adds what it counted this often. Seconds.
-EVERY_SECONDS = 60.0
+EVERY_SECONDS = 10.0
 #: At the end of a program the last counts have so long: charts are no reason to end late. Seconds.
 CLOSE_SECONDS = 1.0
 #: An addition to a minute is committed this long after it at the latest: a statement has 30 s. Seconds.
@@ -124,7 +130,7 @@ class RateRecorder:
     def __init__(self, repository: MinuteCountRepository) -> None:
         self._repository = repository
         self._stop = Event()
-        self._written = _counted()
+        self._written, self._failed = _counted(), _failed()
         self._thread = Thread(target=self._run, name="rate-recorder", daemon=True)
 
     def start(self) -> RateRecorder:
@@ -138,14 +144,15 @@ class RateRecorder:
 
     def write(self) -> None:
         """Add what was counted since the last time. What cannot be written is added the next time."""
-        counted = _counted()
+        counted, failed = _counted(), _failed()
         added = [addition for pair, now in counted.items() if (addition := _added(pair, self._written[pair], now))]
+        given_up = [FailedAddition(*kind, count) for kind, count in (failed - self._failed).items()]
         try:
-            self._repository.add(added)
+            self._repository.add(added, given_up)
         except ServiceUnavailable as error:
             log.warning("rates.not_recorded", reason=str(error))
         else:
-            self._written = counted
+            self._written, self._failed = counted, failed
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY_SECONDS):
@@ -165,6 +172,18 @@ def _counted() -> dict[Pair, _Counts]:
             accepted[sample.labels["channel"], sample.labels["lane"]] += int(sample.value)
     sent = metrics.ACCEPTED_TO_SENT.counts()
     return {(str(a), str(b)): (accepted[str(a), str(b)], tuple(counts)) for (a, b), counts in sent.items()}
+
+
+def _failed() -> Counter[Pair]:
+    """By channel and reason, since this process began."""
+    [family] = metrics.FAILED.collect()
+    return Counter(
+        {
+            (sample.labels["channel"], sample.labels["reason"]): int(sample.value)
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        }
+    )
 
 
 def _added(pair: Pair, before: _Counts, now: _Counts) -> MinuteAddition | None:

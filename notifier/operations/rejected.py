@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from notifier.domain.errors import Fault, InvalidMessage, NotFound, WrongSelection
-from notifier.domain.message import Envelope, Message
-from notifier.domain.validation import decode
+from notifier.operations.replayable import (
+    changed,
+    edited,
+    key_of,
+    original,
+    pair_of,
+    why_not_published,
+    why_not_replayed,
+)
 from notifier.operations.results import ActionResult, Progress, Skipped, by_id, result, run_pages
 from notifier.store.operator_actions import ActionCounts, Operating
-from notifier.store.rejected import KeptRejection, RejectedSelection, Rejections
+from notifier.store.rejected import CLAIM_SECONDS, KeptRejection, RejectedSelection, Rejections
 
 if TYPE_CHECKING:  # slow to import, and most commands need none of it
     from notifier.broker.dead_letters import DeadLetter, Handle, Raw
@@ -25,14 +32,33 @@ if TYPE_CHECKING:  # slow to import, and most commands need none of it
     Check = Callable[[Raw, Channel, Lane], Sequence[Fault]]
 
 
+#: A page publishes for no longer than this after its claim, with which the last publication ends in time. Seconds.
+PUBLISH_SECONDS = CLAIM_SECONDS / 2
+
+
 class DeadQueue(Protocol):
     """Where the broker keeps what it gave up on. `broker.dead_letters.RawPublisher` is one."""
 
-    def each_dead_letter(self, handle: Handle, *, limit: int | None = None) -> None:
-        """Pass each to `handle`, and remove those for which it returns True."""
+    def each_dead_letter(
+        self, handle: Handle, *, limit: int | None = None, until: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Pass each to `handle`, and remove those for which it returns True, until `until` says stop."""
 
     def publish(self, raw: Raw) -> None:
         """Put a message into its queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """How a replay goes about."""
+
+    publish: Callable[[Raw], None]
+    #: None: a dry run, which claims and marks nothing.
+    record: UUID | None
+    #: Also those that were replayed before.
+    again: bool
+    #: Also those of which an interrupted replay may have published an edited copy: the operator named them.
+    over: bool
 
 
 class Replays:
@@ -56,9 +82,10 @@ class Replays:
     ) -> ActionResult:
         """Publish rejected messages again to the queues they came by, byte for byte.
 
-        One that was replayed before is left alone, unless `again`. After a crash, or by two operators at once, one
-        may be published twice, which does no harm: it is the same message, with the same key. `seconds`: begin no
-        page after these; the same call again goes on with those that are not marked as replayed.
+        One that was replayed before, or that another replay has in hand, is left alone and says by whom; with
+        `again` the former is not. After a crash one may be published twice, which does no harm: it is the same
+        message, with the same key (see `store.rejected`). `seconds`: begin no page after these; the same call
+        again goes on with those that are not marked as replayed.
 
         Raises:
             WrongSelection: it selects nothing.
@@ -71,7 +98,8 @@ class Replays:
             # What is rejected again while we replay is for the next run, or there would be no end.
             until = begun.at if selection.until is None else min(begun.at, selection.until)
             selection = replace(selection, until=until)
-        found = self._replay(selection, publish, begun.id, again=again, progress=progress, seconds=seconds)
+        run = _Run(publish, begun.id, again, again and bool(selection.ids))
+        found = self._replay(selection, run, progress=progress, seconds=seconds)
         self._operating.note(begun.id, found.tally, is_finished=True)
         return result(begun.id, found.tally, found.skipped)
 
@@ -79,42 +107,53 @@ class Replays:
         self,
         message: UUID,
         body: bytes,
-        publish: Callable[[Raw], None],
+        publishing: Callable[[], AbstractContextManager[Callable[[Raw], None]]],
         check: Check,
         *,
         operator: str,
         reason: str | None = None,
+        over: bool = False,
         dry_run: bool = False,
     ) -> ActionResult:
         """Publish another body in place of that of a rejected message, which stays on record as it came.
 
-        Of its headers, which are about other bytes, the trace alone goes along. After a crash it may be published
-        and not marked; a second replay is then a duplicate, by its key.
+        Of its headers, which are about other bytes, the trace alone goes along. Of several at once one publishes.
+        `publishing` opens the broker, before the message is claimed. If publishing fails, or we are killed
+        meanwhile, it may be published all the same, so the message is left alone until somebody says `over`: that
+        they looked.
 
         Raises:
             InvalidMessage: `check` still finds faults.
             NotFound: there is no such message.
-            WrongSelection: it cannot be published, or was before.
+            WrongSelection: it cannot be published, or was before, or somebody else does it now.
         """
-        found = self._rejections.page(RejectedSelection(ids=(message,)), after=None)
-        if not found:
-            raise NotFound(f"no rejected message has the id {message}")
-        [kept] = found
-        pair, why = _pair_of(kept.queue), _why_not_published(kept, again=False)
-        if pair is None or why:
-            raise WrongSelection(why)
-        raw = _edited(kept, body)
-        if faults := check(raw, *pair):
+        kept = self._kept(message, over=over)
+        pair = pair_of(kept.queue)
+        raw = edited(kept, body)
+        if pair is not None and (faults := check(raw, *pair)):
             raise InvalidMessage(faults)
         counts = ActionCounts(1, 1)
         if dry_run:
             return ActionResult(None, counts.matched, counts.changed, 0)
-        selection = {"ids": [str(message)], "changed": _changed(kept.body, body)}
-        begun = self._operating.begin(operator, "replay_edited", selection, reason)
-        publish(raw)
-        self._rejections.mark_replayed([message], begun.id, counts)
-        self._operating.note(begun.id, counts, is_finished=True)
-        return result(begun.id, counts, ())
+        selection = {"ids": [str(message)], "changed": changed(kept.body, body), "published": key_of(body)}
+        with publishing() as publish:
+            record = self._rejections.claim_for_edit(message, operator, selection, reason, over=over)
+            if record is None:
+                self._kept(message, over=over)  # says who was first
+                raise WrongSelection("somebody else replayed it just now: load the page again")
+            publish(raw)
+        self._rejections.end_claims([message], [], record, counts)
+        self._operating.note(record, counts, is_finished=True)
+        return result(record, counts, ())
+
+    def _kept(self, message: UUID, *, over: bool) -> KeptRejection:
+        """One that an edited copy may take the place of. Raises `NotFound`, `WrongSelection`."""
+        found = self._rejections.page(RejectedSelection(ids=(message,)), after=None)
+        if not found:
+            raise NotFound(f"no rejected message has the id {message}")
+        if why := why_not_published(found[0], again=False, over=over):
+            raise WrongSelection(why)
+        return found[0]
 
     def purge_rejected(
         self,
@@ -139,24 +178,32 @@ class Replays:
         return result(begun.id, tally, ())
 
     def replay_dead(
-        self, ids: Sequence[str] | None, queue: DeadQueue, *, operator: str, reason: str | None = None
+        self,
+        ids: Sequence[str] | None,
+        queue: DeadQueue,
+        *,
+        operator: str,
+        reason: str | None = None,
+        seconds: float | None = None,
     ) -> ActionResult:
         """Publish dead letters again to the queues they died in, and take them out of the dead queue.
 
-        None for `ids` is all of them. After a crash the last one may be published twice: the same message, with
-        the same key.
+        None for `ids` is all of them. The broker gives each to one reader alone, so two at once share them. After
+        a crash the last one may be published twice: the same message, with the same key. `seconds`: begin none
+        after these; the same call again goes on with the rest.
 
         Raises:
             NotFound: the broker has no dead queue.
         """
 
         def replay(letter: DeadLetter) -> str:
-            if _pair_of(letter.queue) is None:
+            if pair_of(letter.queue) is None:
                 return f"it died in {letter.queue or 'no queue that is known'}, which is not a queue of producers"
             queue.publish(letter.raw)
             return ""
 
-        return self._work_off_dead(ids, queue, replay, "replay_dead", operator, reason)
+        end = float("inf") if seconds is None else time.monotonic() + seconds
+        return self._work_off_dead(ids, queue, replay, "replay_dead", operator, reason, end=end)
 
     def purge_dead(
         self, ids: Sequence[str] | None, queue: DeadQueue, *, operator: str, reason: str | None = None
@@ -165,7 +212,8 @@ class Replays:
         return self._work_off_dead(ids, queue, lambda _: "", "purge_dead", operator, reason)
 
     def _preview_replay(self, selection: RejectedSelection, *, again: bool, seconds: float | None) -> ActionResult:
-        found = self._replay(selection, lambda _: None, None, again=again, seconds=seconds)
+        run = _Run(lambda _: None, None, again, again and bool(selection.ids))
+        found = self._replay(selection, run, seconds=seconds)
         return ActionResult(
             record_id=None,
             matched=found.tally.matched,
@@ -178,36 +226,54 @@ class Replays:
     def _replay(
         self,
         selection: RejectedSelection,
-        publish: Callable[[Raw], None],
-        record: UUID | None,
+        run: _Run,
         *,
-        again: bool,
         progress: Progress | None = None,
         seconds: float | None = None,
     ) -> _Outcomes:
-        """Without a `record` nothing is marked."""
         found, last = _Outcomes("rejected message"), None
         end = float("inf") if seconds is None else time.monotonic() + seconds
-        while page := self._rejections.page(selection, after=last, again=again):
-            published: list[UUID] = []
-            try:
-                for kept in page:
-                    why = _why_not_replayed(kept, again=again)
-                    if not why:
-                        publish(_raw(kept))
-                        published.append(kept.id)
-                    found.note(str(kept.id), why)
-            finally:
-                # What was published is marked, even if the next one fails.
-                if record is not None:
-                    self._rejections.mark_replayed(published, record, found.tally)
-            last = page[-1].id
+        while page := self._rejections.page(selection, after=last, again=run.again):
+            last = self._replay_page(page, run, found)
             if progress:
                 progress(found.tally)
             if time.monotonic() > end:
                 return found
         found.miss(sorted({str(value) for value in selection.ids}))
         return found
+
+    def _replay_page(self, page: Sequence[KeptRejection], run: _Run, found: _Outcomes) -> UUID:
+        """Returns the id of the last one looked at: the claim does not last for a whole page of a slow broker."""
+        whys = {one.id: why_not_replayed(one, again=run.again, over=run.over) for one in page}
+        ready = [id_ for id_, why in whys.items() if not why]
+        until = time.monotonic() + PUBLISH_SECONDS
+        claimed: Collection[UUID] = ready
+        if run.record is not None:
+            claimed = self._rejections.claim(ready, run.record, again=run.again, over=run.over)
+            whys |= self._lost([id_ for id_ in ready if id_ not in claimed], run)
+        published: list[UUID] = []
+        try:
+            for kept in page:
+                if not whys[kept.id]:
+                    run.publish(original(kept))
+                    published.append(kept.id)
+                found.note(str(kept.id), whys[kept.id])
+                if time.monotonic() > until:
+                    break
+        finally:
+            # What was published is marked, even if the next one fails.
+            if run.record is not None:
+                left = [id_ for id_ in claimed if id_ not in published]
+                self._rejections.end_claims(published, left, run.record, found.tally)
+        return kept.id
+
+    def _lost(self, ids: Sequence[UUID], run: _Run) -> dict[UUID, str]:
+        """Why: to whom others were lost since the page was read."""
+        if not ids:
+            return {}
+        now = self._rejections.page(RejectedSelection(ids=tuple(ids)), after=None)
+        whys = {one.id: why_not_replayed(one, again=run.again, over=run.over) for one in now}
+        return {id_: whys.get(id_) or "somebody else replayed or deleted it just now" for id_ in ids}
 
     def _work_off_dead(
         self,
@@ -217,8 +283,10 @@ class Replays:
         action: str,
         operator: str,
         reason: str | None,
+        *,
+        end: float = float("inf"),
     ) -> ActionResult:
-        """`act` acts on a letter, or returns why it may not."""
+        """`act` acts on a letter, or returns why it may not. `end`: take none after it, by the monotonic clock."""
         selection: Mapping[str, Any] = {"all": True} if ids is None else {"ids": list(ids)}
         begun = self._operating.begin(operator, action, selection, reason)
         found = _Outcomes("dead letter")
@@ -231,7 +299,14 @@ class Replays:
             return not why
 
         try:
-            queue.each_dead_letter(handle)
+            queue.each_dead_letter(
+                # One is done however short the time is: a run that is repeated comes to its end.
+                handle,
+                until=lambda: (
+                    (ids is not None and found.has_seen(ids))
+                    or (found.tally.matched > 0 and time.monotonic() > end)
+                ),
+            )
         except BaseException:
             self._operating.note(begun.id, found.tally, is_finished=False)
             raise
@@ -256,6 +331,9 @@ class _Outcomes:
             self.skipped.append(Skipped(id_, why))
         self.tally += ActionCounts(1, int(not why), 0, int(bool(why)))
 
+    def has_seen(self, ids: Iterable[str]) -> bool:
+        return self._seen.issuperset(ids)
+
     def miss(self, ids: Iterable[str]) -> None:
         """Count those that were not there."""
         for id_ in ids:
@@ -266,78 +344,3 @@ class _Outcomes:
 def _check_rejected(selection: RejectedSelection) -> None:
     if not selection.ids and not selection.as_dict()["filter"]:
         raise WrongSelection("nothing is selected: give ids or conditions")
-
-
-def _raw(kept: KeptRejection) -> Raw:
-    from notifier.broker.amqp_transport import RAW_PROPERTIES
-    from notifier.broker.dead_letters import Raw
-
-    headers = dict(kept.headers)
-    # Those could not be read: its body is published again alone, and judged by itself.
-    headers.pop(RAW_PROPERTIES, None)
-    kind, encoding = headers.pop("content_type", None), headers.pop("content_encoding", None)
-    return Raw(
-        queue=kept.queue,
-        body=kept.body,
-        headers=headers,
-        content_type=kind if isinstance(kind, str) else None,
-        content_encoding=encoding if isinstance(encoding, str) else None,
-        broker_user=kept.broker_user,
-    )
-
-
-def _edited(kept: KeptRejection, body: bytes) -> Raw:
-    from notifier.broker.dead_letters import Raw
-
-    headers = {name: value for name, value in kept.headers.items() if name == "traceparent"}
-    return Raw(kept.queue, body, headers, content_type="application/json", broker_user=kept.broker_user)
-
-
-def _why_not_replayed(kept: KeptRejection, *, again: bool) -> str:
-    if why := _why_not_published(kept, again=again):
-        return why
-    if kept.body_size > len(kept.body):
-        size = f"only {len(kept.body)} of its {kept.body_size} bytes were kept"
-        return f"{size}: it must come from its producer again"
-    if _lacks_common_fields(kept):
-        return "it is an entry of a batch, kept without the fields that its batch gave it: publish the batch again"
-    return ""
-
-
-def _why_not_published(kept: KeptRejection, *, again: bool) -> str:
-    """Whatever its body is."""
-    if kept.problem is not None:
-        return kept.problem
-    if _pair_of(kept.queue) is None:
-        return f"it came by {kept.queue}, which is not a queue of producers"
-    if kept.replayed_at is not None and not again:
-        return f"it was replayed at {kept.replayed_at:%Y-%m-%d %H:%M:%S} UTC"
-    return ""
-
-
-def _changed(before: bytes, after: bytes) -> list[str]:
-    """Fields of the contract that have another value. The names of others may be anything, so they stay out of the
-    operator's record."""
-    old, new = decode(before), decode(after)
-    if not isinstance(old, dict) or not isinstance(new, dict):
-        return ["body"]
-    names = Message.model_fields.keys() | Envelope.model_fields.keys()
-    return sorted(name for name in names if old.get(name) != new.get(name))
-
-
-def _pair_of(queue: str | None) -> tuple[Channel, Lane] | None:
-    """Of a queue of producers: what it carries. None: it is another one."""
-    from notifier.broker.topology import notify_queue_name, pairs
-
-    return next((pair for pair in pairs() if queue == notify_queue_name(*pair)), None)
-
-
-def _lacks_common_fields(kept: KeptRejection) -> bool:
-    """Whether it is an entry whose producer and template may have stood in its batch only."""
-    if kept.entry is None:
-        return False
-    try:
-        value = json.loads(kept.body)
-    except (ValueError, RecursionError):
-        return True
-    return not isinstance(value, dict) or not {"producer", "template"} <= value.keys()

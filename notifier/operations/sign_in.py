@@ -48,16 +48,17 @@ class SignIn:
         #: Without one, whoever came from it before is not signed in any more.
         self._has_identity_provider = has_identity_provider
 
-    def with_key(self, token: str) -> str | None:
-        """The token of a new session; None: the key is not valid, or it may read nothing."""
+    def with_key(self, token: str, *, instead_of: str = "") -> str | None:
+        """The token of a new session; None: the key is not valid, or it may read nothing. `instead_of`: the token
+        of the browser's session until now, which ends."""
         holder = self._keys.holder(token.strip())
         if holder is None or not holder.may(Scope.READ):
             return None
-        return self._begin(holder.key_id, holder.name, sorted(holder.scopes))
+        return self._begin(holder.key_id, holder.name, sorted(holder.scopes), instead_of)
 
-    def with_person(self, person: VerifiedPerson) -> str:
-        """The token of a new session."""
-        return self._begin(None, person.name, sorted(person.scopes))
+    def with_person(self, person: VerifiedPerson, *, instead_of: str = "") -> str:
+        """The token of a new session; see `with_key`."""
+        return self._begin(None, person.name, sorted(person.scopes), instead_of)
 
     def visitor(self, token: str) -> Visitor | None:
         """Whose session this is; None: nobody's, or it is over."""
@@ -77,10 +78,12 @@ class SignIn:
     def end(self, token: str) -> None:
         self._sessions.end(_hash(token))
 
-    def _begin(self, key_id: str | None, person: str, scopes: list[str]) -> str:
+    def _begin(self, key_id: str | None, person: str, scopes: list[str], instead_of: str) -> str:
         token = secrets.token_urlsafe(32)
         values = {"token_hash": _hash(token), "key_id": key_id, "person": person, "scopes": scopes}
         self._sessions.add(values)
+        if instead_of:
+            self.end(instead_of)
         return token
 
     def _holder(self, found: StoredSession) -> Holder | None:

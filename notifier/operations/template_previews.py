@@ -10,7 +10,10 @@ from pydantic_core import from_json
 
 from notifier.domain.errors import Fault, InvalidMessage, RenderingFailed
 from notifier.domain.statuses import Channel
-from notifier.rendering import Rendered, Renderer
+from notifier.rendering import Rendered, Renderer, limited_time
+
+#: Of the processor, for a preview in every language: whoever may read may ask for one as often as they like.
+MAX_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,17 @@ def previews(renderer: Renderer, channel: Channel, name: str, context: Mapping[s
     faults = renderer.check_context(channel, name, context)
     if faults:
         raise InvalidMessage(faults)
-    return [_preview(renderer, channel, name, locale, context) for locale in template.locales]
+    # Of all languages together: people wait for it.
+    with limited_time(MAX_SECONDS):
+        return [_preview(renderer, channel, name, locale, context) for locale in template.locales]
+
+
+def preview(
+    renderer: Renderer, channel: Channel, name: str, locale: str | None, context: Mapping[str, Any]
+) -> Rendered:
+    """In one language. Raises what `Renderer.render` raises."""
+    with limited_time(MAX_SECONDS):
+        return renderer.render(channel, name, locale, context)
 
 
 def _preview(

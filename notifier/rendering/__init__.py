@@ -13,6 +13,7 @@ from notifier.rendering.output import Rendered
 from notifier.rendering.problems import Severity, TemplateProblem
 from notifier.rendering.renderer import Renderer
 from notifier.rendering.sms_segments import Segments, characters_left, outside_gsm, segments
+from notifier.rendering.time_limit import limited_time
 
 __all__ = [
     "Rendered",
@@ -27,6 +28,7 @@ __all__ = [
     "Variable",
     "characters_left",
     "check_templates",
+    "limited_time",
     "outside_gsm",
     "segments",
 ]

@@ -10,7 +10,7 @@ from notifier.domain.errors import RenderingFailed
 from notifier.domain.statuses import Channel
 from notifier.domain.template_variables import check_values
 from notifier.rendering.loader import UNSUBSCRIBE_URL, Edition, Loaded, load
-from notifier.rendering.locales import same_language
+from notifier.rendering.locales import fallbacks, same_language
 from notifier.rendering.manifest import Sample
 from notifier.rendering.output import Rendered, write
 from notifier.rendering.problems import Severity, TemplateProblem
@@ -118,7 +118,11 @@ def _check_files(loaded: Loaded) -> Iterator[TemplateProblem]:
 
 def _check_languages(loaded: Loaded) -> Iterator[TemplateProblem]:
     """Editions in which a reader would find words of another language."""
-    default = loaded.template.default_locale
+    default, names = loaded.template.default_locale, loaded.template.category_names
+    for locale in loaded.editions if names else ():
+        if not any(tag in names for tag in fallbacks(locale)):
+            text = f"category_names has no {locale}: readers would find another language on the page; add it"
+            yield TemplateProblem(_manifest_path(loaded), None, text, Severity.WARNING)
     for edition in loaded.editions.values():
         if same_language(edition.locale, default):
             continue

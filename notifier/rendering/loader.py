@@ -11,7 +11,7 @@ from types import MappingProxyType
 import jinja2
 
 from notifier.domain.statuses import Channel, OnUnknown
-from notifier.domain.template_variables import Variable
+from notifier.domain.template_variables import Type, Variable
 from notifier.rendering.locales import canonical, fallbacks, known_locale
 from notifier.rendering.manifest import Manifest, Sample, read_manifest
 from notifier.rendering.problems import TemplateProblem, errors_of
@@ -41,6 +41,8 @@ class Template:
     on_unknown: OnUnknown
     #: Kind of message, which can be suppressed alone; None: none.
     category: str | None
+    #: Locale → what people call the category.
+    category_names: Mapping[str, str]
     #: False: its mails carry an unsubscribe link for their category.
     transactional: bool
     #: It is sent against recipients' wishes.
@@ -53,6 +55,11 @@ class Template:
     def secret_names(self) -> frozenset[str]:
         """Variables that are masked where people and logs can see them, and wiped after sending."""
         return frozenset(name for name, variable in self.variables.items() if variable.secret)
+
+    @property
+    def html_names(self) -> frozenset[str]:
+        """Variables whose markup is written as it is: with any, the mail says whatever its producer wants."""
+        return frozenset(name for name, variable in self.variables.items() if variable.type is Type.HTML)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,7 @@ def load(root: Path, channel: Channel, name: str) -> tuple[Loaded | None, list[T
         return None, problems
     declared = dict(manifest) | {
         "variables": MappingProxyType(dict(manifest.variables)),
+        "category_names": MappingProxyType(dict(manifest.category_names)),
         "on_unknown": manifest.on_unknown or _ON_UNKNOWN[channel],
     }
     version = _version(shelf, editions.values())
@@ -122,6 +130,10 @@ def _manifest(shelf: Shelf, channel: Channel, folder: str) -> tuple[Manifest | N
     manifest, problems = read_manifest(source.path, source.text)
     if manifest and manifest.max_segments and channel is not Channel.SMS:
         problems.append(TemplateProblem(source.path, None, "max_segments: is for SMS only; remove it"))
+    if manifest and manifest.category_names and manifest.category is None:
+        problems.append(
+            TemplateProblem(source.path, None, "category_names: name a category that is missing; add it")
+        )
     if manifest and not manifest.transactional:
         problems += (
             TemplateProblem(source.path, None, f"transactional: {what}") for what in _endless(manifest, channel)

@@ -64,6 +64,10 @@ class Manifest(BaseModel):
     on_unknown: OnUnknown | None = None
     #: What kind of message it is, as "digest": recipients can be suppressed for one kind alone.
     category: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = None
+    #: What people call the category, for each language: it stands on the page of unsubscribe links.
+    category_names: Mapping[_LocaleTag, Annotated[str, Field(min_length=1, max_length=100)]] = Field(
+        default_factory=dict
+    )
     #: E-mail only. False: nobody asked for this very mail, so it offers to end its category (RFC 8058).
     transactional: bool = True
     #: It must be sent by law, or the recipient asked for it just now: their wish for no more does not stop it.

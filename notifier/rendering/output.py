@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from notifier.domain.errors import RenderingFailed
 from notifier.domain.record import record
@@ -18,6 +19,7 @@ from notifier.rendering.filters import writing_in
 from notifier.rendering.loader import UNSUBSCRIBE_URL, Edition, Loaded
 from notifier.rendering.locales import formats_for
 from notifier.rendering.sms_segments import Segments, segments
+from notifier.rendering.time_limit import limited_time
 
 #: The link of a mail that is only previewed.
 SAMPLE_LINK = "https://notify.example.com/u/sample"
@@ -47,7 +49,7 @@ class Rendered:
     subject: str
     #: Body of the SMS, or the text part of the mail.
     text: str
-    #: None for SMS, and for mails of text alone.
+    #: None for SMS, and for mails of text alone: also where a template's HTML part comes out empty.
     html: str | None
     #: SMS only.
     segments: Segments | None
@@ -68,7 +70,11 @@ def write(
         names.setdefault(UNSUBSCRIBE_URL, unsubscribe_url)
     # Last, so that no producer can change them.
     names.update(locale=edition.locale, direction=edition.direction)
-    with writing_in(formats_for(locale, edition.locale)):
+    for name in template.html_names:
+        if isinstance(names.get(name), str):
+            # The type says so, and intake lets only named producers use it.
+            names[name] = Markup(names[name])  # noqa: S704
+    with writing_in(formats_for(locale, edition.locale)), limited_time():
         if template.channel is Channel.SMS:
             text = _sms(_text(edition, names), edition)
             subject, html, size = "", None, segments(text)
@@ -76,6 +82,8 @@ def write(
             subject = _subject(edition, names)
             text = _without_gaps(_text(edition, names)) + "\n"
             html, size = (_part(edition.html, names) if edition.html else None), None
+            if html is not None and (not html or html.isspace()):
+                html = None  # its template writes it for some contexts only
     return Rendered(
         template=template.name,
         version=template.version,

@@ -2,7 +2,7 @@
 
 Three walls, each enough for most attacks. Values of a context are never parsed as a template. A dot or a subscript
 on a value reads a key or an index of its JSON, never an attribute of a Python object. And `static_checks` refuses,
-when a template is loaded, what a notification does not need.
+when a template is loaded, what a notification does not need. Beside them, `time_limit` ends what takes too long.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from jinja2.runtime import Context, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from notifier.rendering.filters import ALLOWED
+from notifier.rendering.time_limit import LOOP_FILTER, count_step, turns
 
 #: What every template may use besides its own variables: BCP 47 tag of the text, and "ltr" or "rtl".
 PROVIDED = frozenset({"locale", "direction"})
@@ -54,11 +55,17 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """A call. Macros take a short way: an HTML mail has dozens of them, and Jinja's way takes 5 µs."""
+        count_step()
         if type(obj) is not Macro:
             return super().call(context, obj, *args, **kwargs)
         kwargs.pop("_block_vars", None)
         kwargs.pop("_loop_vars", None)
         return obj(context.eval_ctx, *args, **kwargs)
+
+    def get_template(self, *args: Any, **kwargs: Any) -> Template:
+        """A file that is included or imported."""
+        count_step()
+        return super().get_template(*args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """`%` is for numbers."""
@@ -86,7 +93,7 @@ def _make_environment() -> Environment:
     )
     # No range, dict, lipsum, cycler, joiner, namespace: a message is laid out from its context alone.
     environment.globals.clear()
-    environment.filters = dict(ALLOWED)
+    environment.filters = {**ALLOWED, LOOP_FILTER: turns}
     return environment
 
 

@@ -20,6 +20,7 @@ from jinja2.meta import find_undeclared_variables
 from notifier.rendering.filters import ALLOWED
 from notifier.rendering.problems import TemplateProblem
 from notifier.rendering.sandbox import ENVIRONMENT, PROVIDED
+from notifier.rendering.time_limit import count_turns
 
 _Referring: TypeAlias = nodes.Extends | nodes.Include | nodes.Import | nodes.FromImport
 
@@ -57,6 +58,7 @@ def examine(name: str, path: str, text: str) -> Examined:
         if problems:
             return Examined(None, problems=problems)
         undeclared = find_undeclared_variables(tree) - PROVIDED
+        count_turns(tree)
         code = ENVIRONMENT.compile(tree, name, path)
     except TemplateSyntaxError as error:
         text = f"{str(error.message).rstrip('.')}; correct the syntax"

@@ -29,6 +29,8 @@ _MAX_ATTEMPT = 0xFFFF
 _MAX_QUOTED = 20
 #: A link is never longer; of more nothing is even decoded. Characters.
 _MAX_LINK = 400
+#: A longer name of an identity is left out, so that the link stays short. Bytes.
+_MAX_IDENTITY = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class UnsubscribeLink:
     category: str
     #: BCP 47: in which language its page is.
     locale: str
+    #: Name of the identity that sent the mail; "" in older links, and where it is long.
+    identity: str = ""
 
 
 class Tokens:
@@ -97,12 +101,14 @@ class Tokens:
         return UUID(bytes=body[:16]), int.from_bytes(body[16:], "big")
 
     def unsubscribe_url(
-        self, notification_id: UUID, channel: Channel, address: str, category: str, locale: str
+        self, notification_id: UUID, channel: Channel, address: str, category: str, locale: str, identity: str = ""
     ) -> str:
         """The link that ends this category for this recipient; "" without a public URL and a key of our own."""
         if not self._links:
             return ""
         what = f"{locale[:35]} {category}".encode()
+        if identity and len(identity.encode()) <= _MAX_IDENTITY:
+            what += f" {identity}".encode()
         body = notification_id.bytes + self._key.recipient(channel, address) + what
         token = urlsafe_b64encode(self._proof("unsubscribe", body) + body).decode("ascii")
         return f"{self._links}{token.rstrip('=')}"
@@ -118,8 +124,9 @@ class Tokens:
         proof, body = data[:_PROOF], data[_PROOF:]
         if not hmac.compare_digest(proof, self._proof("unsubscribe", body)):
             return None
-        locale, _, category = body[48:].decode().partition(" ")
-        return UnsubscribeLink(UUID(bytes=body[:16]), body[16:48], category, locale)
+        locale, _, what = body[48:].decode().partition(" ")
+        category, _, identity = what.partition(" ")
+        return UnsubscribeLink(UUID(bytes=body[:16]), body[16:48], category, locale, identity)
 
     def _proof(self, purpose: str, body: bytes) -> bytes:
         return self._key.digest(purpose, body.hex())[:_PROOF]

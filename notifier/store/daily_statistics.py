@@ -15,7 +15,7 @@ from sqlalchemy import Float, TextClause, and_, cast, func, select, text
 
 from notifier.domain.statuses import Status
 from notifier.store import binds
-from notifier.store.engine import transaction
+from notifier.store.engine import allow_seconds, transaction
 from notifier.store.repository import Repository
 from notifier.store.schema.operations import DailyStatistic
 from notifier.store.schema.partitions import first_id
@@ -24,7 +24,7 @@ from notifier.store.schema.partitions import first_id
 NOT_TO_BE_SENT = (Status.SCHEDULED, Status.CANCELLED, Status.SUPPRESSED)
 
 #: A day of ten million notifications takes half a minute, and longer if they have to come from a slow disk.
-_COUNTING = "10min"
+_COUNTING_SECONDS = 600.0
 # Any constant does, as long as nobody else uses it.
 _LOCK = 0x6E6F7473
 
@@ -62,7 +62,7 @@ class StatisticsRepository(Repository):
         """
         low, high = map(first_id, bounds)
         with transaction(self._engine, plans_by_values=True) as connection:
-            connection.execute(_ALLOW_TIME, {"time": _COUNTING})
+            allow_seconds(connection, _COUNTING_SECONDS)
             connection.execute(_ONE_BY_ONE, {"lock": _LOCK})
             return bool(connection.execute(COUNT_DAY, {"day": day, "low": low, "high": high}).rowcount)
 
@@ -78,7 +78,6 @@ class StatisticsRepository(Repository):
         return [StatisticsRow(tuple(row[:-3]), int(row[-3]), *row[-2:]) for row in rows]
 
 
-_ALLOW_TIME = text("SELECT set_config('statement_timeout', :time, true)")
 _ONE_BY_ONE = text("SELECT pg_advisory_xact_lock(:lock)")
 
 _IS_WANTED = and_(DailyStatistic.sent_within_10s.is_not(None), DailyStatistic.status.not_in(NOT_TO_BE_SENT))

@@ -28,6 +28,7 @@ from notifier.domain.errors import (
 )
 from notifier.store import sessions
 from notifier.store.clock import DatabaseClock, clock_of, set_clock
+from notifier.store.connection import ANSWER_SECONDS, CONTACT_SECONDS
 from notifier.store.identity import IdentityCheck
 
 #: SQLSTATE classes (and single states) that say nothing about our statement: it may well work later.
@@ -79,7 +80,8 @@ def make_engine(
     guarded: bool = False,
     trusts_failover: bool = False,
 ) -> Engine:
-    """An engine whose every wait has an end: 5 s to connect, 30 s a statement, dead peers found by keepalives.
+    """An engine whose every wait has an end: 5 s to connect, 30 s a statement, dead peers found by keepalives. A
+    server that stands still is given up after 5 s, or 10 s in the middle of a statement: see `store.connection`.
 
     A pooled connection that rested is tried before use, so no statement fails once the database is back.
     `guarded`: refuse to work on a database that is not the one it was (see `store.identity`).
@@ -91,7 +93,7 @@ def make_engine(
         pool_timeout=30,
         pool_recycle=1800,
         connect_args={
-            "connect_timeout": 5,
+            "connect_timeout": CONTACT_SECONDS,
             "application_name": application,
             "options": sessions.START_OPTIONS,
             "keepalives_idle": 10,
@@ -143,6 +145,8 @@ def sqlstate_of(error: ServiceUnavailable) -> str | None:
     return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
 
 
+#: As `sessions.OPTIONS` has it.
+STATEMENT_SECONDS = 30.0
 #: Milliseconds. Statements lock rows for one or two.
 _IMPATIENT = "SET LOCAL lock_timeout = 500"
 _BY_VALUES = (
@@ -214,6 +218,13 @@ def transaction(
         if meant is None:
             raise
         raise meant from error
+
+
+def allow_seconds(connection: Connection, seconds: float | None) -> None:
+    """Of statements of this transaction, in place of 30: the server's limit, and ours. None: none."""
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round((seconds or 0) * 1000)}")
+    spare = ANSWER_SECONDS - STATEMENT_SECONDS
+    sessions.driver_of(connection).answer_seconds = None if seconds is None else seconds + spare
 
 
 def execute_directly(connection: Connection, statement: TextClause, values: Mapping[str, Any]) -> list[Any]:

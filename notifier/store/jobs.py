@@ -3,12 +3,14 @@
 A job is an operator record, with where its next page begins. Nothing of its progress is in a worker's memory.
 Two workers do not run one at once: a worker takes it under a number and holds it for `LEASE_SECONDS` after each
 page, by the database's clock, and during a page by the lock of its row. Whoever comes back with an earlier number
-finds that it has lost the job.
+finds that it has lost the job. Between two pages of a job with a rate nobody holds it, and no worker waits: it is
+due again when the next page is to be planned.
 
 Crash points:
 
 - before the job is committed: there is none, and nobody was told that there is;
 - after that, before its task is published or taken: it stays due, and the sweep dispatches it again;
+- between two pages of a job with a rate: when it is due the sweep dispatches it, and any worker goes on;
 - within a page: the page is one transaction, with the place where the next one begins and the counts; none of it
   was done;
 - after a page: the lease runs out, the sweep dispatches it again, and another worker goes on from that place. So
@@ -125,7 +127,8 @@ class JobRepository(Repository):
             return lease
 
     def work_page(self, job: UUID, lease: int, move_of: Callable[[JobPage], Move]) -> bool:
-        """Do the next page, as `move_of` says. False: nothing is left to do, or it is another worker's by now."""
+        """Do the next page, as `move_of` says. False: nothing is left to do for now, or it is another worker's by
+        now."""
         with transaction(self._engine, plans_by_values=True) as connection:
             row = connection.execute(_HOLD, {"id": job, "lease": lease}).one_or_none()
             if row is None:
@@ -144,9 +147,11 @@ class JobRepository(Repository):
                 )
                 if done.last is not None:
                     pause = timedelta(seconds=move.pause_seconds * (done.tally.changed - page.changed))
-                    place = {"id": job, "last_id": done.last, "next_at": page.next_at + pause}
-                    connection.execute(_GO_ON, {**place, **_LEASE})
-                    return True
+                    next_at = page.next_at + pause
+                    rest_until = next_at - timedelta(seconds=move.ahead_seconds) if move.pause_seconds else None
+                    place = {"id": job, "last_id": done.last, "next_at": next_at, "rest_until": rest_until}
+                    is_ahead = connection.execute(_GO_ON, {**place, **_LEASE}).scalar_one()
+                    return not is_ahead
                 state = JobState.DONE
             note_result(connection, job, page.tally, is_finished=True)
             connection.execute(_END, {"id": job, "lease": lease, "state": state, "failure": None})
@@ -226,11 +231,12 @@ FROM jobs AS j JOIN operator_records AS r ON r.id = j.id
 WHERE j.id = :id AND j.lease = :lease AND j.state = 'running' FOR UPDATE OF j
 """)
 
-# From now, and not from when the page began.
+# From now, and not from when the page began. Whether it is ahead of its rate, and rests.
 _GO_ON: TextClause = text("""
 UPDATE jobs SET last_id = :last_id, next_at = :next_at,
-  due_at = clock_timestamp() + make_interval(secs => :lease_seconds)
-WHERE id = :id
+  due_at = CASE WHEN CAST(:rest_until AS timestamptz) > clock_timestamp() THEN :rest_until
+    ELSE clock_timestamp() + make_interval(secs => :lease_seconds) END
+WHERE id = :id RETURNING coalesce(due_at = :rest_until, false)
 """)
 
 _END: TextClause = text("""
@@ -242,7 +248,10 @@ UPDATE jobs SET state = 'waiting', due_at = now() WHERE id = :id AND lease = :le
 """)
 
 _STOP: TextClause = text("""
-UPDATE jobs SET stop_asked_at = coalesce(stop_asked_at, now()) WHERE id = :id AND due_at IS NOT NULL
+UPDATE jobs SET stop_asked_at = coalesce(stop_asked_at, now()),
+  -- One that rests would do so for long at a slow rate. A worker that is at it ends it before.
+  due_at = least(due_at, now() + interval '1 second')
+WHERE id = :id AND due_at IS NOT NULL
 """)
 
 _FIND: TextClause = text(f"{_VIEW} WHERE j.id = :id")

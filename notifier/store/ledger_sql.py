@@ -168,7 +168,9 @@ _MOVED = """
     due_at = now() + make_interval(secs => r.due_in_seconds),
     sent_version = coalesce(r.template_version, n.sent_version),
     provider = coalesce(r.provider, n.provider),
-    provider_message_id = coalesce(r.provider_message_id, n.provider_message_id),
+    -- Another provider's answer takes the id with it.
+    provider_message_id = coalesce(r.provider_message_id,
+      CASE WHEN n.provider = coalesce(r.provider, n.provider) THEN n.provider_message_id END),
     sent_at = CASE WHEN r.status = 'sent' THEN now() ELSE n.sent_at END,
     updated_at = now()
   FROM results AS r

@@ -29,6 +29,27 @@ class MinuteAddition:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedAddition:
+    """What a program saw end without success since it last wrote."""
+
+    channel: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndedCount:
+    """Sends of one channel that ended within ten minutes."""
+
+    channel: str
+    #: The beginning of these.
+    begins_at: datetime
+    #: Why they failed; None: they were sent.
+    reason: str | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class WaitingNow:
     channel: str
     lane: str
@@ -50,15 +71,23 @@ class SpanCounts:
 
 
 class MinuteCountRepository(Repository):
-    def add(self, counted: Sequence[MinuteAddition]) -> None:
+    def add(self, counted: Sequence[MinuteAddition], failed: Sequence[FailedAddition] = ()) -> None:
         """To the minute of now, by the database's clock; all or nothing."""
-        if not counted:
+        if not counted and not failed:
             return
         # Always in one order, or two programs would wait for each other's rows.
         ordered = sorted(counted, key=lambda one: (one.channel, one.lane))
         rows = [asdict(one) | {"sent": list(one.sent)} for one in ordered]
+        failures = [asdict(one) for one in sorted(failed, key=lambda one: (one.channel, one.reason))]
         with transaction(self._engine) as connection:
-            connection.execute(_ADD, rows)
+            if rows:
+                connection.execute(_ADD, rows)
+            if failures:
+                connection.execute(_ADD_FAILED, failures)
+
+    def ended(self) -> list[EndedCount]:
+        """What ended within the last hour; a few hundred rows are read, whatever the volume."""
+        return [from_row(EndedCount, row) for row in self._rows(_ENDED, is_one_statement=True)]
 
     def note_waiting(self, waiting: Sequence[WaitingNow]) -> None:
         """Write how many wait now, by channel and lane."""
@@ -72,7 +101,7 @@ class MinuteCountRepository(Repository):
 
     def forget_old(self) -> int:
         """Delete what is older than `KEPT_DAYS`. Returns how many rows."""
-        return self._execute(_FORGET_OLD, {"days": KEPT_DAYS})
+        return sum(self._execute(statement, {"days": KEPT_DAYS}) for statement in _FORGET_OLD)
 
 
 _ADD: TextClause = text("""
@@ -83,6 +112,22 @@ ON CONFLICT (minute, channel, lane) DO UPDATE SET accepted = m.accepted + exclud
   FROM unnest(m.sent) WITH ORDINALITY AS a(count, place)
   FULL JOIN unnest(excluded.sent) WITH ORDINALITY AS b(count, place) USING (place)
 )
+""")
+
+_ADD_FAILED: TextClause = text("""
+INSERT INTO failed_counts AS f (minute, channel, reason, count)
+VALUES (date_trunc('minute', now()), :channel, :reason, :count)
+ON CONFLICT (minute, channel, reason) DO UPDATE SET count = f.count + excluded.count
+""")
+
+_ENDED: TextClause = text("""
+SELECT channel, date_bin('10 minutes', minute, 'epoch') AS begins_at, reason, sum(count)::int AS count FROM (
+  SELECT minute, channel, NULL AS reason, (SELECT sum(each) FROM unnest(sent) AS each) AS count
+  FROM minute_counts WHERE minute > now() - interval '1 hour'
+  UNION ALL
+  SELECT minute, channel, reason, count FROM failed_counts WHERE minute > now() - interval '1 hour'
+) AS counted
+WHERE count > 0 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """)
 
 _NOTE_WAITING: TextClause = text("""
@@ -108,4 +153,7 @@ FROM of_minute GROUP BY 1 ORDER BY 1
 """)  # noqa: S608 - numbers
 
 
-_FORGET_OLD: TextClause = text("DELETE FROM minute_counts WHERE minute < now() - make_interval(days => :days)")
+_FORGET_OLD = [
+    text(f"DELETE FROM {table} WHERE minute < now() - make_interval(days => :days)")  # noqa: S608 - constants
+    for table in ("minute_counts", "failed_counts")
+]

@@ -92,6 +92,10 @@ class Move:
     start: datetime | None = None
     #: … and each later one this much later.
     pause_seconds: float = 0.0
+    #: Notifications of a page; None, or above it: `PAGE`.
+    limit: int | None = None
+    #: A job does the next page no longer than this before it is due.
+    ahead_seconds: float = 0.0
     #: The new time, for a move to `scheduled`.
     send_at: datetime | None = None
 
@@ -190,7 +194,7 @@ class Operating(Repository):
         tally: ActionCounts,
     ) -> Page:
         """`move_page`, within a transaction."""
-        seen = self._lock_page(connection, selection, move.sources, after)
+        seen = self._lock_page(connection, selection, move.sources, after, min(move.limit or PAGE, PAGE))
         if not seen:
             return Page(tally, (), None)
         may = [one for one in seen if move.may_move(one)]
@@ -255,18 +259,23 @@ class Operating(Repository):
         return list(conditions(selection.filter, self.hash_key))
 
     def _lock_page(
-        self, connection: Connection, selection: Selection, sources: Sequence[Status], after: UUID | None
+        self,
+        connection: Connection,
+        selection: Selection,
+        sources: Sequence[Status],
+        after: UUID | None,
+        limit: int,
     ) -> list[Seen]:
         """The next page, locked. If another operator moves a row meanwhile, it is read after that."""
         query: Any = select(*_SEEN).with_for_update(of=State)
         if selection.filter is None:
-            rest = sorted(value for value in set(selection.ids) if after is None or value > after)[:PAGE]
+            rest = sorted(value for value in set(selection.ids) if after is None or value > after)[:limit]
             found = connection.execute(query.where(among(Notification.id, rest)).order_by(Notification.id))
             return _with_missing(rest, [from_row(Seen, row) for row in found])
         query = query.where(*self.selected(selection), Notification.status.in_(sources))
         if after is not None:
             query = query.where(*filters.after(after))
-        query = oldest(query, Notification.id, limit=PAGE, after=None)
+        query = oldest(query, Notification.id, limit=limit, after=None)
         return [from_row(Seen, row) for row in connection.execute(query)]
 
 

@@ -1,29 +1,44 @@
-"""Rejected messages for operators: find those to publish again, mark them, delete them."""
+"""Rejected messages for operators: find those to publish again, claim and mark them, delete them.
+
+A replay claims a message before it publishes it, so two at once never publish the same one. Crash points:
+
+- after the claim, before the broker has it: nothing was published. The claim ends after `CLAIM_SECONDS`, the
+  message counts as not replayed all along, and the next replay takes it;
+- after the broker has it, before it is marked: the same. Byte for byte it is published twice, which its key makes
+  a duplicate. An edited one may have another key each time, so its claim never ends by itself: who replays it
+  again has to say so, when the page has told what may have become of the first one;
+- after the mark: done; the operator record lacks its end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, TextClause, func, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, TextClause, false, func, select, text
 
 from notifier.domain.errors import CannotOpen
 from notifier.store import binds
 from notifier.store.binds import among
 from notifier.store.engine import transaction
-from notifier.store.operator_actions import ActionCounts, act_on_page, note_result
+from notifier.store.operator_actions import ActionCounts, act_on_page, begin_record, note_result
 from notifier.store.personal_data import PersonalData
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row, matching, newest, oldest, within
 from notifier.store.schema.notifications import RejectedMessage
+from notifier.store.schema.operations import OperatorRecord
 
 #: Rejected messages of one page: each may hold 64 KiB.
 PAGE = 100
 #: Rejected messages that `groups` reads: a producer gone wrong makes a million in a night.
 COUNTED = 10_000
+#: A replay that has had a message in hand for this long is gone. Seconds.
+CLAIM_SECONDS = 60
+#: In the operator record of a replay with another body.
+EDITED = "replay_edited"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +68,14 @@ class KeptRejection:
     entry: int | None
     headers: dict[str, Any]
     replayed_at: datetime | None
+    #: A replay took it in hand then, and has not ended.
+    claimed_at: datetime | None
+    #: That replay was interrupted: it ended without a word.
+    is_interrupted: bool
+    #: Who replayed it last, or has it in hand; None: nobody, or from before that was recorded.
+    replayed_by: str | None
+    #: That one's action: "replay_rejected", "replay_edited".
+    replay_action: str | None
     #: The user who published it first, as RabbitMQ said.
     broker_user: str | None
     #: Why body and headers are empty: they are sealed, and did not open.
@@ -67,7 +90,21 @@ class CodeCount:
     count: int
 
 
-_KEPT: Any = (*columns_of(KeptRejection, RejectedMessage, without=["problem"]), RejectedMessage.sealed)
+#: A replay took it in hand, and is gone.
+IS_INTERRUPTED: ColumnElement[bool] = func.coalesce(
+    RejectedMessage.claimed_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, CLAIM_SECONDS), false()
+)
+_KEPT: Any = (
+    *columns_of(
+        KeptRejection,
+        RejectedMessage,
+        without=["problem"],
+        is_interrupted=IS_INTERRUPTED,
+        replayed_by=OperatorRecord.operator,
+        replay_action=OperatorRecord.action,
+    ),
+    RejectedMessage.sealed,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +130,8 @@ class Rejections(Repository):
 
         Without `again` a filter leaves out those that were replayed; ids find them all the same.
         """
-        query = select(*_KEPT).where(*chosen(selection, again=again))
+        query = select(*_KEPT).outerjoin(OperatorRecord, OperatorRecord.id == RejectedMessage.replay_id)
+        query = query.where(*chosen(selection, again=again))
         rows = self._rows(oldest(query, RejectedMessage.id, limit=PAGE, after=after))
         return [self._opened(from_row(KeptRejection, row), row.sealed) for row in rows]
 
@@ -127,10 +165,36 @@ class Rejections(Repository):
         order = (waiting.desc(), latest.c.producer, latest.c.code)
         return self._records(RejectedGroup, counted.group_by(latest.c.producer, latest.c.code).order_by(*order))
 
-    def mark_replayed(self, ids: Sequence[UUID], record: UUID, tally: ActionCounts) -> None:
-        """Mark these as published again, and note the counts in the operator's record."""
+    def claim(self, ids: Sequence[UUID], record: UUID, *, again: bool, over: bool) -> set[UUID]:
+        """Take these in hand for the replay of this record. Returns those it has now: others were replayed
+        meanwhile (`again`: that is no hindrance), or another replay has them.
+
+        `over`: also those of which an edited copy may have been published, by a replay that was interrupted.
+        """
         with transaction(self._engine) as connection:
-            connection.execute(_MARK_REPLAYED, {"ids": list(ids)})
+            return _claim(connection, ids, record, again=again, over=over)
+
+    def claim_for_edit(
+        self, id_: UUID, operator: str, selection: Mapping[str, Any], reason: str | None, *, over: bool
+    ) -> UUID | None:
+        """Take one in hand that was not replayed, and begin the operator record. Returns the record's id; None:
+        somebody else was first, and nothing is recorded. `over`: as `claim`."""
+        with transaction(self._engine) as connection:
+            # The order of `begin_record` and the claim is free: both are committed, or neither.
+            begun = begin_record(connection, operator, EDITED, selection, reason)
+            if _claim(connection, [id_], begun.id, again=False, over=over):
+                return begun.id
+            connection.rollback()
+        return None
+
+    def end_claims(
+        self, published: Sequence[UUID], left: Sequence[UUID], record: UUID, tally: ActionCounts
+    ) -> None:
+        """Mark those that were published, let go of those that were not, and note the counts in the record."""
+        with transaction(self._engine) as connection:
+            connection.execute(
+                _END_CLAIMS, {"ids": [*published, *left], "done": list(published), "record": record}
+            )
             note_result(connection, record, tally, is_finished=False)
 
     def purge_page(
@@ -159,9 +223,27 @@ def chosen(selection: RejectedSelection, *, again: bool = True) -> Iterator[Colu
     yield from matching(RejectedMessage, selection, "producer")
 
 
-_MARK_REPLAYED: TextClause = text("""
-UPDATE rejected_messages SET replayed_at = now() WHERE id = ANY(:ids)
-""").bindparams(binds.IDS)
+def _claim(connection: Connection, ids: Sequence[UUID], record: UUID, *, again: bool, over: bool) -> set[UUID]:
+    values = {"ids": list(ids), "record": record, "again": again, "over": over, "seconds": CLAIM_SECONDS}
+    return set(connection.execute(_CLAIM, {**values, "edited": EDITED}).scalars())
+
+
+# Locked in the order of their ids: two replays of overlapping pages wait for each other, and do not lock up.
+_CLAIM: TextClause = text("""
+UPDATE rejected_messages SET replay_id = :record, claimed_at = now() WHERE id IN (
+  SELECT m.id FROM rejected_messages AS m
+  WHERE m.id = ANY(:ids) AND (:again OR m.replayed_at IS NULL) AND (m.claimed_at IS NULL OR (
+    m.claimed_at < now() - make_interval(secs => :seconds) AND (:over OR NOT EXISTS (
+      SELECT FROM operator_records AS r WHERE r.id = m.replay_id AND r.action = :edited))))
+  ORDER BY m.id FOR UPDATE
+) RETURNING id
+""").bindparams(binds.IDS, binds.uuid("record"))
+
+_END_CLAIMS: TextClause = text("""
+UPDATE rejected_messages SET claimed_at = NULL,
+  replayed_at = CASE WHEN id = ANY(:done) THEN now() ELSE replayed_at END
+WHERE id = ANY(:ids) AND replay_id = :record
+""").bindparams(binds.IDS, binds.uuids("done"), binds.uuid("record"))
 
 _PURGE: TextClause = text("""
 DELETE FROM rejected_messages WHERE id = ANY(:ids)

@@ -15,11 +15,11 @@ from sqlalchemy import Connection, Engine, Executable, Select, TextClause, func,
 from notifier.domain.errors import CannotOpen, NotFound, ServiceUnavailable, WrongSelection
 from notifier.store import filters
 from notifier.store.attachments import AttachmentView, views_of
-from notifier.store.engine import sqlstate_of, transaction
+from notifier.store.engine import allow_seconds, sqlstate_of, transaction
 from notifier.store.filters import Filter as Filter
 from notifier.store.filters import conditions
 from notifier.store.personal_data import PersonalData
-from notifier.store.rejected import RejectedSelection, chosen
+from notifier.store.rejected import IS_INTERRUPTED, RejectedSelection, chosen
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row, newest
 from notifier.store.schema.notifications import Attempt, Event, Notification, ProviderMessage, RejectedMessage
@@ -126,6 +126,12 @@ class RejectedView:
     redelivered: bool
     #: When an operator published it again.
     replayed_at: datetime | None
+    #: The operator record of the replay that last took it in hand.
+    replay_id: UUID | None
+    #: That replay took it then, and has not ended.
+    claimed_at: datetime | None
+    #: … and will not: it was interrupted.
+    is_interrupted: bool
     #: The user who published it, as RabbitMQ says; None: nobody can say.
     broker_user: str | None
 
@@ -141,7 +147,7 @@ class Dimension(StrEnum):
     STATUS = "status"  #: where they stand
     CHANNEL = "channel"  #: how they travel
     TEMPLATE = "template"  #: what they say
-    PROVIDER = "provider"  #: who took them; empty: nobody did
+    PROVIDER = "provider"  #: who took them, or was called last; empty: nobody was
     PRODUCER = "producer"  #: who sent them
     HOUR = "hour"  #: when they were accepted, UTC
 
@@ -178,7 +184,10 @@ _PROOF = (
 )
 _ATTEMPT = columns_of(AttemptView, Attempt, proof=_PROOF)
 _EVENT = columns_of(EventView, Event)
-_REJECTED = (*columns_of(RejectedView, RejectedMessage), RejectedMessage.sealed)
+_REJECTED = (
+    *columns_of(RejectedView, RejectedMessage, is_interrupted=IS_INTERRUPTED),
+    RejectedMessage.sealed,
+)
 
 
 _DIMENSIONS: Mapping[Dimension, Any] = {
@@ -200,20 +209,18 @@ class Audit(Repository):
         #: Maximum time of a statement; None: the engine's.
         self._seconds = seconds
 
-    def id_between(self, first: UUID, last: UUID) -> UUID:
-        """The only notification with an id from `first` to `last`, which may be the same.
+    def id_between(self, first: UUID, last: UUID, within: Filter = Filter()) -> UUID:  # noqa: B008
+        """The only notification with an id from `first` to `last`, which may be the same, within a filter.
 
         Raises:
             NotFound: there is none.
             WrongSelection: there are several; some are named.
         """
-        if first == last:
-            return first
-        query = select(Notification.id).where(Notification.id.between(first, last)).order_by(Notification.id)
-        with self._read_only() as connection:
-            found: list[UUID] = list(connection.execute(query.limit(_SIMILAR_IDS)).scalars())
+        query = self._filtered(select(Notification.id).where(Notification.id.between(first, last)), within)
+        found: list[UUID] = [row.id for row in self._rows(query.order_by(Notification.id).limit(_SIMILAR_IDS))]
         if not found:
-            raise NotFound(f"no notification has an id from {first} to {last}")
+            named = f"the id {first}" if first == last else f"an id from {first} to {last}"
+            raise NotFound(f"no notification has {named}")
         if len(found) > 1:
             raise WrongSelection(f"several ids begin like this, give more of it: {', '.join(map(str, found))}")
         return found[0]
@@ -222,10 +229,12 @@ class Audit(Repository):
         """What `Filter.recipient_hashes` takes. Raises `InvalidMessage` for a bad number."""
         return tuple(filters.hashes_of(Filter(recipient=recipient), self._personal_data.hash_key))
 
-    def with_provider_id(self, provider_message_id: str) -> list[UUID]:
-        """Notifications whose message has this id at a provider, of those whose ids stand for one message."""
+    def with_provider_id(self, provider_message_id: str, within: Filter = Filter()) -> list[UUID]:  # noqa: B008
+        """Notifications within a filter whose message has this id at a provider, of those whose ids stand for one
+        message."""
         rows = self._rows(_WITH_PROVIDER_ID, {"id": provider_message_id}, is_one_statement=True)
-        return [row.notification_id for row in rows]
+        known = Notification.id.in_([row.notification_id for row in rows])
+        return [row.id for row in self._rows(self._filtered(select(Notification.id).where(known), within))]
 
     def story(self, notification_id: UUID) -> Story:
         """The notification with its attempts and events, oldest first.
@@ -324,7 +333,7 @@ class Audit(Repository):
             with transaction(self._engine, plans_by_values=True) as connection:
                 if self._seconds is not None:
                     # Of the transaction, not of the session: that one may be a pooler's.
-                    connection.execute(_LIMIT_TIME, {"milliseconds": str(round(self._seconds * 1000))})
+                    allow_seconds(connection, self._seconds)
                 yield connection
         except ServiceUnavailable as error:
             # https://www.postgresql.org/docs/current/errcodes-appendix.html: query_canceled
@@ -350,8 +359,6 @@ class Audit(Repository):
             body, headers = f"({error})".encode(), {}
         return replace(view, body=body, headers=headers)
 
-
-_LIMIT_TIME = text("SELECT set_config('statement_timeout', :milliseconds, true)")
 
 # The key begins with the id space, of which there are a few: each is looked into.
 _WITH_PROVIDER_ID: TextClause = text("""

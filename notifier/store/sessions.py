@@ -19,10 +19,12 @@ from typing import Any
 
 import psycopg
 from psycopg import OperationalError
+from psycopg.errors import ConnectionTimeout
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 
 from notifier.store.clock import DatabaseClock
+from notifier.store.connection import ANSWER_SECONDS, CONTACT_SECONDS, Contact, DeadlineConnection, ServerSilent
 from notifier.store.identity import IdentityCheck, judge
 
 #: A connection is tried before use if it has rested this long. Seconds.
@@ -75,6 +77,7 @@ class Sessions:
     refuses_options: bool = False
     #: A prepared statement was lost although there seems to be no pooler.
     loses_prepared: bool = False
+    contact: Contact = field(default_factory=Contact)
 
 
 @dataclass(slots=True)
@@ -104,15 +107,16 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
     def open_one(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
         return _open(sessions, arguments, options)
 
-    def look(connection: psycopg.Connection[Any], record: Any) -> None:
+    def look(connection: DeadlineConnection, record: Any) -> None:
         clock.expect_another()
         try:
-            record.info[_SESSION] = _look(connection, sessions)
+            with sessions.contact.attempt(), connection.within(CONTACT_SECONDS):
+                record.info[_SESSION] = _look(connection, sessions)
         except BaseException:
             connection.close()
             raise
 
-    def try_it(connection: psycopg.Connection[Any], record: Any, _proxy: object) -> None:
+    def try_it(connection: DeadlineConnection, record: Any, _proxy: object) -> None:
         session: DatabaseSession = record.info[_SESSION]
         if sessions.loses_prepared:
             connection.prepare_threshold = None
@@ -120,12 +124,18 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
         if not (session.refusal or clock.is_due or has_rested):
             return
         try:
-            _try(connection, session, clock)
+            with sessions.contact.attempt(), connection.within(CONTACT_SECONDS):
+                _try(connection, session, clock)
+        except ServerSilent as error:
+            # So are the others of the pool.
+            raise InvalidatePoolError from error
         except OperationalError as error:
             # The pool opens another one.
             raise DisconnectionError from error
 
-    def give_back(_connection: object, record: Any) -> None:
+    def give_back(connection: DeadlineConnection | None, record: Any) -> None:
+        if connection is not None:
+            connection.answer_seconds = ANSWER_SECONDS
         if _SESSION in record.info:
             record.info[_SESSION].is_used = True
 
@@ -135,19 +145,34 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
     event.listen(engine, "checkin", give_back)
 
 
-def _open(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> Any:
-    """A connection without our options, if they are refused; None: SQLAlchemy opens it."""
-    if sessions.refuses_options:
-        options.pop("options", None)
-        return None
+def _open(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> DeadlineConnection:
+    """A connection, without our options if they are refused."""
+    connection = _connect(sessions, arguments, options)
+    connection.is_there = lambda: _is_there(sessions, arguments, options)
+    return connection
+
+
+def _is_there(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> bool:
     try:
-        return psycopg.connect(*arguments, **options)
-    except OperationalError as error:
-        if not _REFUSES_OPTIONS.search(str(error)):
-            raise
-    sessions.refuses_options = True
-    options.pop("options", None)
-    return psycopg.connect(*arguments, **options)
+        _connect(sessions, arguments, dict(options)).close()
+    except (ServerSilent, ConnectionTimeout):
+        return False
+    except OperationalError:
+        pass  # it refuses us, so it is there
+    return True
+
+
+def _connect(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> DeadlineConnection:
+    with sessions.contact.attempt():
+        if not sessions.refuses_options:
+            try:
+                return DeadlineConnection.connect(*arguments, **options)
+            except OperationalError as error:
+                if not _REFUSES_OPTIONS.search(str(error)):
+                    raise
+            sessions.refuses_options = True
+        options.pop("options", None)
+        return DeadlineConnection.connect(*arguments, **options)
 
 
 def _look(connection: psycopg.Connection[Any], sessions: Sessions) -> DatabaseSession:

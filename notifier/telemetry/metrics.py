@@ -25,7 +25,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from notifier.domain.statuses import CallbackFailure, Channel, Lane, Outcome
+from notifier.domain.statuses import CallbackFailure, Channel, Lane, Outcome, Reason
 from notifier.telemetry.batch_histogram import BatchHistogram
 from notifier.telemetry.version import installed_version
 
@@ -136,6 +136,12 @@ ATTEMPTS = Counter(
 ATTEMPT_SECONDS = BatchHistogram(
     "notifier_attempt_seconds", "How long calls to providers took.", ("provider",), CALL_BOUNDS, REGISTRY
 )
+FAILED = Counter(
+    "notifier_failed_total",
+    "Sends that ended as failed or expired, without those of test keys.",
+    ("channel", "reason"),
+    registry=REGISTRY,
+)
 SENT_TO_DELIVERED = BatchHistogram(
     "notifier_sent_to_delivered_seconds",
     "From the provider's receipt to its report that the message arrived.",
@@ -179,6 +185,8 @@ def _prepare() -> None:
             ACCEPTED.labels(channel, lane, source)
     for channel in Channel:
         SENT_TO_DELIVERED.prepare(channel)
+        for reason in Reason:
+            FAILED.labels(channel, reason)
     for fault in FAULTS:
         REJECTED.labels(fault)
     for outcome in (TAKEN, *CallbackFailure):

@@ -79,25 +79,30 @@ def test_an_auditor_finds_all_of_march_and_takes_it_along(desk: Desk, tmp_path: 
     assert desk.complaints == []
 
 
-def test_a_person_comes_by_the_identity_provider(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cookie comes along over the provider's site, and no policy of ours stops the way."""
+@pytest.fixture
+def provider(desk: Desk) -> Iterator[OidcProvider]:
+    """People of the console are sent to it meanwhile."""
+    state, keys = desk.api.app.state, desk.api.parts.keys
+    before, sessions = state.console, ConsoleSessionRepository(desk.api.services.engine)
     with running(OidcProvider()) as provider:
-        client = OidcClient(
-            provider.issuer, CLIENT_ID, SecretStr(CLIENT_SECRET), desk.url, SignInTable(operate=("ops",))
-        )
-        parts = desk.api.app.state.console
-        sessions = ConsoleSessionRepository(desk.api.services.engine)
-        known = SignIn(sessions, desk.api.parts.keys, has_identity_provider=True)
-        monkeypatch.setattr(desk.api.app.state, "console", replace(parts, oidc=OidcSignIn(client), sign_in=known))
-        with desk.page() as page:
-            page.goto(f"{desk.url}/suppressions")
-            page.get_by_role("link", name="Sign in at 127.0.0.1").click()
-            page.wait_for_url(f"{desk.url}/suppressions")
-            page.get_by_text("mona@example.com", exact=True).wait_for()
-            page.get_by_role("button", name="Sign out").click()
-            page.wait_for_url(f"{desk.url}/sign-in")
-            page.goto(f"{desk.url}/suppressions")
-            assert urlsplit(page.url).path == "/sign-in"
+        roles, secret = SignInTable(operate=("ops",)), SecretStr(CLIENT_SECRET)
+        oidc = OidcSignIn(OidcClient(provider.issuer, CLIENT_ID, secret, desk.url, roles))
+        state.console = replace(before, oidc=oidc, sign_in=SignIn(sessions, keys, has_identity_provider=True))
+        yield provider
+        state.console = before
+
+
+def test_a_person_comes_by_the_identity_provider(desk: Desk, provider: OidcProvider) -> None:
+    """The cookie comes along over the provider's site, and no policy of ours stops the way."""
+    with desk.page() as page:
+        page.goto(f"{desk.url}/suppressions")
+        page.get_by_role("link", name="Sign in at 127.0.0.1").click()
+        page.wait_for_url(f"{desk.url}/suppressions")
+        page.get_by_text("mona@example.com", exact=True).wait_for()
+        page.get_by_role("button", name="Sign out").click()
+        page.wait_for_url(f"{desk.url}/sign-in")
+        page.goto(f"{desk.url}/suppressions")
+        assert urlsplit(page.url).path == "/sign-in"
     called, desk.complaints = desk.complaints, []
     assert {line.partition("?")[0] for line in called} == {f"called {provider.issuer}/authorize"}
 

@@ -88,3 +88,17 @@ def test_a_batch_of_version_1_is_read_as_ever() -> None:
     assert [entry.message and entry.message.to for entry in entries] == ["ann@example.com", "bob@example.com"]
     assert entries[1].message is not None
     assert entries[1].message.context == {"week": "47", "name": "Bob"}
+
+
+def test_a_cloud_event_of_version_1_is_read_as_ever() -> None:
+    body = (GOLDEN / "cloud_event.v1.json").read_bytes()
+    (entry,) = parse_body(body, Channel.EMAIL, Lane.NORMAL, now=NOW)
+    assert entry.message == Message(
+        idempotency_key="https://shop.example.com/orders 7f3a",
+        producer="shop",
+        channel=Channel.EMAIL,
+        lane=Lane.NORMAL,
+        to="ann@example.com",
+        template="order_shipped",
+        context={"order_id": "C-10482"},
+    )

@@ -189,7 +189,9 @@ def send_all(broker_url: str, url: str, key: str) -> list[str]:
         client.send("code", to=REFUSED_NUMBER, context={"code": f"{CANARY}-2"})
     publish_raw(broker_url, "email.normal", f'{{"to": "{address("broken")}'.encode(), headers={"for": CANARY})
     publish_raw(
-        broker_url, "sms.normal", f'{{"producer": "shop", "to": "{NUMBER}", "template": "{CANARY}"}}'.encode()
+        broker_url,
+        "sms.normal",
+        f'{{"producer": "shop", "to": "{NUMBER}", "template": "no_such", "lost": "{CANARY}"}}'.encode(),
     )
     wrong = [
         post(to=f"{CANARY} at example", **hello),

@@ -81,7 +81,7 @@ def test_each_is_retried_once_although_api_and_worker_are_killed(
             # The worker comes to a page that it cannot end.
             barrier = stack.enter_context(services.engine.connect())
             barrier.execute(text("SELECT 1 FROM states WHERE id = :id FOR UPDATE"), {"id": ids[-1]})
-            body: dict[str, Any] = {"filter": {"status": "failed"}, "background": True, "rate_per_second": 1}
+            body: dict[str, Any] = {"filter": {"status": "failed"}, "background": True, "rate_per_second": PAGE}
             key = key_of(database_url, templates, Scope.OPERATE)
             made = call("POST", f"{api.url}/v1/notifications/retry", key=key, json_body=body)
             assert (made.status, made.json["total"]) == (202, COUNT)

@@ -134,6 +134,19 @@ def test_what_the_broker_never_takes_is_refused_for_good(broker_url: str) -> Non
         Client(parts._replace(scheme="http").geturl(), producer="shop")
 
 
+def test_a_user_that_may_not_write_to_the_exchange_or_enter_is_refused_for_good(amqp_server: Any) -> None:
+    if not isinstance(amqp_server, PrivateRabbitmq):
+        pytest.skip("needs a node of our own")
+    url, other = amqp_server.make_vhost(), amqp_server.make_vhost()
+    with Client(url, producer="shop") as client:
+        send(client)  # declares the queues
+    with amqp_server.user(url, "reader", write="^$") as reader:
+        refused(reader, "right to write to the exchange notify")
+        refused(urlsplit(reader)._replace(path=urlsplit(other).path).geturl(), "or not for this user")
+    for one in (url, other):
+        amqp_server.drop_vhost(one)
+
+
 def test_a_user_that_may_not_write_to_a_list_is_refused_for_good(redis_broker_url: str) -> None:
     parts = urlsplit(redis_broker_url)
     with redis.Redis.from_url(redis_broker_url) as admin:

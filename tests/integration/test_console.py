@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import gzip
 import re
+from urllib.parse import urlencode
 from uuid import UUID
 
+from fastapi import APIRouter, Response
+from sqlalchemy import text
+from structlog.testing import capture_logs
+
 from notifier.console.pages import STATIC
+from notifier.console.session import PageRoute, ReaderThere
 from notifier.operations.api_keys import Scope
+from notifier.store.engine import transaction
 from tests.support.api import Api
 from tests.support.console import XSS, Browser, api, fail, operator, send  # noqa: F401 - fixtures among them
 
@@ -37,6 +44,51 @@ def test_a_session_is_safe_from_scripts_and_ends_with_its_key(api: Api, operator
     assert operator.get("/").status == 303
 
 
+def test_who_signs_in_again_ends_the_session_before(api: Api) -> None:
+    browser, before = Browser(api), Browser(api)
+    key = api.key(Scope.OPERATE, producer=None)
+    browser.sign_in(key)
+    before.cookie = browser.cookie
+    browser.sign_in(key)
+    assert (browser.get("/").status, before.get("/").status) == (200, 303)
+
+
+def test_what_goes_wrong_is_a_page_with_a_way_back(api: Api, operator: Browser) -> None:
+    broken = APIRouter(route_class=PageRoute)
+
+    @broken.get("/broken/{what}")
+    def fail_at(_: ReaderThere, what: str) -> Response:
+        raise OverflowError(what)
+
+    api.app.include_router(broken, include_in_schema=False)
+    with capture_logs() as logged:
+        page = operator.get("/broken/ann@example.com")
+    assert (page.status, b'href="/search"' in page.body) == (500, True)
+    part = api("GET", "/broken/x", headers={"hx-request": "true", "cookie": operator.cookie})
+    assert (part.status, b"<html" in part.body, b"Something went wrong here" in part.body) == (500, False, True)
+    [line] = [one for one in logged if one["event"] == "api.failed"]
+    assert (line["method"], line["route"]) == ("GET", "/broken/{what}")
+    assert "ann" not in str(logged)
+    large = {"content-length": str(10**9), "accept": "text/html", "cookie": operator.cookie}
+    asked = {"accept": "text/html,*/*;q=0.8", "cookie": operator.cookie}
+    for reply in (
+        api("GET", "/nothing", headers=asked),
+        api("GET", "/notifications/xyz", headers=asked),
+        api("POST", "/search", headers=large),
+    ):
+        assert reply.status in (404, 413)
+        assert b'href="/search"' in reply.body
+    for path, headers in (("/nothing", {}), ("/v1/nothing", asked), ("/v1/stats", asked)):
+        assert api("GET", path, headers=headers).headers["content-type"] == "application/problem+json"
+
+
+def test_everything_it_answers_has_the_headers_of_pages(api: Api, operator: Browser) -> None:
+    for path, query in (("/search", {"export": "csv"}), ("/log", {"export": "jsonl"}), ("/health/rates", {})):
+        headers = operator.get(path, **query).headers
+        assert (headers["cache-control"], headers["x-content-type-options"]) == ("no-store", "nosniff")
+        assert "default-src 'none'" in headers["content-security-policy"]
+
+
 def test_a_wrong_key_is_refused_in_words(api: Api) -> None:
     for wrong in ("", "ntf_live_x", "ntf_live_000000000000_" + "0" * 64, api.key(Scope.SEND)):
         reply = Browser(api).sign_in(wrong)
@@ -56,6 +108,34 @@ def test_the_box_understands_what_people_have_at_hand(api: Api, operator: Browse
     assert operator.post("/search", typed="").status == 422
 
 
+def test_the_box_tells_a_producers_key_nothing_of_others(api: Api) -> None:
+    """Nor of its own producer's messages that the key may not read."""
+    theirs = [send(api, producer="bank"), send(api, producer="bank")]
+    columns = "id_space, provider_message_id, notification_id, attempt, proof"
+    with transaction(api.services.engine) as connection:
+        row = "'x', 'SM01', CAST(:id AS uuid), 1, 'answer'"
+        connection.execute(text(f"INSERT INTO provider_messages ({columns}) VALUES ({row})"), {"id": theirs[0]})
+    browser, blind = Browser(api), Browser(api)
+    browser.sign_in(api.key(Scope.READ))
+    blind.sign_in(api.key(Scope.READ, producer="bank", templates=("login_*",)))
+    for visitor in (browser, blind):
+        visitor.get("/search")
+        for typed in (theirs[0], theirs[0][:13], theirs[0][:9], "SM01"):
+            assert visitor.post("/search", typed=typed).headers["location"] == f"/search?reference={typed}"
+    ours = send(api)
+    assert browser.post("/search", typed=ours[:13]).headers["location"] == f"/notifications/{ours}"
+
+
+def test_a_number_never_becomes_a_part_of_an_address(api: Api, operator: Browser) -> None:
+    for typed in ("+1 (555) 010-0123", "＋１５５５０１００１２３"):
+        assert "to=" in operator.post("/search", typed=typed).headers["location"]
+    for typed in ("0015550100123", "(555) 010-0123", "00155501"):
+        page = operator.post("/search", typed=typed)
+        assert (page.status, "location" in page.headers) == (200, False)
+        assert b"with + and the country" in page.body
+    assert operator.post("/search", typed="+1555").status == 422
+
+
 def test_a_filter_narrows_the_list_and_the_file(api: Api, operator: Browser) -> None:
     good, bad = send(api), send(api)
     fail(api, bad)
@@ -66,6 +146,20 @@ def test_a_filter_narrows_the_list_and_the_file(api: Api, operator: Browser) -> 
     assert (good.encode() in file.body, bad.encode() in file.body) == (False, True)
     assert operator.get("/search", since="tomorrow").status == 422
     assert operator.get("/search", to="0").status == 422
+    assert operator.get("/search", to="").status == 200
+
+
+def test_a_day_that_nobody_means_is_named(api: Api, operator: Browser) -> None:
+    late, early = "9999-12-31", "0001-01-01T00:00:00Z"
+    for path, more in (("/search", {}), ("/search", {"export": "csv"}), ("/failed/retry", {})):
+        page = operator.get(path, until=late, **more)
+        assert (page.status, b"To day" in page.body) == (422, True)
+    assert operator.get("/failed/retry", begin=early).status == 422
+    assert operator.get("/log", day=late).status == 422
+    assert operator.get("/search", since="2026-02-02", until="2026-02-01").status == 422
+    assert operator.post("/failed/retry", status="failed", until=late).status == 422
+    assert operator.post("/suppressions/add", address="ann@example.com", last_day=late).status == 422
+    assert api("GET", "/v1/stats", key=api.key(Scope.READ), until=early).status == 422
 
 
 def test_an_operator_retries_after_a_dry_run(api: Api, operator: Browser) -> None:
@@ -86,7 +180,13 @@ def test_an_operator_retries_after_a_dry_run(api: Api, operator: Browser) -> Non
 def test_a_form_of_another_site_or_session_is_refused(api: Api, operator: Browser) -> None:
     one = send(api)
     path = f"/notifications/{one}/cancel"
-    assert operator.post(path, headers={"sec-fetch-site": "cross-site"}).status == 403
+    key = urlencode({"key": api.key(Scope.OPERATE, producer=None)}).encode()
+    for sent in ({"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example.com"}, {"origin": "null"}):
+        assert operator.post(path, headers={"host": "notify.example.com", **sent}).status == 403
+        form = {"content-type": "application/x-www-form-urlencoded", "host": "notify.example.com", **sent}
+        assert api("POST", "/sign-in", body=key, headers=form).status == 403
+    ours = {"host": "notify.example.com", "origin": "https://notify.example.com"}
+    assert operator.post(f"/notifications/{one}/retry", headers=ours).status == 422
     operator.form_token = "0" * 64
     assert operator.post(path).status == 403
     operator.form_token = "é"

@@ -69,6 +69,18 @@ def test_an_operator_retries_a_group_and_sees_it_done(api: Api, operator: Browse
     assert api.services.audit.story(UUID(ids[0])).notification.status == "retrying"
 
 
+def test_a_cause_leads_to_its_messages(api: Api, operator: Browser) -> None:
+    first, second = send(api), send(api, to="bob@example.com")
+    fail(api, first, second)
+    set_states(api, "states SET provider = 'relay-EU'", first)
+    listed = re.findall(r'href="(/search\?[^"]*relay-EU[^"]*)"', operator.get("/failed").body.decode())
+    path, _, query = listed[0].replace("&amp;", "&").partition("?")
+    page = operator.get(path, **dict(parse_qsl(query))).body
+    assert (first.encode() in page, second.encode() in page) == (True, False)
+    assert b"Retry these" in page
+    assert b"Failed ones, to retry" in operator.get("/search").body
+
+
 def work(api: Api) -> None:
     jobs = api.services.jobs
     jobs.dispatch(lambda ids: [jobs.run(job) for job in ids] and None)
@@ -86,7 +98,7 @@ def test_a_search_becomes_a_job_that_can_be_stopped(api: Api, operator: Browser)
     page = operator.post("/failed/retry", **fields(dry.body), why="").headers["location"]
     assert operator.get(page).status == 200
     assert operator.post(f"{page}/stop", reason="wrong ones").status == 303
-    assert b"It stops after the page" in operator.get(page).body
+    assert b"It stops within seconds" in operator.get(page).body
     work(api)
     assert b"then it was stopped" in operator.get(page).body
     again = operator.post(f"{page}/stop")

@@ -39,8 +39,23 @@ def test_a_key_is_made_shown_once_rotated_and_revoked(api: Api, admin: Browser) 
     done = admin.post(f"/keys/{rotated.split('_')[2]}/revoke", reason="the shop closed")
     assert b"It is revoked" in done.body
     assert api.parts.keys.holder(rotated) is None
-    assert admin.post("/keys", producer="shop").status == 422  # it may do nothing
     assert admin.get(f"/keys/{'0' * 12}").status == 404
+
+
+def test_a_form_comes_back_with_what_was_typed_and_what_is_wrong(api: Api, admin: Browser) -> None:
+    page = admin.post("/keys", name=XSS, scopes="operate", rate="-1", last_day="9999-12-31")
+    assert page.status == 422
+    assert b"<script>alert" not in page.body
+    text = page.body.decode()
+    assert 'value="operate" checked' in text
+    assert 'value="-1" aria-describedby="fault-rate" aria-invalid="true"' in text
+    assert '<div class="field-fault" id="fault-last_day">Write a day from 1970 to 2999.</div>' in text
+    nothing = admin.post("/keys", producer="shop")
+    assert (nothing.status, b"The key may do nothing" in nothing.body) == (422, True)
+    key = api.key(Scope.READ).split("_")[2]
+    assert b"Hours until the old key ends" in admin.post(f"/keys/{key}/rotate", hours="-1").body
+    # Where there is no such page, the nearest above it.
+    assert b"valid keys" in admin.post(f"/keys/{'0' * 12}/rotate", hours="-1").body
 
 
 def test_names_of_keys_are_no_markup(api: Api, admin: Browser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from urllib.parse import unquote
 
 from notifier.domain.csv_rows import read_rows
 from notifier.operations.api_keys import Scope
@@ -46,6 +47,19 @@ def test_the_log_finds_who_did_what_and_exports_it(api: Api, operator: Browser) 
     assert operator.get("/log", operator="o\0ps").status == 422
     assert b"No record is found" in operator.get("/log", day="2000-01-01").body
     assert len(exported(operator, day=today, action="cancel")) == 2
+
+
+def test_look_ups_and_exports_are_kept_without_the_address(api: Api, operator: Browser) -> None:
+    send(api)
+    address = "ann@example.com"
+    listed = operator.post("/search", typed=address).headers["location"]
+    hashed = unquote(listed.partition("to=")[2])
+    assert operator.get("/search", to=hashed, export="csv").status == 200
+    assert operator.post("/suppressions/look-up", address=address).status == 200
+    found = [row for row in exported(operator) if row["action"] != "create_key"]
+    assert [row["action"] for row in found] == ["look_up", "export", "look_up"]
+    assert hashed in str(found[0]["selection"])
+    assert address not in str(found)
 
 
 def test_a_producers_key_reads_no_log(api: Api, operator: Browser) -> None:

@@ -142,8 +142,9 @@ def test_who_reads_sees_everything_and_changes_nothing(api: Api, provider: OidcP
     assert other.encode() in page
     assert browser.get(f"/notifications/{other}").status == 200
     assert browser.get("/templates").status == 200
+    assert browser.get("/recurring").status == 200
     refused = browser.post(f"/notifications/{one}/cancel")
-    assert (refused.status, b"this needs the role" in refused.body) == (403, True)
+    assert (refused.status, b"This needs the role" in refused.body) == (403, True)
     for hidden in ("/keys", "/log", "/failed"):
         assert browser.get(hidden).status == 403
     token = browser.cookie.partition("=")[2]
@@ -198,17 +199,17 @@ def test_what_goes_wrong_is_said_and_a_key_still_works(api: Api, provider: OidcP
     assert Browser(api).sign_in(key, "/search").status == 303
 
 
-def test_a_provider_that_is_away_is_said_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    ask(api, "http://127.0.0.1:1", monkeypatch)
+def test_a_provider_that_is_away_is_said_so(api: Api) -> None:
+    ask(api, "http://127.0.0.1:1")
     reply = Browser(api).get("/sign-in/oidc", next="//evil.example.com/")
     assert reply.status == 503
     assert b"The identity provider does not answer." in reply.body
     assert b'name="next" value="/"' in reply.body
 
 
-def test_a_provider_that_hangs_holds_up_nobody_else(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_hangs_holds_up_nobody_else(api: Api) -> None:
     with served(api.app, ClientTimeouts()) as port, running(SilentProvider()) as silent:
-        ask(api, silent.issuer, monkeypatch)
+        ask(api, silent.issuer)
         address = f"http://127.0.0.1:{port}/sign-in"
         with idle_connections(port, 40, b"GET /sign-in/oidc HTTP/1.1\r\nHost: x\r\n\r\n"):
             wait_until(lambda: silent.asked == MOST_REQUESTS)
@@ -218,9 +219,8 @@ def test_a_provider_that_hangs_holds_up_nobody_else(api: Api, monkeypatch: pytes
             assert (refused.status, b"Too many people sign in just now." in refused.body) == (503, True)
 
 
-def ask(api: Api, issuer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def ask(api: Api, issuer: str) -> None:
     """People are sent to this provider."""
     client = OidcClient(issuer, CLIENT_ID, SecretStr(CLIENT_SECRET), CONSOLE, SignInTable(operate=("ops",)))
     provider = IdentityProvider(issuer, deadline_seconds=patient(10))
-    parts = replace(api.app.state.console, oidc=OidcSignIn(client, provider))
-    monkeypatch.setattr(api.app.state, "console", parts)
+    api.app.state.console = replace(api.app.state.console, oidc=OidcSignIn(client, provider))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sqlalchemy import text
 from notifier.broker import topology
 from notifier.broker.amqp_transport import AmqpBrokerConnection
 from notifier.console.app import add_console
-from notifier.console.routes import rejected
+from notifier.console.routes import dead_letters, rejected
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.batch import Received
@@ -122,14 +123,60 @@ def test_an_edited_message_is_checked_and_goes_once(api: Api, admin: Browser) ->
     done = admin.post(path, body=json.dumps(right), reason="a slip of theirs")
     assert b"1 message is replayed." in done.body
     assert waiting(api) == [right]
-    again = admin.post(path, body=json.dumps(right))
-    assert (again.status, b"it was replayed at" in again.body) == (422, True)
+    late = admin.post(path, body=json.dumps(right | {"reference": "typed-late"}))
+    assert (late.status, b"It was replayed at" in late.body) == (409, True)
+    assert b"typed-late" in late.body, "what was typed is still there"
+    assert b"by ops (key" in late.body
+    assert b"/edited" not in late.body, "nothing is offered that always fails"
+    # Once the intake has read it, the page leads to what became of it.
+    api.parts.intake.process([Received(json.dumps(right).encode(), Channel.EMAIL, Lane.NORMAL)])
+    page = admin.get(f"/rejected/{kept.id}")
+    assert f"/notifications/{right['id']}".encode() in page.body
     with transaction(api.services.engine) as connection:
         query = "SELECT * FROM operator_records WHERE action = 'replay_edited'"
         record = connection.execute(text(query)).one()
-    assert record.selection == {"ids": [str(kept.id)], "changed": ["template"]}
+    published = {"producer": "shop", "id": right["id"]}
+    assert record.selection == {"ids": [str(kept.id)], "changed": ["template"], "published": published}
     assert record.reason == "a slip of theirs"
     assert record.operator.startswith("ops (key ")
+
+
+def test_of_several_who_replay_one_message_one_does(api: Api, admin: Browser) -> None:
+    [edited, plain] = reject(api, message(template="gone"), message(template="gone"))
+
+    def edit(number: int) -> Any:
+        return admin.post(f"/rejected/{edited.id}/edited", body=json.dumps(message(reference=str(number))))
+
+    def replay(_: int) -> Any:
+        return admin.post(f"/rejected/{plain.id}/replay")
+
+    for act in (edit, replay):
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(act, range(4)))
+        won = [one for one in answers if b"1 message is replayed." in one.body]
+        assert len(won) == 1
+        assert all(b"replayed" in one.body and b"by ops (key" in one.body for one in answers if one not in won)
+        assert len(waiting(api)) == 1
+
+
+def test_an_interrupted_edit_is_told_and_left_to_a_person(api: Api, admin: Browser, operator: Browser) -> None:
+    [kept] = reject(api, message(template="gone"))
+    path = f"/rejected/{kept.id}"
+    # As if the process had been killed after the claim.
+    record = api.app.state.console.rejections.claim_for_edit(kept.id, "Ann", {}, None, over=False)
+    assert record is not None
+    assert b"Somebody replays it now" in admin.get(path).body
+    with transaction(api.services.engine) as connection:
+        connection.execute(text("UPDATE rejected_messages SET claimed_at = now() - interval '2 minutes'"))
+    assert b"A replay was interrupted" in admin.get(path).body
+    assert b"1 rejected message to look at" in admin.get("/rejected").body, "it is not lost"
+    bulk = operator.post("/rejected/replay", code="unknown_template")
+    assert b"of an edited copy by Ann" in bulk.body
+    assert admin.post(f"{path}/edited", body=json.dumps(message())).status == 409
+    assert waiting(api) == []
+    done = admin.post(f"{path}/edited", body=json.dumps(message()), again="true")
+    assert b"1 message is replayed." in done.body
+    assert len(waiting(api)) == 1
 
 
 def test_an_edited_message_keeps_its_trace_and_the_user_that_proves_its_producer(api: Api, admin: Browser) -> None:
@@ -155,17 +202,19 @@ def test_bodies_are_for_admins(api: Api, operator: Browser) -> None:
     assert len(waiting(api)) == 1
 
 
-def test_dead_letters_go_back_to_their_queues(api: Api, operator: Browser, admin: Browser) -> None:
+def test_dead_letters_go_back_to_their_queues(
+    api: Api, operator: Browser, admin: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = api.services.settings.require("broker_url")
     with amqp_connection(url) as connection:
         death = [{"queue": QUEUE, "reason": "delivery_limit", "time": datetime.now(UTC), "count": 1}]
-        for reference in ("one", XSS):
+        for reference in ("one", XSS, "three"):
             letter = amqp.Message(
                 json.dumps(message(reference=reference)), application_headers={"x-death": death, "note": XSS}
             )
             connection.channel().basic_publish_confirm(letter, "notify.dead")
     page = admin.get("/dead-letters")
-    assert b"2 dead letters" in page.body
+    assert b"3 dead letters" in page.body
     assert b"ann@example.com" in page.body
     assert b"<script>alert" not in page.body
     page = operator.get("/dead-letters")
@@ -173,8 +222,13 @@ def test_dead_letters_go_back_to_their_queues(api: Api, operator: Browser, admin
     letter_id = page.body.decode().partition('name="letter" value="')[2][:16]
     done = operator.post("/dead-letters/replay", letter=letter_id, reason="the intake is mended")
     assert b"1 dead letter is replayed." in done.body
+    with monkeypatch.context() as patch:
+        patch.setattr(dead_letters, "REPLAY_SECONDS", 0.0)
+        short = operator.post("/dead-letters/replay")
+    assert b"1 dead letter is replayed." in short.body
+    assert b"1 more of these were not looked at yet" in short.body
     assert b"1 dead letter is replayed." in operator.post("/dead-letters/replay").body
-    assert [one["reference"] for one in waiting(api)] == ["one", XSS]
+    assert [one["reference"] for one in waiting(api)] == ["one", XSS, "three"]
     assert b"The dead queue is empty" in operator.get("/dead-letters").body
 
 
@@ -182,6 +236,8 @@ def test_nothing_that_producers_wrote_becomes_markup(api: Api, admin: Browser) -
     found = reject(
         api, message(producer=XSS), {XSS: 1, "producer": "shop"}, message(template=XSS), headers={XSS: XSS}
     )
+    # Half a pair, which JSON can name and UTF-8 cannot hold.
+    found += reject(api, {"producer": "shop", "reference": "\ud800"})
     for page in (
         admin.get("/rejected"),
         admin.get("/rejected", producer=XSS),
@@ -189,6 +245,7 @@ def test_nothing_that_producers_wrote_becomes_markup(api: Api, admin: Browser) -
         *(admin.get(f"/rejected/{one.id}") for one in found),
         admin.post(f"/rejected/{found[0].id}/edited", body=f"</textarea>{XSS}", reason=XSS),
     ):
+        assert page.status in (200, 422)
         assert b"<script>alert" not in page.body
         assert b"</textarea><" not in page.body.partition(b"<textarea")[2].partition(b"</textarea>")[0]
 

@@ -87,8 +87,8 @@ def test_a_report_shows_what_was_counted(services: Services, past: Past) -> None
     shown = services.renderer.render(Channel.EMAIL, TEMPLATE, None, context)
     assert shown.subject is not None
     assert shown.subject.endswith(": 4")
-    first, lane = "4 notifications were accepted on ", "  sms, normal: 1, 0 % sent within 10 s\n"
-    for line in (first, lane, "  email, sent: 3\n", "  sms, failed: 1\n", "  shop: 4\n"):
+    first, lane = "4 notifications were accepted on ", "  normal, sms: 1, 0 % sent within 10 s\n"
+    for line in (first, lane, "  sent, email: 3\n", "  failed, sms: 1\n", "  shop: 4\n"):
         assert line in shown.text
     assert shown.html is not None
     bars = re.findall(r'<td width="(\d+)%" bgcolor="(#\w+)"', shown.html)

@@ -196,7 +196,7 @@ def test_a_mail_gets_a_return_path_and_one_that_nobody_asked_for_a_link(world: W
     assert digest.text == f"To stop this: {digest.unsubscribe_url}\n"
     ending = tokens.read_link(digest.unsubscribe_url.rpartition("/")[2])
     hash_ = world.hash_key.recipient(Channel.EMAIL, "ann@example.com")
-    assert ending == UnsubscribeLink(ids[1], hash_, "digest", "fr")
+    assert ending == UnsubscribeLink(ids[1], hash_, "digest", "fr", "default")
 
 
 def test_without_settings_for_it_there_is_neither(world: World) -> None:
@@ -206,6 +206,17 @@ def test_without_settings_for_it_there_is_neither(world: World) -> None:
     world.deliver([world.accept(template="digest", context={})], provider, public_url="https://notify.example.com")
     [outgoing] = provider.taken
     assert (outgoing.return_path, outgoing.unsubscribe_url) == (None, None)
+
+
+def test_what_failed_shows_who_was_called_last(world: World) -> None:
+    notification_id = world.accept()
+    world.deliver([notification_id], Scripted("first"))
+    with transaction(world.engine) as connection:
+        connection.execute(text("UPDATE states SET status = 'queued', due_at = now()"))
+    world.deliver([notification_id], Scripted("second", error=Rejected("no", reason=Reason.CONTENT_REFUSED)))
+    note = world.story(notification_id).notification
+    # The id is the first one's, and went with it.
+    assert (note.status, note.provider, note.provider_message_id) == ("failed", "second", None)
 
 
 def test_ids_that_are_not_queued_are_left_alone(world: World) -> None:

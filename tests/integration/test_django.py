@@ -88,7 +88,8 @@ def bare_shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
 
 @pytest.fixture
 def shop(bare_shop: Shop) -> Shop:
-    bare_shop.manage("migrate", "--verbosity", "0")
+    for app in ("notifier", "orders"):
+        bare_shop.manage("migrate", app, "--verbosity", "0")
     return bare_shop
 
 
@@ -107,12 +108,12 @@ def published(broker_url: str) -> list[Message]:
     return [entry.message for entry in entries if entry.message]
 
 
-def test_the_examples_own_tests_pass(bare_shop: Shop) -> None:
-    bare_shop.manage("test", "orders", "--noinput")
+def test_the_examples_own_tests_and_those_of_its_mails_pass(bare_shop: Shop) -> None:
+    bare_shop.manage("test", "orders", "tests.support.shop_mail", "--noinput")
 
 
 def test_the_migration_is_what_the_model_says(shop: Shop) -> None:
-    shop.manage("makemigrations", "--check", "--dry-run")
+    shop.manage("makemigrations", "notifier", "orders", "--check", "--dry-run")
 
 
 def test_a_commit_sends_once_and_a_rollback_nothing(shop: Shop, amqp_url: str) -> None:
@@ -190,6 +191,7 @@ _WRONG = {
     "notifier.E003": "NOTIFIER_TIMEOUT_SECONDS = 0",
     "notifier.E004": "NOTIFIER_BROKER_USER = 7",
     "notifier.E005": "NOTIFIER_GRACE_SECONDS = 'long'",
+    "notifier.E006": "NOTIFIER_SENDERS = {'help@example.com': 7}",
 }
 
 

@@ -10,12 +10,14 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from notifier.domain.errors import ServiceUnavailable, StatementCancelled
 from notifier.domain.statuses import SuppressionReason
 from notifier.store import binds, sessions
 from notifier.store.engine import execute_directly, make_engine, sqlstate_of, transaction
+from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 from tests.waiting import patient, wait_until
 
 INSERT = text("INSERT INTO retention_marks (task, reached) VALUES (:task, gen_random_uuid())")
@@ -203,3 +205,44 @@ def test_json_is_read_as_python_reads_it(engine: Engine) -> None:
             assert connection.execute(text("SELECT CAST(:d AS json)"), {"d": document}).scalar() == json.loads(
                 document
             )
+
+
+def frozen_within(engine: Engine, proxy: TcpProxy) -> None:
+    with transaction(engine) as connection:
+        proxy.freeze()
+        connection.execute(text("SELECT 1"))
+
+
+def test_a_server_that_stands_still_is_given_up_and_only_one_waits_for_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = make_url(database_url)
+    host = str(at.host or at.query["host"])
+    for module in ("sessions", "engine", "connection"):
+        monkeypatch.setattr(f"notifier.store.{module}.CONTACT_SECONDS", 2)
+    with tcp_proxy(host, at.port or 5432) as proxy:
+        url = at.set(host="127.0.0.1", port=proxy.port, query={}).render_as_string(hide_password=False)
+        engine = make_engine(url, pool_size=4)
+
+        def ask(_: int = 0) -> str:
+            try:
+                return str(backend(engine))
+            except ServiceUnavailable as error:
+                return str(error)
+
+        with ThreadPoolExecutor(4) as pool:
+            assert all(one.isdigit() for one in pool.map(ask, range(4)))
+            # One that takes long is waited for …
+            with transaction(engine) as connection:
+                connection.execute(text("SELECT pg_sleep(3)"))
+            # … as long as its server is there.
+            with pytest.raises(ServiceUnavailable, match=r"did not answer within \d s"):
+                frozen_within(engine, proxy)
+            monkeypatch.setattr(sessions, "TRIED_AFTER_SECONDS", 0.0)
+            ask()
+            told = list(pool.map(ask, range(4)))
+            assert all("cannot be used now" in one for one in told)
+            assert sum("the server does not answer" in one for one in told) == 3, "they do not wait with the first"
+            proxy.thaw()
+            wait_until(lambda: ask().isdigit())
+        engine.dispose()

@@ -417,6 +417,13 @@ def test_any_amqp_client_can_produce(world: World, amqp_url: str) -> None:
     with reading(amqp_url, world.intake.process):
         publish_when_ready(amqp_url, "email.urgent", encode(), content_type=None)
         wait_until(lambda: len(world.audit.search(Filter())) == 1)
+        event = {"specversion": "1.0", "id": "7", "source": "/orders", "type": "order.shipped"}
+        body = json.dumps({**event, "data": {**GOOD, "idempotency_key": None}}).encode()
+        for _ in range(2):
+            publish_raw(amqp_url, "email.urgent", body, content_type="application/cloudevents+json")
+        publish_raw(amqp_url, "email.urgent", encode(idempotency_key="last"))
+        wait_until(lambda: len(world.audit.search(Filter())) == 3)
+    assert {one.idempotency_key for one in world.audit.search(Filter())} >= {"/orders 7", "last"}
     assert world.tasks.published[0][:2] == (Channel.EMAIL, Lane.URGENT)
 
 

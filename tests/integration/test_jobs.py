@@ -180,23 +180,51 @@ def test_a_worker_that_ends_gives_its_job_back_and_one_that_fails_ends_it(
 
 
 def test_a_rate_holds_across_pages_and_workers(engine: Engine, working: Jobs, repository: JobRepository) -> None:
-    ids = failed(engine, 5)
+    ids = failed(engine, 4)
     job = working.retry(FAILED, operator="ann", rate_per_second=0.1)
+    # What fails while it runs is for the next one.
+    failed(engine, 1)
     repository.dispatch()
-    assert working.run(job.id, ENDING)
+    assert working.run(job.id)
+    resting = working.find(job.id)
+    assert (resting.state, resting.changed) == (JobState.RUNNING, 1), "the next one is planned when it is near"
+    assert repository.dispatch() == [], "no worker waits with it, and none is asked to"
+    # A worker that is killed at a page leaves it to the next one.
+    _set(engine, "UPDATE jobs SET due_at = now()")
+    repository.dispatch()
+    repository.take(job.id)
     # The rest of it waited for hours for a worker: it is spaced from then on.
     _set(engine, "UPDATE jobs SET next_at = now() - interval '3 hours'")
     begun = datetime.now(UTC)
-    repository.dispatch()
-    assert working.run(job.id)
+    while working.find(job.id).finished_at is None:
+        _set(engine, "UPDATE jobs SET due_at = now() WHERE due_at IS NOT NULL")
+        repository.dispatch()
+        assert working.run(job.id)
+    assert retried(engine) == dict.fromkeys(ids, 1)
     with transaction(engine) as connection:
         query = "SELECT due_at FROM states WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id"
         due = list(connection.execute(text(query), {"ids": ids}).scalars())
-    assert due[1] - due[0] == timedelta(seconds=10)
-    assert [later - earlier for earlier, later in pairwise(due[2:])] == [timedelta(seconds=10)] * 2
-    assert abs(due[2] - begun) < timedelta(minutes=1)
+    assert [later - earlier for earlier, later in pairwise(due[1:])] == [timedelta(seconds=10)] * 2
+    assert abs(due[1] - begun) < timedelta(minutes=1)
     with pytest.raises(WrongSelection):
         working.retry(FAILED, operator="ann", rate_per_second=0)
+
+
+def test_a_job_with_a_rate_stops_and_leaves_the_rest_as_it_was(
+    engine: Engine, working: Jobs, repository: JobRepository
+) -> None:
+    failed(engine, 5)
+    job = working.retry(FAILED, operator="ann", rate_per_second=0.001)
+    repository.dispatch()
+    working.run(job.id)
+    working.stop(job.id, operator="bob")
+    # It does not rest for a quarter of an hour first.
+    _set(engine, "UPDATE jobs SET due_at = due_at - interval '1 second'")
+    assert repository.dispatch() == [job.id]
+    working.run(job.id)
+    stopped = working.find(job.id)
+    assert (stopped.state, stopped.changed) == (JobState.STOPPED, 1)
+    assert len(retried(engine)) == 1
 
 
 def test_a_job_keeps_no_address_and_finds_its_recipient(

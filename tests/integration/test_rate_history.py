@@ -13,9 +13,10 @@ from sqlalchemy import text
 from notifier.bootstrap import Services
 from notifier.config.settings import Settings
 from notifier.domain.statuses import Channel, Lane
+from notifier.operations.failed_lately import failed_lately
 from notifier.operations.rate_history import RateRecorder, quantile
 from notifier.store.engine import transaction
-from notifier.store.minute_counts import MinuteAddition, SpanCounts
+from notifier.store.minute_counts import FailedAddition, MinuteAddition, SpanCounts
 from notifier.telemetry import metrics
 from notifier.telemetry.metrics import IntakeSource
 
@@ -33,6 +34,10 @@ def move_back(services: Services, minutes: int) -> None:
     with transaction(services.engine) as connection:
         connection.execute(
             text("UPDATE minute_counts SET minute = minute - make_interval(mins => :minutes)"),
+            {"minutes": minutes},
+        )
+        connection.execute(
+            text("UPDATE failed_counts SET minute = minute - make_interval(mins => :minutes)"),
             {"minutes": minutes},
         )
 
@@ -84,9 +89,11 @@ def test_a_process_adds_what_its_metrics_counted_once(services: Services) -> Non
     recorder = RateRecorder(services.minute_counts)
     metrics.ACCEPTED.labels("email", "bulk", IntakeSource.HTTP).inc(7)
     metrics.ACCEPTED_TO_SENT.observe(("email", "bulk"), [0.05, 200_000.0])
+    metrics.FAILED.labels("email", "provider_rejected").inc(3)
     recorder.write()
     recorder.write()
     recorder.start().close()
+    assert failed_lately(services.minute_counts).failed == 3
     move_back(services, 2)
     [point] = [point for point in services.rate_history.points(HOUR, step=MINUTE) if point.accepted]
     assert (point.accepted, point.sent, point.p95) == (7, 2, metrics.SENT_BOUNDS[-1])
@@ -101,6 +108,27 @@ def test_what_waits_is_noted_and_old_minutes_are_forgotten(services: Services) -
     move_back(services, 9 * 24 * 60)
     assert services.minute_counts.forget_old() == len(Channel) * len(Lane)
     assert services.minute_counts.forget_old() == 0
+
+
+def test_a_channel_that_fails_is_told_for_an_hour(services: Services) -> None:
+    counts, mails = services.minute_counts, MinuteAddition("email", "normal", 0, buckets(_0=100))
+    counts.add([mails], [FailedAddition("sms", "invalid_recipient", 9), FailedAddition("email", "expired", 10)])
+    found = failed_lately(counts)
+    assert (found.failed, found.failing) == (19, ())
+    move_back(services, 20)
+    counts.add([], [FailedAddition("email", "provider_rejected", 30), FailedAddition("email", "expired", 10)])
+    [one] = failed_lately(counts).failing
+    assert (one.late.channel, one.late.failed, one.late.ended) == ("email", 50, 150)
+    assert (one.late.worst_failed, one.late.worst_ended, one.late.reason) == (40, 40, "provider_rejected")
+    # The outage is over, and mails go out again: its failures are still of the last hour.
+    move_back(services, 20)
+    counts.add([mails, mails])
+    [one] = failed_lately(counts).failing
+    assert "50 of 350 email sends failed in the last hour, 40 of 40 in the worst ten minutes" in one.why
+    move_back(services, 60)
+    assert failed_lately(counts).failing == ()
+    move_back(services, 9 * 24 * 60)
+    assert counts.forget_old() == 1 + 2 + 1 + 2
 
 
 @pytest.mark.parametrize(
@@ -120,7 +148,7 @@ def test_a_quantile_lies_within_its_bucket(counts: list[int], share: float, expe
 
 def test_a_database_that_hangs_holds_up_no_end(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     is_answered = Event()
-    monkeypatch.setattr(services.minute_counts, "add", lambda _: is_answered.wait(60))
+    monkeypatch.setattr(services.minute_counts, "add", lambda *_: is_answered.wait(60))
     recorder = RateRecorder(services.minute_counts).start()
     recorder.close()
     assert not is_answered.is_set()

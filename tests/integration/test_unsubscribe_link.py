@@ -16,7 +16,7 @@ from notifier.operations.api_keys import Scope
 from notifier.store.suppressions import SuppressionView
 from tests.support.api import Api, Reply
 from tests.support.bounced import KEY
-from tests.support.templates import write_templates
+from tests.support.templates import write_template, write_templates
 
 PUBLIC = "https://notify.example.com"
 ONE_CLICK = b"List-Unsubscribe=One-Click"
@@ -97,6 +97,52 @@ def test_it_speaks_the_language_of_the_mail(api: Api, locale: str, language: str
     page = Page(api("GET", link(api, locale)))
     assert page.language == language
     assert page.words.count(words) == 3  # title, heading, button
+
+
+@pytest.fixture
+def named(database_url: str, tmp_path: Path) -> Iterator[Api]:
+    """Two shops in one service, and a template that gives its category a name in two languages."""
+    templates = write_templates(tmp_path / "templates")
+    names = '[category_names]\nen = "weekly news"\nfr = "actualités <de la semaine>"'
+    write_template(templates, "broken", 'category = "digest"\nnosuch = 1')
+    write_template(templates, "news", f'category = "digest"\ntransactional = false\n{names}')
+    senders = {
+        "default": {"email": "Corner Shop <shop@example.com>"},
+        "second": {"email": "Two & Co <b@example.com>"},
+    }
+    api = Api(
+        database_url,
+        templates,
+        structure={"senders": senders, "default_sender": "default"},
+        public_url=PUBLIC,
+        hash_key=KEY,
+    )
+    yield api
+    api.close()
+
+
+@pytest.mark.parametrize(
+    ("locale", "identity", "sender", "shown"),
+    [
+        ("en", "default", "Corner Shop", "“weekly news”"),
+        ("fr-CA", "second", "Two & Co", "« actualités <de la semaine> »"),
+        ("zh-CN", "removed since", "Corner Shop", "“digest”"),
+        ("de", "", "Corner Shop", "“weekly news”"),
+    ],
+)
+def test_it_names_the_sender_and_the_category(
+    named: Api, locale: str, identity: str, sender: str, shown: str
+) -> None:
+    url = named.services.tokens.unsubscribe_url(
+        new_id(), Channel.EMAIL, "ann@example.com", "digest", locale, identity
+    )
+    path = url.removeprefix(PUBLIC)
+    for reply in (named("GET", path), named("POST", path, body=ONE_CLICK, headers=FORM)):
+        words = Page(reply).words
+        assert sender in words
+        assert shown in " ".join(words)
+    [found] = suppressed(named)
+    assert found.scope == "category:digest"
 
 
 @pytest.mark.parametrize(

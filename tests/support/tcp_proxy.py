@@ -48,13 +48,22 @@ class TcpProxy:
         while True:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
+                server = self._connect()
             except OSError:
                 return
             self.connections += 1
             self._sockets += [client, server]
             for source, sink in ((client, server), (server, client)):
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _connect(self) -> socket.socket:
+        host, port = self._target
+        if not host.startswith("/"):
+            return socket.create_connection(self._target)
+        # The folder of PostgreSQL's sockets.
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(f"{host}/.s.PGSQL.{port}")
+        return server
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         try:

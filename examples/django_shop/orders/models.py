@@ -13,6 +13,8 @@ class Order(models.Model):
     #: The carrier's number: no two parcels have the same.
     tracking_number = models.CharField(max_length=40, unique=True, null=True)
     shipped_at = models.DateTimeField(null=True)
+    #: Of the mail about it: what `notifier.contrib.django.status` is asked for.
+    notification = models.UUIDField(null=True)
 
     def __str__(self) -> str:
         return self.number

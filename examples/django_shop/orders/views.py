@@ -1,15 +1,22 @@
-"""A parcel leaves: the order and the mail about it are one transaction."""
+"""A parcel leaves: the order and the mail about it are one transaction. Its page shows what becomes of it."""
 
 from django.db import IntegrityError, transaction
-from django.http import HttpRequest, JsonResponse
-from django.shortcuts import get_object_or_404
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
-from django.views.decorators.http import require_POST
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_POST
 
-from notifier.contrib.django import send
+from notifier.contrib.django import send, status
 from orders.models import Order
 
 
+def order_page(request: HttpRequest, number: str) -> HttpResponse:
+    """Asks `mail` every second until it is ready."""
+    return render(request, "orders/order.html", {"order": get_object_or_404(Order, number=number)})
+
+
+@csrf_exempt  # the scanner in the warehouse has no session
 @require_POST
 def ship(request: HttpRequest, number: str) -> JsonResponse:
     """POST tracking_number. Answers at once: no mail server and no broker is asked."""
@@ -21,8 +28,7 @@ def ship(request: HttpRequest, number: str) -> JsonResponse:
             handle = send(
                 "order_shipped",
                 to=order.email,
-                # Two clicks on "ship" are one mail.
-                idempotency_key=f"order-{order.number}-shipped",
+                idempotency_key=_key(order),
                 reference=order.number,
                 context={
                     "customer_name": order.customer_name,
@@ -32,8 +38,22 @@ def ship(request: HttpRequest, number: str) -> JsonResponse:
                     "items": [{"name": order.item, "quantity": 1}],
                 },
             )
+            order.notification = handle.id
             # If this fails, there is no mail either.
             order.save()
     except IntegrityError:
         return JsonResponse({"error": "another parcel has that tracking number"}, status=409)
     return JsonResponse({"notification": str(handle.id)})
+
+
+@require_GET
+def mail(request: HttpRequest, number: str) -> JsonResponse:
+    """What became of the mail: `status` is null until the service has read it."""
+    order = get_object_or_404(Order, number=number)
+    found = status(order.notification, idempotency_key=_key(order)) if order.notification else None
+    return JsonResponse({"status": found and found.status, "is_ready": found is not None and found.is_ready})
+
+
+def _key(order: Order) -> str:
+    """Two clicks on "ship" are one mail."""
+    return f"order-{order.number}-shipped"

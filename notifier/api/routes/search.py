@@ -181,6 +181,7 @@ def stats(
     them, or the key is one."""
     if wanted.is_test is None:
         wanted = wanted.model_copy(update={"is_test": holder.is_test})
+    _filter(holder, wanted)  # before a time is counted from one that no record can hold
     until = wanted.until or audit.now()
     since = wanted.since or until - timedelta(days=1)
     if until - since > MAX_SPAN:
@@ -207,14 +208,9 @@ def limited(holder: Holder, wanted: Filter) -> Filter:
     if wanted.is_test not in (None, holder.is_test):
         kind = "tests" if holder.is_test else "no tests"
         raise Refusal(403, f"this key reads {kind} only; others need another key, or the scope operate")
-    channels, templates = holder.rights.channels, holder.rights.templates
-    return replace(
-        wanted,
-        producer=holder.producer,
-        is_test=holder.is_test,
-        channels=None if channels is None else tuple(sorted(channels)),
-        templates=None if templates is None else tuple(templates),
-    )
+    seen = holder.visible
+    limits = {name: getattr(seen, name) for name in ("producer", "is_test", "channels", "templates")}
+    return replace(wanted, **limits)
 
 
 def _metadata(given: Sequence[str]) -> dict[str, str] | None:

@@ -14,6 +14,7 @@ from notifier.api.errors import Refusal, refusal
 from notifier.api.schemas import PageQuery, PreviewRequest, RejectedMessageView, RejectedPage
 from notifier.domain.errors import TemplateInvalid
 from notifier.domain.statuses import Channel
+from notifier.operations import template_previews
 from notifier.operations.api_keys import Scope
 from notifier.operations.providers import ProviderView
 from notifier.rendering import Renderer, Segments, Type
@@ -114,7 +115,7 @@ def preview(
     faults = renderer.check_context(channel, name, context)
     if faults:
         raise refusal(faults, {"context": context})
-    rendered = renderer.render(channel, name, locale, context)
+    rendered = template_previews.preview(renderer, channel, name, locale, context)
     names = Rendering.model_fields
     return Rendering(**{name: getattr(rendered, name) for name in names})
 

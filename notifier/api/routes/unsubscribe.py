@@ -1,7 +1,8 @@
 """The page behind an unsubscribe link, and the one click of a mail program (RFC 8058).
 
 There is no key: the link's token says what it ends. GET changes nothing and reads no database, because scanners
-follow every link. A link that we did not make gets the same answer whatever it names.
+follow every link. A link that we did not make gets the same answer whatever it names. Who sent the mail and what
+its category is called come from the sender's identity and from the templates.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from notifier.api.dependencies import SuppressionsDep, TokensDep
+from notifier.api.dependencies import SuppressionsDep, TokensDep, UnsubscribeNamesDep
 from notifier.api.key_shares import for_outside
 from notifier.api.routes.webhooks import read_body
+from notifier.operations.unsubscribe_names import UnsubscribeNames
 from notifier.rendering.locales import fallbacks
+from notifier.security.tokens import UnsubscribeLink
 
 router = APIRouter(include_in_schema=False)
 
@@ -41,7 +44,7 @@ _MAX_FIELDS = 100
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """The page in one language. `{}` is the category."""
+    """The page in one language. `{}` is what people call the category."""
 
     title: str
     question: str
@@ -105,10 +108,11 @@ _PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{title}</title>
+<title>{heading}</title>
 <style>
 :root {{ color-scheme: light dark; }}
 body {{ font: 1.125rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 12vh auto 0; padding: 0 1.25rem; }}
+.sender {{ margin: 0 0 1.5rem; font-size: 1rem; opacity: .75; }}
 h1 {{ font-size: 1.5rem; line-height: 1.25; }}
 button {{ font: inherit; padding: .6rem 1.2rem; border: 2px solid currentColor; border-radius: .4rem;
   background: transparent; color: inherit; cursor: pointer; }}
@@ -117,7 +121,7 @@ button:focus-visible {{ outline: 3px solid Highlight; outline-offset: 2px; }}
 </head>
 <body>
 <main>
-<h1>{title}</h1>
+{sender}<h1>{title}</h1>
 <p>{text}</p>
 {form}</main>
 </body>
@@ -131,34 +135,61 @@ _FORM = """<form method="post">
 
 
 @router.api_route("/u/{token}", methods=["GET", "HEAD"])
-async def ask(tokens: TokensDep, token: str) -> Response:
+async def ask(tokens: TokensDep, names: UnsubscribeNamesDep, token: str) -> Response:
     """The page with a button. Changes nothing."""
     ending = tokens.read_link(token)
     if ending is None:
         return _broken()
-    language, words = _words(ending.locale)
+    subject = await for_outside(_subject, names, ending)
     name, _, value = _ONE_CLICK.partition("=")
-    form = _FORM.format(name=name, value=value, button=words.button)
-    return _page(language, words.title, words.question.format(ending.category), form)
+    form = _FORM.format(name=name, value=value, button=subject.words.button)
+    return subject.page(subject.words.title, subject.words.question, form)
 
 
 @router.post("/u/{token}")
-async def act(tokens: TokensDep, suppressions: SuppressionsDep, request: Request, token: str) -> Response:
+async def act(
+    tokens: TokensDep, names: UnsubscribeNamesDep, suppressions: SuppressionsDep, request: Request, token: str
+) -> Response:
     """The button, the one click of a mail program, or what takes it back. The same again does nothing."""
     ending = tokens.read_link(token)
     if ending is None:
         return _broken()
     wish = await for_outside(_wish, await read_body(request), request.headers.get("content-type", ""))
-    language, words = _words(ending.locale)
+    # The wish first: it counts even where the page cannot be made.
     if wish == _UNDO:
         await for_outside(suppressions.resubscribe, ending)
-        return _page(language, words.undone, words.undone_text.format(ending.category))
-    if wish != _ONE_CLICK:
-        # Somebody's POST without the words of RFC 8058 is no wish of the recipient's.
-        return _page(language, words.broken, words.broken_text, status=400)
-    await for_outside(suppressions.unsubscribe, ending)
-    form = _FORM.format(name=_UNDO, value="yes", button=words.undo)
-    return _page(language, words.done, words.done_text.format(ending.category), form)
+    elif wish == _ONE_CLICK:
+        await for_outside(suppressions.unsubscribe, ending)
+    subject = await for_outside(_subject, names, ending)
+    words = subject.words
+    if wish == _UNDO:
+        return subject.page(words.undone, words.undone_text)
+    if wish == _ONE_CLICK:
+        form = _FORM.format(name=_UNDO, value="yes", button=words.undo)
+        return subject.page(words.done, words.done_text, form)
+    # Somebody's POST without the words of RFC 8058 is no wish of the recipient's.
+    return subject.page(words.broken, words.broken_text, status=400)
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What a link is about, in the language of its page."""
+
+    language: str
+    words: _Words
+    category: str
+    #: "": the identity has no name.
+    sender: str
+
+    def page(self, title: str, text: str, form: str = "", *, status: int = 200) -> Response:
+        text = text.format(self.category)
+        return _page(self.language, title, text, form, sender=self.sender, status=status)
+
+
+def _subject(names: UnsubscribeNames, ending: UnsubscribeLink) -> _Subject:
+    language = next((tag for tag in fallbacks(ending.locale) if tag in _LANGUAGES), "en")
+    category = names.of_category(ending.category, (*fallbacks(ending.locale), language))
+    return _Subject(language, _LANGUAGES[language], category, names.of_sender(ending.identity))
 
 
 def _wish(body: bytes, content_type: str) -> str:
@@ -201,17 +232,17 @@ def _multipart_fields(body: bytes, content_type: str) -> list[tuple[str, str]]:
     return [(name, value.decode("utf-8", "replace")) for name, value in fields if isinstance(value, bytes)]
 
 
-def _words(locale: str) -> tuple[str, _Words]:
-    """In the language of the mail, or in English."""
-    found = next((tag for tag in fallbacks(locale) if tag in _LANGUAGES), "en")
-    return found, _LANGUAGES[found]
-
-
 def _broken() -> Response:
     """In English: the reader's language is in the part that cannot be read."""
     return _page("en", _EN.broken, _EN.broken_text, status=404)
 
 
-def _page(language: str, title: str, text: str, form: str = "", *, status: int = 200) -> Response:
-    html = _PAGE.format(language=language, title=escape(title), text=escape(text), form=form)
+def _page(
+    language: str, title: str, text: str, form: str = "", *, sender: str = "", status: int = 200
+) -> Response:
+    shown = {"title": title, "text": text, "heading": f"{title} · {sender}" if sender else title}
+    line = f'<p class="sender">{escape(sender)}</p>\n' if sender else ""
+    html = _PAGE.format(
+        language=language, form=form, sender=line, **{name: escape(part) for name, part in shown.items()}
+    )
     return HTMLResponse(html, status, _HEADERS)

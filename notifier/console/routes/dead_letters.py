@@ -10,7 +10,7 @@ from notifier.broker.dead_letters import DeadLetter, producers_own
 from notifier.console.forms import ActForm
 from notifier.console.outcomes import said
 from notifier.console.parts import ConsoleParts, PartsDep, raw_publisher
-from notifier.console.routes.rejected import as_text
+from notifier.console.routes.rejected import REPLAY_SECONDS, as_text, not_looked_at
 from notifier.console.session import OperatorThere, PageRoute
 from notifier.domain.errors import NotFound
 from notifier.operations.api_keys import Holder, Scope
@@ -39,9 +39,13 @@ def replay(
     """To the queues they died in."""
     ids = None if form.letter is None else [form.letter]
     with raw_publisher(parts) as broker:
-        broker.dead_letter_count()  # before anything is recorded: is there such a queue at all?
-        done = parts.replays.replay_dead(ids, broker, operator=visitor.holder.operator, reason=form.why)
-    return _page(parts, visitor.holder, request, done=said(done, "replayed", "dead letter", form))
+        waiting = broker.dead_letter_count()  # before anything is recorded: is there such a queue at all?
+        how: dict[str, Any] = {"operator": visitor.holder.operator, "reason": form.why}
+        done = parts.replays.replay_dead(ids, broker, seconds=REPLAY_SECONDS, **how)
+    told = said(done, "replayed", "dead letter", form)
+    if ids is None and done.matched < waiting:
+        told["lines"].append(not_looked_at(waiting - done.matched, "notifier queues dead replay"))
+    return _page(parts, visitor.holder, request, done=told)
 
 
 def _page(parts: ConsoleParts, holder: Holder, request: Request, **more: Any) -> Response:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -39,6 +40,8 @@ class FailureCause:
     count: int
     #: Of its dry run.
     address: str
+    #: Of the list of them.
+    listed: str
     #: Name, count and address of each, the largest first.
     templates: list[tuple[str, int, str]]
 
@@ -51,25 +54,24 @@ class RetryForm(SearchForm):
 
     def selection(self, parts: PartsDep, holder: Holder) -> Selection:
         """Raises `WrongSelection`."""
-        found = self.filter(holder, parts.services.settings.timezone)
-        return Selection(filter=found if self.begin is None else replace(found, since=self.begin))
+        return Selection(filter=self.filter(holder, parts.services.settings.timezone))
+
+    def _places(self, zone: ZoneInfo) -> dict[str, Any]:
+        return super()._places(zone) | ({} if self.begin is None else {"since": self.begin})
 
 
 class StartForm(RetryForm):
     why: Annotated[str, Field(max_length=500)] = ""
     #: Retries a second; None: all at once.
-    rate: Annotated[
-        float | None,
-        Field(gt=0, le=1_000_000, allow_inf_nan=False),
-        Empty,
-    ] = None
+    rate: Annotated[Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None, Empty] = None
 
 
 @router.get("/failed")
 def failed(parts: PartsDep, _: OperatorThere, request: Request, span: TimeSpan = TimeSpan.DAY) -> Response:
     """The commonest cause first."""
     begin = datetime.now(UTC).replace(microsecond=0) - span.length
-    causes = _causes(FailureRepository(parts.services.engine).newest(RETRYABLE, begin), begin)
+    found = FailureRepository(parts.services.engine).newest(RETRYABLE, begin)
+    causes = _causes(found, begin, parts.services.settings.timezone)
     return parts.pages.page(
         request,
         "failed.html",
@@ -104,7 +106,7 @@ def start(parts: PartsDep, visitor: OperatorThere, wanted: Annotated[StartForm, 
     return RedirectResponse(f"/jobs/{job.id}", 303)
 
 
-def _causes(groups: Sequence[FailureGroup], begin: datetime) -> list[FailureCause]:
+def _causes(groups: Sequence[FailureGroup], begin: datetime, zone: ZoneInfo) -> list[FailureCause]:
     found: defaultdict[tuple[str, str | None, str | None], list[FailureGroup]] = defaultdict(list)
     for group in groups:
         found[group.status, group.reason, group.provider].append(group)
@@ -113,6 +115,7 @@ def _causes(groups: Sequence[FailureGroup], begin: datetime) -> list[FailureCaus
             *cause,
             sum(group.count for group in members),
             _address(*cause, begin),
+            _listed(*cause, begin.astimezone(zone).date()),
             [(group.template, group.count, _address(*cause, begin, template=group.template)) for group in members],
         )
         for cause, members in found.items()
@@ -123,4 +126,14 @@ def _causes(groups: Sequence[FailureGroup], begin: datetime) -> list[FailureCaus
 def _address(status: str, reason: str | None, provider: str | None, begin: datetime, **more: str) -> str:
     """Of the dry run. A cause without a provider is retried with those of all providers: the dry run shows it."""
     given = {"status": status, "reason": reason, "provider": provider, "begin": begin.isoformat(), **more}
-    return f"/failed/retry?{urlencode({name: value for name, value in given.items() if value is not None})}"
+    return f"/failed/retry?{_query(given)}"
+
+
+def _listed(status: str, reason: str | None, provider: str | None, since: date) -> str:
+    """Of the search, which knows days alone: it begins with the first one."""
+    given = {"status": status, "reason": reason, "provider": provider, "since": since.isoformat()}
+    return f"/search?{_query(given)}"
+
+
+def _query(given: Mapping[str, str | None]) -> str:
+    return urlencode({name: value for name, value in given.items() if value is not None})

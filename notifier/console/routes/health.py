@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Annotated, Any, assert_never
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 
-from notifier.console.forms import TimeSpan
+from notifier.console.forms import ActForm, TimeSpan
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.session import OperatorThere, PageRoute, ReaderThere
+from notifier.domain.statuses import Status
 from notifier.operations.api_keys import Scope
 from notifier.operations.explanations import resumed_in_words
+from notifier.operations.failed_lately import failed_lately
 from notifier.store.metrics import GaugeRepository
 
 router = APIRouter(route_class=PageRoute)
@@ -65,6 +67,7 @@ def _state(parts: ConsoleParts) -> dict[str, Any]:
         "stuck": api.operations.stuck(ids=3),
         "steps": services.upkeep.schedule(services.settings.timezone),
         "held": services.held.stuck(),
+        "failed": failed_lately(services.minute_counts),
     }
 
 
@@ -73,16 +76,36 @@ class ProviderAct(StrEnum):
     RESUME = "resume"
 
 
+@router.get("/providers/{provider}/{act}")
+def ask(parts: PartsDep, _: OperatorThere, request: Request, provider: str, act: ProviderAct) -> Response:
+    """What the act would mean, before it is done."""
+    reach = parts.api.providers.reach(provider)
+    found = GaugeRepository(parts.services.engine).read().waiting
+    waiting = sum(
+        one.count
+        for one in found
+        if one.channel == reach.channel and one.status in (Status.QUEUED, Status.RETRYING)
+    )
+    return parts.pages.page(request, "provider_act.html", provider=provider, act=act, reach=reach, waiting=waiting)
+
+
 @router.post("/providers/{provider}/{act}")
-def act(parts: PartsDep, visitor: OperatorThere, request: Request, provider: str, act: ProviderAct) -> Response:
+def act(
+    parts: PartsDep,
+    visitor: OperatorThere,
+    request: Request,
+    provider: str,
+    act: ProviderAct,
+    form: Annotated[ActForm, Form()],
+) -> Response:
     """Workers follow within a second or two."""
-    by = {"operator": visitor.holder.operator, "reason": "in the console"}
+    operator = visitor.holder.operator
     match act:
         case ProviderAct.PAUSE:
-            parts.api.providers.pause(provider, **by)
+            parts.api.providers.pause(provider, operator=operator, reason=form.why)
             said = f"{provider} is paused: what only it can send waits."
         case ProviderAct.RESUME:
-            found = parts.api.providers.resume(provider, **by)
+            found = parts.api.providers.resume(provider, operator=operator, reason=form.why)
             said = resumed_in_words(provider, found.count, found.within_seconds)
         case _:
             assert_never(act)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Form, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from notifier.console.forms import ActForm, Empty
+from notifier.console.forms import ActForm, Day, Empty
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.session import AdminThere, PageRoute
 from notifier.domain.local_days import day_bounds
@@ -27,13 +27,13 @@ class NewKeyForm(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     name: Annotated[str, Field(max_length=100)] = ""
-    producer: Annotated[str | None, Empty, Field(max_length=100)] = None
+    producer: Annotated[Annotated[str, Field(max_length=100)] | None, Empty] = None
     scopes: list[Scope] = Field(default_factory=list)
     channels: list[Channel] = Field(default_factory=list)
     #: Patterns of names, with commas.
     templates: Annotated[str, Field(max_length=1000)] = ""
-    rate: Annotated[float | None, Empty, Field(gt=0, allow_inf_nan=False)] = None
-    last_day: Annotated[date | None, Empty] = None
+    rate: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, Empty] = None
+    last_day: Day = None
     is_test: bool = False
 
     def grants(self, zone: ZoneInfo) -> Grants:

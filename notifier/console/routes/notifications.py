@@ -20,6 +20,7 @@ from notifier.domain.statuses import Channel, Status, SuppressionReason
 from notifier.feedback.suppressions import address_of
 from notifier.operations import Resolution, Selection
 from notifier.operations.api_keys import Holder, Scope
+from notifier.operations.explanations import arrival_in_words
 from notifier.operations.notifications import CANCELLABLE, RETRYABLE
 from notifier.operations.rendered_content import DOTS
 from notifier.operations.timeline import timeline
@@ -120,6 +121,7 @@ def _page(parts: ConsoleParts, holder: Holder, request: Request, notification: U
         story=found,
         n=found.notification,
         steps=timeline(found),
+        arrival=arrival_in_words(found.notification),
         callbacks=parts.services.callbacks.search(wanted, limit=CALLBACKS_SHOWN),
         acts=_acts(holder, found),
         content=parts.contents.find(notification),

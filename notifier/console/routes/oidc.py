@@ -14,6 +14,7 @@ from fastapi.responses import RedirectResponse
 
 from notifier.config.identity_provider import CALLBACK_PATH
 from notifier.config.logs import log
+from notifier.console.answers import COOKIE, ConsoleRoute
 from notifier.console.errors import PAGE_ERRORS, error_page
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.routes.session import begin_session, local_page, sign_in_again
@@ -24,7 +25,7 @@ from notifier.domain.errors import SignInFailed
 if TYPE_CHECKING:
     from notifier.operations.id_tokens import OidcSignIn
 
-router = APIRouter()
+router = APIRouter(route_class=ConsoleRoute)
 
 _COOKIE = "notifier_sign_in"
 #: RFC 6749, section 4.1.2.1, and what others add.
@@ -45,7 +46,6 @@ async def begin(
         answer = RedirectResponse(await parts.oidc.address(flow), 303)
     except SignInFailed as error:
         return _failed(parts, request, error, flow.target)
-    answer.headers["Cache-Control"] = "no-store"
     set_cookie(answer, request, _COOKIE, flow.cookie, MAX_SECONDS, path=OIDC)
     return answer
 
@@ -76,7 +76,8 @@ async def _session(
     parts: ConsoleParts, oidc: OidcSignIn, request: Request, flow: SignInFlow, code: str, issuer: str
 ) -> Response:
     person = await oidc.person(code, issuer, flow)
-    token = await run_in_threadpool(parts.sign_in.with_person, person)
+    old = request.cookies.get(COOKIE, "")
+    token = await run_in_threadpool(lambda: parts.sign_in.with_person(person, instead_of=old))
     return begin_session(request, token, flow.target)
 
 

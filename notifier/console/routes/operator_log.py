@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
-from datetime import date
 from itertools import chain
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -17,8 +16,7 @@ from pydantic import BaseModel, Field
 
 from notifier.api.export import MEDIA_TYPES
 from notifier.api.schemas import read_cursor, write_cursor
-from notifier.console.forms import Condition, Empty
-from notifier.console.pages import HEADERS
+from notifier.console.forms import Condition, Day
 from notifier.console.parts import PartsDep
 from notifier.console.session import OperatorThere, PageRoute
 from notifier.domain.csv_rows import write_rows
@@ -49,7 +47,7 @@ class LogQuery(BaseModel):
 
     operator: Condition = None
     action: Condition = None
-    day: Annotated[date | None, Empty] = None
+    day: Day = None
     after: Annotated[str | None, Field(max_length=50)] = None
     #: A file with everything that is found, in place of the page.
     export: Literal["csv", "jsonl"] | None = None
@@ -99,7 +97,7 @@ def _address(query: dict[str, str], **more: str) -> str:
 
 
 def _export(pages: Iterable[Sequence[RecordView]], kind: str) -> Response:
-    headers = {**HEADERS, "Content-Disposition": f'attachment; filename="operator-log.{kind}"'}
+    headers = {"Content-Disposition": f'attachment; filename="operator-log.{kind}"'}
     lines = _csv(pages) if kind == "csv" else _json_lines(pages)
     return StreamingResponse(lines, media_type=MEDIA_TYPES[kind], headers=headers)
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -16,13 +20,17 @@ from notifier.console.forms import ActForm, Condition
 from notifier.console.outcomes import said
 from notifier.console.parts import ConsoleParts, PartsDep, raw_publisher
 from notifier.console.session import AdminThere, OperatorThere, PageRoute
-from notifier.domain.errors import Fault, InvalidMessage
+from notifier.domain.errors import Fault, InvalidMessage, ServiceUnavailable, WrongSelection
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.batch import Received
 from notifier.operations import ActionResult
 from notifier.operations.api_keys import Holder, Scope
-from notifier.store.rejected import COUNTED, RejectedSelection
+from notifier.operations.replayable import key_of
+from notifier.store.operator_actions import RecordView
+from notifier.store.rejected import COUNTED, EDITED, RejectedSelection
+from notifier.store.search import RejectedView
+from notifier.store.status_lookup import AskedStatus, StatusLookup
 
 router = APIRouter(route_class=PageRoute)
 
@@ -57,7 +65,13 @@ class ReplayForm(RejectedConditions, ActForm):
     """All that the conditions find and that were not replayed before."""
 
 
-class EditForm(ActForm):
+class ReplayOneForm(ActForm):
+    """From a page that said that it was replayed before, or that a replay of it was interrupted."""
+
+    again: bool = False
+
+
+class EditForm(ReplayOneForm):
     body: Annotated[str, Field(max_length=MAX_BODY_BYTES)]
 
 
@@ -83,10 +97,14 @@ def rejected_message(parts: PartsDep, visitor: OperatorThere, request: Request, 
 
 @router.post("/rejected/{message:uuid}/replay")
 def replay_one(
-    parts: PartsDep, visitor: OperatorThere, request: Request, message: UUID, form: Annotated[ActForm, Form()]
+    parts: PartsDep,
+    visitor: OperatorThere,
+    request: Request,
+    message: UUID,
+    form: Annotated[ReplayOneForm, Form()],
 ) -> Response:
-    """Byte for byte, also if it was replayed before."""
-    done = _replay(parts, visitor.holder, RejectedSelection(ids=(message,)), form, again=True)
+    """Byte for byte."""
+    done = _replay(parts, visitor.holder, RejectedSelection(ids=(message,)), form, again=form.again)
     return _one(parts, visitor.holder, request, message, done=done)
 
 
@@ -99,15 +117,23 @@ def replay_edited(
     def check(raw: Raw, channel: Channel, lane: Lane) -> tuple[Fault, ...]:
         return parts.api.intake.rejection_faults(Received(raw.body, channel, lane, broker_user=raw.broker_user))
 
-    def publish(raw: Raw) -> None:
+    @contextmanager
+    def publishing() -> Iterator[Callable[[Raw], None]]:
         with raw_publisher(parts) as broker:
-            broker.publish(raw)
+            yield broker.publish
 
     how: dict[str, Any] = {"operator": visitor.holder.operator, "reason": form.why, "dry_run": form.dry_run}
+    text = form.body.encode("utf-8", "replace")
     try:
-        done = parts.replays.replay_edited(message, form.body.encode("utf-8", "replace"), publish, check, **how)
+        done = parts.replays.replay_edited(message, text, publishing, check, over=form.again, **how)
     except InvalidMessage as error:
         return _one(parts, visitor.holder, request, message, status=422, edited=form, faults=error.faults)
+    except WrongSelection as error:
+        return _one(parts, visitor.holder, request, message, status=409, edited=form, problem=str(error))
+    except ServiceUnavailable as error:
+        return _one(
+            parts, visitor.holder, request, message, status=503, edited=form, problem=str(error), unsure=True
+        )
     edited = form if form.dry_run else None
     told = said(done, "replayed", "message", form)
     return _one(parts, visitor.holder, request, message, done=told, edited=edited)
@@ -119,16 +145,23 @@ def _replay(
     how: dict[str, Any] = {"operator": holder.operator, "reason": form.why, "again": again}
     # Whoever named one waits for that one.
     how["seconds"] = None if selection.ids else REPLAY_SECONDS
+    begun, end = parts.rejections.now(), time.monotonic() + REPLAY_SECONDS
     if form.dry_run:
         done = parts.replays.replay_rejected(selection, lambda _: None, dry_run=True, **how)
     else:
         with raw_publisher(parts) as broker:
             done = parts.replays.replay_rejected(selection, broker.publish, **how)
     told = said(done, "replayed", "message", form)
-    if rest := _rest(parts, selection, done):
-        go_on = "do it again to go on, or run notifier rejected replay for all at once"
-        told["lines"].append(f"{rest} more of these were not looked at yet: {go_on}.")
+    # What was rejected again meanwhile is not of these.
+    rest = 0 if time.monotonic() < end else _rest(parts, replace(selection, until=begun), done)
+    if rest:
+        told["lines"].append(not_looked_at(rest, "notifier rejected replay"))
     return told
+
+
+def not_looked_at(rest: int, command: str) -> str:
+    """What the time of one request was too short for."""
+    return f"{rest} more of these were not looked at yet: do it again to go on, or run {command} for all at once."
 
 
 def _rest(parts: ConsoleParts, selection: RejectedSelection, done: ActionResult) -> int:
@@ -169,14 +202,36 @@ def _one(
     found = parts.api.audit.rejected_message(message)
     # As in the API: what producers sent is for admins.
     body = as_text(found.body) if holder.may(Scope.ADMIN) else None
-    given: dict[str, Any] = {"done": None, "edited": None, "faults": (), **more}
-    return parts.pages.page(request, "rejected_message.html", status, found=found, body=body, **given)
+    replay = None if found.replay_id is None else parts.operating.record(found.replay_id)
+    became = _became(parts, found, replay) if found.replayed_at or found.is_interrupted else None
+    given: dict[str, Any] = {"done": None, "edited": None, "faults": (), "problem": None, "unsure": False, **more}
+    given |= {"found": found, "body": body, "replay": replay, "became": became}
+    return parts.pages.page(request, "rejected_message.html", status, **given)
+
+
+def _became(parts: ConsoleParts, found: RejectedView, replay: RecordView | None) -> UUID | None:
+    """The notification that was made of what was published in its place; None: none yet, or it cannot be told."""
+    was_edited = replay is not None and replay.action == EDITED
+    key = replay.selection.get("published", {}) if replay is not None and was_edited else key_of(found.body)
+    # Where there is no id, that of the rejected message, which no notification has.
+    asked = AskedStatus(_uuid(key.get("id")) or found.id, key.get("producer"), key.get("idempotency_key"))
+    status = StatusLookup(parts.services.engine).find([asked]).get(asked)
+    return None if status is None else status.id
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None
 
 
 def as_text(body: bytes) -> str:
     """For a person to read and edit: JSON in lines; bytes that are not UTF-8 as `\\xff`."""
     text = body.decode("utf-8", "backslashreplace")
     try:
-        return json.dumps(json.loads(text), ensure_ascii=False, indent=2, allow_nan=False)
+        lines = json.dumps(json.loads(text), ensure_ascii=False, indent=2, allow_nan=False)
+        # Half a surrogate pair, which JSON can name and UTF-8 cannot hold, stays as `\\ud800`.
+        return lines.encode("utf-8", "backslashreplace").decode("utf-8")
     except (ValueError, RecursionError):
         return text

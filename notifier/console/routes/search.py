@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from notifier.api.routes.search import export_of, limited
 from notifier.api.schemas import Words, read_cursor, read_filter, write_cursor
-from notifier.console.forms import Empty
+from notifier.console.forms import Day, Empty
 from notifier.console.parts import PartsDep
 from notifier.console.session import PageRoute, ReaderThere
 from notifier.domain.errors import WrongSelection
 from notifier.domain.statuses import Channel, Reason, Status
 from notifier.operations.api_keys import Holder
-from notifier.operations.lookup import look_up
+from notifier.operations.lookup import look_up, record_read
 from notifier.store.filters import Filter
 
 router = APIRouter(route_class=PageRoute)
@@ -36,7 +37,7 @@ class SearchForm(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     #: Hashes of the recipient, in hex, with commas.
-    to: Annotated[str | None, Empty, Field(max_length=400, pattern=r"^[0-9a-f,]*$")] = None
+    to: Annotated[Annotated[str, Field(max_length=400, pattern=r"^[0-9a-f,]+$")] | None, Empty] = None
     reference: Annotated[Words | None, Empty] = None
     producer: Annotated[Words | None, Empty] = None
     template: Annotated[Words | None, Empty] = None
@@ -45,9 +46,15 @@ class SearchForm(BaseModel):
     reason: Annotated[Reason | None, Empty] = None
     channel: Annotated[Channel | None, Empty] = None
     #: The first day.
-    since: Annotated[date | None, Empty] = None
+    since: Day = None
     #: The last day, inclusive.
-    until: Annotated[date | None, Empty] = None
+    until: Day = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.since is not None and self.until is not None and self.since > self.until:
+            raise PydanticCustomError("days_out_of_order", "the first day is after the last one: swap them")
+        return self
 
     def filter(self, holder: Holder, zone: ZoneInfo) -> Filter:
         """Limited to what the key may see. Raises `WrongSelection`."""
@@ -82,6 +89,7 @@ def search(
     audit, holder = parts.api.audit, visitor.holder
     found = wanted.filter(holder, parts.services.settings.timezone)
     if wanted.export:
+        record_read(parts.operating, holder, "export", found)
         return export_of(audit, parts.api.long_reads, holder, found, wanted.export)
     with ExitStack() as places:
         if found.may_take_long:
@@ -104,12 +112,18 @@ def search(
 
 
 @router.post("/search")
-def find(parts: PartsDep, _: ReaderThere, typed: Annotated[str, Form(max_length=400)] = "") -> Response:
+def find(
+    parts: PartsDep, visitor: ReaderThere, request: Request, typed: Annotated[str, Form(max_length=400)] = ""
+) -> Response:
     """The box: to the notification that is meant, or to the list. The address of either can be shared."""
-    found = look_up(parts.api.audit, typed)
+    found = look_up(parts.api.audit, visitor.holder, typed)
     if found.notification is not None:
         return RedirectResponse(f"/notifications/{found.notification}", 303)
+    if found.unclear:
+        return parts.pages.page(request, "number.html", typed=found.unclear)
     assert found.filter is not None
+    if found.filter.recipient_hashes:
+        record_read(parts.operating, visitor.holder, "look_up", found.filter)
     return RedirectResponse(_address(_named(found.filter)), 303)
 
 

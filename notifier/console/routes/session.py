@@ -8,10 +8,9 @@ from urllib.parse import quote, urlsplit
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from notifier.console.errors import PAGE_ERRORS, error_page
+from notifier.console.answers import COOKIE, ConsoleRoute
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.session import (
-    COOKIE,
     OIDC,
     SIGN_IN,
     PageRoute,
@@ -22,7 +21,7 @@ from notifier.console.session import (
 from notifier.domain.errors import SignInFailed
 from notifier.store.console_sessions import LONGEST_HOURS
 
-router = APIRouter()
+router = APIRouter(route_class=ConsoleRoute)
 _inside = APIRouter(route_class=PageRoute)
 
 
@@ -38,11 +37,8 @@ def sign_in(
     key: Annotated[str, Form(max_length=200)] = "",
     next: Annotated[str, Form(max_length=2000)] = "/",  # noqa: A002 - of the form
 ) -> Response:
-    try:
-        refuse_other_sites(request)
-        token = parts.sign_in.with_key(key)
-    except PAGE_ERRORS as error:
-        return error_page(parts.pages, request, error)
+    refuse_other_sites(request)
+    token = parts.sign_in.with_key(key, instead_of=request.cookies.get(COOKIE, ""))
     if token is None:
         return _page(parts, request, next, 403, is_refused=True)
     return begin_session(request, token, next)
@@ -51,7 +47,6 @@ def sign_in(
 def begin_session(request: Request, token: str, target: str) -> Response:
     """To the page that was asked for, signed in."""
     answer = RedirectResponse(local_page(target), 303)
-    answer.headers["Cache-Control"] = "no-store"
     set_cookie(answer, request, COOKIE, token, LONGEST_HOURS * 3600)
     return answer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -10,13 +9,15 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from notifier.api.schemas import Words, read_cursor, read_filter, write_cursor
-from notifier.console.forms import ActForm, Empty
+from notifier.console.forms import ActForm, Day, Empty
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.session import OperatorThere, PageRoute
 from notifier.domain.local_days import day_bounds
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.suppressions import GLOBAL
 from notifier.operations.api_keys import Holder
+from notifier.operations.lookup import record_read
+from notifier.store.filters import Filter
 from notifier.store.suppressions import SuppressionFilter
 
 router = APIRouter(route_class=PageRoute)
@@ -53,7 +54,7 @@ class SuppressForm(WhomForm):
     scope: Annotated[ScopeText, Empty] = GLOBAL
     suppression: SuppressionReason = SuppressionReason.MANUAL
     #: The last day, in the service's zone; None: it never ends by itself.
-    last_day: Annotated[date | None, Empty] = None
+    last_day: Day = None
 
 
 class LiftForm(WhomForm):
@@ -80,8 +81,14 @@ def suppressions(
 
 
 @router.post("/suppressions/look-up")
-def look_up(parts: PartsDep, _: OperatorThere, request: Request, form: Annotated[WhomForm, Form()]) -> Response:
-    return _history(parts, request, form)
+def look_up(
+    parts: PartsDep, visitor: OperatorThere, request: Request, form: Annotated[WhomForm, Form()]
+) -> Response:
+    page = _history(parts, request, form)
+    whom = form.recipient
+    wanted = Filter(recipient=whom["address"], channel=whom["channel"])
+    record_read(parts.operating, visitor.holder, "look_up", wanted)
+    return page
 
 
 @router.post("/suppressions/add")

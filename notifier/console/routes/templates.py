@@ -14,6 +14,7 @@ from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.session import PageRoute, ReaderThere
 from notifier.domain.errors import InvalidMessage, NotFound, TemplateInvalid
 from notifier.domain.statuses import Channel
+from notifier.operations import template_previews
 from notifier.operations.api_keys import Holder
 from notifier.operations.template_previews import previews, read_context
 from notifier.rendering import Template, TemplateProblem
@@ -112,7 +113,7 @@ def html(
 ) -> Response:
     """The HTML part, for a frame."""
     _check_seen(parts, visitor.holder, channel, name)
-    rendered = parts.api.renderer.render(channel, name, locale, read_context(context))
+    rendered = template_previews.preview(parts.api.renderer, channel, name, locale, read_context(context))
     if rendered.html is None:
         raise NotFound(f"the template {name} has no HTML part")
     return framed(rendered.html, theme)

@@ -14,6 +14,22 @@
     waiting: [["waiting", "waiting", "purple"]],
   };
   const short = (value) => (value == null ? "–" : value >= 100 ? value.toFixed(0) : String(+value.toPrecision(2)));
+  // Times as the page has them: in the service's zone, whatever that of the browser is.
+  const zone = section.dataset.zone;
+  const parts = new Intl.DateTimeFormat("en-CA", {
+    timeZone: zone, hourCycle: "h23", year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit",
+  });
+  const moment = (at) => {
+    const { year, month, day, hour, minute } = Object.fromEntries(parts.formatToParts(at * 1000).map((one) => [one.type, one.value]));
+    return { day: `${year}-${month}-${day}`, time: `${hour}:${minute}` };
+  };
+  const tick = (at) => {
+    const { day, time } = moment(at);
+    return time === "00:00" ? day.slice(5) : time;
+  };
+  // A value between two that are not known has no line: it is a dot.
+  const alone = (plot, series) => plot.data[series].flatMap((value, place, all) =>
+    (value != null && all[place - 1] == null && all[place + 1] == null ? [place] : []));
   const drawn = {};
   let span = "1h";
 
@@ -28,11 +44,12 @@
       legend: { show: true, live: true },
       cursor: { y: false },
       scales: { y: { range: (_, low, high) => [0, Math.max(high || 0, 1) * 1.1] } },
-      axes: [axis, { ...axis, size: 48, values: (_, ticks) => ticks.map(short) }],
+      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), zone),
+      axes: [{ ...axis, values: (_, ticks) => ticks.map(tick) }, { ...axis, size: 48, values: (_, ticks) => ticks.map(short) }],
       series: [
-        { value: (_, at) => (at == null ? "" : new Date(at * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" })), label: "at" },
+        { value: (_, at) => (at == null ? "" : Object.values(moment(at)).join(" ")), label: "at" },
         ...series.map(([, label, name]) => ({
-          label, stroke: colour(name), width: 2, spanGaps: false, value: (_, value) => short(value),
+          label, stroke: colour(name), width: 2, spanGaps: false, points: { show: true, size: 6, filter: alone }, value: (_, value) => short(value),
         })),
       ],
     }, [data.time, ...series.map(([key]) => data[key])], box);

@@ -10,18 +10,21 @@
         order.save()
         send("order_shipped", to=order.email, context={"order_number": order.number})
 
-`manage.py notifier_relay` publishes what was committed. Nothing here loads Celery or SQLAlchemy.
+`manage.py notifier_relay` publishes what was committed, and `status` says what became of it. Nothing here loads
+Celery or SQLAlchemy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from uuid import UUID
 
 from notifier.client.handles import Handle
+from notifier.domain.notification_status import NotificationStatus
 from notifier.domain.statuses import Channel, Lane
 
-__all__ = ["send", "send_many"]
+__all__ = ["send", "send_many", "status"]
 
 
 def send(
@@ -65,3 +68,18 @@ def send_many(
     from notifier.contrib.django.sending import messages
 
     return messages(using).send_many(entries, channel=channel, lane=lane, **defaults)
+
+
+def status(notification: UUID, *, idempotency_key: str | None = None) -> NotificationStatus | None:
+    """Where a message stands, by the `id` of its handle; None: it is not in the record, as `Handle.status` has it.
+
+    With its `idempotency_key` it is also found if that was accepted before.
+
+    Raises:
+        ConfigurationError: NOTIFIER_API_URL or NOTIFIER_API_KEY is missing or wrong.
+        ServiceUnavailable: the service does not answer now.
+    """
+    from notifier.client.conversations import Asked, ask_status
+    from notifier.contrib.django.sending import service_api
+
+    return service_api().run(ask_status(Asked(notification, idempotency_key)))

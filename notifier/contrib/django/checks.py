@@ -15,6 +15,7 @@ IDS = {
     "NOTIFIER_TIMEOUT_SECONDS": "notifier.E003",
     "NOTIFIER_BROKER_USER": "notifier.E004",
     "NOTIFIER_GRACE_SECONDS": "notifier.E005",
+    "NOTIFIER_SENDERS": "notifier.E006",
 }
 
 

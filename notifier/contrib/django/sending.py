@@ -23,8 +23,7 @@ class DjangoMessages(Messages):
 
     @property
     def _api(self) -> ServiceApi:
-        settings = DjangoSettings.read()
-        return _service_api(settings.api_url, settings.api_key, settings.timeout_seconds)
+        return service_api()
 
     def _hand_over(self, messages: Sequence[Encoded], outbox: Any) -> None:
         if outbox is not None:
@@ -39,6 +38,12 @@ class DjangoMessages(Messages):
             for encoded in messages
         ]
         OutboxMessage.objects.using(self._using).bulk_create(rows, batch_size=500)
+
+
+def service_api() -> ServiceApi:
+    """The HTTP API of the project's settings."""
+    settings = DjangoSettings.read()
+    return _service_api(settings.api_url, settings.api_key, settings.timeout_seconds)
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -30,6 +30,8 @@ class DjangoSettings:
     grace_seconds: float = 45.0
     #: RabbitMQ's name for the relay, if it is not the URL's user; "": none is sent.
     broker_user: str | None = None
+    #: Address that mails have in `from_email` or `reply_to` → name of a sender identity of the service.
+    senders: Mapping[str, str] = field(default_factory=dict)
     #: Of the HTTP API, for `status` and `wait` of a handle; default: the environment variable of this name.
     api_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
@@ -42,6 +44,8 @@ class DjangoSettings:
             for name in cls.__dataclass_fields__
             if hasattr(project, f"NOTIFIER_{name.upper()}")
         }
+        if isinstance(given.get("senders"), Mapping):
+            given["senders"] = {str(address).lower(): name for address, name in given["senders"].items()}
         return cls(**given)
 
     def problems(self) -> Iterator[ConfigurationError]:
@@ -64,6 +68,15 @@ class DjangoSettings:
             seconds, setting = getattr(self, name), f"NOTIFIER_{name.upper()}"
             if not isinstance(seconds, int | float) or seconds <= 0:
                 yield ConfigurationError(f"{setting} must be a number above 0", setting=setting)
+        senders: Any = self.senders
+        if not isinstance(senders, Mapping) or not all(
+            isinstance(name, str) and _NAME.match(name) for name in senders.values()
+        ):
+            yield ConfigurationError(
+                "NOTIFIER_SENDERS must name the sender identities of addresses: "
+                'NOTIFIER_SENDERS = {"help@example.com": "support"}',
+                setting="NOTIFIER_SENDERS",
+            )
         known_as: Any = self.broker_user
         if not isinstance(known_as, str | None):
             yield ConfigurationError(

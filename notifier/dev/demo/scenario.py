@@ -95,6 +95,8 @@ def plan(renderer: Renderer, *, with_receipts: bool) -> list[Planned]:
 def _every_template(renderer: Renderer, text: Status) -> Iterator[Planned]:
     for channel, people in ((Channel.EMAIL, MAILBOXES), (Channel.SMS, NUMBERS)):
         for name in sorted({*renderer.names(channel)} - {HEARTBEAT}):
+            if renderer.template(channel, name).html_names:
+                continue  # of what a producer wrote itself there is nothing to show, in no language
             for locale in LOCALES:
                 lane = LANES.get(name, Lane.NORMAL)
                 context = _sample(renderer, channel, name, locale)

@@ -109,7 +109,7 @@ def _headers(outgoing: Outgoing, who: Correspondents, message_id: str, date: str
         # RFC 8058: both, so that a mail program can offer unsubscribing with one click.
         headers.append(f"List-Unsubscribe: <{outgoing.unsubscribe_url}>")
         headers.append("List-Unsubscribe-Post: List-Unsubscribe=One-Click")
-    if _LANGUAGE.fullmatch(outgoing.locale):
+    if _LANGUAGE.fullmatch(outgoing.locale) and outgoing.locale != "und":
         headers.append(f"Content-Language: {outgoing.locale}")
     return headers
 

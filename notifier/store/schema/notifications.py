@@ -125,7 +125,8 @@ class State(Base):
     reason: Mapped[str | None]
     #: Free text beside the reason.
     detail: Mapped[str | None]
-    #: Who accepted it, and under which id.
+    #: Who accepted it, and under which id; else who was called last. None: nobody was, or the row is from before
+    #: failures kept it.
     provider: Mapped[str | None]
     provider_message_id: Mapped[str | None]
     #: Content hash of the template that it was sent with.
@@ -276,6 +277,10 @@ class RejectedMessage(Base):
     redelivered: Mapped[bool]
     #: When an operator last published it again; None: never.
     replayed_at: Mapped[datetime | None]
+    #: The operator record of the replay that last took it in hand.
+    replay_id: Mapped[UUID | None]
+    #: That replay took it then, and has not ended; None: none has it in hand. See `store.rejected`.
+    claimed_at: Mapped[datetime | None]
     #: The user who published it, as RabbitMQ says. None: nobody can say, or from before that was recorded.
     broker_user: Mapped[str | None]
 

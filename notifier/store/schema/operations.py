@@ -289,7 +289,7 @@ class ConsoleSession(Base):
 
 class MinuteCount(Base):
     """What the programs counted in one minute, for charts. The record is what is true: a program that dies leaves
-    its last minute uncounted here."""
+    its last seconds uncounted here."""
 
     __tablename__ = "minute_counts"
 
@@ -303,3 +303,15 @@ class MinuteCount(Base):
     sent: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default=text("'{}'"))
     #: Not ended yet when it was looked at; None: nobody looked.
     waiting: Mapped[int | None] = mapped_column(Integer)
+
+
+class FailedCount(Base):
+    """How many sends ended without success in one minute, as the programs counted: see `MinuteCount`."""
+
+    __tablename__ = "failed_counts"
+
+    #: Its beginning.
+    minute: Mapped[datetime] = mapped_column(primary_key=True)
+    channel: Mapped[str] = mapped_column(Text, primary_key=True)
+    reason: Mapped[str] = mapped_column(Text, primary_key=True)
+    count: Mapped[int] = mapped_column(Integer)

@@ -51,6 +51,15 @@ def test_check_names_file_and_line_and_exits_1(broken: CommandLine) -> None:
     assert broken("templates", "check", "--json").json[0]["severity"] == "error"
 
 
+def test_check_for_spam_names_the_command_that_installs_what_it_needs(
+    notifier: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    answer = notifier("templates", "check", "--spam")
+    assert answer.code == 2
+    assert "sudo apt-get install spamassassin" in answer.err
+
+
 def test_check_of_a_template_that_is_not_there_fails(notifier: CommandLine) -> None:
     assert notifier("templates", "check", "nosuch").code == 1
 

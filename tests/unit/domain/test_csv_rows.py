@@ -80,6 +80,10 @@ def test_no_text_ends_the_reader_or_loses_a_line(text: str) -> None:
         "＝1",
         "'=1",
         "''+x",
+        "\ufeff=1",
+        "\u00a0=1",
+        "\u200b+x",
+        '"=1',
     ],
 )
 def test_what_a_spreadsheet_would_run_is_marked_and_comes_back_as_it_was(cell: str) -> None:

@@ -277,5 +277,7 @@ def test_the_schema_takes_what_the_parser_takes() -> None:
     validator.check_schema(json_schema())
     assert validator.is_valid(GOOD)
     assert validator.is_valid({"producer": "shop", "batch": [GOOD]})
-    for wrong in ({**GOOD, "x": 1}, {**GOOD, "to": 5}, {"batch": []}, 7, []):
+    event = {"specversion": "1.0", "id": "7", "source": "/orders", "type": "order.shipped", "data": GOOD}
+    assert validator.is_valid(event)
+    for wrong in ({**GOOD, "x": 1}, {**GOOD, "to": 5}, {"batch": []}, 7, [], {**event, "data": {}}):
         assert not validator.is_valid(wrong)

@@ -9,7 +9,9 @@ import pytest
 from notifier.broker.user_id import VOUCHED, own_users
 from notifier.config.structure import Structure
 from notifier.domain.errors import ConfigurationError
+from notifier.domain.message import Message, new_id
 from notifier.domain.producers import ProducerProof
+from notifier.domain.statuses import Channel
 from notifier.intake.producers import Producers, check_broker, in_words
 
 TABLES: dict[str, Any] = {
@@ -104,3 +106,17 @@ def test_who_is_proven_is_said_in_words() -> None:
     assert in_words(STRICT, "amqp://h/v").endswith("others are refused")
     assert in_words(Structure(), "amqp://h/v").startswith("taken at their word: ")
     assert "cannot tell who publishes" in in_words(OPEN, "redis://h/0")
+
+
+@pytest.mark.parametrize(
+    ("tables", "refused"),
+    [({}, 1), ({"shop": {}}, 1), ({"shop": {"templates": ["raw_*"]}}, 0), ({"billing": {"templates": ["*"]}}, 1)],
+)
+def test_a_producers_own_html_needs_templates_that_name_it(tables: dict[str, Any], refused: int) -> None:
+    message = Message(id=new_id(), producer="shop", to="ada@example.com", template="raw_email")
+    producers = Producers(Structure.model_validate({"producers": tables}))
+    faults = [
+        *producers.own_html_faults(message),
+        *producers.limit_faults(message, Channel.EMAIL, lambda: None),
+    ]
+    assert [fault.code for fault in faults] == ["template_not_allowed"] * refused

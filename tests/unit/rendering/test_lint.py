@@ -229,6 +229,19 @@ def test_a_mail_that_is_not_transactional_names_the_kind_that_its_link_ends(make
     assert "transactional: false is for e-mail only" in "\n".join(_found(sms))
 
 
+def test_the_names_of_a_category_are_for_every_language_and_never_without_a_category(
+    make_template: MakeTemplate,
+) -> None:
+    names, french = (
+        '[category_names]\nen = "weekly digest"\n',
+        {"fr/subject.txt": "x", "fr/body.txt": "{{ name }}"},
+    )
+    toml = HEAD + 'category = "digest"\n' + names + NAME + SAMPLE
+    assert _found(make_template(toml=toml)) == []
+    assert "warning: category_names has no fr" in "\n".join(_found(make_template(toml=toml, files=french)))
+    assert "error: category_names" in "\n".join(_found(make_template(toml=HEAD + names + NAME + SAMPLE)))
+
+
 def test_a_link_of_the_producer_s_own_goes_before_ours(make_template: MakeTemplate) -> None:
     toml = (
         HEAD + 'transactional = false\ncategory = "digest"\n[variables]\nunsubscribe_url = { type = "url" }\n'

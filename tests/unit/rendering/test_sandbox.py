@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from notifier.domain.errors import RenderingFailed, TemplateInvalid
 from notifier.domain.statuses import Channel
-from notifier.rendering import Renderer
+from notifier.rendering import Renderer, limited_time
 from notifier.rendering.sandbox import environment_of
 from notifier.rendering.static_checks import examine
 
@@ -133,6 +133,24 @@ def test_a_text_without_end_is_stopped(make_template: MakeTemplate) -> None:
         renderer.render(Channel.EMAIL, "hello", None, names)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for a in name %}" * 7 + "{% set x = a %}" + "{% endfor %}" * 7,
+        "{% macro m() %}" + "{% for a in name %}" * 7 + "{% endfor %}" * 7 + "{% endmacro %}{{ m() }}",
+        "{% for a in name recursive %}{% if loop.depth < 8 %}{{ loop(name) }}{% endif %}{% endfor %}",
+        "{% macro a0() %}{% endmacro %}"
+        + "".join(f"{{% macro a{n} () %}}{{{{ a{n - 1}() ~ a{n - 1}() }}}}{{% endmacro %}}" for n in range(1, 30))
+        + "{{ a29() }}",
+    ],
+    ids=["loops", "in a macro", "recursive", "macros"],
+)
+def test_a_template_that_computes_without_end_is_stopped(make_template: MakeTemplate, source: str) -> None:
+    renderer = Renderer(make_template(body=source))
+    with limited_time(0.05), pytest.raises(RenderingFailed, match=r"computes for more than 0\.05 seconds"):
+        renderer.render(Channel.EMAIL, "hello", None, {"name": ["x"] * 30})
+
+
 @pytest.fixture(scope="module")
 def careless(tmp_path_factory: pytest.TempPathFactory) -> Renderer:
     """A template that does to its variable whatever templates do, and declares nothing."""
@@ -157,3 +175,27 @@ def test_variables_and_names_set_by_the_template_are_told_apart() -> None:
     file = examine("b.txt", "b.txt", "{% set a = 1 %}\n{% block c %}{{ a }}\n{{ b }}{{ locale }}{% endblock %}")
     assert dict(file.variables) == {"a": 2, "b": 3}
     assert file.assigned == {"a"}
+
+
+def test_only_a_variable_of_type_html_is_written_as_it_is(make_template: MakeTemplate) -> None:
+    toml = """description = "A greeting."
+[variables]
+name = { type = "string" }
+card = { type = "html", required = false }
+[[samples]]
+name = "plain"
+context = { name = "Ada" }
+"""
+    body = "{% if card %}<p>{{ card }}{{ name }}</p>{% endif %}"
+    renderer = Renderer(make_template(toml=toml, html=body))
+    context = {"name": "<i>Ada</i>", "card": "<b>{{ 7*7 }}</b>"}
+    html = renderer.render(Channel.EMAIL, "hello", None, context).html
+    assert html == "<p><b>{{ 7*7 }}</b>&lt;i&gt;Ada&lt;/i&gt;</p>"
+    # A part that comes out empty is no part.
+    assert renderer.render(Channel.EMAIL, "hello", None, {"name": "Ada"}).html is None
+
+
+def test_html_inside_of_a_list_is_refused(make_template: MakeTemplate) -> None:
+    toml = 'description = "A greeting."\n[variables]\nname = { type = "list", of = { type = "html" } }\n'
+    with pytest.raises(TemplateInvalid, match="variable of its own"):
+        Renderer(make_template(toml=toml, body="Hello")).template(Channel.EMAIL, "hello")

@@ -94,6 +94,14 @@ def test_a_link_says_what_it_ends_and_names_nobody() -> None:
     assert read.category == "c" * 100
 
 
+def test_a_link_knows_who_sent_the_mail_unless_that_name_is_long() -> None:
+    for identity, known in (("second shop", "second shop"), ("ö" * 32, "ö" * 32), ("ö" * 33, "")):
+        url = TOKENS.unsubscribe_url(ID, Channel.EMAIL, "ann@example.com", "c" * 100, "x" * 35, identity)
+        read = TOKENS.read_link(url.rpartition("/")[2])
+        assert read is not None
+        assert (read.category, read.identity) == ("c" * 100, known)
+
+
 def test_a_link_that_was_changed_is_none_of_ours() -> None:
     token = link().rpartition("/")[2]
     for position in range(len(token) - 1):

@@ -30,7 +30,7 @@ CHECKS = (
     *(NOTIFIER / "store").glob("a*.py"),
     NOTIFIER / "callbacks" / "policy.py",
 )
-LABELS = {"channel", "lane", "source", "provider", "outcome", "fault", "version", "le"}
+LABELS = {"channel", "lane", "source", "provider", "outcome", "fault", "reason", "version", "le"}
 
 
 def value(name: str, **labels: str) -> float:

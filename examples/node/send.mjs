@@ -1,0 +1,27 @@
+// Sends a login code over HTTP, and waits until it is out: node send.mjs +15550100123
+// Needs no package, only Node.js 18 or later.
+import { randomBytes, randomInt } from "node:crypto";
+
+const { NOTIFIER_API_URL: api, NOTIFIER_API_KEY: key } = process.env;
+const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+
+async function call(path, options = {}) {
+  const answer = await fetch(api + path, { ...options, headers, signal: AbortSignal.timeout(30_000) });
+  const body = await answer.json();
+  // Of a message that is wrong, `errors` says everything.
+  if (!answer.ok) throw new Error(`${answer.status} ${JSON.stringify(body.errors ?? body.detail)}`);
+  return body;
+}
+
+const message = {
+  channel: "sms",
+  lane: "urgent",
+  // The same key for the same login: sent again after a failure, it is one SMS.
+  idempotency_key: `login-${randomBytes(4).toString("hex")}`,
+  to: process.argv[2],
+  template: "login_code",
+  context: { code: String(randomInt(1e6)).padStart(6, "0"), valid_minutes: 10 },
+};
+const { id } = await call("/v1/notifications", { method: "POST", body: JSON.stringify(message) });
+const { status } = await call(`/v1/notifications/${id}/status?wait=20`);
+console.log(id, status);

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Publishes a login code to RabbitMQ with amqp-tools (Debian): sh publish.sh +15550100123 042137
+#
+# amqp-publish waits for no confirmation and sets no user_id. So it is for trying things out, and for producers that
+# notifier.toml does not name; scripts that must not lose a message use send.sh.
+set -eu
+
+printf '{"producer": "shop", "idempotency_key": "login-%s-%s", "to": "%s", "template": "login_code",
+    "context": {"code": "%s", "valid_minutes": 10}}' "$(date +%s)" "$$" "$1" "$2" |
+    amqp-publish --url="$NOTIFIER_BROKER_URL" --exchange=notify --routing-key=sms.urgent \
+        --content-type=application/json --persistent

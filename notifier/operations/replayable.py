@@ -1,0 +1,108 @@
+"""Which rejected messages can be published again, and as what."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from notifier.domain.message import Envelope, Message
+from notifier.domain.validation import decode
+from notifier.store.rejected import EDITED, KeptRejection
+
+if TYPE_CHECKING:  # slow to import, and most commands need none of it
+    from notifier.broker.dead_letters import Raw
+    from notifier.domain.statuses import Channel, Lane
+
+
+def original(kept: KeptRejection) -> Raw:
+    """Byte for byte, as it came."""
+    from notifier.broker.amqp_transport import RAW_PROPERTIES
+    from notifier.broker.dead_letters import Raw
+
+    headers = dict(kept.headers)
+    # Those could not be read: its body is published again alone, and judged by itself.
+    headers.pop(RAW_PROPERTIES, None)
+    kind, encoding = headers.pop("content_type", None), headers.pop("content_encoding", None)
+    return Raw(
+        queue=kept.queue,
+        body=kept.body,
+        headers=headers,
+        content_type=kind if isinstance(kind, str) else None,
+        content_encoding=encoding if isinstance(encoding, str) else None,
+        broker_user=kept.broker_user,
+    )
+
+
+def edited(kept: KeptRejection, body: bytes) -> Raw:
+    """Another body, to the same queue."""
+    from notifier.broker.dead_letters import Raw
+
+    headers = {name: value for name, value in kept.headers.items() if name == "traceparent"}
+    return Raw(kept.queue, body, headers, content_type="application/json", broker_user=kept.broker_user)
+
+
+def why_not_replayed(kept: KeptRejection, *, again: bool, over: bool) -> str:
+    """Why it cannot be published as it came; empty: it can. As `why_not_published`."""
+    if why := why_not_published(kept, again=again, over=over):
+        return why
+    if kept.body_size > len(kept.body):
+        size = f"only {len(kept.body)} of its {kept.body_size} bytes were kept"
+        return f"{size}: it must come from its producer again"
+    if _lacks_common_fields(kept):
+        return "it is an entry of a batch, kept without the fields that its batch gave it: publish the batch again"
+    return ""
+
+
+def why_not_published(kept: KeptRejection, *, again: bool, over: bool) -> str:
+    """Whatever its body is. `again`: also if it was replayed before; `over`: also if an interrupted replay may
+    have published an edited copy."""
+    if kept.problem is not None:
+        return kept.problem
+    if pair_of(kept.queue) is None:
+        return f"it came by {kept.queue}, which is not a queue of producers"
+    by = f" by {kept.replayed_by}" if kept.replayed_by else ""
+    if kept.claimed_at is not None and not kept.is_interrupted:
+        return f"it is being replayed{by}, since {kept.claimed_at:%Y-%m-%d %H:%M:%S} UTC"
+    if kept.replayed_at is not None and not again:
+        return f"it was replayed at {kept.replayed_at:%Y-%m-%d %H:%M:%S} UTC{by}"
+    if kept.claimed_at is not None and kept.replay_action == EDITED and not over:
+        when = f"{kept.claimed_at:%Y-%m-%d %H:%M:%S} UTC"
+        return f"the replay of an edited copy{by} at {when} was interrupted, and may have published it: look first"
+    return ""
+
+
+def key_of(body: bytes) -> dict[str, str]:
+    """By which its notification is found: its producer with its id or key; empty: it has none."""
+    value = decode(body)
+    if not isinstance(value, dict):
+        return {}
+    found = {name: value.get(name) for name in ("producer", "id", "idempotency_key")}
+    return {name: one for name, one in found.items() if isinstance(one, str)}
+
+
+def changed(before: bytes, after: bytes) -> list[str]:
+    """Fields of the contract that have another value. The names of others may be anything, so they stay out of the
+    operator's record."""
+    old, new = decode(before), decode(after)
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return ["body"]
+    names = Message.model_fields.keys() | Envelope.model_fields.keys()
+    return sorted(name for name in names if old.get(name) != new.get(name))
+
+
+def pair_of(queue: str | None) -> tuple[Channel, Lane] | None:
+    """Of a queue of producers: what it carries. None: it is another one."""
+    from notifier.broker.topology import notify_queue_name, pairs
+
+    return next((pair for pair in pairs() if queue == notify_queue_name(*pair)), None)
+
+
+def _lacks_common_fields(kept: KeptRejection) -> bool:
+    """Whether it is an entry whose producer and template may have stood in its batch only."""
+    if kept.entry is None:
+        return False
+    try:
+        value = json.loads(kept.body)
+    except (ValueError, RecursionError):
+        return True
+    return not isinstance(value, dict) or not {"producer", "template"} <= value.keys()

@@ -1,0 +1,150 @@
+"""How SpamAssassin judges the mails that templates make, by the rules on this machine: no network is used.
+
+A score grows with what spam has and other mail has not; receivers call a mail spam at 5 as a rule.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime, make_msgid
+from pathlib import Path
+from shutil import which
+
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable
+from notifier.domain.statuses import Channel
+from notifier.rendering import Rendered, Renderer, Template
+from notifier.rendering.output import SAMPLE_LINK
+
+_NOT_INSTALLED = (
+    "SpamAssassin is not installed: sudo apt-get install spamassassin (macOS: brew install spamassassin), or "
+    "leave --spam out"
+)
+#: Neither what this user has taught it nor what it has seen before: everybody gets the same score.
+_ARGUMENTS = (
+    *("--local", "--test-mode", "--nocreate-prefs", f"--prefspath={os.devnull}"),
+    *("--cf=use_bayes 0", "--cf=clear_report_template"),
+    *("--cf=report NOTIFIER-SCORE _SCORE_", "--cf=report _SUMMARY_"),
+)
+_SCORE = re.compile(r"^NOTIFIER-SCORE (-?[0-9.]+)$", re.MULTILINE)
+_RULE = re.compile(r"^ *(-?[0-9]+\.[0-9]+) (\w+) +(.+(?:\n {20,}\S.*)*)", re.MULTILINE)
+#: A mail takes a tenth of a second, the start two.
+_TIMEOUT_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class SpamRule:
+    name: str
+    points: float
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.points} {self.name} {self.description}"
+
+
+@dataclass(frozen=True, slots=True)
+class SpamScore:
+    """What one sample in one language gets."""
+
+    template: str
+    sample: str
+    locale: str
+    points: float
+    #: Those that add points, the dearest first.
+    rules: tuple[SpamRule, ...]
+
+
+def spam_scores(
+    renderer: Renderer, sender: Callable[[str | None], str], *, name: str | None = None
+) -> list[SpamScore]:
+    """Score every sample of every mail template, or of those called `name`, in every language.
+
+    `sender` gives the From address of an identity's name.
+
+    Raises:
+        ConfigurationError: SpamAssassin is not installed.
+        ServiceUnavailable: it ended without a score for each mail.
+        TemplateInvalid, RenderingFailed: `check_templates` says more.
+    """
+    program = which("spamassassin")
+    if program is None:
+        raise ConfigurationError(_NOT_INSTALLED)
+    names = [one for one in renderer.names(Channel.EMAIL) if name in (None, one)]
+    templates = [renderer.template(Channel.EMAIL, one) for one in names]
+    cases = [
+        (template, sample.name, renderer.render(Channel.EMAIL, template.name, locale, sample.context))
+        for template in templates
+        for sample in template.samples
+        for locale in ([sample.locale] if sample.locale else template.locales)
+    ]
+    judged = _judge(
+        program, [_mail(rendered, template, sender(template.sender)) for template, _, rendered in cases]
+    )
+    return [
+        SpamScore(template.name, sample, rendered.locale, points, rules)
+        for (template, sample, rendered), (points, rules) in zip(cases, judged, strict=True)
+    ]
+
+
+def parse_reports(text: str) -> Iterator[tuple[float, tuple[SpamRule, ...]]]:
+    """The score of each mail in what SpamAssassin prints, and the rules that add points."""
+    parts = _SCORE.split(text)
+    for points, report in zip(parts[1::2], parts[2::2], strict=True):
+        # An empty line ends it, and the next mail follows.
+        found = _RULE.findall(report.strip("\n").partition("\n\n")[0])
+        rules = [SpamRule(name, float(cost), " ".join(description.split())) for cost, name, description in found]
+        adding = sorted((rule for rule in rules if rule.points > 0), key=lambda rule: -rule.points)
+        # SpamAssassin writes -0.0 for rules that only inform.
+        yield float(points) + 0.0, tuple(adding)
+
+
+def _judge(program: str, mails: Sequence[EmailMessage]) -> list[tuple[float, tuple[SpamRule, ...]]]:
+    """One process for all: it takes seconds to read its rules."""
+    if not mails:
+        return []
+    with tempfile.TemporaryDirectory(prefix="notifier-spam-") as folder:
+        paths = [Path(folder) / f"{number:06}.eml" for number in range(len(mails))]
+        for path, mail in zip(paths, mails, strict=True):
+            path.write_bytes(mail.as_bytes())
+        try:
+            run = subprocess.run(
+                [program, *_ARGUMENTS, *map(str, paths)],
+                env=os.environ | {"LC_ALL": "C"},
+                capture_output=True,
+                check=False,
+                timeout=_TIMEOUT_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            problem = f"SpamAssassin took more than {_TIMEOUT_SECONDS:.0f} s: score fewer templates at once"
+            raise ServiceUnavailable(problem) from None
+    judged = list(parse_reports(run.stdout.decode("utf-8", "replace")))
+    if len(judged) != len(mails):
+        said = run.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+        raise ServiceUnavailable(f"SpamAssassin scored {len(judged)} of {len(mails)} mails: {said or 'no error'}")
+    return judged
+
+
+def _mail(rendered: Rendered, template: Template, sender: str) -> EmailMessage:
+    """As our SMTP provider composes it, but for encodings, which no rule reads."""
+    mail = EmailMessage(SMTP)
+    mail["Date"] = format_datetime(datetime.now(UTC))
+    mail["From"] = sender
+    mail["To"] = "ada@example.net"
+    mail["Subject"] = rendered.subject
+    mail["Message-ID"] = make_msgid(domain="example.com")
+    mail["Auto-Submitted"] = "auto-generated"
+    if not template.transactional:
+        mail["List-Unsubscribe"] = f"<{SAMPLE_LINK}>"
+        mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    mail["Content-Language"] = rendered.locale
+    mail.set_content(rendered.text)
+    if rendered.html is not None:
+        mail.add_alternative(rendered.html, subtype="html")
+    return mail

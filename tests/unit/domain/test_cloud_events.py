@@ -1,0 +1,71 @@
+"""A CloudEvent is its message: key, faults and trace; whatever else it has is ignored."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from notifier.domain.statuses import Channel, Lane
+from notifier.domain.validation import Entry, parse_body
+from notifier.intake.checks import check_encoding
+from notifier.intake.http_requests import read_request
+
+NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
+MESSAGE = {"producer": "shop", "to": "+15550100123", "template": "login_code", "context": {"code": "1"}}
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def event(**changed: Any) -> dict[str, Any]:
+    whole = {"specversion": "1.0", "id": "7", "source": "/logins", "type": "login.asked", "data": MESSAGE}
+    return {name: value for name, value in (whole | changed).items() if value != "absent"}
+
+
+def read(**changed: Any) -> list[Entry]:
+    return parse_body(json.dumps(event(**changed)).encode(), Channel.SMS, Lane.URGENT, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [({}, "/logins 7"), ({"idempotency_key": None}, "/logins 7"), ({"idempotency_key": "login-1"}, "login-1")],
+)
+def test_source_and_id_are_the_key_of_a_message_without_one(data: dict[str, Any], key: str) -> None:
+    (entry,) = read(data=MESSAGE | data, traceparent=TRACE, anything={"of": "others"})
+    assert entry.message is not None
+    assert (entry.message.key, entry.message.traceparent) == (key, TRACE)
+
+
+def test_the_entries_of_a_batch_have_keys_of_their_own() -> None:
+    entries = read(data={"batch": [MESSAGE | {"idempotency_key": "a"}, MESSAGE]})
+    assert [[fault.code for fault in entry.faults] for entry in entries] == [[], ["no_key"]]
+
+
+@pytest.mark.parametrize(
+    ("changed", "fields"),
+    [
+        ({"specversion": "0.3"}, ["cloudevent.specversion"]),
+        ({"id": "absent", "source": "a b", "type": ""}, ["cloudevent.id", "cloudevent.source", "cloudevent.type"]),
+        ({"data": "absent", "data_base64": "e30="}, ["cloudevent.data"]),
+        ({"data": [MESSAGE]}, ["cloudevent.data"]),
+        ({"datacontenttype": "text/xml"}, ["cloudevent.datacontenttype"]),
+        ({"id": "7" * 255}, ["cloudevent.id"]),
+        ({"data": MESSAGE | {"to": "nobody", "specversion": "1.0"}}, ["specversion", "to"]),
+        ({"data": MESSAGE | {"to": "nobody"}}, ["to"]),
+    ],
+)
+def test_faults_name_the_attribute_or_the_field_of_the_message(changed: dict[str, Any], fields: list[str]) -> None:
+    assert [fault.field for entry in read(**changed) for fault in entry.faults] == fields
+
+
+def test_it_is_the_same_over_http() -> None:
+    data = {name: value for name, value in MESSAGE.items() if name != "producer"} | {"channel": "sms"}
+    entry = read_request(json.dumps(event(data=data)).encode(), "shop", now=NOW)
+    assert entry.message is not None
+    assert (entry.message.producer, entry.message.key) == ("shop", "/logins 7")
+
+
+def test_its_content_type_is_known() -> None:
+    assert check_encoding("application/cloudevents+json; charset=utf-8", None) == []
+    assert check_encoding("application/cloudevents-batch+json", None) != []
