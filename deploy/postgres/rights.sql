@@ -11,5 +11,5 @@ GRANT SELECT, INSERT, UPDATE ON messages, states, attempts, operator_records, ap
   upkeep_runs, database_identity, hash_keys, jobs TO notifier_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON provider_messages, provider_states, provider_outcomes, circuits, rate_slots,
   usage_counts, rejected_messages, attachments, callbacks, callback_attempts, callback_endpoints, hard_bounces,
-  bounce_alarms, held_suppressions, unread_bounces, daily_statistics, console_sessions, minute_counts, recurring_notifications,
-  recurring_recipients, recurring_runs TO notifier_app;
+  bounce_alarms, held_suppressions, unread_bounces, daily_statistics, console_sessions, minute_counts, failed_counts,
+  recurring_notifications, recurring_recipients, recurring_runs TO notifier_app;
