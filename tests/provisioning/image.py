@@ -202,16 +202,21 @@ class Container:
         """What its health check says; None: it is healthy."""
         return self._podman.fails("healthcheck", "run", self.id)
 
+    def is_healthy(self) -> bool:
+        """Its health check says so; not yet, or not in time on a busy machine. Fails once it has ended."""
+        is_running = self._podman("inspect", "--format={{.State.Running}}", self.id) == "true"
+        assert is_running, f"{self.name} ended:\n{self.log()}"
+        return self.unhealthy() is None
+
     def check(self) -> str:
         """Healthy; not while it is stopped; healthy again; ended by SIGTERM. Returns what it took."""
         begun = time.monotonic()
-        wait_until(lambda: self.unhealthy() is None or not self._is_running(), PATIENCE, every=1)
-        assert self.unhealthy() is None, f"{self.name}: {self.unhealthy()}\n{self.log()}"
+        wait_until(self.is_healthy, PATIENCE, every=1)
         started = time.monotonic() - begun
         self._podman("kill", "--signal=STOP", self.id)
         assert self.unhealthy() is not None, f"{self.name} hangs, and its health check does not say so"
         self._podman("kill", "--signal=CONT", self.id)
-        wait_until(lambda: self.unhealthy() is None, PATIENCE, every=1)
+        wait_until(self.is_healthy, PATIENCE, every=1)
         return f"{self.name}: healthy after {started:.0f} s, unhealthy while it hung"
 
     def stop(self) -> str:
@@ -228,9 +233,6 @@ class Container:
         command = [*self._podman.command, "logs", self.id]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
         return (done.stdout + done.stderr)[-4000:]
-
-    def _is_running(self) -> bool:
-        return self._podman("inspect", "--format={{.State.Running}}", self.id) == "true"
 
 
 def check_programs(own: Podman, environment: Mapping[str, str], sockets: SocketFolder, mail: MailServer) -> None:
