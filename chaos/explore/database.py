@@ -20,6 +20,7 @@ from sqlalchemy import Engine, TextClause, event
 
 from chaos.explore.clock import Clock
 from chaos.explore.steps import Died, Kind, Option, Stage, Step, current
+from notifier.store.connection import DeadlineConnection
 from notifier.store.engine import for_driver, make_engine
 
 Mutation = Callable[[str], str]
@@ -83,7 +84,7 @@ class _Cursor(psycopg.Cursor[Any]):
         ]
 
 
-class SteppedConnection(psycopg.Connection[Any]):
+class SteppedConnection(DeadlineConnection):
     """A connection whose commits are steps. One that broke is cleaned up and used again: a new one costs as much
     as ten statements."""
 
