@@ -113,7 +113,9 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
         shares=Shares(max(1, settings.api_threads // 2)),
         large_bodies=Shares(LARGE_BODIES),
         long_reads=LongReads(max(1, settings.api_threads // 4)),
-        status_watch=StatusWatch(StatusLookup(engine).find),
+        status_watch=StatusWatch(
+            StatusLookup(engine).find, max_waiting=max(2, settings.api_peer_connections // 2)
+        ),
     )
 
 

@@ -23,10 +23,6 @@ from notifier.store.status_lookup import AskedStatus
 PERIOD_SECONDS = 0.25
 #: Longest wait of one request; below the limits of common proxies. Seconds.
 MAX_WAIT_SECONDS = 30.0
-#: With more requests than these, another is answered at once with what is known.
-MAX_WAITING = 500
-#: Most of them that are one key's.
-MAX_WAITING_OF_KEY = 250
 #: Notifications of one read.
 _READ_AT_ONCE = 250
 
@@ -47,6 +43,10 @@ class StatusWatch:
     """One for each process, on one event loop."""
 
     find: _Find
+    #: Requests that wait at once, and at most half as many of one key; another is answered at once with what is
+    #: known. Fewer than one client address may have connections: a proxy has one address for everybody, and what
+    #: asks for its health has to come through.
+    max_waiting: int
     _waiters: list[_Waiter] = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _reader: asyncio.Task[None] | None = None
@@ -82,7 +82,7 @@ class StatusWatch:
 
     def _is_full(self, key_id: str | None) -> bool:
         of_key = sum(waiter.holder.key_id == key_id for waiter in self._waiters)
-        return of_key >= MAX_WAITING_OF_KEY or len(self._waiters) >= MAX_WAITING
+        return of_key >= self.max_waiting // 2 or len(self._waiters) >= self.max_waiting
 
     async def _read_on(self) -> None:
         next_at = 0.0

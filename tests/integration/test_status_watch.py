@@ -58,6 +58,8 @@ def test_a_key_sees_where_its_own_stand_and_nothing_of_others(api: Api) -> None:
     assert look(api, api.key(Scope.READ, producer="bank"), sent).status == 404
     assert look(api, api.key(Scope.READ, is_test=True), sent).status == 404
     assert look(api, api.key(Scope.OPERATE), sent).status == 200
+    # The record cannot be asked for it, and others are in the same read.
+    assert look(api, key, new_id(), idempotency_key="\0").status == 422
     assert look(api, api.key(Scope.SEND), sent).status == 403
     assert look(api, key, new_id()).status == 404
     assert look(api, key, sent, wait=31).status == 422
@@ -118,8 +120,7 @@ def test_a_wait_ends_with_what_it_is_then_and_at_the_end_of_the_process(api: Api
     assert time.monotonic() - started_at < patient(10)
 
 
-def test_one_read_asks_about_all_and_a_full_house_waits_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notifier.api.status_watch.MAX_WAITING_OF_KEY", 5)
+def test_one_read_asks_about_all_and_a_full_house_waits_no_more() -> None:
     reads: list[int] = []
 
     def find(wanted: Any) -> dict[Any, Any]:
@@ -127,7 +128,7 @@ def test_one_read_asks_about_all_and_a_full_house_waits_no_more(monkeypatch: pyt
         return {}
 
     async def ask() -> None:
-        watch = StatusWatch(find)
+        watch = StatusWatch(find, max_waiting=10)
         holder = Holder("k", "k", "shop", frozenset(Scope), None, None, None)
         waiting = [asyncio.create_task(watch.status(AskedStatus(new_id()), holder, 600)) for _ in range(5)]
         while len(reads) < 2:

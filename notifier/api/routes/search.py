@@ -135,6 +135,8 @@ class StatusQuery(BaseModel):
         str | None,
         Field(
             max_length=300,
+            # As every text of a filter: the record cannot hold a NUL character, nor be asked for one.
+            pattern=r"^[^\x00]*$",
             description="If no notification has the id: the one that your producer's key was accepted for.",
         ),
     ] = None
