@@ -18,7 +18,7 @@ from typing import Literal
 from notifier.config.running_service import RUNNING_FILE, SERVICE_FILE, RunningService
 from notifier.config.settings import Settings, bundled
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedRabbitmq, EmbeddedValkey
-from notifier.dev.machine import free_port, is_free, private_opener
+from notifier.dev.machine import free_port, is_free, make_data_folder, write_private
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
 from notifier.domain.errors import ConfigurationError
@@ -63,7 +63,7 @@ def local_world(
     Raises:
         ConfigurationError, ServiceUnavailable: if a server cannot be started; what was started is stopped.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_folder(data_dir)
     world = LocalWorld()
     with ExitStack() as stack:
         _start_stores(stack, world, settings, data_dir, broker)
@@ -153,10 +153,7 @@ def announced(data_dir: Path, environment: Mapping[str, str], service: RunningSe
         RUNNING_FILE: "".join(f"{name}='{value}'\n" for name, value in environment.items()),
     }
     for name, content in contents.items():
-        unfinished = data_dir / f"{name}.part"
-        with open(unfinished, "w", encoding="utf-8", opener=private_opener) as file:
-            file.write(content)
-        unfinished.rename(data_dir / name)
+        write_private(data_dir / name, content)
     try:
         yield
     finally:
