@@ -81,7 +81,9 @@ def _run(
             _print_running(world.places, service, is_ready, time.monotonic() - begun)
             _print_lines(_variables(data_dir, service), _example(settings, world))
             follower.start()
-            check = Reloader(settings, programs, launcher, stop, hint, warn).check if reload else _no_check
+            check = _no_check
+            if reload:
+                check = Reloader(settings, programs, launcher, stop, hint, warn, _port(service)).check
             programs.watch(stop, _say_death, check)
             hint("stopping: what is in flight is finished first")
         follower.join()
