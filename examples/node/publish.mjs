@@ -3,6 +3,10 @@ import { randomBytes, randomInt } from "node:crypto";
 import amqp from "amqplib";
 
 const url = new URL(process.env.NOTIFIER_BROKER_URL);
+if (!["amqp:", "amqps:"].includes(url.protocol)) {
+  console.error("publish.mjs: NOTIFIER_BROKER_URL is not a RabbitMQ (amqp://…): run `notifier up --broker rabbitmq`");
+  process.exit(1);
+}
 const connection = await amqp.connect(url.href);
 const channel = await connection.createConfirmChannel();
 

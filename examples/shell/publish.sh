@@ -5,7 +5,16 @@
 # notifier.toml does not name; scripts that must not lose a message use send.sh.
 set -eu
 
+case $NOTIFIER_BROKER_URL in
+amqp://* | amqps://*) ;;
+*)
+    echo "publish.sh: NOTIFIER_BROKER_URL is not a RabbitMQ (amqp://…): run \`notifier up --broker rabbitmq\`" >&2
+    exit 1
+    ;;
+esac
+
 printf '{"producer": "shop", "idempotency_key": "login-%s-%s", "to": "%s", "template": "login_code",
     "context": {"code": "%s", "valid_minutes": 10}}' "$(date +%s)" "$$" "$1" "$2" |
     amqp-publish --url="$NOTIFIER_BROKER_URL" --exchange=notify --routing-key=sms.urgent \
         --content-type=application/json --persistent
+echo "published login_code to $1"

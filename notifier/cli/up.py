@@ -16,6 +16,7 @@ from typer import Option
 
 from notifier.cli.output import clean, hint, print_line, print_parts, warn
 from notifier.cli.services import program_settings
+from notifier.config.running_service import default_data_dir
 
 if TYPE_CHECKING:
     from notifier.config.running_service import RunningService
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 #: How much longer than its programs `up` has to stop: its servers end after them. Seconds.
 SERVERS_SECONDS = 45.0
-_EXAMPLE = "send login_code +15550100123 --context code=042137 --context valid_minutes=10 --wait 10"
+_SMS_EXAMPLE = "send login_code +15550100123 --context code=042137 --context valid_minutes=10 --wait 10"
+_MAIL_EXAMPLE = (
+    "send password_reset ann@example.com --context reset_url=https://shop.example.com/reset "
+    "--context valid_minutes=30 --wait 10"
+)
 _STYLES = {"warning": "yellow", "error": "red", "critical": "bold red"}
 
 
@@ -74,8 +79,11 @@ def _run(
         with announced(data_dir, world.environment, service), programs:
             is_ready = programs.wait_until_ready(stop, _port(service))
             _print_running(world.places, service, is_ready, time.monotonic() - begun)
+            _print_lines(_variables(data_dir, service), _example(settings, world))
             follower.start()
-            check = Reloader(settings, programs, launcher, stop, hint, warn).check if reload else _no_check
+            check = _no_check
+            if reload:
+                check = Reloader(settings, programs, launcher, stop, hint, warn, _port(service)).check
             programs.watch(stop, _say_death, check)
             hint("stopping: what is in flight is finished first")
         follower.join()
@@ -153,11 +161,14 @@ def _print_running(places: Iterable[Place], service: RunningService, is_ready: b
         _print_place("console", f"{service.api_url}/  ({sign_in})")
     for place in places:
         _print_place(place.name, place.where)
+
+
+def _print_lines(variables: Iterable[tuple[str, str]], example: str) -> None:
     print_line("\nFor your program, paste into another terminal:\n", "bold")
-    for name, value in _variables(service):
+    for name, value in variables:
         print_line(f"  export {name}={shlex.quote(value)}")
     print_line("\nThen run the examples of README.md there, or this:\n", "bold")
-    print_line(f"  {program_to_type()} {_EXAMPLE}")
+    print_line(f"  {program_to_type()} {example}")
     print_line("\nCtrl-C stops everything.\n", "bold")
     sys.stdout.flush()
 
@@ -166,7 +177,19 @@ def _print_place(name: str, where: str) -> None:
     print_parts((f"  {name:<11}", "cyan"), (where, ""))
 
 
-def _variables(service: RunningService) -> Iterator[tuple[str, str]]:
+def _example(settings: Settings, world: LocalWorld) -> str:
+    """What can be sent here: an SMS, unless the providers of notifier.toml are all for mail."""
+    from notifier.domain.statuses import Channel
+    from notifier.providers.registry import channel_of
+
+    channels = {channel_of(table) for table in settings.provider_tables()}
+    return _SMS_EXAMPLE if world.twilio is not None or Channel.SMS in channels else _MAIL_EXAMPLE
+
+
+def _variables(data_dir: Path, service: RunningService) -> Iterator[tuple[str, str]]:
+    # `notifier send` finds the database by the file in there.
+    if data_dir != default_data_dir().absolute():
+        yield "NOTIFIER_DATA_DIR", str(data_dir)
     yield "NOTIFIER_BROKER_URL", service.broker_url
     if service.api_url:
         yield "NOTIFIER_API_URL", service.api_url

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,10 +44,38 @@ def data_dir() -> Path:
     return Path(os.environ.get("NOTIFIER_DATA_DIR") or default_data_dir()).expanduser()
 
 
-def find_running_service() -> RunningService | None:
-    """The one in the data folder; None if there is none, or another user's. It may have been killed since."""
+def is_own_file(file: int | Path) -> bool:
+    """Whether this path or descriptor is a regular file of this user that no other can write; a link is not.
+
+    What others wrote would lead secrets to servers of theirs.
+    """
     try:
-        found = json.loads((data_dir() / SERVICE_FILE).read_text("utf-8"))
-        return RunningService(found["broker_url"], found["api_url"], found["api_key"])
-    except (OSError, ValueError, KeyError, TypeError):
+        found = os.fstat(file) if isinstance(file, int) else file.lstat()
+    except OSError:
+        return False
+    if not stat.S_ISREG(found.st_mode):
+        return False
+    # Windows has neither these users nor these modes.
+    return not hasattr(os, "geteuid") or (found.st_uid == os.geteuid() and not found.st_mode & 0o022)
+
+
+def find_running_service() -> RunningService | None:
+    """The one in the data folder; None if there is none, or another user's, or what is written there makes no
+    sense. It may have been killed since."""
+    try:
+        # Of a pipe nobody waits for the other end.
+        with open(data_dir() / SERVICE_FILE, encoding="utf-8", opener=_open_at_once) as file:
+            if not is_own_file(file.fileno()):
+                return None
+            found = json.load(file)
+        parts = found["broker_url"], found["api_url"], found["api_key"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    broker_url, *others = parts
+    if not isinstance(broker_url, str) or not all(part is None or isinstance(part, str) for part in others):
+        return None
+    return RunningService(*parts)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))

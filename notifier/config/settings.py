@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from notifier.config.bounce_address import BounceAddress
 from notifier.config.callbacks import read_name_servers
-from notifier.config.running_service import RUNNING_FILE, data_dir, default_data_dir
+from notifier.config.running_service import RUNNING_FILE, data_dir, default_data_dir, is_own_file
 from notifier.config.secret_files import read_secret, secrets_folder, unreadable_secret
 from notifier.config.structure import ProviderTable, Sender, Structure, configuration_error, load_structure
 from notifier.domain.errors import ConfigurationError
@@ -336,7 +336,7 @@ def _check_secret_files(folder: Path) -> None:
 
 def _running_file() -> Path | None:
     path = data_dir() / RUNNING_FILE
-    return path if os.access(path, os.R_OK) else None
+    return path if is_own_file(path) and os.access(path, os.R_OK) else None
 
 
 def structure_path(settings: Settings) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from notifier.dev.machine import private_opener
+from notifier.dev.machine import write_private
 from notifier.operations.api_keys import ApiKeys, Grants, Scope
 from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.engine import make_engine
@@ -24,13 +24,12 @@ def console_key(database_url: str, data_dir: Path) -> str:
     engine = make_engine(database_url, pool_size=1, application="notifier up", guarded=False)
     try:
         keys = ApiKeys(ApiKeyRepository(engine), Operating(engine))
-        kept = path.read_text(encoding="ascii").strip() if path.exists() else ""
+        kept = path.read_text("ascii", errors="replace").strip() if path.is_file() else ""
         holder = keys.holder(kept) if kept else None
         if holder is not None and holder.producer == _PRODUCER:
             return kept
         made = keys.create(Grants((Scope.ADMIN,), "up", producer=_PRODUCER), operator="notifier up")
-        with open(path, "w", encoding="ascii", opener=private_opener) as file:
-            file.write(made.token + "\n")
+        write_private(path, made.token + "\n")
         return made.token
     finally:
         engine.dispose()

@@ -18,7 +18,7 @@ from typing import Literal
 from notifier.config.running_service import RUNNING_FILE, SERVICE_FILE, RunningService
 from notifier.config.settings import Settings, bundled
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedRabbitmq, EmbeddedValkey
-from notifier.dev.machine import free_port, is_free, private_opener
+from notifier.dev.machine import free_port, is_free, make_data_folder, write_private
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
 from notifier.domain.errors import ConfigurationError
@@ -63,12 +63,17 @@ def local_world(
     Raises:
         ConfigurationError, ServiceUnavailable: if a server cannot be started; what was started is stopped.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_folder(data_dir)
     world = LocalWorld()
     with ExitStack() as stack:
         _start_stores(stack, world, settings, data_dir, broker)
-        if not settings.provider_tables():
-            _start_providers(stack, world, data_dir, mail_rules, fixed_ports)
+        # Tables in notifier.toml are all the providers there are: the environment adds none to them.
+        if not settings.structure.providers:
+            configured = {table.kind for table in settings.provider_tables()}
+            if "smtp" not in configured:
+                _start_mail(stack, world, data_dir, mail_rules, fixed_ports)
+            if "twilio" not in configured:
+                _start_twilio(stack, world, fixed_ports)
         if settings.config is None and not settings.structure.senders:
             world.environment["NOTIFIER_CONFIG"] = str(bundled("notifier.toml"))
         yield world
@@ -101,42 +106,40 @@ def _start_stores(
         world.places.append(Place(name, f"{data_dir / name.lower().replace('postgresql', 'postgres')} (embedded)"))
 
 
-def _start_providers(
-    stack: ExitStack,
-    world: LocalWorld,
-    data_dir: Path,
-    mail_rules: Sequence[Rule],
-    fixed_ports: bool,
+def _start_mail(
+    stack: ExitStack, world: LocalWorld, data_dir: Path, rules: Sequence[Rule], fixed_ports: bool
 ) -> None:
-    def port(usual: int) -> int:
-        return usual if fixed_ports and is_free(usual) else 0
-
     mails = data_dir / "mail"
-    world.mail = stack.enter_context(
-        running_mail_server(MailServer(mail_rules, folder=mails), port=port(MAIL_PORT))
-    )
-    world.twilio = stack.enter_context(running_twilio_server(port=port(TWILIO_PORT)))
+    server = MailServer(rules, folder=mails)
+    world.mail = stack.enter_context(running_mail_server(server, port=_port(MAIL_PORT, fixed_ports)))
+    world.environment["NOTIFIER_SMTP_URL"] = f"smtp://127.0.0.1:{world.mail.port}?starttls=never"
+    world.places.append(Place("mail", f"smtp://127.0.0.1:{world.mail.port}, kept in {mails}"))
+
+
+def _start_twilio(stack: ExitStack, world: LocalWorld, fixed_ports: bool) -> None:
+    world.twilio = stack.enter_context(running_twilio_server(port=_port(TWILIO_PORT, fixed_ports)))
     world.environment |= {
-        "NOTIFIER_SMTP_URL": f"smtp://127.0.0.1:{world.mail.port}?starttls=never",
         "NOTIFIER_TWILIO_ACCOUNT_SID": world.twilio.account_sid,
         "NOTIFIER_TWILIO_AUTH_TOKEN": world.twilio.auth_token,
         "NOTIFIER_TWILIO_API_BASE": world.twilio.url,
     }
-    world.places += [
-        Place("mail", f"smtp://127.0.0.1:{world.mail.port}, kept in {mails}"),
-        Place("Twilio", f"{world.twilio.url} (local, sends nothing)"),
-    ]
+    world.places.append(Place("Twilio", f"{world.twilio.url} (local, sends nothing)"))
+
+
+def _port(usual: int, fixed_ports: bool) -> int:
+    return usual if fixed_ports and is_free(usual) else 0
 
 
 def with_api(world: LocalWorld, port: int | None = None) -> dict[str, str]:
     """Variables of an HTTP API on this port of the machine (None: a free one); none if its packages are missing.
 
-    A local Twilio is told to report there. A real one could not reach it, and would refuse every message for it.
+    A local Twilio is told to report there. A real one could not reach it, and would refuse every message for it;
+    and a real mail would have links to unsubscribe that lead nowhere.
     """
     if not has_web():
         return {}
     port = port or free_port()
-    if world.twilio is not None:
+    if world.twilio is not None and world.mail is not None:
         world.environment.setdefault("NOTIFIER_PUBLIC_URL", f"http://127.0.0.1:{port}")
     return {"NOTIFIER_API_PORT": str(port)}
 
@@ -153,10 +156,7 @@ def announced(data_dir: Path, environment: Mapping[str, str], service: RunningSe
         RUNNING_FILE: "".join(f"{name}='{value}'\n" for name, value in environment.items()),
     }
     for name, content in contents.items():
-        unfinished = data_dir / f"{name}.part"
-        with open(unfinished, "w", encoding="utf-8", opener=private_opener) as file:
-            file.write(content)
-        unfinished.rename(data_dir / name)
+        write_private(data_dir / name, content)
     try:
         yield
     finally:

@@ -6,12 +6,15 @@ import os
 import pwd
 import random
 import socket
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from notifier.domain.errors import ConfigurationError
 
 #: Ports below are for well-known services of other people.
 _FIRST_PORT = 10_000
@@ -96,11 +99,49 @@ def make_private(folder: Path) -> None:
     folder.chmod(0o700)
 
 
+def make_data_folder(folder: Path) -> None:
+    """Make the folder of all that `notifier up` keeps: whatever the umask, nobody else writes there.
+
+    Others may pass through, as the user must that PostgreSQL runs as for root; what is inside is private.
+
+    Raises:
+        ConfigurationError: if it is there and is another user's, or others can write there. They could have laid
+            out links, through which we would write to files of their choice.
+    """
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        problem, fix = "belongs to another user", "start this as that user"
+    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        problem, fix = (
+            "can be written by other users",
+            f"chmod go-w {folder}, once you have seen what is in it",
+        )
+    else:
+        return
+    raise ConfigurationError(
+        f"the data folder {folder} {problem}: {fix}, or set NOTIFIER_DATA_DIR to another folder",
+        setting="NOTIFIER_DATA_DIR",
+    )
+
+
 def private_opener(path: str, flags: int) -> int:
-    """For `open(…, opener=…)`: whatever the umask, only this user reads the file. One that is there becomes so."""
-    descriptor = os.open(path, flags, 0o600)
+    """For `open(…, opener=…)`: whatever the umask, only this user reads the file. One that is there becomes so; a
+    symbolic link is an OSError."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
     os.fchmod(descriptor, 0o600)
     return descriptor
+
+
+def write_private(path: Path, content: str) -> None:
+    """Put a new file there, whole, that only this user reads; what is there is replaced, never written through."""
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.unlink(missing_ok=True)
+    with open(unfinished, "x", encoding="utf-8", opener=private_opener) as file:
+        file.write(content)
+    unfinished.replace(path)
 
 
 def can_hold_socket(folder: Path) -> bool:

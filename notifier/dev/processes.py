@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from notifier.dev.machine import private_opener
+from notifier.dev.machine import make_data_folder, private_opener
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 
 #: A signal and how many seconds the process has to obey it, mildest first.
@@ -160,7 +160,7 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> bool:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -186,13 +186,9 @@ def own(data_dir: Path, lock: FolderLock, server: str) -> None:
     """Make the data folder if it is absent, and become the one who runs this server on it.
 
     Raises:
-        ConfigurationError: if another process is that.
+        ConfigurationError: if another process is that, or other users can write there.
     """
-    if not data_dir.exists():
-        data_dir.mkdir(parents=True)
-        if os.geteuid() == 0:
-            # Whatever the umask: the user that PostgreSQL runs as has to pass through. What is inside is 0700.
-            data_dir.chmod(0o755)
+    make_data_folder(data_dir)
     if not lock.acquire():
         raise ConfigurationError(
             f"the {server} in {data_dir} is in use by process {lock.owner()}: stop that one (is `notifier up` "

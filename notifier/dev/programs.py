@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -116,6 +117,19 @@ class Programs:
             if port is None or not is_free(port):
                 return True
         return False
+
+    def last_words(self) -> str:
+        """Of those that have ended: their names, and the last lines of their logs."""
+        ended = self._ended()
+        return "\n".join([f"{', '.join(ended)} ended.", *(one.process.last_words() for one in ended.values())])
+
+    def leave_ended(self) -> None:
+        """Those that have ended stay so until the next `start`: `watch` does not try them again."""
+        for program in self._ended().values():
+            program.restart_at = math.inf
+
+    def _ended(self) -> dict[str, _Program]:
+        return {name: program for name, program in self._programs.items() if not program.process.is_running()}
 
     def watch(self, stop: Event, died: Callable[[str, float], None], check: Callable[[], None]) -> None:
         """Restart what dies until `stop` is set; `died(name, seconds until the restart)` is told each time.

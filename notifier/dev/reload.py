@@ -20,6 +20,8 @@ from notifier.dev.programs import Programs
 from notifier.domain.errors import ConfigurationError, MissingPackage, ServiceUnavailable
 
 _PACKAGE = Path(__file__).parents[1]
+#: A program that runs this long after its start has not failed at once. Seconds.
+_SETTLE_SECONDS = 1.0
 #: More names than this are counted.
 _NAMED = 3
 
@@ -35,8 +37,10 @@ class Reloader:
         stop: Event,
         say: Callable[[str], None],
         complain: Callable[[str], None],
+        port: int | None = None,
     ) -> None:
-        """Raises `MissingPackage`. `complain` is told why nothing was restarted."""
+        """Raises `MissingPackage`. `complain` is told why nothing was restarted, or what does not start.
+        `port`: of the API, if there is one."""
         if find_spec("watchfiles") is None:
             raise MissingPackage("--reload needs one more package: pip install 'notifier[embedded]'")
         self._programs = programs
@@ -44,6 +48,7 @@ class Reloader:
         self._stop = stop
         self._say = say
         self._complain = complain
+        self._port = port
         self._changed: SimpleQueue[Path] = SimpleQueue()
         folders = [path for path in (_PACKAGE, settings.templates, *_provider_folders()) if path.exists()]
         structure = (structure_path(settings) or bundled("notifier.toml")).absolute()
@@ -67,7 +72,25 @@ class Reloader:
         if self._stop.is_set():
             return
         self._programs.start()
-        self._say(f"restarted: {', '.join(self._programs.pids)}")
+        if self._is_up():
+            self._say(f"restarted: {', '.join(self._programs.pids)}")
+        elif not self._stop.is_set():
+            self._complain(self._why_not())
+
+    def _is_up(self) -> bool:
+        """Whether all run, a moment after the API listens: the others tell nobody when they have started."""
+        if not self._programs.wait_until_ready(self._stop, self._port) or self._stop.wait(_SETTLE_SECONDS):
+            return False
+        return all(self._programs.running.values())
+
+    def _why_not(self) -> str:
+        if all(self._programs.running.values()):
+            return "the programs are not ready yet: what they say follows"
+        self._programs.leave_ended()
+        return (
+            f"the changed code does not start: {self._programs.last_words()}\n"
+            "Correct it: they start again at the next save."
+        )
 
     def _taken(self) -> Iterator[Path]:
         try:

@@ -162,7 +162,11 @@ def test_curl(service: Service) -> None:
 def test_amqp_tools(service: Service) -> None:
     needs("amqp-publish", package="amqp-tools")
     before = _sent_to(service, "+15550100124")
-    service.run("sh publish.sh +15550100124 042137", EXAMPLES / "shell")
+    said = service.run("sh publish.sh +15550100124 042137", EXAMPLES / "shell")
+    assert said == "published login_code to +15550100124"
+    wrong = "NOTIFIER_BROKER_URL=redis://127.0.0.1:1/0 sh publish.sh +15550100124 042137 2>&1 || echo ended"
+    said = service.run(wrong, EXAMPLES / "shell")
+    assert "`notifier up --broker rabbitmq`\nended" in said
     wait_until(lambda: _sent_to(service, "+15550100124") == before + 1, timeout=60)
 
 

@@ -22,6 +22,8 @@ from tests.waiting import wait_until
 
 README = ROOT / "README.md"
 SHOP = ROOT / "examples" / "django_shop"
+#: What the API does when it starts, not when it is imported.
+ADD_ROUTES = "_add_routes(app, services)\n"
 
 
 @pytest.fixture
@@ -74,9 +76,21 @@ def test_a_change_restarts_the_programs_and_loses_nothing(folder: Path) -> None:
         wait_until(lambda: "restarted: " in up.output, timeout=60)
         wait_until(lambda: answers(url), timeout=30)
         assert "Changed" in urllib.request.urlopen(f"{url}/openapi.json").read().decode()
+        fails_to_start_until_the_next_save(up, tree / "notifier" / "api" / "app.py")
         wait_until(lambda: len(receivers(folder)) >= 300, timeout=60)
         assert sorted(receivers(folder)) == sorted(f"{number}@example.com" for number in range(300))
     assert processes_of(folder) == []
+
+
+def fails_to_start_until_the_next_save(up: Up, page: Path) -> None:
+    code, before = page.read_text(), up.output.count("restarted: ")
+    page.write_text(code.replace(ADD_ROUTES, f'raise LookupError("of the change")\n    {ADD_ROUTES}', 1))
+    wait_until(lambda: "they start again at the next save" in up.output, timeout=60)
+    said = up.output.partition("the changed code does not start: api ended.")[2]
+    assert "LookupError: of the change" in said.partition("they start again")[0]
+    assert up.output.count("restarted: ") == before
+    page.write_text(code)
+    wait_until(lambda: up.output.count("restarted: ") > before, timeout=60)
 
 
 def copied_tree(to: Path) -> Path:

@@ -27,14 +27,18 @@ class Up:
         self._folder = folder
         self._command = [sys.executable, "-m", "notifier", "up", *arguments]
         self._cwd = program
-        self._environment = {**os.environ, "NOTIFIER_DATA_DIR": str(folder)}
+        self._environment = dict(os.environ)
         # Scripts of this environment come first, as after `. .venv/bin/activate`.
         self._environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
     def __enter__(self) -> Self:
         self._log = (self._folder / "up.log").open("wb")
         self._process = subprocess.Popen(
-            self._command, stdout=self._log, stderr=subprocess.STDOUT, env=self._environment, cwd=self._cwd
+            self._command,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**self._environment, "NOTIFIER_DATA_DIR": str(self._folder)},
+            cwd=self._cwd,
         )
         wait_until(lambda: self._process.poll() is not None or "Ctrl-C stops" in self.output, timeout=60)
         assert "ready after" in self.output, self.output

@@ -11,6 +11,7 @@ import pytest
 from notifier import Client, ConfigurationError
 from notifier.client.addresses import ApiAddress, ApiSearch, find_broker
 from notifier.config.running_service import SERVICE_FILE, RunningService
+from notifier.dev.machine import write_private
 
 UP = RunningService("redis://:secret@127.0.0.1:7777/0", "http://127.0.0.1:8080", "ntf_live_up")
 
@@ -23,7 +24,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def up(data_dir: Path) -> None:
-    (data_dir / SERVICE_FILE).write_text(json.dumps(asdict(UP)))
+    write_private(data_dir / SERVICE_FILE, json.dumps(asdict(UP)))
 
 
 @pytest.mark.usefixtures("up")

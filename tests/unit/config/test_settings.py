@@ -102,7 +102,11 @@ def test_a_missing_url_says_what_to_do() -> None:
 def test_a_service_that_runs_here_is_found_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "running.env").write_text("NOTIFIER_BROKER_URL='redis://:a$b@127.0.0.1:1/0'\n")
+    file = tmp_path / "running.env"
+    file.write_text("NOTIFIER_BROKER_URL='redis://:a$b@127.0.0.1:1/0'\n")
+    file.chmod(0o666)
+    assert load_settings().broker_url is None, "anybody may have written it"
+    file.chmod(0o600)
     assert load_settings().require("broker_url") == "redis://:a$b@127.0.0.1:1/0"
     assert load_settings(use_running=False).broker_url is None
     monkeypatch.setenv("NOTIFIER_BROKER_URL", "amqp://mine/")
