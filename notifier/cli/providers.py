@@ -63,7 +63,10 @@ def pause(context: typer.Context, name: Name, why: Why = None) -> None:
     """Make no more calls to a provider. Notifications that only it can send will wait."""
     with wiring(context).services() as services:
         services.provider_operations.pause(name, operator=operator(), reason=why)
-    hint(f"{name} is paused; workers follow within two seconds, and finish what they have in hand. next: notifier providers resume {name}")
+    hint(
+        f"{name} is paused; workers follow within two seconds, and finish what they have in hand. "
+        f"next: notifier providers resume {name}"
+    )
 
 
 def resume(context: typer.Context, name: Name, why: Why = None) -> None:
