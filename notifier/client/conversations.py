@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
@@ -31,6 +31,8 @@ from notifier.domain.notification_status import NotificationStatus
 HOLD_SECONDS = 20.0
 #: Shortest and longest pause after an answer that tells nothing. Seconds.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
+#: The same while the request is not held, because too many wait.
+FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 1.0, 4.0
 
 _T = TypeVar("_T")
 
@@ -43,8 +45,15 @@ class ApiRequest:
     body: bytes | None = None
     #: Beyond the client's own limit, because the service holds the request so long.
     held_seconds: float = 0.0
+    #: Of somebody who waits: it keeps no other request from a connection.
+    is_wait: bool = False
     #: Of the body, where it is not JSON.
     headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
+
+    def unheld(self) -> Self:
+        """The same, to be answered at once."""
+        query = tuple(pair for pair in self.query if pair[0] != "wait")
+        return replace(self, query=query, held_seconds=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +95,14 @@ class Asked:
     def by(cls, notification_id: UUID | str) -> Asked:
         return cls(UUID(str(notification_id)))
 
-    def request(self, hold_seconds: float = 0.0) -> ApiRequest:
+    def request(self, hold_seconds: float | None = None) -> ApiRequest:
+        """`hold_seconds` is of somebody who waits."""
+        is_wait, hold_seconds = hold_seconds is not None, hold_seconds or 0.0
         query = [("wait", f"{hold_seconds:.3f}")] if hold_seconds else []
         if self.idempotency_key is not None:
             query.append(("idempotency_key", self.idempotency_key))
-        return ApiRequest("GET", f"/v1/notifications/{self.id}/status", tuple(query), held_seconds=hold_seconds)
+        path = f"/v1/notifications/{self.id}/status"
+        return ApiRequest("GET", path, tuple(query), held_seconds=hold_seconds, is_wait=is_wait)
 
 
 Conversation = Generator[ApiRequest | Pause, ApiReply, _T]
@@ -116,7 +128,7 @@ def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationSt
         ConfigurationError: it refuses the key.
     """
     ends_at = None if timeout is None else time.monotonic() + timeout
-    pause = FIRST_PAUSE_SECONDS
+    pause, poll = FIRST_PAUSE_SECONDS, FIRST_POLL_SECONDS
     while True:
         began_at = time.monotonic()
         hold = HOLD_SECONDS if ends_at is None else min(max(0.0, ends_at - began_at), HOLD_SECONDS)
@@ -131,9 +143,10 @@ def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationSt
             return status
         if is_last:
             raise NotReady(_not_ready(asked, status, timeout), status=status)
-        # It may have answered at once, because too many wait.
         pause = FIRST_PAUSE_SECONDS
-        yield Pause(_within(began_at + 2 * pause - time.monotonic(), ends_at))
+        yield Pause(_within(began_at + poll - time.monotonic(), ends_at))
+        # Answered at once: too many wait.
+        poll = min(poll * 2, LONGEST_POLL_SECONDS)
 
 
 def publish(body: bytes) -> Conversation[UUID]:
