@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json
 
+from notifier.client.replies import AcceptedReply, BatchReply, ReplyProblem, faults_of, read
 from notifier.domain.errors import (
     ConfigurationError,
     Fault,
@@ -64,6 +63,7 @@ class ApiReply:
     retry_after_seconds: float = 0.0
     #: Why there was no answer.
     problem: str = ""
+    media_type: str = ""
 
     @property
     def is_temporary(self) -> bool:
@@ -72,8 +72,19 @@ class ApiReply:
     @property
     def detail(self) -> str:
         """For people."""
-        said = _problem(self.body).get("detail")
-        return self.problem or (said if isinstance(said, str) and said else f"HTTP {self.status}")
+        said = self.refusal
+        return self.problem or (said.detail if said else "") or f"HTTP {self.status}"
+
+    @property
+    def refusal(self) -> ReplyProblem | None:
+        """What a notifier says against the request; None: it was none, or another server."""
+        return read(ReplyProblem, self.body) if self.media_type == "application/problem+json" else None
+
+    @property
+    def is_not_in_record(self) -> bool:
+        """Whether a notifier says that there is no such notification. Of a path that it does not have it says
+        only "Not Found"."""
+        return self.status == 404 and self.refusal is not None and self.refusal.detail != "Not Found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +169,10 @@ def publish(body: bytes) -> Conversation[UUID]:
         PublishRefused: it refuses the key.
     """
     reply = yield from _post("/v1/notifications", body)
-    if reply.status == 202:
-        return UUID(_object(reply)["id"])
-    raise _refused(reply)
+    accepted = read(AcceptedReply, reply.body) if reply.status == 202 else None
+    if accepted is None:
+        raise _refused(reply)
+    return accepted.id
 
 
 def publish_batch(bodies: Sequence[bytes], first: int) -> Conversation[list[UUID | list[Fault]]]:
@@ -171,12 +183,10 @@ def publish_batch(bodies: Sequence[bytes], first: int) -> Conversation[list[UUID
         InvalidMessage, PublishFailed, PublishRefused: as `publish`, if none was accepted.
     """
     reply = yield from _post("/v1/notifications/batch", b'{"batch":[' + b",".join(bodies) + b"]}")
-    if reply.status != 202:
+    accepted = read(BatchReply, reply.body) if reply.status == 202 else None
+    if accepted is None or len(accepted.entries) != len(bodies):
         raise _refused(reply, first)
-    return [
-        UUID(entry["id"]) if "id" in entry else _faults(entry["errors"], str(first + position))
-        for position, entry in enumerate(_object(reply)["entries"])
-    ]
+    return [entry.outcome(first + position) for position, entry in enumerate(accepted.entries)]
 
 
 def list_templates() -> Conversation[ApiReply]:
@@ -193,7 +203,7 @@ def _post(path: str, body: bytes) -> Conversation[ApiReply]:
 
 
 def _status_of(reply: ApiReply) -> NotificationStatus | None:
-    if reply.status == 404:
+    if reply.is_not_in_record:
         return None
     if reply.is_temporary:
         raise ServiceUnavailable(f"the service did not say where it stands: {reply.detail}; ask again later")
@@ -202,7 +212,7 @@ def _status_of(reply: ApiReply) -> NotificationStatus | None:
     try:
         return _status_reader().validate_json(reply.body)
     except ValidationError:
-        raise _no_api() from None
+        raise no_api() from None
 
 
 @cache
@@ -213,11 +223,11 @@ def _status_reader() -> TypeAdapter[NotificationStatus]:
 
 def _refused_key(reply: ApiReply) -> ConfigurationError:
     if reply.status not in (401, 403):
-        return _no_api()
+        return no_api()
     return ConfigurationError(f"the service refuses the key: {reply.detail}", setting="NOTIFIER_API_KEY")
 
 
-def _no_api() -> ConfigurationError:
+def no_api() -> ConfigurationError:
     return ConfigurationError(
         "what answers there is not the API of a notifier of this version: correct its address, or bring service "
         "and package to one version",
@@ -226,45 +236,21 @@ def _no_api() -> ConfigurationError:
 
 
 def _refused(reply: ApiReply, first: int | None = None) -> InvalidMessage | PublishFailed:
-    errors = _problem(reply.body).get("errors")
     if reply.is_temporary:
         return PublishFailed(
             f"the service did not accept the message: {reply.detail}; publish again with the same idempotency key"
         )
-    if isinstance(errors, list) and errors:
-        return InvalidMessage(_faults(errors, "" if first is None else None, first or 0))
+    if 200 <= reply.status < 300:
+        return PublishFailed(
+            f"whether the message was accepted is not known: {no_api()}; then publish again with the same "
+            "idempotency key"
+        )
+    if reply.refusal is not None and reply.refusal.errors:
+        return InvalidMessage(faults_of(reply.refusal.errors, "" if first is None else None, first or 0))
     return PublishRefused(
         f"the service refused the message: {reply.detail}; correct the address and the key of its API, until then "
         "publishing again does not help"
     )
-
-
-def _faults(errors: Sequence[Any], prefix: str | None, first: int = 0) -> list[Fault]:
-    """The errors of a problem as faults. `prefix`: position of the entry; None: it is in the pointer, counted from
-    `first`."""
-    found = []
-    for error in errors:
-        names = str(error.get("pointer") or error.get("parameter") or "").lstrip("/").split("/")
-        if prefix is None and names[0] == "batch" and len(names) > 1:
-            names = [str(first + int(names[1])), *names[2:]]
-        elif prefix:
-            names = [prefix, *names]
-        field = ".".join(name.replace("~1", "/").replace("~0", "~") for name in names if name)
-        found.append(Fault(field, error["code"], error["problem"], error["fix"]))
-    return found
-
-
-def _problem(body: bytes) -> dict[str, Any]:
-    try:
-        found = from_json(body)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _object(reply: ApiReply) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(reply.body)
-    return found
 
 
 def _not_ready(asked: Asked, status: NotificationStatus | None, timeout: float | None) -> str:

@@ -202,7 +202,12 @@ def _arguments(request: ApiRequest, timeout_seconds: float) -> dict[str, Any]:
 
 def _reply(answer: httpx2.Response) -> ApiReply:
     seconds = answer.headers.get("retry-after", "")
-    return ApiReply(answer.status_code, answer.content, float(seconds) if seconds.isdecimal() else 0.0)
+    return ApiReply(
+        answer.status_code,
+        answer.content,
+        float(seconds) if seconds.isdecimal() else 0.0,
+        media_type=answer.headers.get("content-type", "").partition(";")[0].strip().lower(),
+    )
 
 
 def _no_answer(error: Exception) -> ApiReply:
