@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _C = TypeVar("_C", bound="httpx2.Client | httpx2.AsyncClient")
+
+#: What a header can carry.
+_KEY = re.compile(r"[!-~]+")
 
 
 class _Use(Enum):
@@ -176,13 +180,13 @@ def _httpx2() -> Any:
 
 
 def _settings(address: ApiAddress) -> dict[str, Any]:
-    try:
-        headers = {"authorization": f"Bearer {address.key}".encode("ascii")}
-        return {"base_url": _httpx2().URL(address.url), "headers": headers}
-    except UnicodeEncodeError:
+    if not _KEY.fullmatch(address.key):
         raise ConfigurationError(
-            "the key of the HTTP API is none: ntf_live_…", setting="NOTIFIER_API_KEY"
-        ) from None
+            "the key of the HTTP API is none: ntf_live_…, without blanks or line ends", setting="NOTIFIER_API_KEY"
+        )
+    try:
+        headers = {"authorization": f"Bearer {address.key}"}
+        return {"base_url": _httpx2().URL(address.url), "headers": headers}
     except _httpx2().InvalidURL:
         raise ConfigurationError(
             "the address of the HTTP API is no URL: write https://notifier.example.com", setting="NOTIFIER_API_URL"
