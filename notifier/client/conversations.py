@@ -28,6 +28,8 @@ from notifier.domain.notification_status import NotificationStatus
 
 #: The service holds one request so long; below the limits of common proxies. Seconds.
 HOLD_SECONDS = 20.0
+#: Longest time to wait for a notification: a year.
+MAX_TIMEOUT_SECONDS = 366 * 24 * 60 * 60
 #: Shortest and longest pause after an answer that tells nothing. Seconds.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 #: The same while the request is not held, because too many wait.
@@ -137,8 +139,9 @@ def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationSt
         NotReady: not within `timeout`.
         ServiceUnavailable: the service did not answer at the end of it.
         ConfigurationError: it refuses the key.
+        TypeError, ValueError: `timeout` is no number of seconds, or more than a year.
     """
-    ends_at = None if timeout is None else time.monotonic() + timeout
+    ends_at = None if timeout is None else time.monotonic() + _seconds(timeout)
     pause, poll = FIRST_PAUSE_SECONDS, FIRST_POLL_SECONDS
     while True:
         began_at = time.monotonic()
@@ -260,6 +263,15 @@ def _not_ready(asked: Asked, status: NotificationStatus | None, timeout: float |
         f"not in the record after {timeout:g} s: {asked.id}; no intake runs, or it rejected the message "
         "(`notifier rejected list`)"
     )
+
+
+def _seconds(timeout: object) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout is a number of seconds, not {type(timeout).__name__}")
+    # False of what is not a number, too.
+    if not timeout <= MAX_TIMEOUT_SECONDS:
+        raise ValueError(f"timeout is a number of seconds, at most {MAX_TIMEOUT_SECONDS} (a year)")
+    return float(max(0, timeout))
 
 
 def _within(seconds: float, ends_at: float | None) -> float:

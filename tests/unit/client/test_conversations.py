@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from notifier import ConfigurationError, InvalidMessage, NotifierError, PublishFailed, PublishRefused
+from notifier import ConfigurationError, InvalidMessage, NotifierError, NotReady, PublishFailed, PublishRefused
 from notifier.client.conversations import ApiReply, Asked, ask_status, publish, publish_batch, wait_for
 from notifier.client.service_requests import list_notifications, upload_file
 
@@ -86,3 +86,14 @@ def test_what_is_no_answer_to_a_file_or_a_search_is_a_wrong_address(body: bytes)
     for conversation in (upload_file("a.txt", b"a", "text/plain"), list_notifications("ann@example.com")):
         with pytest.raises(NotifierError, match="correct its address"):
             said(conversation, ApiReply(200, body))
+
+
+@pytest.mark.parametrize("timeout", ["3", b"3", True, [], float("nan"), float("inf"), 1e300, 10**400])
+def test_a_time_to_wait_that_is_none_is_said_before_anybody_is_asked(timeout: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="timeout is a number of seconds"):
+        next(wait_for(Asked.by(ID), timeout))
+
+
+def test_a_time_that_is_over_is_one_look() -> None:
+    with pytest.raises(NotReady):
+        said(wait_for(Asked.by(ID), -1), refused(404, [], "no notification has the id"))
