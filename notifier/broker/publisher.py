@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 import weakref
-from ssl import SSLCertVerificationError
+from ssl import SSLCertVerificationError, SSLError
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -232,6 +232,9 @@ class Wire:
         if isinstance(cause, SSLCertVerificationError):
             fix = "have its certificate renewed, or give the authority that signed it"
             return f"the certificate of {place} is not valid: {fix}"
+        if _speaks_no_tls(cause):
+            plain = "redis://" if self._is_redis else "amqp://"
+            return f"{place} speaks no TLS: give the port on which it does, or write {plain} in its URL"
         return None
 
     def _reason(self, error: Exception) -> str:
@@ -271,6 +274,12 @@ def _has_no_such_place(cause: BaseException) -> bool:
     if isinstance(cause, NotAllowed):
         return "limit" not in cause.reply_text
     return type(cause).__name__ == "ResponseError" and "DB index" in str(cause)
+
+
+def _speaks_no_tls(cause: BaseException) -> bool:
+    """redis-py wraps the handshake's error."""
+    errors = (cause, cause.__cause__, cause.__context__)
+    return any(isinstance(one, SSLError) and one.reason == "WRONG_VERSION_NUMBER" for one in errors)
 
 
 def _check_broker_user(name: object) -> None:

@@ -6,6 +6,7 @@ reads `deliver.*` and nothing else, and only we write there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,6 +42,9 @@ WORK_EXCHANGES = (DELIVER.name, "celery.pidbox", "reply.celery.pidbox", "celerye
 
 #: AMQP 0-9-1 reply code: a mandatory message that no queue took.
 NO_ROUTE = 312
+
+#: Of a Redis-protocol URL: a number, or none.
+_REDIS_PATH = re.compile(r"/?\d*/?", re.ASCII)
 
 _QUORUM: Mapping[str, Any] = {"x-queue-type": "quorum"}
 
@@ -132,11 +136,36 @@ def is_redis(broker_url: str) -> bool:
 
 def verified(broker_url: str) -> str:
     """The URL, with the server's certificate verified unless it says otherwise: amqps:// does that by itself,
-    kombu's rediss:// does not."""
+    kombu's rediss:// does not.
+
+    Raises:
+        ConfigurationError: it is none of a broker that we know, or no URL.
+    """
+    _check(broker_url)
     parts = urlsplit(broker_url)
     if parts.scheme.lower() != "rediss" or "ssl_cert_reqs=" in parts.query:
         return broker_url
     return parts._replace(query="&".join(filter(None, (parts.query, "ssl_cert_reqs=required")))).geturl()
+
+
+def _check(broker_url: str) -> None:
+    """What kombu would find later, in errors of its own or not at all."""
+    try:
+        hosts = [urlsplit(host if "://" in host else f"//{host}") for host in broker_url.split(";")]
+        for host in hosts:
+            _ = host.port
+    except ValueError:
+        raise ConfigurationError(
+            "the broker URL is no URL: correct its host and port, and write special characters of its password as "
+            "%2F; it looks like amqp://user:password@broker.example.com:5672//",
+            setting="NOTIFIER_BROKER_URL",
+        ) from None
+    if is_redis(broker_url) and not _REDIS_PATH.fullmatch(hosts[0].path):
+        raise ConfigurationError(
+            "the broker URL names its database by something else than a number: it looks like "
+            "redis://broker.example.com:6379/0",
+            setting="NOTIFIER_BROKER_URL",
+        )
 
 
 def transport_options(broker_url: str, *, timeout_seconds: float = 5.0) -> dict[str, Any]:

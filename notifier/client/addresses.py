@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from typing import Self, TypedDict
 from urllib.parse import urlsplit
 
 from notifier.config.running_service import find_running_service
 from notifier.domain.errors import ConfigurationError
+
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +82,21 @@ class ApiSearch:
             raise _missing("the address of the service's HTTP API is not known", "NOTIFIER_API_URL")
         if not key:
             raise _missing("there is no key for the service's HTTP API", "NOTIFIER_API_KEY")
-        parts = urlsplit(url)
-        if parts.scheme.lower() not in ("http", "https") or not parts.netloc:
+        if not _is_http(url):
             raise ConfigurationError(
                 "the address of the HTTP API is no URL: write https://notifier.example.com",
                 setting="NOTIFIER_API_URL",
             )
         return ApiAddress(url, key)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme.lower() in ("http", "https") and bool(parts.hostname) and not _BLANK.search(url)
 
 
 def _missing(problem: str, setting: str) -> ConfigurationError:

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, TypeVar
+from typing import Self, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json
 
+from notifier.client.replies import AcceptedReply, BatchReply, ReplyProblem, faults_of, read
 from notifier.domain.errors import (
     ConfigurationError,
     Fault,
@@ -29,8 +28,12 @@ from notifier.domain.notification_status import NotificationStatus
 
 #: The service holds one request so long; below the limits of common proxies. Seconds.
 HOLD_SECONDS = 20.0
+#: Longest time to wait for a notification: a year.
+MAX_TIMEOUT_SECONDS = 366 * 24 * 60 * 60
 #: Shortest and longest pause after an answer that tells nothing. Seconds.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
+#: The same while the request is not held, because too many wait.
+FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 1.0, 4.0
 
 _T = TypeVar("_T")
 
@@ -43,8 +46,15 @@ class ApiRequest:
     body: bytes | None = None
     #: Beyond the client's own limit, because the service holds the request so long.
     held_seconds: float = 0.0
+    #: Of somebody who waits: it keeps no other request from a connection.
+    is_wait: bool = False
     #: Of the body, where it is not JSON.
     headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
+
+    def unheld(self) -> Self:
+        """The same, to be answered at once."""
+        query = tuple(pair for pair in self.query if pair[0] != "wait")
+        return replace(self, query=query, held_seconds=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,7 @@ class ApiReply:
     retry_after_seconds: float = 0.0
     #: Why there was no answer.
     problem: str = ""
+    media_type: str = ""
 
     @property
     def is_temporary(self) -> bool:
@@ -63,8 +74,19 @@ class ApiReply:
     @property
     def detail(self) -> str:
         """For people."""
-        said = _problem(self.body).get("detail")
-        return self.problem or (said if isinstance(said, str) and said else f"HTTP {self.status}")
+        said = self.refusal
+        return self.problem or (said.detail if said else "") or f"HTTP {self.status}"
+
+    @property
+    def refusal(self) -> ReplyProblem | None:
+        """What a notifier says against the request; None: it was none, or another server."""
+        return read(ReplyProblem, self.body) if self.media_type == "application/problem+json" else None
+
+    @property
+    def is_not_in_record(self) -> bool:
+        """Whether a notifier says that there is no such notification. Of a path that it does not have it says
+        only "Not Found"."""
+        return self.status == 404 and self.refusal is not None and self.refusal.detail != "Not Found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +108,14 @@ class Asked:
     def by(cls, notification_id: UUID | str) -> Asked:
         return cls(UUID(str(notification_id)))
 
-    def request(self, hold_seconds: float = 0.0) -> ApiRequest:
+    def request(self, hold_seconds: float | None = None) -> ApiRequest:
+        """`hold_seconds` is of somebody who waits."""
+        is_wait, hold_seconds = hold_seconds is not None, hold_seconds or 0.0
         query = [("wait", f"{hold_seconds:.3f}")] if hold_seconds else []
         if self.idempotency_key is not None:
             query.append(("idempotency_key", self.idempotency_key))
-        return ApiRequest("GET", f"/v1/notifications/{self.id}/status", tuple(query), held_seconds=hold_seconds)
+        path = f"/v1/notifications/{self.id}/status"
+        return ApiRequest("GET", path, tuple(query), held_seconds=hold_seconds, is_wait=is_wait)
 
 
 Conversation = Generator[ApiRequest | Pause, ApiReply, _T]
@@ -114,9 +139,10 @@ def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationSt
         NotReady: not within `timeout`.
         ServiceUnavailable: the service did not answer at the end of it.
         ConfigurationError: it refuses the key.
+        TypeError, ValueError: `timeout` is no number of seconds, or more than a year.
     """
-    ends_at = None if timeout is None else time.monotonic() + timeout
-    pause = FIRST_PAUSE_SECONDS
+    ends_at = None if timeout is None else time.monotonic() + _seconds(timeout)
+    pause, poll = FIRST_PAUSE_SECONDS, FIRST_POLL_SECONDS
     while True:
         began_at = time.monotonic()
         hold = HOLD_SECONDS if ends_at is None else min(max(0.0, ends_at - began_at), HOLD_SECONDS)
@@ -131,9 +157,10 @@ def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationSt
             return status
         if is_last:
             raise NotReady(_not_ready(asked, status, timeout), status=status)
-        # It may have answered at once, because too many wait.
         pause = FIRST_PAUSE_SECONDS
-        yield Pause(_within(began_at + 2 * pause - time.monotonic(), ends_at))
+        yield Pause(_within(began_at + poll - time.monotonic(), ends_at))
+        # Answered at once: too many wait.
+        poll = min(poll * 2, LONGEST_POLL_SECONDS)
 
 
 def publish(body: bytes) -> Conversation[UUID]:
@@ -145,9 +172,10 @@ def publish(body: bytes) -> Conversation[UUID]:
         PublishRefused: it refuses the key.
     """
     reply = yield from _post("/v1/notifications", body)
-    if reply.status == 202:
-        return UUID(_object(reply)["id"])
-    raise _refused(reply)
+    accepted = read(AcceptedReply, reply.body) if reply.status == 202 else None
+    if accepted is None:
+        raise _refused(reply)
+    return accepted.id
 
 
 def publish_batch(bodies: Sequence[bytes], first: int) -> Conversation[list[UUID | list[Fault]]]:
@@ -158,12 +186,10 @@ def publish_batch(bodies: Sequence[bytes], first: int) -> Conversation[list[UUID
         InvalidMessage, PublishFailed, PublishRefused: as `publish`, if none was accepted.
     """
     reply = yield from _post("/v1/notifications/batch", b'{"batch":[' + b",".join(bodies) + b"]}")
-    if reply.status != 202:
+    accepted = read(BatchReply, reply.body) if reply.status == 202 else None
+    if accepted is None or len(accepted.entries) != len(bodies):
         raise _refused(reply, first)
-    return [
-        UUID(entry["id"]) if "id" in entry else _faults(entry["errors"], str(first + position))
-        for position, entry in enumerate(_object(reply)["entries"])
-    ]
+    return [entry.outcome(first + position) for position, entry in enumerate(accepted.entries)]
 
 
 def list_templates() -> Conversation[ApiReply]:
@@ -180,7 +206,7 @@ def _post(path: str, body: bytes) -> Conversation[ApiReply]:
 
 
 def _status_of(reply: ApiReply) -> NotificationStatus | None:
-    if reply.status == 404:
+    if reply.is_not_in_record:
         return None
     if reply.is_temporary:
         raise ServiceUnavailable(f"the service did not say where it stands: {reply.detail}; ask again later")
@@ -189,7 +215,7 @@ def _status_of(reply: ApiReply) -> NotificationStatus | None:
     try:
         return _status_reader().validate_json(reply.body)
     except ValidationError:
-        raise _no_api() from None
+        raise no_api() from None
 
 
 @cache
@@ -200,11 +226,11 @@ def _status_reader() -> TypeAdapter[NotificationStatus]:
 
 def _refused_key(reply: ApiReply) -> ConfigurationError:
     if reply.status not in (401, 403):
-        return _no_api()
+        return no_api()
     return ConfigurationError(f"the service refuses the key: {reply.detail}", setting="NOTIFIER_API_KEY")
 
 
-def _no_api() -> ConfigurationError:
+def no_api() -> ConfigurationError:
     return ConfigurationError(
         "what answers there is not the API of a notifier of this version: correct its address, or bring service "
         "and package to one version",
@@ -213,45 +239,21 @@ def _no_api() -> ConfigurationError:
 
 
 def _refused(reply: ApiReply, first: int | None = None) -> InvalidMessage | PublishFailed:
-    errors = _problem(reply.body).get("errors")
     if reply.is_temporary:
         return PublishFailed(
             f"the service did not accept the message: {reply.detail}; publish again with the same idempotency key"
         )
-    if isinstance(errors, list) and errors:
-        return InvalidMessage(_faults(errors, "" if first is None else None, first or 0))
+    if 200 <= reply.status < 300:
+        return PublishFailed(
+            f"whether the message was accepted is not known: {no_api()}; then publish again with the same "
+            "idempotency key"
+        )
+    if reply.refusal is not None and reply.refusal.errors:
+        return InvalidMessage(faults_of(reply.refusal.errors, "" if first is None else None, first or 0))
     return PublishRefused(
         f"the service refused the message: {reply.detail}; correct the address and the key of its API, until then "
         "publishing again does not help"
     )
-
-
-def _faults(errors: Sequence[Any], prefix: str | None, first: int = 0) -> list[Fault]:
-    """The errors of a problem as faults. `prefix`: position of the entry; None: it is in the pointer, counted from
-    `first`."""
-    found = []
-    for error in errors:
-        names = str(error.get("pointer") or error.get("parameter") or "").lstrip("/").split("/")
-        if prefix is None and names[0] == "batch" and len(names) > 1:
-            names = [str(first + int(names[1])), *names[2:]]
-        elif prefix:
-            names = [prefix, *names]
-        field = ".".join(name.replace("~1", "/").replace("~0", "~") for name in names if name)
-        found.append(Fault(field, error["code"], error["problem"], error["fix"]))
-    return found
-
-
-def _problem(body: bytes) -> dict[str, Any]:
-    try:
-        found = from_json(body)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _object(reply: ApiReply) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(reply.body)
-    return found
 
 
 def _not_ready(asked: Asked, status: NotificationStatus | None, timeout: float | None) -> str:
@@ -261,6 +263,15 @@ def _not_ready(asked: Asked, status: NotificationStatus | None, timeout: float |
         f"not in the record after {timeout:g} s: {asked.id}; no intake runs, or it rejected the message "
         "(`notifier rejected list`)"
     )
+
+
+def _seconds(timeout: object) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout is a number of seconds, not {type(timeout).__name__}")
+    # False of what is not a number, too.
+    if not timeout <= MAX_TIMEOUT_SECONDS:
+        raise ValueError(f"timeout is a number of seconds, at most {MAX_TIMEOUT_SECONDS} (a year)")
+    return float(max(0, timeout))
 
 
 def _within(seconds: float, ends_at: float | None) -> float:

@@ -59,6 +59,7 @@ class Handle(SentMessage):
         Raises:
             NotReady: neither happened in time; `status` is where it stands.
             ConfigurationError, ServiceUnavailable: as `status`.
+            TypeError, ValueError: `timeout` is no number of seconds, or more than a year.
         """
         return self._service().run(wait_for(self.asked, timeout))
 

@@ -57,7 +57,17 @@ class MessageEncoder:
     ) -> Encoded:
         """Raises InvalidMessage with everything that is wrong."""
         entry = {"template": template, "to": to, "context": context or {}, **fields}
-        return self._encode(entry, _channel(channel, to), _choice(Lane, "lane", lane))
+        by_recipient = _by_recipient(to)
+        faults: list[Fault] = []
+        known = by_recipient if channel is None else _choice(Channel, "channel", channel, by_recipient, faults)
+        known_lane = _choice(Lane, "lane", lane, Lane.NORMAL, faults)
+        try:
+            encoded = self._encode(entry, known, known_lane)
+        except InvalidMessage as error:
+            raise InvalidMessage(few([*faults, *error.faults])) from None
+        if faults:
+            raise InvalidMessage(faults)
+        return encoded
 
     def encode_many(
         self,
@@ -67,12 +77,14 @@ class MessageEncoder:
         defaults: Mapping[str, Any],
     ) -> list[Encoded]:
         """Raises InvalidMessage with everything that is wrong; fields begin with the entry's position, from 0."""
-        to_channel, to_lane = _channel(channel, ""), _choice(Lane, "lane", lane)
         found: list[Encoded] = []
         faults: list[Fault] = []
+        to_channel = _choice(Channel, "channel", channel, None, faults)
+        to_lane = _choice(Lane, "lane", lane, Lane.BULK, faults)
         for position, entry in enumerate(entries):
+            fields = {**defaults, **entry}
             try:
-                found.append(self._encode({**defaults, **entry}, to_channel, to_lane))
+                found.append(self._encode(fields, to_channel or _by_recipient(fields.get("to")), to_lane))
             except InvalidMessage as error:
                 faults.extend(
                     Fault(f"{position}.{fault.field}".rstrip("."), fault.code, fault.problem, fault.fix)
@@ -113,17 +125,19 @@ class MessageEncoder:
 
 
 _Choice = TypeVar("_Choice", Channel, Lane)
+_Default = TypeVar("_Default")
 
 
-def _channel(channel: Channel | str | None, to: str) -> Channel:
-    if channel is None:
-        return Channel.SMS if to.startswith("+") else Channel.EMAIL
-    return _choice(Channel, "channel", channel)
+def _by_recipient(to: object) -> Channel:
+    return Channel.SMS if isinstance(to, str) and to.startswith("+") else Channel.EMAIL
 
 
-def _choice(kind: type[_Choice], name: str, value: str) -> _Choice:
+def _choice(
+    kind: type[_Choice], name: str, value: str, default: _Default, faults: list[Fault]
+) -> _Choice | _Default:
+    """A wrong one is `default`, by which the rest is checked, and a fault more."""
     try:
         return kind(value)
     except ValueError:
-        known = ", ".join(kind)
-        raise InvalidMessage([Fault(name, "bad_choice", f"is none of {known}", "Use one of them")]) from None
+        faults.append(Fault(name, "bad_choice", f"is none of {', '.join(kind)}", "Use one of them"))
+        return default

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
+import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from notifier.client.addresses import ApiAddress, ApiSearch
 from notifier.client.conversations import ApiReply, ApiRequest, Conversation, Pause
@@ -19,6 +23,60 @@ if TYPE_CHECKING:
     import httpx2
 
 _T = TypeVar("_T")
+_C = TypeVar("_C", bound="httpx2.Client | httpx2.AsyncClient")
+
+#: What a header can carry.
+_KEY = re.compile(r"[!-~]+")
+
+
+class _Use(Enum):
+    """What connections are for. Each use has its own: who waits keeps nobody from sending."""
+
+    CALL = "call"
+    #: For requests that the service holds.
+    HOLD = "hold"
+    #: For those that wait beyond these, and ask now and then.
+    POLL = "poll"
+
+
+#: Most connections of a process or event loop.
+_MOST = {_Use.CALL: 100, _Use.HOLD: 100, _Use.POLL: 20}
+
+
+class _Connections(Generic[_C]):
+    """Of one process or event loop; those of each use are made when they are needed."""
+
+    def __init__(self, make: Callable[..., _C], address: ApiAddress) -> None:
+        self._make = make
+        self._settings = _settings(address)
+        self._clients: dict[_Use, _C] = {}
+        self._free = threading.BoundedSemaphore(_MOST[_Use.HOLD])
+
+    @contextmanager
+    def carrier(self, request: ApiRequest) -> Iterator[tuple[_C, ApiRequest]]:
+        """What carries this request, and the request as it is carried: not held, if as many are as can be."""
+        is_held = request.held_seconds > 0 and self._free.acquire(blocking=False)
+        try:
+            if is_held:
+                yield self._of(_Use.HOLD), request
+            elif request.is_wait:
+                yield self._of(_Use.POLL), request.unheld()
+            else:
+                yield self._of(_Use.CALL), request
+        finally:
+            if is_held:
+                self._free.release()
+
+    def all(self) -> list[_C]:
+        return list(self._clients.values())
+
+    def _of(self, use: _Use) -> _C:
+        client = self._clients.get(use)
+        if client is None:
+            limits = _httpx2().Limits(max_connections=_MOST[use], max_keepalive_connections=20)
+            # Of two threads that made one, one wins; the other's has opened nothing.
+            client = self._clients.setdefault(use, self._make(limits=limits, **self._settings))
+        return client
 
 
 class ServiceApi:
@@ -30,7 +88,7 @@ class ServiceApi:
         self._find = find
         self._timeout_seconds = timeout_seconds
         #: Process id → its connections.
-        self._clients: dict[int, httpx2.Client] = {}
+        self._connections: dict[int, _Connections[httpx2.Client]] = {}
 
     def run(self, conversation: Conversation[_T]) -> _T:
         """The result of a conversation, or what it raises."""
@@ -43,8 +101,8 @@ class ServiceApi:
                 return result
 
     def close(self) -> None:
-        client = self._clients.pop(os.getpid(), None)
-        if client is not None:
+        connections = self._connections.pop(os.getpid(), None)
+        for client in connections.all() if connections is not None else ():
             client.close()
 
     def _do(self, step: ApiRequest | Pause) -> ApiReply:
@@ -53,18 +111,18 @@ class ServiceApi:
             return ApiReply()
         errors = _httpx2().HTTPError
         try:
-            answer = self._client().request(**_arguments(step, self._timeout_seconds))
+            with self._opened().carrier(step) as (client, request):
+                answer = client.request(**_arguments(request, self._timeout_seconds))
         except errors as error:
             return _no_answer(error)
         return _reply(answer)
 
-    def _client(self) -> httpx2.Client:
-        client = self._clients.get(os.getpid())
-        if client is None:
-            made = _httpx2().Client(**_settings(self._find()))
-            # Of two threads that made one, one wins; the other's has opened nothing.
-            client = self._clients.setdefault(os.getpid(), made)
-        return client
+    def _opened(self) -> _Connections[httpx2.Client]:
+        connections = self._connections.get(os.getpid())
+        if connections is None:
+            made = _Connections(_httpx2().Client, self._find())
+            connections = self._connections.setdefault(os.getpid(), made)
+        return connections
 
 
 #: Asks whom the environment names, for who has no client; an answer is waited for at most 5 s.
@@ -78,7 +136,7 @@ class AsyncServiceApi:
     def __init__(self, find: Callable[[], ApiAddress], timeout_seconds: float) -> None:
         self._find = find
         self._timeout_seconds = timeout_seconds
-        self._client: httpx2.AsyncClient | None = None
+        self._connections: _Connections[httpx2.AsyncClient] | None = None
 
     async def run(self, conversation: Conversation[_T]) -> _T:
         """The result of a conversation, or what it raises."""
@@ -91,8 +149,8 @@ class AsyncServiceApi:
                 return result
 
     async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
+        connections, self._connections = self._connections, None
+        for client in connections.all() if connections is not None else ():
             await client.aclose()
 
     async def _do(self, step: ApiRequest | Pause) -> ApiReply:
@@ -103,10 +161,11 @@ class AsyncServiceApi:
             await asyncio.sleep(step.seconds)
             return ApiReply()
         errors = _httpx2().HTTPError
-        if self._client is None:
-            self._client = _httpx2().AsyncClient(**_settings(self._find()))
+        if self._connections is None:
+            self._connections = _Connections(_httpx2().AsyncClient, self._find())
         try:
-            answer = await self._client.request(**_arguments(step, self._timeout_seconds))
+            with self._connections.carrier(step) as (client, request):
+                answer = await client.request(**_arguments(request, self._timeout_seconds))
         except errors as error:
             return _no_answer(error)
         return _reply(answer)
@@ -121,13 +180,13 @@ def _httpx2() -> Any:
 
 
 def _settings(address: ApiAddress) -> dict[str, Any]:
-    try:
-        headers = {"authorization": f"Bearer {address.key}".encode("ascii")}
-        return {"base_url": _httpx2().URL(address.url), "headers": headers}
-    except UnicodeEncodeError:
+    if not _KEY.fullmatch(address.key):
         raise ConfigurationError(
-            "the key of the HTTP API is none: ntf_live_…", setting="NOTIFIER_API_KEY"
-        ) from None
+            "the key of the HTTP API is none: ntf_live_…, without blanks or line ends", setting="NOTIFIER_API_KEY"
+        )
+    try:
+        headers = {"authorization": f"Bearer {address.key}"}
+        return {"base_url": _httpx2().URL(address.url), "headers": headers}
     except _httpx2().InvalidURL:
         raise ConfigurationError(
             "the address of the HTTP API is no URL: write https://notifier.example.com", setting="NOTIFIER_API_URL"
@@ -141,13 +200,18 @@ def _arguments(request: ApiRequest, timeout_seconds: float) -> dict[str, Any]:
         "params": list(request.query),
         "content": request.body,
         "headers": [] if request.body is None else list(request.headers),
-        "timeout": timeout_seconds + request.held_seconds,
+        "timeout": _httpx2().Timeout(timeout_seconds, read=timeout_seconds + request.held_seconds),
     }
 
 
 def _reply(answer: httpx2.Response) -> ApiReply:
     seconds = answer.headers.get("retry-after", "")
-    return ApiReply(answer.status_code, answer.content, float(seconds) if seconds.isdecimal() else 0.0)
+    return ApiReply(
+        answer.status_code,
+        answer.content,
+        float(seconds) if seconds.isdecimal() else 0.0,
+        media_type=answer.headers.get("content-type", "").partition(";")[0].strip().lower(),
+    )
 
 
 def _no_answer(error: Exception) -> ApiReply:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from pydantic_core import from_json
+from pydantic import BaseModel
 
-from notifier.client.conversations import ApiReply, ApiRequest, Conversation
+from notifier.client.conversations import ApiReply, ApiRequest, Conversation, no_api
+from notifier.client.replies import FileReply, PageReply, read
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def upload_file(name: str, content: bytes, content_type: str) -> Conversation[str]:
@@ -23,7 +26,7 @@ def upload_file(name: str, content: bytes, content_type: str) -> Conversation[st
         ("content-disposition", f"attachment; filename*=UTF-8''{quote(name, safe='')}"),
     )
     reply = yield ApiRequest("POST", "/v1/attachments", body=content, headers=headers)
-    return str(_answer(reply, "the file")["id"])
+    return _answer(FileReply, reply, "the file").id
 
 
 def list_notifications(recipient: str, after: str | None = None) -> Conversation[dict[str, Any]]:
@@ -36,13 +39,15 @@ def list_notifications(recipient: str, after: str | None = None) -> Conversation
     """
     query = [("recipient", recipient), *([("after", after)] if after else [])]
     reply = yield ApiRequest("GET", "/v1/notifications", tuple(query))
-    return _answer(reply, "the search")
+    return _answer(PageReply, reply, "the search").model_dump()
 
 
-def _answer(reply: ApiReply, what: str) -> dict[str, Any]:
+def _answer(model: type[_Model], reply: ApiReply, what: str) -> _Model:
     if reply.is_temporary:
         raise ServiceUnavailable(f"the service did not take {what}: {reply.detail}; try again later")
     if reply.status not in (200, 201):
         raise ConfigurationError(f"the service refuses {what}: {reply.detail}", setting="NOTIFIER_API_KEY")
-    found: dict[str, Any] = from_json(reply.body)
+    found = read(model, reply.body)
+    if found is None:
+        raise no_api()
     return found

@@ -49,6 +49,23 @@ def fails_in_time(call: Callable[[], Any], match: str) -> None:
     assert time.monotonic() - started_at < DEADLINE + patient(SLACK)
 
 
+@pytest.mark.parametrize("scheme", ["amqps", "rediss"])
+def test_tls_to_a_port_without_it_is_no_matter_of_trying_again(scheme: str) -> None:
+    def answer() -> None:
+        for _ in range(2):
+            with server.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(b"AMQP\x00\x00\x09\x01")
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as threads:
+        server.settimeout(patient(30))
+        answered = threads.submit(answer)
+        client = Client(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/0", producer="shop")
+        with pytest.raises(PublishRefused, match=r"speaks no TLS: .* publishing again does not help"):
+            send(client)
+        answered.result()
+
+
 @pytest.mark.parametrize("url", ["amqp://guest:secret@127.0.0.1:1//", "redis://:secret@127.0.0.1:1/0"])
 def test_nothing_listening_is_said_at_once_without_the_password(url: str) -> None:
     client, started_at = Client(url, producer="shop", timeout_seconds=30), time.monotonic()

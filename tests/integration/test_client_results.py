@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -40,7 +41,7 @@ from notifier.store.engine import transaction
 from tests.support.api import Api, served
 from tests.support.queues import bodies
 from tests.support.templates import write_templates
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 #: Nobody listens.
 AWAY = "http://127.0.0.1:1"
@@ -146,6 +147,42 @@ def test_asyncio_sends_and_waits_for_many_at_once(service: Service) -> None:
                 await client.wait(one.id, 0)
 
     asyncio.run(run())
+
+
+def test_a_crowd_that_waits_keeps_its_deadline_and_nobody_from_sending(service: Service) -> None:
+    crowd, seconds = 130, 3.0
+    with Client("amqp://127.0.0.1:1//", producer="shop", api_url=service.url, api_key=service.key) as client:
+        with ThreadPoolExecutor(crowd) as threads:
+            started_at = time.monotonic()
+            found = list(threads.map(lambda _: _outcome(client, seconds), range(crowd)))
+        assert time.monotonic() - started_at < seconds + patient(5)
+        assert set(found) == {NotReady}
+
+    async def on_asyncio() -> None:
+        async with AsyncClient(service.url, service.key) as client:
+            waiting = [asyncio.create_task(client.wait(new_id(), 60)) for _ in range(crowd)]
+            while len(service.api.parts.status_watch._waiters) < 100:
+                await asyncio.sleep(0.01)
+            one = await client.send("hello", "ann@example.com", context={"name": "Ann"})
+            # Beyond those that are held, too.
+            last = asyncio.create_task(one.wait(60))
+            service.become("sent", one.id)
+            assert (await last).status == "sent"
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+
+    asyncio.run(on_asyncio())
+    # Nothing holds the end of the server up.
+    service.api.parts.status_watch.end()
+
+
+def _outcome(client: Client, seconds: float) -> type[Exception] | None:
+    try:
+        client.wait(new_id(), seconds)
+    except Exception as error:
+        return type(error)
+    return None
 
 
 def test_over_http_every_fault_is_told_at_once_by_position(service: Service) -> None:
@@ -255,12 +292,13 @@ def test_templates_are_checked_before_anything_is_published(
 def test_a_child_process_makes_connections_of_its_own(service: Service) -> None:
     with Client("amqp://127.0.0.1:1//", producer="shop", api_url=service.url, api_key=service.key) as client:
         assert client.status(new_id()) is None
-        clients = client._service_api._clients
-        assert list(clients) == [os.getpid()]
-        clients[1] = clients.pop(os.getpid())  # as a child sees them
+        connections = client._service_api._connections
+        assert list(connections) == [os.getpid()]
+        connections[1] = connections.pop(os.getpid())  # as a child sees them
         assert client.status(new_id()) is None
-        assert set(clients) == {1, os.getpid()}
-        clients.pop(1).close()
+        assert set(connections) == {1, os.getpid()}
+        for inherited in connections.pop(1).all():
+            inherited.close()
 
 
 def test_a_batch_over_http_is_the_brokers_form() -> None:

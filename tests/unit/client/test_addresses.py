@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from notifier import Client, ConfigurationError
+from notifier import Client, ConfigurationError, new_id
 from notifier.client.addresses import ApiAddress, ApiSearch, find_broker
 from notifier.config.running_service import SERVICE_FILE, RunningService
 from notifier.dev.machine import write_private
@@ -57,3 +57,51 @@ def test_the_key_of_what_runs_here_goes_to_nobody_else(monkeypatch: pytest.Monke
     monkeypatch.setenv("NOTIFIER_API_URL", "other.example.com")
     with pytest.raises(ConfigurationError, match="is no URL"):
         ApiSearch().find()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret@127.0.0.1/x",
+        "redis://127.0.0.1:x/0",
+        "amqp://shop:secret@127.0.0.1:999999/",
+        "amqp://shop:secret/@127.0.0.1/",
+        "amqp://[::1",
+        "amqp://127.0.0.1/;127.0.0.2:x/",
+        "secret",
+    ],
+)
+def test_a_broker_url_that_is_none_is_said_at_once_without_its_password(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigurationError, match="the broker URL") as given:
+        Client(url, producer="shop")
+    monkeypatch.setenv("NOTIFIER_BROKER_URL", url)
+    with pytest.raises(ConfigurationError, match="the broker URL") as found:
+        Client(producer="shop").send("hello", "ann@example.com")
+    for wrong in (given.value, found.value):
+        assert (wrong.setting, "secret" in str(wrong)) == ("NOTIFIER_BROKER_URL", False)
+
+
+@pytest.mark.parametrize(
+    "url", ["amqp://shop:p%2Fw@127.0.0.1:5672/shop", "amqp://[::1]:5672//;127.0.0.1:5673", "rediss://127.0.0.1/0/"]
+)
+def test_a_broker_url_that_is_one_is_taken(url: str) -> None:
+    Client(url, producer="shop").close()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://h:99999", "http://h:x", "http://a b/", "http://a\nb/", "http://:1", "ftp://a"]
+)
+def test_an_address_of_the_api_that_is_none_names_its_setting(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no URL") as wrong:
+        ApiSearch(api_url=url, api_key="ntf_live_x").find()
+    assert wrong.value.setting == "NOTIFIER_API_URL"
+
+
+@pytest.mark.parametrize("key", ["ntf_live_x\r\nx-other: 1", "ntf_live_x\n", "ntf live", "ntf_live_é"])
+def test_a_key_that_no_header_can_carry_names_its_setting(key: str) -> None:
+    client = Client("amqp://127.0.0.1:1//", producer="shop", api_url="http://127.0.0.1:1", api_key=key)
+    with pytest.raises(ConfigurationError, match="key of the HTTP API is none") as wrong:
+        client.status(new_id())
+    assert (wrong.value.setting, "ntf_live_x" in str(wrong.value)) == ("NOTIFIER_API_KEY", False)

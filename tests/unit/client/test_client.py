@@ -63,10 +63,25 @@ def test_everything_that_is_wrong_is_said_at_once_and_nothing_is_taken(client: R
     assert client.sent == []
 
 
-@pytest.mark.parametrize("wrong", [{"channel": "fax"}, {"lane": "slow"}])
-def test_an_unknown_channel_or_lane_names_the_known_ones(client: RecordingClient, wrong: dict[str, str]) -> None:
-    with pytest.raises(InvalidMessage, match="is none of"):
-        client.send("hello", "ann@example.com", **wrong)  # type: ignore[arg-type]
+def test_an_unknown_channel_or_lane_names_the_known_ones_beside_all_else(client: RecordingClient) -> None:
+    with pytest.raises(InvalidMessage, match="is none of email, sms") as refused:
+        client.send("no spaces", "nobody", channel="fax", lane="slow", colour="red")
+    assert {fault.field for fault in refused.value.faults} == {"channel", "lane", "template", "to", "colour"}
+    entries = [{"to": "+15550100123"}, {"to": "a@example.com", "locale": "?"}]
+    with pytest.raises(InvalidMessage) as refused:
+        client.send_many(entries, channel="fax", lane="slow", template="news")
+    assert [fault.field for fault in refused.value.faults] == ["channel", "lane", "1.locale"]
+    for wrong in ({"channel": "fax"}, {"lane": "slow"}):
+        with pytest.raises(InvalidMessage, match="is none of"):
+            client.send("hello", "ann@example.com", **wrong)  # type: ignore[arg-type]
+    assert client.sent == []
+
+
+@pytest.mark.parametrize("to", [None, 5, b"+15550100123"])
+def test_a_recipient_that_is_no_text_is_a_fault(client: RecordingClient, to: Any) -> None:
+    with pytest.raises(InvalidMessage) as refused:
+        client.send("hello", to)
+    assert [fault.field for fault in refused.value.faults] == ["to"]
 
 
 def test_a_message_above_the_limit_is_refused_before_it_is_published(client: RecordingClient) -> None:
