@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import re
+from dataclasses import replace
 from urllib.parse import urlencode
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Response
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from notifier.console.pages import STATIC
+from notifier.console.pages import STATIC, Pages
 from notifier.console.session import PageRoute, ReaderThere
 from notifier.operations.api_keys import Scope
 from notifier.store.engine import transaction
@@ -154,12 +156,20 @@ def test_a_day_that_nobody_means_is_named(api: Api, operator: Browser) -> None:
     for path, more in (("/search", {}), ("/search", {"export": "csv"}), ("/failed/retry", {})):
         page = operator.get(path, until=late, **more)
         assert (page.status, b"To day" in page.body) == (422, True)
-    assert operator.get("/failed/retry", begin=early).status == 422
+    for begin in (early, "9999-12-31T23:59:59Z", "3000-01-01T00:00:00Z"):
+        assert operator.get("/failed/retry", begin=begin).status == 422
+    assert operator.get("/failed/retry", begin="2999-12-31T23:59:59Z").status == 200
     assert operator.get("/log", day=late).status == 422
     assert operator.get("/search", since="2026-02-02", until="2026-02-01").status == 422
     assert operator.post("/failed/retry", status="failed", until=late).status == 422
     assert operator.post("/suppressions/add", address="ann@example.com", last_day=late).status == 422
-    assert api("GET", "/v1/stats", key=api.key(Scope.READ), until=early).status == 422
+    api.app.state.console = replace(api.app.state.console, pages=Pages(ZoneInfo("Asia/Shanghai")))
+    one = send(api, expires_at="9999-12-31T23:59:59Z")
+    assert b"9999-12-31 23:59:59" in operator.get(f"/notifications/{one}").body
+    key = api.key(Scope.READ, Scope.OPERATE)
+    assert api("GET", "/v1/stats", key=key, until=early).status == 422
+    for path in ("/v1/notifications", "/v1/suppressions"):
+        assert api("GET", path, key=key, since="9999-12-31T23:59:59Z").status == 422
 
 
 def test_an_operator_retries_after_a_dry_run(api: Api, operator: Browser) -> None:

@@ -18,7 +18,7 @@ from notifier.console.forms import Empty, TimeSpan
 from notifier.console.parts import PartsDep
 from notifier.console.routes.search import SearchForm
 from notifier.console.session import OperatorThere, PageRoute
-from notifier.domain.message import Time
+from notifier.domain.message import Instant
 from notifier.domain.statuses import Status
 from notifier.operations import RETRYABLE, Selection
 from notifier.operations.api_keys import Holder
@@ -49,7 +49,7 @@ class FailureCause:
 class RetryForm(SearchForm):
     """Which ones to retry: as a search, or from a moment on."""
 
-    begin: Annotated[Time | None, Empty] = None
+    begin: Annotated[Instant | None, Empty] = None
     status: Status = Status.FAILED
 
     def selection(self, parts: PartsDep, holder: Holder) -> Selection:
