@@ -129,13 +129,19 @@ def test_the_box_tells_a_producers_key_nothing_of_others(api: Api) -> None:
 
 
 def test_a_number_never_becomes_a_part_of_an_address(api: Api, operator: Browser) -> None:
-    for typed in ("+1 (555) 010-0123", "＋１５５５０１００１２３"):
-        assert "to=" in operator.post("/search", typed=typed).headers["location"]
-    for typed in ("0015550100123", "(555) 010-0123", "00155501"):
+    number, address = (operator.post("/search", typed=one) for one in ("+15550100123", "ann@example.com"))
+    for typed in ("+1 (555) 010-0123", "＋１５５５０１００１２３", "tel:+1-555-010-0123", "+١٥٥٥٠١٠٠١٢٣"):
+        assert operator.post("/search", typed=typed).headers["location"] == number.headers["location"]
+    for typed in ("mailto:ann@example.com?subject=x", "ann(at)example.com", "ann%40example.com"):
+        assert operator.post("/search", typed=typed).headers["location"] == address.headers["location"]
+    asked = ("0015550100123", "(555) 010-0123", "00155501", "٠١٢٣٤٥٦٧٨٩")
+    for typed in (*asked, "x 15550100123", "15550100123a", "+1-555-010-0123 x"):
         page = operator.post("/search", typed=typed)
         assert (page.status, "location" in page.headers) == (200, False)
         assert b"with + and the country" in page.body
     assert operator.post("/search", typed="+1555").status == 422
+    for typed in ("INV-1234567", "order 2026-11-30"):
+        assert operator.post("/search", typed=typed).headers["location"].startswith("/search?reference=")
 
 
 def test_a_filter_narrows_the_list_and_the_file(api: Api, operator: Browser) -> None:
