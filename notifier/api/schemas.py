@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.api import openapi_examples
 from notifier.domain.errors import WrongSelection
-from notifier.domain.message import Time
+from notifier.domain.message import Instant
 from notifier.domain.statuses import Channel, Reason, Status
 from notifier.store.callbacks import CallbackFilter
 from notifier.store.search import Filter, NotificationView, RejectedView
@@ -142,8 +142,8 @@ class Conditions(BaseModel):
     reason: Reason | None = None
     provider: Words | None = None
     channel: Channel | None = None
-    since: Annotated[Time | None, Field(description="Accepted then or later; RFC 3339.")] = None
-    until: Annotated[Time | None, Field(description="Accepted before that.")] = None
+    since: Annotated[Instant | None, Field(description="Accepted then or later; RFC 3339.")] = None
+    until: Annotated[Instant | None, Field(description="Accepted before that.")] = None
     is_test: Annotated[bool | None, Field(description="Sent with a test key, or not.")] = None
 
 
@@ -212,7 +212,7 @@ class RescheduleRequest(Why):
     """Another time for one notification."""
 
     send_at: Annotated[
-        Time, Field(description="Not before. RFC 3339 with an offset. One up to 31 days past: now.")
+        Instant, Field(description="Not before. RFC 3339 with an offset. One up to 31 days past: now.")
     ]
 
 

@@ -32,6 +32,16 @@ Day = Annotated[Annotated[date, AfterValidator(check_day)] | None, Empty]
 Condition = Annotated[Words | None, Empty, AfterValidator(_without_nul)]
 
 
+def _said(reason: str) -> str:
+    if not reason.strip():
+        raise ValueError("say why: it stays in the operator record")
+    return reason.strip()
+
+
+#: Why somebody does it, where an act needs a reason: fields that the pages call `required`.
+GivenReason = Annotated[str, Field(max_length=500, validate_default=True), AfterValidator(_said)]
+
+
 class TimeSpan(StrEnum):
     """How far back a page looks."""
 
@@ -59,3 +69,9 @@ class ActForm(BaseModel):
     def why(self) -> str | None:
         """For the operator record; None: no reason was given."""
         return self.reason.strip() or None
+
+
+class ReasonedForm(ActForm):
+    """An act that nobody does without saying why."""
+
+    reason: GivenReason = ""

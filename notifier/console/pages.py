@@ -153,7 +153,12 @@ class Pages:
 
     def _at(self, moment: datetime | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
         """In the service's zone; "" for None."""
-        return "" if moment is None else moment.astimezone(self._zone).strftime(form)
+        if moment is None:
+            return ""
+        try:
+            return moment.astimezone(self._zone).strftime(form)
+        except OverflowError:  # the last hours of the year 9999, which producers may write
+            return moment.strftime(form)
 
     def _at_or_as_is(self, value: Any) -> Any:
         """A moment in ISO format as the pages have moments, with the zone; anything else as it is."""

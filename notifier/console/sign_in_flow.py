@@ -1,8 +1,10 @@
 """One sign-in by the identity provider, from the page to the provider and back, bound to the browser by a cookie.
 
-The cookie holds a random secret, when the sign-in began, and the page that was asked for. What the provider is
-given (state, nonce, the challenge of the verifier) is derived from all three: who lacks the cookie cannot end this
-sign-in, and nothing in the cookie can be changed. The database keeps nothing of it.
+Each sign-in has a cookie of its own, named by its state: those of two tabs do not touch each other, and an answer
+that belongs to none ends none. The cookie holds a random secret, when the sign-in began, and the page that was
+asked for. What the provider is given (state, nonce, the challenge of the verifier) is derived from all three: who
+lacks the cookie cannot end this sign-in, and nothing in the cookie can be changed. The database keeps nothing of
+it.
 """
 
 from __future__ import annotations
@@ -12,13 +14,17 @@ import hmac
 import secrets
 import time
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 #: Long enough for a second factor.
 MAX_SECONDS = 600
-#: A longer address of a page is left out: browsers drop larger cookies. Characters.
-_MAX_TARGET = 2000
+#: Under way in one browser. Proxies refuse a header of more than 8 kB, and all of them are in one.
+MOST_FLOWS = 5
+#: A longer address of a page is left out. Characters.
+_MAX_TARGET = 1000
+_PREFIX = "notifier_sign_in_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +41,24 @@ class SignInFlow:
         return cls(secrets.token_urlsafe(32), int(time.time()), kept)
 
     @classmethod
+    def answered(cls, cookies: Mapping[str, str], state: str) -> SignInFlow | None:
+        """The sign-in that the answer with this state belongs to; None: it belongs to none, or comes too late."""
+        flow = cls.read(cookies.get(_name_by(state), ""))
+        is_in_time = flow is not None and abs(time.time() - flow.begun) <= MAX_SECONDS
+        is_its = flow is not None and hmac.compare_digest(flow.state.encode(), state.encode())
+        return flow if is_in_time and is_its else None
+
+    @classmethod
     def read(cls, cookie: str) -> SignInFlow | None:
         """None: it is no cookie of ours."""
         secret, _, rest = cookie.partition(".")
         begun, _, target = rest.partition(".")
         is_ours = len(secret) == 43 and begun.isascii() and begun.isdecimal() and len(begun) < 15
         return cls(secret, int(begun), unquote(target)) if is_ours else None
+
+    @property
+    def cookie_name(self) -> str:
+        return _name_by(self.state)
 
     @property
     def cookie(self) -> str:
@@ -59,12 +77,18 @@ class SignInFlow:
         """Of PKCE (RFC 7636)."""
         return self._derived("verifier")
 
-    def is_answered_by(self, state: str) -> bool:
-        """Whether the answer belongs to this sign-in, and comes in time."""
-        is_in_time = abs(time.time() - self.begun) <= MAX_SECONDS
-        return is_in_time and hmac.compare_digest(self.state.encode(), state.encode())
-
     def _derived(self, purpose: str) -> str:
         text = f"{purpose} {self.begun} {self.target}"
         made = hmac.digest(self.secret.encode(), text.encode(), hashlib.sha256)
         return urlsafe_b64encode(made).rstrip(b"=").decode()
+
+
+def pushed_out(cookies: Mapping[str, str]) -> Sequence[str]:
+    """Names of the cookies that have to go when one more sign-in begins: of the oldest ones."""
+    flows = {name: SignInFlow.read(value) for name, value in cookies.items() if name.startswith(_PREFIX)}
+    begun = {name: flow.begun if flow else 0 for name, flow in flows.items()}
+    return sorted(begun, key=begun.__getitem__)[: 1 - MOST_FLOWS]
+
+
+def _name_by(state: str) -> str:
+    return _PREFIX + hashlib.sha256(state.encode()).hexdigest()[:16]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,6 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from notifier.domain.cloud_events import CloudEvent
+from notifier.domain.local_days import check_day
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.trace_context import read_traceparent
 
@@ -86,6 +88,14 @@ def _parse_time(value: object) -> datetime:
         raise _error("bad_time", "a date out of range", "Use a year between 1970 and 9998") from None
 
 
+def _check_instant(value: datetime) -> datetime:
+    try:
+        check_day(value.date())
+    except ValueError:
+        raise _error("bad_time", "a date out of range", "Use a year between 1970 and 2999") from None
+    return value
+
+
 def _parse_id(value: object) -> UUID:
     try:
         found = value if isinstance(value, UUID) else UUID(str(value))
@@ -114,6 +124,8 @@ Time = Annotated[
     PlainSerializer(write_time, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
+#: Of a form or an address: one that every zone can show.
+Instant = Annotated[Time, AfterValidator(_check_instant)]
 MessageId = Annotated[UUID, BeforeValidator(_parse_id), WithJsonSchema({"type": "string", "format": "uuid"})]
 AttachmentId = Annotated[
     UUID, BeforeValidator(_parse_attachment), WithJsonSchema({"type": "string", "format": "uuid"})

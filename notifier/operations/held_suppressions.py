@@ -68,15 +68,21 @@ class HeldSuppressions:
         bounces stay in the stories of their messages.
 
         Raises:
-            WrongSelection: no reason is given.
+            WrongSelection: no reason is given, or somebody else decides just now.
         """
         if dry_run:
             return _preview(self._repository.count(wanted))
         if not reason:
             raise WrongSelection("say why: --why TEXT; it stays in the operator record")
         action = "apply_held" if apply else "discard_held"
-        record = self._operating.begin(operator, action, _selection(wanted), reason).id
-        return self._run(record, partial(self._repository.end_page, wanted, record, apply=apply), progress)
+        with self._repository.deciding() as go_on:
+            record = self._operating.begin(operator, action, _selection(wanted), reason).id
+
+            def page(tally: ActionCounts) -> ActionCounts | None:
+                go_on()
+                return self._repository.end_page(wanted, record, tally, apply=apply)
+
+            return self._run(record, page, progress)
 
     def lift(
         self,

@@ -5,6 +5,7 @@ A token is believed if it is signed with a key of the provider, by it, for us, n
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Protocol, cast
@@ -160,14 +161,22 @@ def _texts(claims: Mapping[str, Any], name: str) -> frozenset[str]:
 
 
 def _name(claims: Mapping[str, Any], wanted: str | None) -> str:
+    """Of the operator log. What looks like an address is one that the provider has verified, unless the settings
+    name its claim: people may write a colleague's address into the others."""
     for claim in (wanted,) if wanted else ("email", "preferred_username", "sub"):
         for text in sorted(_texts(claims, claim)):
             name = text.strip()
-            if name and len(name) <= MAX_NAME and name.isprintable():
+            may_look_so = claim in ("email", wanted) or not _looks_like_address(name)
+            if name and may_look_so and len(name) <= MAX_NAME and name.isprintable():
                 return name
     claim = wanted or "sub"
     problem = f"The operator log needs a name for you, and the claim {claim!r} has none that it can hold."
     raise SignInFailed("no_name", problem, "Ask for another name_claim in [console.sign_in] of notifier.toml.")
+
+
+def _looks_like_address(name: str) -> bool:
+    # Some keyboards write an `@` of another width.
+    return "@" in unicodedata.normalize("NFKC", name)
 
 
 def _not_believed(reason: str) -> SignInFailed:

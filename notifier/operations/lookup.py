@@ -25,6 +25,14 @@ _NUMBER = re.compile(r"\+[0-9][0-9 ()./-]*")
 _DIGITS = re.compile(r"[(0-9][0-9 ()./-]*")
 #: What is shorter is no telephone number.
 _MIN_DIGITS = 7
+#: With a letter or two it is one still, if it is as long as those with their country; `INV-1234567` is none.
+_MIN_DIGITS_AMONG_LETTERS, _MAX_LETTERS = 10, 3
+#: Our ids, all of which begin so for the next centuries.
+_OUR_ID = re.compile(r"01[0-9a-f]{6}-[0-9a-f-]*", re.IGNORECASE)
+#: As links have addresses and numbers.
+_SCHEME = re.compile(r"(?:mailto:([^?]*).*|tel:(.*))", re.IGNORECASE)
+#: `@` as it is written in links, and against those who collect addresses.
+_HIDDEN_AT = re.compile(r"%40|\s*[(\[{]\s*at\s*[)\]}]\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +53,16 @@ def look_up(audit: Audit, holder: Holder, typed: str) -> Found:
     words = typed.strip()
     if not words or "\0" in words:
         raise WrongSelection("type an address, a number, an id or a reference")
-    # Some keyboards write digits, `+` and `@` of another width.
-    plain = unicodedata.normalize("NFKC", words)
+    bare = _bare(words)
+    plain = _plain(bare)
     if "@" in plain:
-        return Found(filter=Filter(recipient_hashes=audit.recipient_hashes(words if "@" in words else plain)))
+        return Found(filter=Filter(recipient_hashes=audit.recipient_hashes(bare if "@" in bare else plain)))
     if _NUMBER.fullmatch(plain):
         return Found(filter=Filter(recipient_hashes=audit.recipient_hashes(f"+{_digits_of(plain)}")))
     notification = _with_id(audit, holder, words)
     if notification is not None:
         return Found(notification=notification)
-    if _DIGITS.fullmatch(plain) and len(_digits_of(plain)) >= _MIN_DIGITS:
+    if _may_be_number(plain):
         return Found(unclear=words)
     return Found(filter=Filter(reference=words))
 
@@ -79,6 +87,27 @@ def _with_id(audit: Audit, holder: Holder, words: str) -> UUID | None:
             pass
     at_provider = audit.with_provider_id(words, holder.visible)
     return at_provider[0] if len(at_provider) == 1 else None
+
+
+def _bare(words: str) -> str:
+    """Without `mailto:` or `tel:`."""
+    link = _SCHEME.fullmatch(words)
+    return (link[1] or link[2] or "").strip() if link else words
+
+
+def _plain(words: str) -> str:
+    """With digits, `+` and `@` as in ASCII: some keyboards write them of another width, or of another script."""
+    text = unicodedata.normalize("NFKC", words)
+    text = "".join(str(unicodedata.decimal(each)) if each.isdecimal() else each for each in text)
+    return _HIDDEN_AT.sub("@", text)
+
+
+def _may_be_number(plain: str) -> bool:
+    digits, letters = len(_digits_of(plain)), sum(map(str.isalpha, plain))
+    if _DIGITS.fullmatch(plain):
+        return digits >= _MIN_DIGITS
+    is_long = digits >= _MIN_DIGITS_AMONG_LETTERS and letters <= _MAX_LETTERS
+    return is_long and not _OUR_ID.fullmatch(plain)
 
 
 def _digits_of(words: str) -> str:

@@ -3,7 +3,8 @@ transaction with the counts of the operator's record."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,8 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
+from notifier.domain.errors import WrongSelection
+from notifier.store.engine import transaction
 from notifier.store.operator_actions import ActionCounts, act_on_page
 from notifier.store.records import NewSuppression
 from notifier.store.repository import Repository
@@ -22,6 +25,8 @@ from notifier.store.suppressions import SuppressionFilter, add_suppressions, con
 
 #: Rows of one transaction.
 PAGE = 500
+#: Of the database: who has it decides about what is held.
+_LOCK = 0x6E6F7474
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,19 @@ class HeldSuppressionRepository(Repository):
 
     def count(self, wanted: HeldFilter) -> int:
         return int(self._scalar(select(func.count()).select_from(HeldSuppression).where(*_held(wanted))))
+
+    @contextmanager
+    def deciding(self) -> Iterator[Callable[[], None]]:
+        """For the whole of a decision, which nobody else makes meanwhile. It gives what has to be called before
+        each page: a session that rests for long is ended, and its lock with it.
+
+        Raises:
+            WrongSelection: somebody decides just now.
+        """
+        with transaction(self._engine) as connection:
+            if not connection.execute(select(func.pg_try_advisory_xact_lock(_LOCK))).scalar_one():
+                raise WrongSelection("somebody decides about held suppressions just now: look again in a minute")
+            yield lambda: connection.execute(select(1)).close()
 
     def end_page(
         self, wanted: HeldFilter, record: UUID, tally: ActionCounts, *, apply: bool

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import re
+from dataclasses import replace
 from urllib.parse import urlencode
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 import structlog
@@ -14,7 +16,7 @@ from sqlalchemy import text
 from structlog.testing import LogCapture
 
 from notifier.config import logs
-from notifier.console.pages import STATIC
+from notifier.console.pages import STATIC, Pages
 from notifier.console.session import PageRoute, ReaderThere
 from notifier.operations.api_keys import Scope
 from notifier.store.engine import transaction
@@ -134,13 +136,19 @@ def test_the_box_tells_a_producers_key_nothing_of_others(api: Api) -> None:
 
 
 def test_a_number_never_becomes_a_part_of_an_address(api: Api, operator: Browser) -> None:
-    for typed in ("+1 (555) 010-0123", "＋１５５５０１００１２３"):
-        assert "to=" in operator.post("/search", typed=typed).headers["location"]
-    for typed in ("0015550100123", "(555) 010-0123", "00155501"):
+    number, address = (operator.post("/search", typed=one) for one in ("+15550100123", "ann@example.com"))
+    for typed in ("+1 (555) 010-0123", "＋１５５５０１００１２３", "tel:+1-555-010-0123", "+١٥٥٥٠١٠٠١٢٣"):
+        assert operator.post("/search", typed=typed).headers["location"] == number.headers["location"]
+    for typed in ("mailto:ann@example.com?subject=x", "ann(at)example.com", "ann%40example.com"):
+        assert operator.post("/search", typed=typed).headers["location"] == address.headers["location"]
+    asked = ("0015550100123", "(555) 010-0123", "00155501", "٠١٢٣٤٥٦٧٨٩")
+    for typed in (*asked, "x 15550100123", "15550100123a", "+1-555-010-0123 x"):
         page = operator.post("/search", typed=typed)
         assert (page.status, "location" in page.headers) == (200, False)
         assert b"with + and the country" in page.body
     assert operator.post("/search", typed="+1555").status == 422
+    for typed in ("INV-1234567", "order 2026-11-30"):
+        assert operator.post("/search", typed=typed).headers["location"].startswith("/search?reference=")
 
 
 def test_a_filter_narrows_the_list_and_the_file(api: Api, operator: Browser) -> None:
@@ -161,12 +169,20 @@ def test_a_day_that_nobody_means_is_named(api: Api, operator: Browser) -> None:
     for path, more in (("/search", {}), ("/search", {"export": "csv"}), ("/failed/retry", {})):
         page = operator.get(path, until=late, **more)
         assert (page.status, b"To day" in page.body) == (422, True)
-    assert operator.get("/failed/retry", begin=early).status == 422
+    for begin in (early, "9999-12-31T23:59:59Z", "3000-01-01T00:00:00Z"):
+        assert operator.get("/failed/retry", begin=begin).status == 422
+    assert operator.get("/failed/retry", begin="2999-12-31T23:59:59Z").status == 200
     assert operator.get("/log", day=late).status == 422
     assert operator.get("/search", since="2026-02-02", until="2026-02-01").status == 422
     assert operator.post("/failed/retry", status="failed", until=late).status == 422
     assert operator.post("/suppressions/add", address="ann@example.com", last_day=late).status == 422
-    assert api("GET", "/v1/stats", key=api.key(Scope.READ), until=early).status == 422
+    api.app.state.console = replace(api.app.state.console, pages=Pages(ZoneInfo("Asia/Shanghai")))
+    one = send(api, expires_at="9999-12-31T23:59:59Z")
+    assert b"9999-12-31 23:59:59" in operator.get(f"/notifications/{one}").body
+    key = api.key(Scope.READ, Scope.OPERATE)
+    assert api("GET", "/v1/stats", key=key, until=early).status == 422
+    for path in ("/v1/notifications", "/v1/suppressions"):
+        assert api("GET", path, key=key, since="9999-12-31T23:59:59Z").status == 422
 
 
 def test_an_operator_retries_after_a_dry_run(api: Api, operator: Browser) -> None:

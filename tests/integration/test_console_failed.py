@@ -95,7 +95,9 @@ def test_a_search_becomes_a_job_that_can_be_stopped(api: Api, operator: Browser)
     assert b"/failed/retry?to=" in search.body
     dry = operator.get("/failed/retry", to=hashes, status="failed")
     assert figures(dry.body)["Would be retried"] == 1
-    page = operator.post("/failed/retry", **fields(dry.body), why="").headers["location"]
+    unsaid = operator.post("/failed/retry", **fields(dry.body), why=" ", rate="5")
+    assert (unsaid.status, b"Say why" in unsaid.body, b'value="5"' in unsaid.body) == (422, True, True)
+    page = operator.post("/failed/retry", **fields(dry.body), why="wrong ones").headers["location"]
     assert operator.get(page).status == 200
     assert operator.post(f"{page}/stop", reason="wrong ones").status == 303
     assert b"It stops within seconds" in operator.get(page).body

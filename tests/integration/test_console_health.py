@@ -44,16 +44,21 @@ def test_a_pause_says_what_waits_and_keeps_its_reason(api: Api) -> None:
     operator = Browser(api)
     operator.sign_in(api.key(Scope.OPERATE, producer=None))
     assert b"smtp sends email meanwhile" in operator.get("/providers/relay-eu/pause").body
-    operator.post("/providers/relay-eu/pause")
+    operator.post("/providers/relay-eu/pause", reason="it is slow")
     asked = operator.get("/providers/smtp/pause").body
     assert b"No other provider sends email" in asked
     assert b"1 email is due now" in asked
     assert operator.get("/providers/nobody/pause").status == 404
+    unsaid = [
+        operator.post(f"/providers/smtp/{act}", reason=why) for act in ("pause", "resume") for why in ("", " ")
+    ]
+    assert [(page.status, b"Say why" in page.body) for page in unsaid] == [(422, True)] * 4
+    assert b"paused by an operator" not in operator.get("/health/now").body.partition(b"relay-eu")[0]
     done = operator.post("/providers/smtp/pause", reason="it refuses every mail").body
     assert b"smtp is paused" in done
     assert b"paused by an operator" in done
     assert b"it refuses every mail" in operator.get("/log").body
-    assert b"smtp is in use again" in operator.post("/providers/smtp/resume").body
+    assert b"smtp is in use again" in operator.post("/providers/smtp/resume", reason="it works").body
 
 
 def test_what_fails_by_itself_can_be_paused_too(api: Api) -> None:

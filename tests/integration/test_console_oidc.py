@@ -16,7 +16,7 @@ from notifier.api.timeouts import ClientTimeouts
 from notifier.config.console import SignInTable
 from notifier.config.identity_provider import OidcClient
 from notifier.console.app import add_console
-from notifier.console.sign_in_flow import MAX_SECONDS, SignInFlow
+from notifier.console.sign_in_flow import MAX_SECONDS, MOST_FLOWS, SignInFlow
 from notifier.dev.server_thread import running
 from notifier.operations.api_keys import Scope
 from notifier.operations.id_tokens import OidcSignIn
@@ -64,12 +64,15 @@ def api(database_url: str, tmp_path: Path, provider: OidcProvider) -> Iterator[A
 class Visit:
     """A browser on its way to the provider and back."""
 
-    def __init__(self, api: Api, target: str = "/search") -> None:
+    def __init__(self, api: Api, target: str = "/search", cookies: str = "") -> None:
         self._api = api
-        begun = api("GET", "/sign-in/oidc", next=target, headers={"x-forwarded-proto": "https"})
+        headers = {"x-forwarded-proto": "https", "cookie": cookies}
+        begun = api("GET", "/sign-in/oidc", next=target, headers=headers)
         assert begun.status == 303, begun.body
         self.address = begun.headers["location"]
-        self.cookie = begun.headers["set-cookie"]
+        *self.pushed_out, self.cookie = begun.headers["set-cookie"].split("\n")
+        #: As a browser sends it.
+        self.sent = self.cookie.partition(";")[0]
         #: What the provider sends back with the browser.
         self.answer: dict[str, str] = {}
 
@@ -80,7 +83,7 @@ class Visit:
         return self
 
     def come_back(self, cookie: str | None = None, **changed: str) -> Reply:
-        sent = self.cookie.partition(";")[0] if cookie is None else cookie
+        sent = self.sent if cookie is None else cookie
         return self._api("GET", CALLBACK, headers={"cookie": sent}, **{**self.answer, **changed})
 
 
@@ -105,7 +108,7 @@ def test_a_person_signs_in_acts_under_their_name_and_leaves(
         assert said in visit.cookie
     reply = visit.sign_in().come_back()
     assert reply.headers["location"] == "/search?status=failed"
-    assert 'notifier_sign_in=""' in reply.headers["set-cookie"]
+    assert f'{visit.sent.partition("=")[0]}=""' in reply.headers["set-cookie"]
     browser = browser_of(api, reply)
     assert b"mona@example.com" in browser.get("/").body
     one = send(api)
@@ -156,27 +159,44 @@ def test_who_reads_sees_everything_and_changes_nothing(api: Api, provider: OidcP
 def test_only_the_browser_that_began_comes_in_and_in_time(api: Api, provider: OidcProvider) -> None:
     given = provider.tokens_given
     visit, other = Visit(api).sign_in(), Visit(api)
-    flow = SignInFlow.read(visit.cookie.partition(";")[0].partition("=")[2])
+    flow = SignInFlow.read(visit.sent.partition("=")[2])
     assert flow is not None
     late = SignInFlow(flow.secret, int(time.time()) - MAX_SECONDS - 1, flow.target)
     turned = SignInFlow(flow.secret, flow.begun, "/keys")
     for reply in (
         visit.come_back(cookie=""),
-        visit.come_back(cookie="notifier_sign_in=x.y.z"),
-        visit.come_back(cookie=other.cookie.partition(";")[0]),
+        visit.come_back(cookie=f"{flow.cookie_name}=x.y.z"),
+        visit.come_back(cookie=other.sent),
+        visit.come_back(cookie=f"{flow.cookie_name}={other.sent.partition('=')[2]}"),
         visit.come_back(state="é"),
         visit.come_back(state=""),
-        visit.come_back(cookie=f"notifier_sign_in={late.cookie}", state=late.state),
-        visit.come_back(cookie=f"notifier_sign_in={turned.cookie}"),
+        visit.come_back(cookie=f"{late.cookie_name}={late.cookie}", state=late.state),
+        visit.come_back(cookie=f"{flow.cookie_name}={turned.cookie}"),
     ):
         assert reply.status == 403
         assert f"Open {CONSOLE}".encode() in reply.body
-        assert b"notifier_console" not in reply.headers["set-cookie"].encode()
+        # Whoever makes a browser ask for this ends no sign-in that is under way.
+        assert "set-cookie" not in reply.headers
     # None of them got as far as the provider.
     assert provider.tokens_given == given
     assert visit.come_back(iss="https://other.example.com").status == 403
     assert provider.tokens_given == given
     assert visit.come_back().status == 303
+
+
+def test_two_tabs_sign_in_each_by_itself_and_the_oldest_of_many_go(api: Api) -> None:
+    first = Visit(api, "/keys")
+    second = Visit(api, "/jobs", cookies=first.sent)
+    both = f"{first.sent}; {second.sent}"
+    back = first.sign_in().come_back(cookie=both)
+    assert (back.status, back.headers["location"]) == (303, "/keys")
+    assert second.sent.partition("=")[0] not in back.headers["set-cookie"]
+    assert second.sign_in().come_back(cookie=second.sent).headers["location"] == "/jobs"
+    now = int(time.time())
+    flows = [SignInFlow.begin("/")] + [SignInFlow(f"{age:043}", now - age, "/") for age in range(9, 0, -1)]
+    sent = "; ".join(f"{flow.cookie_name}={flow.cookie}" for flow in flows)
+    gone = {cookie.partition("=")[0] for cookie in Visit(api, cookies=sent).pushed_out}
+    assert gone == {flow.cookie_name for flow in flows[1 : len(flows) - MOST_FLOWS + 2]}
 
 
 def test_what_goes_wrong_is_said_and_a_key_still_works(api: Api, provider: OidcProvider) -> None:

@@ -14,6 +14,7 @@ from notifier.console.app import add_console
 from notifier.console.routes import unknown
 from notifier.operations.api_keys import Scope
 from notifier.store.engine import transaction
+from notifier.store.held_suppressions import HeldSuppressionRepository
 from tests.support import bounce_mails as mails
 from tests.support.api import Api
 from tests.support.bounced import ADDRESS, KEY, Mails
@@ -97,6 +98,9 @@ def test_held_suppressions_are_applied_or_discarded_with_a_reason(
     dry = operator.post("/held/end", apply="false", dry_run="true")
     assert f"{held} would be discarded." in dry.body.decode()
     assert operator.post("/held/end", apply="false").status == 422
+    with HeldSuppressionRepository(api.services.engine).deciding():
+        late = operator.post("/held/end", apply="false", reason="it was our fault")
+    assert (late.status, b"Somebody decides about held suppressions just now" in late.body) == (422, True)
     done = operator.post("/held/end", apply="true", reason="a list of last year")
     assert f"{held} {'is' if holding.held == 1 else 'are'} applied." in done.body.decode()
     assert len(sent.suppressed("person5@example.net")) == 1

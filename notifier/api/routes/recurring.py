@@ -16,7 +16,7 @@ from notifier.api.dependencies import RecurringDep
 from notifier.api.errors import Refusal, refusal
 from notifier.api.schemas import Done, Why
 from notifier.domain.errors import NotFound, WrongSelection
-from notifier.domain.message import Locale, Name, Time
+from notifier.domain.message import Instant, Locale, Name
 from notifier.domain.recurrence import Recurrence
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.api_keys import Holder
@@ -47,7 +47,7 @@ class PlanRequest(Recipients):
         str, Field(max_length=200, description="Minute, hour, day of the month, month, day of the week.")
     ]
     zone: Annotated[str, Field(max_length=100, description="Of the IANA database, as Europe/Berlin.")]
-    until: Annotated[Time | None, Field(description="Nothing is due after that.")] = None
+    until: Annotated[Instant | None, Field(description="Nothing is due after that.")] = None
     channel: Channel
     lane: Lane = Lane.BULK
     template: Name

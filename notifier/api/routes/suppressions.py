@@ -12,7 +12,7 @@ from notifier.api.auth import KeyedRoute, Operator
 from notifier.api.dependencies import SuppressionsDep
 from notifier.api.errors import Refusal
 from notifier.api.schemas import ListPage, PageQuery, Words, read_filter, write_cursor
-from notifier.domain.message import Time
+from notifier.domain.message import Instant
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.suppressions import GLOBAL
 from notifier.store.suppressions import SuppressionFilter, SuppressionView
@@ -32,8 +32,8 @@ class SuppressionSearch(PageQuery):
     scope: ScopeText | None = None
     reason: SuppressionReason | None = None
     source: Annotated[Words | None, Field(description="Who said so, as `provider:twilio`.")] = None
-    since: Annotated[Time | None, Field(description="Made then or later; RFC 3339.")] = None
-    until: Annotated[Time | None, Field(description="Made before that.")] = None
+    since: Annotated[Instant | None, Field(description="Made then or later; RFC 3339.")] = None
+    until: Annotated[Instant | None, Field(description="Made before that.")] = None
     ended: Annotated[bool, Field(description="Those that were lifted or have expired, too.")] = False
 
 
@@ -59,7 +59,7 @@ class Suppress(Whom):
     scope: ScopeText = GLOBAL
     reason: SuppressionReason = SuppressionReason.MANUAL
     #: It ends then by itself; left out: never.
-    expires_at: Time | None = None
+    expires_at: Instant | None = None
     detail: Detail = None
 
 

@@ -14,11 +14,11 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import Field
 
-from notifier.console.forms import Empty, TimeSpan
+from notifier.console.forms import Empty, GivenReason, TimeSpan
 from notifier.console.parts import PartsDep
 from notifier.console.routes.search import SearchForm
 from notifier.console.session import OperatorThere, PageRoute
-from notifier.domain.message import Time
+from notifier.domain.message import Instant
 from notifier.domain.statuses import Status
 from notifier.operations import RETRYABLE, Selection
 from notifier.operations.api_keys import Holder
@@ -49,7 +49,7 @@ class FailureCause:
 class RetryForm(SearchForm):
     """Which ones to retry: as a search, or from a moment on."""
 
-    begin: Annotated[Time | None, Empty] = None
+    begin: Annotated[Instant | None, Empty] = None
     status: Status = Status.FAILED
 
     def selection(self, parts: PartsDep, holder: Holder) -> Selection:
@@ -61,7 +61,7 @@ class RetryForm(SearchForm):
 
 
 class StartForm(RetryForm):
-    why: Annotated[str, Field(max_length=500)] = ""
+    why: GivenReason = ""
     #: Retries a second; None: all at once.
     rate: Annotated[Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None, Empty] = None
 
@@ -100,7 +100,7 @@ def start(parts: PartsDep, visitor: OperatorThere, wanted: Annotated[StartForm, 
     job = parts.api.jobs.retry(
         wanted.selection(parts, visitor.holder),
         operator=visitor.holder.operator,
-        reason=wanted.why.strip() or None,
+        reason=wanted.why,
         rate_per_second=wanted.rate,
     )
     return RedirectResponse(f"/jobs/{job.id}", 303)

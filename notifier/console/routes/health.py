@@ -8,7 +8,7 @@ from typing import Annotated, Any, assert_never
 
 from fastapi import APIRouter, Form, Request, Response
 
-from notifier.console.forms import ActForm, TimeSpan
+from notifier.console.forms import ReasonedForm, TimeSpan
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.session import OperatorThere, PageRoute, ReaderThere
 from notifier.domain.statuses import Status
@@ -96,7 +96,7 @@ def act(
     request: Request,
     provider: str,
     act: ProviderAct,
-    form: Annotated[ActForm, Form()],
+    form: Annotated[ReasonedForm, Form()],
 ) -> Response:
     """Workers follow within a second or two."""
     operator = visitor.holder.operator

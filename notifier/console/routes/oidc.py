@@ -19,7 +19,7 @@ from notifier.console.errors import PAGE_ERRORS, error_page
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.routes.session import begin_session, local_page, sign_in_again
 from notifier.console.session import OIDC, SIGN_IN, set_cookie
-from notifier.console.sign_in_flow import MAX_SECONDS, SignInFlow
+from notifier.console.sign_in_flow import MAX_SECONDS, SignInFlow, pushed_out
 from notifier.domain.errors import SignInFailed
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 router = APIRouter(route_class=ConsoleRoute)
 
-_COOKIE = "notifier_sign_in"
 #: RFC 6749, section 4.1.2.1, and what others add.
 _CODE = re.compile(r"[a-z_]{1,40}\Z")
 
@@ -46,7 +45,9 @@ async def begin(
         answer = RedirectResponse(await parts.oidc.address(flow), 303)
     except SignInFailed as error:
         return _failed(parts, request, error, flow.target)
-    set_cookie(answer, request, _COOKIE, flow.cookie, MAX_SECONDS, path=OIDC)
+    for name in pushed_out(request.cookies):
+        answer.delete_cookie(name, path=OIDC)
+    set_cookie(answer, request, flow.cookie_name, flow.cookie, MAX_SECONDS, path=OIDC)
     return answer
 
 
@@ -54,21 +55,21 @@ async def begin(
 async def finish(
     parts: PartsDep, request: Request, code: str = "", state: str = "", error: str = "", iss: str = ""
 ) -> Response:
-    """Where the provider sends the browser. Whatever comes of it, this sign-in is over."""
+    """Where the provider sends the browser. Whatever comes of it, the sign-in that it belongs to is over."""
     if parts.oidc is None:
         return RedirectResponse(SIGN_IN, 303)
-    flow = SignInFlow.read(request.cookies.get(_COOKIE, ""))
+    flow = SignInFlow.answered(request.cookies, state)
+    if flow is None:
+        return _failed(parts, request, _not_begun(parts.oidc), "/")
     try:
-        if flow is None or not flow.is_answered_by(state):
-            raise _not_begun(parts.oidc)
         if error or not code:
             raise _refused(error)
         answer = await _session(parts, parts.oidc, request, flow, code, iss)
     except SignInFailed as failure:
-        answer = _failed(parts, request, failure, flow.target if flow else "/")
+        answer = _failed(parts, request, failure, flow.target)
     except PAGE_ERRORS as failure:
         answer = error_page(parts.pages, request, failure)
-    answer.delete_cookie(_COOKIE, path=OIDC)
+    answer.delete_cookie(flow.cookie_name, path=OIDC)
     return answer
 
 

@@ -204,7 +204,10 @@ def test_a_provider_that_is_away_or_hangs_ends_in_time(provider: OidcProvider) -
         ({"email_verified": False, "preferred_username": "mona"}, {}, "mona"),
         ({"email": None, "preferred_username": " \0"}, {}, "7"),
         ({"email": "x" * 201, "preferred_username": "mona"}, {}, "mona"),
+        ({"email_verified": False, "preferred_username": "mona@example.com"}, {}, "7"),
+        ({"email": None, "preferred_username": "mona\uff20example.com"}, {}, "7"),
         ({"name": "Mona Lisa"}, {"name_claim": "name"}, "Mona Lisa"),
+        ({"upn": "lisa@example.com"}, {"name_claim": "upn"}, "lisa@example.com"),
     ],
 )
 def test_the_name_is_one_that_the_provider_answers_for(
