@@ -1,17 +1,21 @@
-"""Which rejected messages can be published again, and as what."""
+"""Which rejected messages can be published again, as what, and what came of it."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from notifier.domain.message import Envelope, Message
 from notifier.domain.validation import decode
 from notifier.store.rejected import EDITED, KeptRejection
+from notifier.store.status_lookup import AskedStatus, StatusLookup
 
 if TYPE_CHECKING:  # slow to import, and most commands need none of it
     from notifier.broker.dead_letters import Raw
     from notifier.domain.statuses import Channel, Lane
+    from notifier.store.operator_actions import RecordView
+    from notifier.store.search import RejectedView
 
 
 def original(kept: KeptRejection) -> Raw:
@@ -106,3 +110,25 @@ def _lacks_common_fields(kept: KeptRejection) -> bool:
     except (ValueError, RecursionError):
         return True
     return not isinstance(value, dict) or not {"producer", "template"} <= value.keys()
+
+
+def came_of(lookup: StatusLookup, rejected: RejectedView, replay: RecordView | None) -> UUID | None:
+    """The notification of what was published in its place; None: there is none yet, or it cannot be told.
+
+    `replay` is the operator record of who replayed it last. Raises `ServiceUnavailable`.
+    """
+    if not rejected.replayed_at and not rejected.is_interrupted:
+        return None
+    was_edited = replay is not None and replay.action == EDITED
+    key = replay.selection.get("published", {}) if replay is not None and was_edited else key_of(rejected.body)
+    # Where there is no id, that of the rejected message, which no notification has.
+    asked = AskedStatus(_uuid(key.get("id")) or rejected.id, key.get("producer"), key.get("idempotency_key"))
+    status = lookup.find([asked]).get(asked)
+    return None if status is None else status.id
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None

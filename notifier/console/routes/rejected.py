@@ -26,11 +26,9 @@ from notifier.domain.statuses import Channel, Lane
 from notifier.intake.batch import Received
 from notifier.operations import ActionResult
 from notifier.operations.api_keys import Holder, Scope
-from notifier.operations.replayable import key_of
-from notifier.store.operator_actions import RecordView
-from notifier.store.rejected import COUNTED, EDITED, RejectedSelection
-from notifier.store.search import RejectedView
-from notifier.store.status_lookup import AskedStatus, StatusLookup
+from notifier.operations.replayable import came_of
+from notifier.store.rejected import COUNTED, RejectedSelection
+from notifier.store.status_lookup import StatusLookup
 
 router = APIRouter(route_class=PageRoute)
 
@@ -203,27 +201,10 @@ def _one(
     # As in the API: what producers sent is for admins.
     body = as_text(found.body) if holder.may(Scope.ADMIN) else None
     replay = None if found.replay_id is None else parts.operating.record(found.replay_id)
-    became = _became(parts, found, replay) if found.replayed_at or found.is_interrupted else None
+    became = came_of(StatusLookup(parts.services.engine), found, replay)
     given: dict[str, Any] = {"done": None, "edited": None, "faults": (), "problem": None, "unsure": False, **more}
     given |= {"found": found, "body": body, "replay": replay, "became": became}
     return parts.pages.page(request, "rejected_message.html", status, **given)
-
-
-def _became(parts: ConsoleParts, found: RejectedView, replay: RecordView | None) -> UUID | None:
-    """The notification that was made of what was published in its place; None: none yet, or it cannot be told."""
-    was_edited = replay is not None and replay.action == EDITED
-    key = replay.selection.get("published", {}) if replay is not None and was_edited else key_of(found.body)
-    # Where there is no id, that of the rejected message, which no notification has.
-    asked = AskedStatus(_uuid(key.get("id")) or found.id, key.get("producer"), key.get("idempotency_key"))
-    status = StatusLookup(parts.services.engine).find([asked]).get(asked)
-    return None if status is None else status.id
-
-
-def _uuid(text: str | None) -> UUID | None:
-    try:
-        return UUID(text or "")
-    except ValueError:
-        return None
 
 
 def as_text(body: bytes) -> str:
