@@ -17,6 +17,7 @@ from notifier.cli.command_tree import Family, LazyCommand, rooted_in
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import GRACE_SECONDS
 from notifier.cli.output import print_line
+from notifier.runtime.garbage_collection import spare_imports
 from notifier.runtime.shutdown import Stopped, interrupt_on_signals
 
 REJECTED = Family(
@@ -229,6 +230,7 @@ app = make_app()
 
 def main() -> None:
     """Entry point of the program `notifier`."""
+    spare_imports()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show 中文 gets \u4e2d instead of a trace.
         if hasattr(stream, "reconfigure"):
