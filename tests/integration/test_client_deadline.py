@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
+from notifier.broker.other_protocol import other_protocol
 from notifier.client.client import Client
 from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRefused
 from notifier.domain.statuses import Channel, Lane
@@ -64,6 +66,33 @@ def test_tls_to_a_port_without_it_is_no_matter_of_trying_again(scheme: str) -> N
         with pytest.raises(PublishRefused, match=r"speaks no TLS: .* publishing again does not help"):
             send(client)
         answered.result()
+
+
+def test_a_url_of_the_other_kind_of_broker_is_refused_for_good(broker_url: str) -> None:
+    parts = urlsplit(broker_url)
+    wrong, right = ("amqp", "redis") if parts.scheme == "redis" else ("redis", "amqp")
+    refused(f"{wrong}://shop:secret@{parts.hostname}:{parts.port}/0", f"speaks the .*: write {right}://, or give")
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (b"HTTP/1.1 400 Bad Request", "HTTP, .*: give the port of RabbitMQ"),
+        (b"\x15\x03\x01", "TLS, .*amqps://, or"),
+    ],
+)
+def test_a_port_of_something_else_is_named(answer: bytes, match: str) -> None:
+    def talk() -> None:
+        with server.accept()[0] as connection:
+            connection.recv(100)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as threads:
+        server.settimeout(patient(30))
+        talked = threads.submit(talk)
+        found = other_protocol(f"amqp://127.0.0.1:{server.getsockname()[1]}//", patient(5))
+        talked.result()
+    assert re.search(match, found or "")
 
 
 @pytest.mark.parametrize("url", ["amqp://guest:secret@127.0.0.1:1//", "redis://:secret@127.0.0.1:1/0"])
