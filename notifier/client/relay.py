@@ -114,8 +114,8 @@ class Relay:
     form, and so does one whose body is no plain message, because a batch is refused as a whole if one entry breaks
     its JSON.
 
-    A queue that accepts nothing (it is full, or not for this user, or the broker is away) pauses alone: the rows of
-    others pass it.
+    A queue that accepts nothing (it is full, or not for this user, or the broker is away) pauses alone: the rows
+    of others pass it.
     """
 
     outbox: Outbox
