@@ -22,7 +22,7 @@ from typing import Any
 from uuid import UUID
 
 from notifier.domain.errors import Fault
-from notifier.domain.message import write_time
+from notifier.domain.times import write_time
 
 #: Levels of lists and objects in a context. The service reads some 200, of which a batch takes a few.
 MAX_DEPTH = 100
