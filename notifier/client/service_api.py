@@ -1,6 +1,7 @@
 """Carries the requests of a `Conversation` to the HTTP API: one class for threads, one for asyncio.
 
-Needs the extra `http`; importing this module does not load it.
+Needs the extra `http`; importing this module does not load it. Its limits are for each byte: a server that sends
+one now and then would be heard out for ever. So here each request has a limit of its own, for the whole answer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import copy_context
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -41,6 +44,8 @@ class _Use(Enum):
 
 #: Most connections of a process or event loop.
 _MOST = {_Use.CALL: 100, _Use.HOLD: 100, _Use.POLL: 20}
+#: A body may take a second more for each so many bytes: a slow line is no dead one.
+_BYTES_PER_SECOND = 100_000
 
 
 class _Connections(Generic[_C]):
@@ -81,7 +86,7 @@ class _Connections(Generic[_C]):
 
 class ServiceApi:
     """Thread-safe; its connections are made when they are needed, and anew after a fork. Every request ends
-    `timeout_seconds` after the service should have answered."""
+    `timeout_seconds` after the service should have answered, and a second later for each 100 kB of its body."""
 
     def __init__(self, find: Callable[[], ApiAddress], timeout_seconds: float) -> None:
         """`find` is called for the first request; what it raises is raised there."""
@@ -109,13 +114,27 @@ class ServiceApi:
         if isinstance(step, Pause):
             time.sleep(step.seconds)
             return ApiReply()
-        errors = _httpx2().HTTPError
+        connections, seconds = self._opened(), _limit(step, self._timeout_seconds)
+        ends_at = time.monotonic() + seconds
         try:
-            with self._opened().carrier(step) as (client, request):
-                answer = client.request(**_arguments(request, self._timeout_seconds))
-        except errors as error:
+            return _within(seconds, lambda: self._ask(connections, step, ends_at))
+        except TimeoutError:
+            return _late(seconds)
+
+    def _ask(self, connections: _Connections[httpx2.Client], step: ApiRequest, ends_at: float) -> ApiReply:
+        try:
+            with (
+                connections.carrier(step) as (client, request),
+                client.stream(**_arguments(request, self._timeout_seconds)) as answer,
+            ):
+                content = bytearray()
+                for part in answer.iter_bytes():
+                    content += part
+                    if time.monotonic() >= ends_at:
+                        raise TimeoutError
+                return _reply(answer, bytes(content))
+        except _httpx2().HTTPError as error:
             return _no_answer(error)
-        return _reply(answer)
 
     def _opened(self) -> _Connections[httpx2.Client]:
         connections = self._connections.get(os.getpid())
@@ -154,21 +173,24 @@ class AsyncServiceApi:
             await client.aclose()
 
     async def _do(self, step: ApiRequest | Pause) -> ApiReply:
-        if isinstance(step, Pause):
-            # Imported here: who uses no asyncio need not load it.
-            import asyncio
+        # Imported here: who uses no asyncio need not load it.
+        import asyncio
 
+        if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return ApiReply()
-        errors = _httpx2().HTTPError
+        errors, seconds = _httpx2().HTTPError, _limit(step, self._timeout_seconds)
         if self._connections is None:
             self._connections = _Connections(_httpx2().AsyncClient, self._find())
         try:
             with self._connections.carrier(step) as (client, request):
-                answer = await client.request(**_arguments(request, self._timeout_seconds))
+                async with asyncio.timeout(seconds):
+                    answer = await client.request(**_arguments(request, self._timeout_seconds))
+        except TimeoutError:
+            return _late(seconds)
         except errors as error:
             return _no_answer(error)
-        return _reply(answer)
+        return _reply(answer, answer.content)
 
 
 def _httpx2() -> Any:
@@ -204,14 +226,40 @@ def _arguments(request: ApiRequest, timeout_seconds: float) -> dict[str, Any]:
     }
 
 
-def _reply(answer: httpx2.Response) -> ApiReply:
+def _limit(request: ApiRequest, timeout_seconds: float) -> float:
+    """Of the whole request, seconds."""
+    return timeout_seconds + request.held_seconds + len(request.body or b"") / _BYTES_PER_SECOND
+
+
+def _within(seconds: float, ask: Callable[[], ApiReply]) -> ApiReply:
+    """What `ask` returns or raises; TimeoutError if that takes longer. What is left then ends with its connection:
+    a thread that reads from a socket cannot be called off, and httpx does not tell which socket that is.
+    """
+    done: Future[ApiReply] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(ask())
+        except BaseException as error:
+            done.set_exception(error)
+
+    # Not one of an executor: the interpreter would wait for it at its end.
+    threading.Thread(target=copy_context().run, args=(run,), name="notifier-http", daemon=True).start()
+    return done.result(seconds)
+
+
+def _reply(answer: httpx2.Response, content: bytes) -> ApiReply:
     seconds = answer.headers.get("retry-after", "")
     return ApiReply(
         answer.status_code,
-        answer.content,
+        content,
         float(seconds) if seconds.isdecimal() else 0.0,
         media_type=answer.headers.get("content-type", "").partition(";")[0].strip().lower(),
     )
+
+
+def _late(seconds: float) -> ApiReply:
+    return ApiReply(problem=f"no whole answer within {seconds:.3g} s")
 
 
 def _no_answer(error: Exception) -> ApiReply:
