@@ -107,7 +107,7 @@ def podman() -> Iterator[Podman]:
     try:
         yield own
     finally:
-        own.fails("rm", "--all", "--force", "--time=0")
+        own.fails("rm", "--all", "--force", "--depend", "--time=0")
         own.fails("network", "prune", "--force")
         own.fails("system", "reset", "--force")
         subprocess.run(["umount", folder / "store" / "overlay"], capture_output=True, check=False)
