@@ -68,7 +68,7 @@ drills: $(RUNTIME) ## a restore and a rolling upgrade under load, on servers of 
 	@$(BIN)/python examples/drills/restore.py
 	@$(BIN)/python examples/drills/rolling_upgrade.py
 
-manifests-check: $(MANIFESTS) ## the manifests for Kubernetes against its schemas; KEDA_CRDS=<folder>: those of KEDA, too
+manifests-check: $(MANIFESTS) ## the manifests for Kubernetes and the compose files against their schemas; KEDA_CRDS=<folder>: those of KEDA, too
 	@$(BIN)/python -m tests.provisioning.manifests
 
 licences: $(DEV) ## the licence of every package that the image ships

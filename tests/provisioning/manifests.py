@@ -1,4 +1,7 @@
-"""`make manifests-check`: the manifests against the schemas of Kubernetes, and of KEDA if it is told where."""
+"""`make manifests-check`: the manifests against the schemas of Kubernetes, and of KEDA if it is told where.
+
+The compose files are checked against theirs.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ import jsonschema
 import kubernetes_validate
 import yaml
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy" / "kubernetes"
+COMPOSE = (ROOT / "docker-compose.yml", Path(__file__).with_name("compose.yml"))
 #: The oldest and the newest that are meant.
 VERSIONS = ("1.28", "1.37")
 
@@ -34,7 +39,13 @@ def main() -> int:
         print("not checked: what kustomize makes of them (neither kustomize nor kubectl is here)")
     if not crds:
         print("not checked: KEDA's objects (KEDA_CRDS=<folder config/crd/bases of github.com/kedacore/keda>)")
-    return bool(problems)
+    return bool(problems) | _check_compose()
+
+
+def _check_compose() -> bool:
+    """Whether a compose file is not as the specification says, which is then printed."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", *COMPOSE]
+    return bool(subprocess.run(command, check=False).returncode)
 
 
 def manifests() -> list[Path]:
