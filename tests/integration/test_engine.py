@@ -18,6 +18,7 @@ from notifier.domain.statuses import SuppressionReason
 from notifier.store import binds, sessions
 from notifier.store.connection_limits import ConnectionLimits, connection_limits
 from notifier.store.engine import execute_directly, make_engine, sqlstate_of, transaction
+from notifier.store.server_state import server_state
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 from tests.waiting import patient, wait_until
 
@@ -81,11 +82,11 @@ def test_programs_do_not_stay_with_a_server_that_takes_no_writes(
     with pytest.raises(ServiceUnavailable, match="takes no writes"):
         backend(program)
     reader = make_engine(database_url)
-    assert backend(reader) > 0
+    assert not server_state(reader).takes_writes
     reader.dispose()
     with transaction(other) as connection:
         connection.exec_driver_sql(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
-    assert backend(program) > 0
+    assert server_state(program).takes_writes
     program.dispose()
 
 
