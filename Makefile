@@ -64,9 +64,8 @@ spam-check: $(RUNTIME) ## the spam score of every shipped mail in every language
 docs: $(DOCS) ## the documentation as a site in build/docs/site, without a warning
 	@$(BIN)/python docs/build.py $(ARGS)
 
-drills: $(RUNTIME) ## a restore and a rolling upgrade under load, on servers of their own, counted; three minutes
-	@$(BIN)/python examples/drills/restore.py
-	@$(BIN)/python examples/drills/rolling_upgrade.py
+drills: $(RUNTIME) ## restores, failovers, pgbouncer and a rolling upgrade under load, counted; under six minutes (ARGS=failover)
+	@$(BIN)/python examples/drills $(ARGS)
 
 manifests-check: $(MANIFESTS) ## the manifests for Kubernetes and the compose files against their schemas; KEDA_CRDS=<folder>: those of KEDA, too
 	@$(BIN)/python -m tests.provisioning.manifests
