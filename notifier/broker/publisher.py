@@ -6,6 +6,7 @@ A wire knows bytes, a channel and a lane; the client or the relay knows what the
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 import time
@@ -242,6 +243,9 @@ class Wire:
             named = "the user of its URL" if self._broker_user is None else "broker_user"
             fix = 'give the user\'s own name as broker_user, or "" for none'
             return f"{place} knows this connection by another name than {named}: {fix}"
+        if sizes := _sizes_of_too_large(cause):
+            fix = "raise max_message_size in rabbitmq.conf, or send fewer or shorter messages at once"
+            return f"{place} takes at most {sizes[1]} bytes a message, and this has {sizes[0]}: {fix}"
         if _has_no_such_place(cause):
             what = "database" if self._is_redis else "virtual host, or not for this user"
             return f"{place} has no such {what}: correct what follows the port in its URL"
@@ -282,6 +286,15 @@ def _has_no_right(cause: BaseException) -> bool:
 def _is_other_user(cause: BaseException) -> bool:
     """Whether RabbitMQ knows the connection by another name than the message's `user_id`."""
     return isinstance(cause, PreconditionFailed) and "user_id" in cause.reply_text
+
+
+def _sizes_of_too_large(cause: BaseException) -> tuple[str, str] | None:
+    """How many bytes the message has, and how many RabbitMQ takes (`max_message_size`: 128 MiB unless set, 16 MiB
+    since version 4); None: that is not the matter."""
+    if not isinstance(cause, PreconditionFailed):
+        return None
+    found = re.search(r"message size (\d+) .* max size (\d+)", cause.reply_text)
+    return (found[1], found[2]) if found else None
 
 
 def _has_no_such_place(cause: BaseException) -> bool:

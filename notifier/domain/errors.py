@@ -96,9 +96,9 @@ class PublishFailed(NotifierError):
 
 
 class PublishRefused(PublishFailed):
-    """The broker does not let this user in, or not write there, or has no such virtual host or database, or what
-    answers is no broker of that kind. Nothing was published, and publishing again does not help before somebody
-    corrects what the text names."""
+    """The broker does not let this user in, or not write there, has no such virtual host or database, or takes no
+    message of this size; or what answers is no broker of that kind. Nothing was published, and publishing again
+    does not help before somebody corrects what the text names."""
 
 
 class NotReady(NotifierError, TimeoutError):

@@ -240,6 +240,19 @@ def test_a_user_that_may_not_write_to_the_exchange_or_enter_is_refused_for_good(
         amqp_server.drop_vhost(one)
 
 
+def test_a_message_larger_than_the_broker_takes_is_refused_for_good_and_names_both_sizes(amqp_server: Any) -> None:
+    if not isinstance(amqp_server, PrivateRabbitmq):
+        pytest.skip("needs a node of our own")
+    url = amqp_server.make_vhost()
+    with amqp_server.largest_message(2000), Client(url, producer="shop", timeout_seconds=patient(10)) as client:
+        send(client, "before")
+        with pytest.raises(PublishRefused, match=r"at most 2000 bytes .* this has \d{4}: raise max_message_size"):
+            client.send("order_shipped", to="ann@example.com", context={"text": "x" * 2000})
+        send(client, "after")
+    assert references(url) == ["before", "after"]
+    amqp_server.drop_vhost(url)
+
+
 def test_a_user_that_may_not_write_to_a_list_is_refused_for_good(redis_broker_url: str) -> None:
     parts = urlsplit(redis_broker_url)
     with redis.Redis.from_url(redis_broker_url) as admin:

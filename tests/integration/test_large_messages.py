@@ -6,9 +6,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from amqp.exceptions import PreconditionFailed
 
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.intake import Received
@@ -16,7 +18,7 @@ from notifier.intake.rabbitmq import AmqpReader
 from notifier.store.acceptance import KEPT_BODY_BYTES
 from notifier.store.search import Filter
 from tests.integration.test_intake import World, encode, publish_when_ready, reading, world
-from tests.support.brokers import publish_raw
+from tests.support.brokers import amqp_connection, publish_raw
 from tests.waiting import patient, wait_until
 
 __all__ = ["world"]
@@ -32,7 +34,8 @@ def resident_bytes() -> int:
 def test_what_is_far_too_large_is_rejected_with_its_size_and_never_held_in_memory(
     world: World, amqp_url: str
 ) -> None:
-    large = b'{"x": "' + b"y" * (20 * MIB) + b'"}'
+    # All that RabbitMQ 4 lets through: its own limit is 16 MiB.
+    large = b'{"x": "' + b"y" * (15 * MIB) + b'"}'
     taken: list[Received] = []
     with reading(amqp_url, taken.extend):
         publish_when_ready(amqp_url, "sms.bulk", encode())
@@ -55,6 +58,22 @@ def test_what_is_far_too_large_is_rejected_with_its_size_and_never_held_in_memor
         assert [fault["code"] for fault in row.faults] == ["too_large"]
         assert row.faults[0]["problem"] == f"{len(large)} bytes"
         assert (row.body_size, row.body) == (len(large), large[:KEPT_BODY_BYTES])
+
+
+def test_what_rabbitmq_itself_refuses_costs_its_producer_the_channel_and_nobody_else_anything(
+    world: World, amqp_url: str
+) -> None:
+    """RabbitMQ 4 takes 16 MiB, and 3.x takes 128: there the intake rejects the same message."""
+    with reading(amqp_url, world.intake.process), amqp_connection(amqp_url) as connection:
+        publish_when_ready(amqp_url, "email.bulk", encode(idempotency_key="before"))
+        is_refused = int(connection.server_properties["version"].partition(".")[0]) >= 4
+        outcome = pytest.raises(PreconditionFailed, match="17825792 is larger than configured max size 16777216")
+        with outcome if is_refused else nullcontext():
+            publish_raw(amqp_url, "email.bulk", b"y" * (17 * MIB))
+        publish_raw(amqp_url, "email.bulk", encode(idempotency_key="after"))
+        wait_until(lambda: len(world.audit.search(Filter())) == 2, timeout=20)
+        wait_until(lambda: len(world.audit.rejected()) == (0 if is_refused else 1))
+    assert {found.idempotency_key for found in world.audit.search(Filter())} == {"before", "after"}
 
 
 @pytest.mark.parametrize("size", [KEPT_BODY_BYTES, MAX_BODY_BYTES, MAX_BODY_BYTES + 1])

@@ -126,8 +126,24 @@ class PrivateRabbitmq(EmbeddedRabbitmq):
             self._call("vm_memory_monitor", "set_vm_memory_high_watermark", "0.9")
         self._wait_for_connections(lambda states: not states & {"blocking", "blocked"})
 
+    @contextlib.contextmanager
+    def largest_message(self, size: int) -> Iterator[None]:
+        """Channels that begin while the block runs may publish so many bytes at most, as with `max_message_size`
+        in rabbitmq.conf."""
+        [before] = re.findall(r"\d+", self._ask("application", "get_env", "rabbit, max_message_size"))
+        self._limit_messages(str(size))
+        try:
+            yield
+        finally:
+            self._limit_messages(before)
+
     def drop_vhost(self, url: str) -> None:
         self._call("rabbit_vhost", "delete", f'<<"{urlsplit(url).path[1:]}">>, <<"tests">>')
+
+    def _limit_messages(self, size: str) -> None:
+        self._call("application", "set_env", f"rabbit, max_message_size, {size}")
+        # Where RabbitMQ 4 looks.
+        self._call("persistent_term", "put", f"max_message_size, {size}")
 
     def _wait_for_connections(self, is_reached: Callable[[set[str]], bool]) -> None:
         """Until the states of all open connections are as they should be."""
