@@ -211,7 +211,7 @@ def _status_of(reply: ApiReply) -> NotificationStatus | None:
     if reply.is_temporary:
         raise ServiceUnavailable(f"the service did not say where it stands: {reply.detail}; ask again later")
     if reply.status != 200:
-        raise _refused_key(reply)
+        raise refused_key(reply)
     try:
         return _status_reader().validate_json(reply.body)
     except ValidationError:
@@ -224,7 +224,8 @@ def _status_reader() -> TypeAdapter[NotificationStatus]:
     return TypeAdapter(NotificationStatus)
 
 
-def _refused_key(reply: ApiReply) -> ConfigurationError:
+def refused_key(reply: ApiReply) -> ConfigurationError:
+    """Of an answer that lasts: the key is wrong, or the address."""
     if reply.status not in (401, 403):
         return no_api()
     return ConfigurationError(f"the service refuses the key: {reply.detail}", setting="NOTIFIER_API_KEY")
