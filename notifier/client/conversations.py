@@ -65,6 +65,8 @@ class ApiReply:
     retry_after_seconds: float = 0.0
     #: Why there was no answer.
     problem: str = ""
+    #: That was because the time was over.
+    is_late: bool = False
     media_type: str = ""
 
     @property
@@ -198,9 +200,10 @@ def list_templates() -> Conversation[ApiReply]:
 
 
 def _post(path: str, body: bytes) -> Conversation[ApiReply]:
-    """Try twice, as an idle connection may have died: the key makes it the same notification."""
+    """Try twice, as an idle connection may have died: the key makes it the same notification. Not if the time was
+    over: the caller decides about more of it."""
     reply = yield ApiRequest("POST", path, body=body)
-    if reply.status == 0:
+    if reply.status == 0 and not reply.is_late:
         reply = yield ApiRequest("POST", path, body=body)
     return reply
 
