@@ -65,6 +65,8 @@ class ApiReply:
     retry_after_seconds: float = 0.0
     #: Why there was no answer.
     problem: str = ""
+    #: That was because the time was over.
+    is_late: bool = False
     media_type: str = ""
 
     @property
@@ -198,9 +200,10 @@ def list_templates() -> Conversation[ApiReply]:
 
 
 def _post(path: str, body: bytes) -> Conversation[ApiReply]:
-    """Try twice, as an idle connection may have died: the key makes it the same notification."""
+    """Try twice, as an idle connection may have died: the key makes it the same notification. Not if the time was
+    over: the caller decides about more of it."""
     reply = yield ApiRequest("POST", path, body=body)
-    if reply.status == 0:
+    if reply.status == 0 and not reply.is_late:
         reply = yield ApiRequest("POST", path, body=body)
     return reply
 
@@ -211,7 +214,7 @@ def _status_of(reply: ApiReply) -> NotificationStatus | None:
     if reply.is_temporary:
         raise ServiceUnavailable(f"the service did not say where it stands: {reply.detail}; ask again later")
     if reply.status != 200:
-        raise _refused_key(reply)
+        raise refused_key(reply)
     try:
         return _status_reader().validate_json(reply.body)
     except ValidationError:
@@ -224,7 +227,8 @@ def _status_reader() -> TypeAdapter[NotificationStatus]:
     return TypeAdapter(NotificationStatus)
 
 
-def _refused_key(reply: ApiReply) -> ConfigurationError:
+def refused_key(reply: ApiReply) -> ConfigurationError:
+    """Of an answer that lasts: the key is wrong, or the address."""
     if reply.status not in (401, 403):
         return no_api()
     return ConfigurationError(f"the service refuses the key: {reply.detail}", setting="NOTIFIER_API_KEY")

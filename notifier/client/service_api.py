@@ -11,6 +11,7 @@ import os
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ class _Use(Enum):
     POLL = "poll"
 
 
-#: Most connections of a process or event loop.
+#: Most connections of a process or event loop. More requests at once wait for one, within their own time.
 _MOST = {_Use.CALL: 100, _Use.HOLD: 100, _Use.POLL: 20}
 #: A body may take a second more for each so many bytes: a slow line is no dead one.
 _BYTES_PER_SECOND = 100_000
@@ -55,22 +56,34 @@ class _Connections(Generic[_C]):
         self._make = make
         self._settings = _settings(address)
         self._clients: dict[_Use, _C] = {}
+        self._busy: Counter[_Use] = Counter()
+        self._counting = threading.Lock()
         self._free = threading.BoundedSemaphore(_MOST[_Use.HOLD])
 
     @contextmanager
     def carrier(self, request: ApiRequest) -> Iterator[tuple[_C, ApiRequest]]:
         """What carries this request, and the request as it is carried: not held, if as many are as can be."""
         is_held = request.held_seconds > 0 and self._free.acquire(blocking=False)
+        use = _Use.HOLD if is_held else _Use.POLL if request.is_wait else _Use.CALL
+        self._count(use, 1)
         try:
-            if is_held:
-                yield self._of(_Use.HOLD), request
-            elif request.is_wait:
-                yield self._of(_Use.POLL), request.unheld()
-            else:
-                yield self._of(_Use.CALL), request
+            yield self._of(use), request.unheld() if use is _Use.POLL else request
         finally:
+            self._count(use, -1)
             if is_held:
                 self._free.release()
+
+    def late(self, request: ApiRequest, seconds: float) -> ApiReply:
+        """Says that `request` had no whole answer in time, and whether it may have waited for a connection."""
+        use = _Use.POLL if request.is_wait else _Use.CALL
+        problem = f"no whole answer within {seconds:.3g} s"
+        if self._busy[use] >= _MOST[use]:
+            problem += f", with {_MOST[use]} requests or more at once, of which each has a connection"
+        return ApiReply(problem=problem, is_late=True)
+
+    def _count(self, use: _Use, change: int) -> None:
+        with self._counting:
+            self._busy[use] += change
 
     def all(self) -> list[_C]:
         return list(self._clients.values())
@@ -119,7 +132,7 @@ class ServiceApi:
         try:
             return _within(seconds, lambda: self._ask(connections, step, ends_at))
         except TimeoutError:
-            return _late(seconds)
+            return connections.late(step, seconds)
 
     def _ask(self, connections: _Connections[httpx2.Client], step: ApiRequest, ends_at: float) -> ApiReply:
         try:
@@ -133,6 +146,8 @@ class ServiceApi:
                     if time.monotonic() >= ends_at:
                         raise TimeoutError
                 return _reply(answer, bytes(content))
+        except _httpx2().PoolTimeout:
+            raise TimeoutError from None
         except _httpx2().HTTPError as error:
             return _no_answer(error)
 
@@ -182,12 +197,13 @@ class AsyncServiceApi:
         errors, seconds = _httpx2().HTTPError, _limit(step, self._timeout_seconds)
         if self._connections is None:
             self._connections = _Connections(_httpx2().AsyncClient, self._find())
+        connections = self._connections
         try:
-            with self._connections.carrier(step) as (client, request):
+            with connections.carrier(step) as (client, request):
                 async with asyncio.timeout(seconds):
                     answer = await client.request(**_arguments(request, self._timeout_seconds))
-        except TimeoutError:
-            return _late(seconds)
+        except (TimeoutError, _httpx2().PoolTimeout):
+            return connections.late(step, seconds)
         except errors as error:
             return _no_answer(error)
         return _reply(answer, answer.content)
@@ -258,10 +274,7 @@ def _reply(answer: httpx2.Response, content: bytes) -> ApiReply:
     )
 
 
-def _late(seconds: float) -> ApiReply:
-    return ApiReply(problem=f"no whole answer within {seconds:.3g} s")
-
-
 def _no_answer(error: Exception) -> ApiReply:
     # Only the kind: the text may hold the address, and with it a password.
-    return ApiReply(problem=f"no answer ({type(error).__name__})")
+    is_late = isinstance(error, _httpx2().TimeoutException)
+    return ApiReply(problem=f"no answer ({type(error).__name__})", is_late=is_late)

@@ -13,7 +13,8 @@ from uuid import UUID
 import pytest
 
 from notifier.api.timeouts import ClientTimeouts
-from notifier.domain.statuses import Channel
+from notifier.domain.statuses import Channel, Lane
+from notifier.intake.batch import Received
 from notifier.operations.api_keys import Scope
 from notifier.store.search import Filter
 from tests.support.api import Api, Reply, call, served
@@ -58,6 +59,17 @@ def test_an_accepted_message_is_in_the_record_and_handed_over(api: Api) -> None:
     assert (found.producer, found.channel, found.lane, found.status) == ("shop", "email", "urgent", "queued")
     assert reply.headers["location"] == reply.json["url"] == f"/v1/notifications/{found.id}"
     assert api.handed.tasks == [("email", "urgent", (found.id,))]
+
+
+def test_what_is_over_when_it_comes_is_recorded_as_expired_and_not_handed_over(api: Api) -> None:
+    over = {"expires_at": "2026-01-01T00:00:00Z"}
+    first, again = send(api, **over), send(api, **over)
+    queued = json.dumps({**HELLO, **over, "producer": "shop", "idempotency_key": "hello-2"}).encode()
+    api.parts.intake.process([Received(queued, Channel.EMAIL, Lane.NORMAL)])
+    assert (first.status, again.status, first.json["id"]) == (202, 202, again.json["id"])
+    found = api.services.audit.search(Filter())
+    assert [(one.status, one.reason) for one in found] == [("expired", "expired")] * 2
+    assert api.handed.tasks == []
 
 
 def test_one_answer_has_everything_that_is_wrong(api: Api) -> None:

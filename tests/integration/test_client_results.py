@@ -151,7 +151,8 @@ def test_asyncio_sends_and_waits_for_many_at_once(service: Service) -> None:
 
 def test_a_crowd_that_waits_keeps_its_deadline_and_nobody_from_sending(service: Service) -> None:
     crowd, seconds = 130, 3.0
-    with Client("amqp://127.0.0.1:1//", producer="shop", api_url=service.url, api_key=service.key) as client:
+    api: Any = {"api_url": service.url, "api_key": service.key, "timeout_seconds": patient(5)}
+    with Client("amqp://127.0.0.1:1//", producer="shop", **api) as client:
         with ThreadPoolExecutor(crowd) as threads:
             started_at = time.monotonic()
             found = list(threads.map(lambda _: _outcome(client, seconds), range(crowd)))
@@ -161,7 +162,7 @@ def test_a_crowd_that_waits_keeps_its_deadline_and_nobody_from_sending(service: 
     watch = service.api.parts.status_watch
 
     async def on_asyncio() -> None:
-        async with AsyncClient(service.url, service.key) as client:
+        async with AsyncClient(**api) as client:
             waiting = [asyncio.create_task(client.wait(new_id(), 60)) for _ in range(crowd)]
             # As many as the service holds for one key; the others come again and again.
             while len(watch._waiters) < watch.max_waiting // 2:
