@@ -237,7 +237,7 @@ def _arguments(request: ApiRequest, timeout_seconds: float) -> dict[str, Any]:
         "url": request.path,
         "params": list(request.query),
         "content": request.body,
-        "headers": [] if request.body is None else list(request.headers),
+        "headers": list(request.headers),
         "timeout": _httpx2().Timeout(timeout_seconds, read=timeout_seconds + request.held_seconds),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import sys
 import threading
 import time
@@ -102,6 +103,14 @@ def test_a_message_is_followed_from_the_broker_to_its_end(service: Service, brok
         assert again.wait(10).id == handle.id
         assert client.result(again).successful()
         assert client.status(handle.id) == client.wait(str(handle.id), 10) == found
+        # Another message under its key is rejected: what became of the first says nothing about it.
+        other = hello(client, idempotency_key="order-1", reference="order-2")
+        for ask in (other.status, lambda: other.wait(10), lambda: client.result(other).state):
+            with pytest.raises(InvalidMessage, match="was used before with another content"):
+                ask()
+        # A task's arguments do not tell the content, so the key alone is asked for.
+        copy = pickle.loads(pickle.dumps(other)).asking(client._api)
+        assert (copy, copy.wait(10).id) == (other, handle.id)
 
 
 def test_a_result_has_the_words_of_celery(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
