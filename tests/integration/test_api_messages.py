@@ -116,13 +116,22 @@ def test_two_producers_may_use_the_same_key(api: Api) -> None:
     assert len(ids) == 2
 
 
-@pytest.mark.parametrize("written", ["order-7", '"order-7"'])
-def test_the_header_is_the_contracts_key(api: Api, written: str) -> None:
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("order-7", "order-7"),
+        ('"order-7"', "order-7"),
+        ("zür-7".encode(), "zür-7"),
+        ("zür-7".encode("latin-1"), "zür-7"),
+    ],
+    ids=["plain", "quoted", "UTF-8", "Latin-1"],
+)
+def test_the_header_is_the_contracts_key(api: Api, written: Any, key: str) -> None:
     body = {name: value for name, value in HELLO.items() if name != "idempotency_key"}
     headers = {"Idempotency-Key": written}
     reply = api("POST", "/v1/notifications", key=api.key(Scope.SEND), json_body=body, headers=headers)
     assert reply.status == 202
-    assert api.services.audit.search(Filter())[0].idempotency_key == "order-7"
+    assert api.services.audit.search(Filter())[0].idempotency_key == key
 
 
 def test_a_header_that_says_another_key_than_the_body_is_refused(api: Api) -> None:
