@@ -20,6 +20,7 @@ import redis
 
 from notifier import AsyncClient, new_id
 from notifier.broker.other_protocol import other_protocol
+from notifier.broker.stray_messages import stray_messages
 from notifier.client.client import Client
 from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRefused, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
@@ -340,3 +341,17 @@ def test_a_forked_child_has_a_connection_of_its_own_and_leaves_the_parents_alone
         send(client, "parent again")
         assert known < between == proxy.connections
     assert references(broker_url) == ["parent", "child", "parent again"]
+
+
+def test_messages_in_a_database_that_nobody_reads_are_found(redis_broker_url: str) -> None:
+    parts = urlsplit(redis_broker_url)
+    number = int(parts.path[1:])
+    service = parts._replace(path=f"/{(number or 2) - 1}").geturl()
+    with Client(redis_broker_url, producer="shop") as client:
+        send(client)
+        send(client)
+    assert stray_messages(service)[number] == 2
+    assert number not in stray_messages(redis_broker_url)
+    with redis.Redis.from_url(redis_broker_url) as intake:
+        intake.set("notifier:reader:one", "alive")
+    assert number not in stray_messages(service)

@@ -78,7 +78,9 @@ def hello(client: Client, **fields: Any) -> Handle:
 
 
 def test_a_message_is_followed_from_the_broker_to_its_end(service: Service, broker_url: str) -> None:
-    with Client(broker_url, producer="shop", api_url=service.url, api_key=service.key) as client:
+    with Client(
+        broker_url, producer="shop", api_url=service.url, api_key=service.key, timeout_seconds=patient(5)
+    ) as client:
         handle = hello(client, idempotency_key="order-1")
         assert handle.status() is None
         assert (client.result(handle.id).state, client.result(handle).ready()) == ("PENDING", False)
@@ -135,7 +137,7 @@ async def sent_over_http() -> Any:
 
 def test_asyncio_sends_and_waits_for_many_at_once(service: Service) -> None:
     async def run() -> None:
-        async with AsyncClient(service.url, service.key) as client:
+        async with AsyncClient(service.url, service.key, timeout_seconds=patient(5)) as client:
             one = await client.send("hello", "ann@example.com", context={"name": "Ann"}, idempotency_key="k")
             assert (
                 await client.send("hello", "ann@example.com", context={"name": "Ann"}, idempotency_key="k")
@@ -200,7 +202,7 @@ def _outcome(client: Client, seconds: float) -> type[Exception] | None:
 
 def test_over_http_every_fault_is_told_at_once_by_position(service: Service) -> None:
     async def run() -> None:
-        async with AsyncClient(service.url, service.key, producer="shop") as client:
+        async with AsyncClient(service.url, service.key, producer="shop", timeout_seconds=patient(5)) as client:
             with pytest.raises(InvalidMessage) as one:
                 await client.send("hello", "ann@example.com", sender="mallory")
             assert [fault.field for fault in one.value.faults] == ["context.name", "sender"]
@@ -258,7 +260,13 @@ def test_who_waits_outlives_a_service_that_is_away_for_a_while(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifier.api.errors.AWAY_SECONDS", 0)
-    with Client("amqp://127.0.0.1:1//", producer="shop", api_url=service.url, api_key=service.key) as client:
+    with Client(
+        "amqp://127.0.0.1:1//",
+        producer="shop",
+        api_url=service.url,
+        api_key=service.key,
+        timeout_seconds=patient(5),
+    ) as client:
         handle = asyncio.run(sent_by(service))
         find = service.api.parts.status_watch.find
         failed = threading.Event()
@@ -277,7 +285,7 @@ def test_who_waits_outlives_a_service_that_is_away_for_a_while(
 
 
 async def sent_by(service: Service) -> Any:
-    async with AsyncClient(service.url, service.key) as client:
+    async with AsyncClient(service.url, service.key, timeout_seconds=patient(5)) as client:
         return await client.send("hello", "ann@example.com", context={"name": "Ann"})
 
 
@@ -303,7 +311,13 @@ def test_templates_are_checked_before_anything_is_published(
 
 
 def test_a_child_process_makes_connections_of_its_own(service: Service) -> None:
-    with Client("amqp://127.0.0.1:1//", producer="shop", api_url=service.url, api_key=service.key) as client:
+    with Client(
+        "amqp://127.0.0.1:1//",
+        producer="shop",
+        api_url=service.url,
+        api_key=service.key,
+        timeout_seconds=patient(5),
+    ) as client:
         assert client.status(new_id()) is None
         connections = client._service_api._connections
         assert list(connections) == [os.getpid()]
