@@ -10,29 +10,40 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from notifier.dev.machine import free_port, make_temporary_folder
-from tests.support.pages import LISTED, PAGES, ROOT, PageRun, blocks_of, readers_values
+from tests.support.pages import LISTED, PAGES, PageRun, blocks_of, readers_values
 from tests.support.up import Up
+
+
+class Terminal(NamedTuple):
+    """One into which the lines of `up` were pasted."""
+
+    environment: dict[str, str]
+    values: dict[str, str]
+
 
 COUNTED: Counter[str] = Counter()
 
 
 @pytest.fixture(scope="module")
-def up() -> Iterator[Up]:
+def terminal() -> Iterator[Terminal]:
     folder = make_temporary_folder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NOTIFIER_API_PORT", str(free_port()))
-        with Up(folder) as found:
-            yield found
+        with Up(folder) as up:
+            yield Terminal(up.environment, readers_values(up))
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_blocks_of_a_page_run_in_order(up: Up, page: Path, tmp_path: Path) -> None:
-    ran, left = PageRun(tmp_path, up.environment, readers_values(up)).run(page)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(block.is_code for block in blocks_of(page))], ids=lambda page: page.name
+)
+def test_the_blocks_of_a_page_run_in_order(terminal: Terminal, page: Path, tmp_path: Path) -> None:
+    ran, left = PageRun(tmp_path, terminal.environment, terminal.values).run(page)
     COUNTED["ran"] += ran
     COUNTED["not run"] += left
 
