@@ -17,7 +17,6 @@ from notifier import Client
 from notifier.dev.embedded.binaries import find_rabbitmq
 from notifier.dev.machine import free_port, make_temporary_folder
 from tests.profiles import is_full
-from tests.support.pages import DOCS, PageRun, readers_values
 from tests.support.up import ROOT, Up, block, processes_of
 from tests.waiting import wait_until
 
@@ -54,12 +53,6 @@ def test_what_the_readmes_show_runs_on_up_which_keeps_it_and_ends_on_ctrl_c(fold
     with Up(folder) as up:
         assert statuses(up) == ["delivered", "delivered"]
         assert up.variables["NOTIFIER_API_KEY"] == key
-        # Every other page: `make examples`.
-        values = readers_values(up)
-        for page in ("tutorial/first-messages.md", "how-to/wait-for-the-result.md"):
-            home = folder / page
-            home.mkdir(parents=True)
-            PageRun(home, up.environment, values).run(DOCS / page)
     assert processes_of(folder) == []
 
 
