@@ -1,6 +1,7 @@
 """`make examples`: every page of the documentation, block after block as a reader pastes them, on one service.
 
-Not part of `make test`, which runs the README alone (`test_up.py`). What is not run has its reason in `docs/blocks.toml`; the last lines count both.
+Not part of `make test`, which runs the README alone (`test_up.py`). What is not run has its reason in
+`docs/blocks.toml`; the last lines count both.
 """
 
 from __future__ import annotations
