@@ -55,8 +55,8 @@ console-bench: $(DEV) ## how fast the console's pages are with a million notific
 dashboard-check: $(DEV) ## every query of the Grafana dashboard, on a Prometheus that scrapes every program; needs Debian's prometheus
 	@$(BIN)/python -m pytest -q -s tests/e2e/dashboard.py
 
-examples: $(DEV) ## every example of a producer's stack, on one service, three minutes; needs RabbitMQ, and says what else it needs
-	@$(BIN)/python -m pytest -q -s -rs tests/e2e/examples.py $(ARGS)
+examples: $(DEV) ## every block of the docs, and every example of a producer's stack, on services, five minutes; says what else it needs
+	@$(BIN)/python -m pytest -q -s -rs tests/e2e/examples.py tests/e2e/pages.py $(ARGS)
 
 spam-check: $(RUNTIME) ## the spam score of every shipped mail in every language; needs Debian's spamassassin
 	@NOTIFIER_TEMPLATES=templates $(BIN)/notifier templates check --spam $(ARGS)
