@@ -90,6 +90,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config.stash[SESSION] = _begin_session(config)
     if config.getoption("numprocesses", None):
         _available(config.stash[SERVICES].bring)
+        forking.share(config.stash[SESSION].folder)
 
 
 @pytest.hookimpl(trylast=True)
