@@ -255,9 +255,8 @@ def redis_url(redis_server: RedisServer) -> str:
 @pytest.fixture(scope="session")
 def databases(postgres_url: str) -> Iterator[Databases]:
     """Makes databases, for tests that need more than one."""
-    made = Databases(postgres_url)
-    yield made
-    made.close()
+    with Databases(postgres_url) as made:
+        yield made
 
 
 @pytest.fixture
