@@ -167,13 +167,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _longest_first(items: Sequence[pytest.Item], shares: int) -> list[pytest.Item]:
-    """xdist deals the list in so many parts of equal length: each part begins with some of the longest modules."""
+    """xdist deals the list in so many parts of equal length. Each part but the last begins with some of the
+    longest modules, which wait most of the time: who has the last part computes meanwhile."""
     modules: dict[Path, list[pytest.Item]] = {}
     for item in items:
         modules.setdefault(item.path, []).append(item)
     long = [module for path, module in modules.items() if path.parent.name in _LONG]
     short = [item for path, module in modules.items() if path.parent.name not in _LONG for item in module]
-    dealt = [[item for module in long[share::shares] for item in module] for share in range(shares)]
+    waiting = max(1, shares - 1)
+    dealt = [[item for module in long[share::waiting] for item in module] for share in range(waiting)]
+    dealt += [[]] * (shares - waiting)
     ordered: list[pytest.Item] = []
     for share, first in enumerate(dealt, start=1):
         taken = max(0, len(items) * share // shares - len(ordered) - len(first))
