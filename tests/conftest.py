@@ -90,6 +90,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config.stash[SESSION] = _begin_session(config)
     if config.getoption("numprocesses", None):
         _available(config.stash[SERVICES].bring)
+        forking.share(config.stash[SESSION].folder)
 
 
 @pytest.hookimpl(trylast=True)
@@ -166,13 +167,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _longest_first(items: Sequence[pytest.Item], shares: int) -> list[pytest.Item]:
-    """xdist deals the list in so many parts of equal length: each part begins with some of the longest modules."""
+    """xdist deals the list in so many parts of equal length. Each part but the last begins with some of the
+    longest modules, which wait most of the time: who has the last part computes meanwhile."""
     modules: dict[Path, list[pytest.Item]] = {}
     for item in items:
         modules.setdefault(item.path, []).append(item)
     long = [module for path, module in modules.items() if path.parent.name in _LONG]
     short = [item for path, module in modules.items() if path.parent.name not in _LONG for item in module]
-    dealt = [[item for module in long[share::shares] for item in module] for share in range(shares)]
+    waiting = max(1, shares - 1)
+    dealt = [[item for module in long[share::waiting] for item in module] for share in range(waiting)]
+    dealt += [[]] * (shares - waiting)
     ordered: list[pytest.Item] = []
     for share, first in enumerate(dealt, start=1):
         taken = max(0, len(items) * share // shares - len(ordered) - len(first))
@@ -254,9 +258,8 @@ def redis_url(redis_server: RedisServer) -> str:
 @pytest.fixture(scope="session")
 def databases(postgres_url: str) -> Iterator[Databases]:
     """Makes databases, for tests that need more than one."""
-    made = Databases(postgres_url)
-    yield made
-    made.close()
+    with Databases(postgres_url) as made:
+        yield made
 
 
 @pytest.fixture
