@@ -109,7 +109,6 @@ def podman() -> Iterator[Podman]:
     finally:
         own.fails("rm", "--all", "--force", "--depend", "--time=0")
         own.fails("network", "prune", "--force")
-        own.fails("system", "reset", "--force")
         subprocess.run(["umount", folder / "store" / "overlay"], capture_output=True, check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
