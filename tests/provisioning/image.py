@@ -66,7 +66,8 @@ def build(own: Podman) -> None:
         base = "localhost/python:stand-in"
         say("no registry of images can be reached: Python's official image has a stand-in of Debian's packages")
         own("import", "--change=ENV PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", _stand_in(), base)
-    own("build", *options, "--pull=never", f"--build-arg=PYTHON_IMAGE={base}", ".")
+    # Two minutes of one core, but of a busy machine.
+    own("build", *options, "--pull=never", f"--build-arg=PYTHON_IMAGE={base}", ".", seconds=3600)
     [found] = json.loads(own("image", "inspect", IMAGE))
     size = found["Size"]
     assert size <= MOST_BYTES, f"{size} bytes are more than {MOST_BYTES}"
