@@ -58,7 +58,10 @@ class Installation:
         tools = own.folder / "compose"
         run([sys.executable, "-m", "venv", tools])
         run([tools / "bin" / "pip", "--disable-pip-version-check", "-qq", "install", TOOL])
-        self._tool = [tools / "bin" / "podman-compose", "--podman-path", own.wrapper(), "--in-pod=0"]
+        #: Its own, so that nobody else's containers on this machine have the same names.
+        self.project = f"notifier-{secrets.token_hex(4)}"
+        options = ["--podman-path", own.wrapper(), "--in-pod=0", "--project-name", self.project]
+        self._tool = [tools / "bin" / "podman-compose", *options]
         self._environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(own.folder)}
         self._fill()
         self.services: dict[str, Any] = yaml.safe_load(self(*PROFILES, "config"))["services"]
@@ -82,7 +85,7 @@ class Installation:
         shutil.copy(ROOT / "notifier.toml", self.folder)
         compose = _on_this_machine((ROOT / "docker-compose.yml").read_text("utf-8"))
         (self.folder / "docker-compose.yml").write_text(compose, "utf-8")
-        relay = f"smtp://{RELAY}:{self.relay_port}?starttls=always"
+        relay = f"smtp://{RELAY}:{self.relay_port}?starttls=required"
         values = {"NOTIFIER_SMTP_URL": relay, "BROKER_PRODUCERS": f"shop:{self.password}"}
         values["FLOWER_BASIC_AUTH"] = f"operator:{self.password}"
         (self.folder / ".env").write_text(_filled(".env.example", values), "utf-8")
@@ -109,7 +112,7 @@ def check_compose(own: Podman) -> None:
     say(f"podman-compose reads the compose file: {len(installed.services)} services")
     try:
         _start(own, installed)
-        gateway = json.loads(own("network", "inspect", "notifier_default"))[0]["subnets"][0]["gateway"]
+        gateway = json.loads(own("network", "inspect", f"{installed.project}_default"))[0]["subnets"][0]["gateway"]
         with running(installed.relay(), host=gateway, port=installed.relay_port) as relay:
             _use(installed, relay, 1)
             _check_flower(own, installed)
@@ -154,7 +157,7 @@ def _use(installed: Installation, relay: MailServer, count: int) -> None:
     """A producer's own user publishes, and the mail leaves with TLS."""
     url = f"amqp://shop:{installed.password}@127.0.0.1:{installed.port('rabbitmq')}/notifier"
     with Client(url, producer="shop") as client:
-        client.send("order_shipped", "ann@example.com", CONTEXT)
+        client.send("order_shipped", "ann@example.com", context=CONTEXT)
     wait_until(lambda: len(relay.messages) == count, PATIENCE)
     with urlopen(f"http://127.0.0.1:{installed.port('api')}/readyz", timeout=PATIENCE) as answer:
         assert answer.status == 200
