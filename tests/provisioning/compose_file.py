@@ -14,7 +14,7 @@ import shutil
 import ssl
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -58,7 +58,10 @@ class Installation:
         tools = own.folder / "compose"
         run([sys.executable, "-m", "venv", tools])
         run([tools / "bin" / "pip", "--disable-pip-version-check", "-qq", "install", TOOL])
-        self._tool = [tools / "bin" / "podman-compose", "--podman-path", own.wrapper(), "--in-pod=0"]
+        #: Its own, so that nobody else's containers on this machine have the same names.
+        self.project = f"notifier-{secrets.token_hex(4)}"
+        options = ["--podman-path", own.wrapper(), "--in-pod=0", "--project-name", self.project]
+        self._tool = [tools / "bin" / "podman-compose", *options]
         self._environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(own.folder)}
         self._fill()
         self.services: dict[str, Any] = yaml.safe_load(self(*PROFILES, "config"))["services"]
@@ -82,16 +85,14 @@ class Installation:
         shutil.copy(ROOT / "notifier.toml", self.folder)
         compose = _on_this_machine((ROOT / "docker-compose.yml").read_text("utf-8"))
         (self.folder / "docker-compose.yml").write_text(compose, "utf-8")
-        relay = f"smtp://{RELAY}:{self.relay_port}?starttls=always"
+        relay = f"smtp://{RELAY}:{self.relay_port}?starttls=required"
         values = {"NOTIFIER_SMTP_URL": relay, "BROKER_PRODUCERS": f"shop:{self.password}"}
         values["FLOWER_BASIC_AUTH"] = f"operator:{self.password}"
         (self.folder / ".env").write_text(_filled(".env.example", values), "utf-8")
-        own = {"NOTIFIER_BOUNCE_ADDRESS": "bounces@example.com", "NOTIFIER_WORKER_QUESTIONS": "true"}
-        text = _filled("service.env.example", own)
+        values = {"NOTIFIER_BOUNCE_ADDRESS": "bounces@example.com", "SSL_CERT_FILE": "/srv/notifier/ca.pem"}
+        (self.folder / "service.env").write_text(_filled("service.env.example", values), "utf-8")
         [override] = re.findall(r"^```yaml\n(.*?)^```$", GUIDE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
         (self.folder / "docker-compose.override.yml").write_text(override, "utf-8")
-        [setting] = re.findall(r"`(SSL_CERT_FILE=\S+)`", GUIDE.read_text("utf-8"))
-        (self.folder / "service.env").write_text(f"{text}\n{setting}\n", "utf-8")
         subject = ["-subj", f"/CN={RELAY}", "-addext", f"subjectAltName=DNS:{RELAY}"]
         curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
         files = ["-keyout", self.folder / "key.pem", "-out", self.folder / "ca.pem"]
@@ -111,7 +112,7 @@ def check_compose(own: Podman) -> None:
     say(f"podman-compose reads the compose file: {len(installed.services)} services")
     try:
         _start(own, installed)
-        gateway = json.loads(own("network", "inspect", "notifier_default"))[0]["subnets"][0]["gateway"]
+        gateway = json.loads(own("network", "inspect", f"{installed.project}_default"))[0]["subnets"][0]["gateway"]
         with running(installed.relay(), host=gateway, port=installed.relay_port) as relay:
             _use(installed, relay, 1)
             _check_flower(own, installed)
@@ -126,26 +127,37 @@ def check_compose(own: Podman) -> None:
 
 
 def _start(own: Podman, installed: Installation) -> None:
+    """In the order of the file: podman-compose cannot wait for health with the podman of Debian 12."""
     begun = time.monotonic()
-    # podman-compose does not wait for health with the podman of Debian 12; Docker Compose does.
-    for services in (SERVERS, ()):
-        installed(*PROFILES, "up", "--detach", *services)
-        for service in services or installed.programs:
+    _up(installed, SERVERS)
+    for service in SERVERS:
+        _wait_for_health(own, installed.container(service))
+    for commands in (("migrate", "broker-users"), ("rights",)):
+        _up(installed, commands)
+        for service in commands:
             container = installed.container(service)
-            wait_until(lambda id_=container: own.is_healthy(id_), PATIENCE, every=1)
-    for service in ("migrate", "rights", "broker-users"):
-        container = installed.container(service)
-        code = own("inspect", "--format={{.State.ExitCode}}", container)
-        assert code == "0", f"{service} ended with {code}:\n{own.log(container)}"
+            code = own("wait", container, seconds=PATIENCE * 4)
+            assert code == "0", f"{service} ended with {code}:\n{own.log(container)}"
+    _up(installed, installed.programs)
+    for service in installed.programs:
+        _wait_for_health(own, installed.container(service))
     names = ", ".join((*SERVERS, *installed.programs))
     say(f"healthy under podman-compose, as the file confines them, in {time.monotonic() - begun:.0f} s: {names}")
+
+
+def _up(installed: Installation, services: Sequence[str]) -> None:
+    installed(*PROFILES, "up", "--detach", "--no-deps", *services)
+
+
+def _wait_for_health(own: Podman, container: str) -> None:
+    wait_until(lambda: own.is_healthy(container), PATIENCE, every=1)
 
 
 def _use(installed: Installation, relay: MailServer, count: int) -> None:
     """A producer's own user publishes, and the mail leaves with TLS."""
     url = f"amqp://shop:{installed.password}@127.0.0.1:{installed.port('rabbitmq')}/notifier"
     with Client(url, producer="shop") as client:
-        client.send("order_shipped", "ann@example.com", CONTEXT)
+        client.send("order_shipped", "ann@example.com", context=CONTEXT)
     wait_until(lambda: len(relay.messages) == count, PATIENCE)
     with urlopen(f"http://127.0.0.1:{installed.port('api')}/readyz", timeout=PATIENCE) as answer:
         assert answer.status == 200
@@ -164,7 +176,7 @@ def _check_flower(own: Podman, installed: Installation) -> None:
         "flower hangs, and its health check does not say so"
     )
     own("kill", "--signal=CONT", container)
-    wait_until(lambda: own.is_healthy(container), PATIENCE, every=1)
+    _wait_for_health(own, container)
 
 
 def _stop(own: Podman, installed: Installation) -> None:

@@ -72,7 +72,10 @@ class Podman:
     def fails(self, *arguments: object) -> str | None:
         """What it says if it fails; None: it succeeds."""
         command = [*self.command, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            return "no answer in time"
         return (done.stdout + done.stderr).strip() or "no reason given" if done.returncode else None
 
     def log(self, container: str) -> str:
@@ -109,7 +112,6 @@ def podman() -> Iterator[Podman]:
     finally:
         own.fails("rm", "--all", "--force", "--depend", "--time=0")
         own.fails("network", "prune", "--force")
-        own.fails("system", "reset", "--force")
         subprocess.run(["umount", folder / "store" / "overlay"], capture_output=True, check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
