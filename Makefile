@@ -67,7 +67,7 @@ docs: $(DOCS) ## the documentation as a site in build/docs/site, without a warni
 drills: $(RUNTIME) ## restores, failovers, pgbouncer and a rolling upgrade under load, counted; under six minutes (ARGS=failover)
 	@$(BIN)/python examples/drills $(ARGS)
 
-manifests-check: $(MANIFESTS) ## the manifests for Kubernetes against its schemas; KEDA_CRDS=<folder>: those of KEDA, too
+manifests-check: $(MANIFESTS) ## the manifests for Kubernetes against its schemas and KEDA's
 	@$(BIN)/python -m tests.provisioning.manifests
 
 licences: $(DEV) ## the licence of every package that the image ships
