@@ -15,14 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cluster import NAME, STREAMS, Postgres, streaming_pair
-from service import PROGRAMS, Counts, Drill, running_drill, say, temporary_folder, wait
+from service import PROGRAMS, SHORT_LEASE, Counts, Drill, running_drill, say, temporary_folder, wait
 
 #: Programs that may send something have done so by then. Seconds.
 LOOKED_AT = 8.0
 #: What is accepted, and sent or not, while the standby is behind.
 BEHIND = 20
-#: A worker's call that the failover interrupts is looked at after this, not after two minutes.
-_LEASE = {"NOTIFIER_LEASE_SECONDS": "20", "NOTIFIER_CALL_DEADLINE_SECONDS": "5"}
 
 
 def drill() -> Counts:
@@ -83,7 +81,7 @@ def _pair(environment: dict[str, str]) -> Iterator[tuple[Drill, Postgres, Postgr
     """A service on a primary `a` with a standby `b`, whose programs know both."""
     with temporary_folder() as folder, streaming_pair(folder) as (a, b):
         url = f"postgresql://{NAME}@{a.host},{b.host}/{NAME}?target_session_attrs=read-write"
-        variables = {"NOTIFIER_DATABASE_URL": url, **_LEASE, **environment}
+        variables = {"NOTIFIER_DATABASE_URL": url, **SHORT_LEASE, **environment}
         with running_drill(folder=folder, environment=variables) as drill:
             yield drill, a, b
 

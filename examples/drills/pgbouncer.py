@@ -17,7 +17,7 @@ from urllib.parse import quote
 from urllib.request import urlopen
 
 import psycopg
-from service import PROGRAMS, Counts, running_drill, say, wait
+from service import PROGRAMS, SHORT_LEASE, Counts, running_drill, say, wait
 
 from notifier.dev.machine import free_port, give, launcher, server_account
 from notifier.dev.processes import ServerProcess
@@ -49,7 +49,7 @@ def drill() -> Counts:
     if not is_there():
         raise SystemExit(LACKS)
     port = free_port()
-    with running_drill(environment={"NOTIFIER_API_PORT": str(port)}) as drill:
+    with running_drill(environment={"NOTIFIER_API_PORT": str(port), **SHORT_LEASE}) as drill:
         folder = Path(drill.environment["NOTIFIER_DATA_DIR"])
         pooler = _pgbouncer(folder, drill.database_url)
         drill.record_url = drill.database_url

@@ -36,6 +36,8 @@ PROGRAMS = {
 API = {"api": ["api"]}
 #: A step that takes longer has failed, even on a machine that is busy with other things. Seconds.
 PATIENCE = 600.0
+#: Of the programs of a drill that interrupts calls: they are looked at after this, not after two minutes.
+SHORT_LEASE = {"NOTIFIER_LEASE_SECONDS": "30", "NOTIFIER_CALL_DEADLINE_SECONDS": "10"}
 #: Between two publications of the load, five messages each. Seconds.
 _PAUSE = 0.2
 #: The load waits while so many mails are on their way: a busy machine is not to work for minutes afterwards.
