@@ -64,7 +64,7 @@ spam-check: $(RUNTIME) ## the spam score of every shipped mail in every language
 docs: $(DOCS) ## the documentation as a site in build/docs/site, without a warning
 	@$(BIN)/python docs/build.py $(ARGS)
 
-drills: $(RUNTIME) ## restores, failovers, pgbouncer and a rolling upgrade under load, counted; under six minutes (ARGS=failover)
+drills: $(RUNTIME) ## restores, failovers, pgbouncer and a rolling upgrade under load, counted (ARGS=failover)
 	@$(BIN)/python examples/drills $(ARGS)
 
 manifests-check: $(MANIFESTS) ## the manifests for Kubernetes against its schemas and KEDA's
