@@ -64,10 +64,10 @@ spam-check: $(RUNTIME) ## the spam score of every shipped mail in every language
 docs: $(DOCS) ## the documentation as a site in build/docs/site, without a warning
 	@$(BIN)/python docs/build.py $(ARGS)
 
-drills: $(RUNTIME) ## restores, failovers, pgbouncer and a rolling upgrade under load, counted; under six minutes (ARGS=failover)
+drills: $(RUNTIME) ## restores, failovers, pgbouncer and a rolling upgrade under load, counted (ARGS=failover)
 	@$(BIN)/python examples/drills $(ARGS)
 
-manifests-check: $(MANIFESTS) ## the manifests for Kubernetes and the compose files against their schemas; KEDA_CRDS=<folder>: those of KEDA, too
+manifests-check: $(MANIFESTS) ## the manifests for Kubernetes, with KEDA's objects, and the compose files against their schemas
 	@$(BIN)/python -m tests.provisioning.manifests
 
 licences: $(DEV) ## the licence of every package that the image ships

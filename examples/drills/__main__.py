@@ -17,6 +17,7 @@ import pgbouncer
 import point_in_time
 import restore
 import rolling_upgrade
+import two_regions
 from service import Counts, say
 
 DRILLS: dict[str, Callable[[], Counts]] = {
@@ -24,6 +25,7 @@ DRILLS: dict[str, Callable[[], Counts]] = {
     "point_in_time": point_in_time.drill,
     "failover": failover.drill,
     "failover_asynchronous": failover.drill_asynchronous,
+    "two_regions": two_regions.drill,
     "pgbouncer": pgbouncer.drill,
     "rolling_upgrade": rolling_upgrade.drill,
 }

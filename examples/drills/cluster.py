@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
+from service import wait
 
 from notifier.dev.embedded.binaries import postgres_binaries
 from notifier.dev.machine import give, launcher, run_quietly, server_account, server_environment
@@ -21,6 +22,8 @@ from notifier.dev.processes import ServerProcess
 #: User and database.
 NAME = "notifier"
 _START_SECONDS = 60.0
+#: How many standbys `b` there are, of this kind: sync or async.
+STREAMS = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'b' AND sync_state = '{}'"
 
 
 class Postgres:
@@ -129,3 +132,14 @@ def stopped_at_end(*servers: Postgres) -> Iterator[Sequence[Postgres]]:
     finally:
         for server in servers:
             server.stop()
+
+
+@contextmanager
+def streaming_pair(folder: Path) -> Iterator[tuple[Postgres, Postgres]]:
+    """A primary `a`, and `b`, which streams from it, asynchronously. Both run."""
+    with stopped_at_end(Postgres(folder, "a"), Postgres(folder, "b")) as (a, b):
+        a.make()
+        b.copy(a, "--write-recovery-conf")
+        b.start()
+        wait("the standby streams", lambda: a.ask(STREAMS.format("async")) == "1")
+        yield a, b

@@ -14,23 +14,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cluster import NAME, Postgres, stopped_at_end
-from service import PROGRAMS, Counts, Drill, running_drill, say, temporary_folder, wait
+from cluster import NAME, STREAMS, Postgres, streaming_pair
+from service import PROGRAMS, SHORT_LEASE, Counts, Drill, running_drill, say, temporary_folder, wait
 
 #: Programs that may send something have done so by then. Seconds.
 LOOKED_AT = 8.0
 #: What is accepted, and sent or not, while the standby is behind.
 BEHIND = 20
-#: A worker's call that the failover interrupts is looked at after this, not after two minutes.
-_LEASE = {"NOTIFIER_LEASE_SECONDS": "20", "NOTIFIER_CALL_DEADLINE_SECONDS": "5"}
-_STREAMS = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'b' AND sync_state = '{}'"
 
 
 def drill() -> Counts:
     """To a synchronous standby."""
     with _pair({"NOTIFIER_TRUST_FAILOVER": "true"}) as (drill, a, b):
         a.execute("ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 (b)'", "SELECT pg_reload_conf()")
-        wait("the standby is synchronous", lambda: a.ask(_STREAMS.format("sync")) == "1")
+        wait("the standby is synchronous", lambda: a.ask(STREAMS.format("sync")) == "1")
         drill.start(*PROGRAMS)
         with drill.load():
             drill.wait_for_more("the first mails arrive")
@@ -82,15 +79,10 @@ _SENT = "SELECT status, count(*) FROM notifications GROUP BY status"
 @contextmanager
 def _pair(environment: dict[str, str]) -> Iterator[tuple[Drill, Postgres, Postgres]]:
     """A service on a primary `a` with a standby `b`, whose programs know both."""
-    with temporary_folder() as folder, stopped_at_end(Postgres(folder, "a"), Postgres(folder, "b")) as (a, b):
-        a.make()
-        b.copy(a, "--write-recovery-conf")
-        b.start()
-        wait("the standby streams", lambda: a.ask(_STREAMS.format("async")) == "1")
+    with temporary_folder() as folder, streaming_pair(folder) as (a, b):
         url = f"postgresql://{NAME}@{a.host},{b.host}/{NAME}?target_session_attrs=read-write"
-        with running_drill(
-            folder=folder, environment={"NOTIFIER_DATABASE_URL": url, **_LEASE, **environment}
-        ) as drill:
+        variables = {"NOTIFIER_DATABASE_URL": url, **SHORT_LEASE, **environment}
+        with running_drill(folder=folder, environment=variables) as drill:
             yield drill, a, b
 
 

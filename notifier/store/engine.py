@@ -55,15 +55,16 @@ def _from_json(data: bytes) -> Any:
         return json.loads(data)
 
 
-#: postgresql://user:password@a:5432,b:5433/name?…, as libpq has it.
+#: postgresql://user:password@a:5432,b:5433/name?…, and the folder of a socket as %2Frun%2Fpostgresql: as libpq has
+#: them.
 _SEVERAL_SERVERS = re.compile(
-    r"(?P<start>\w+://(?:[^/?]*@)?)(?P<servers>[^/?@]+,[^/?@]+)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?"
+    r"(?P<start>\w+://(?:[^/?]*@)?)(?P<servers>[^/?@]*(?:,|%2[Ff])[^/?@]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?"
 )
 _SERVER = re.compile(r"\[(?P<v6>[^]]*)\](?::(?P<v6_port>\d+))?|(?P<host>[^:]*)(?::(?P<port>\d+))?")
 
 
 def _with_servers_in_query(url: str) -> str:
-    """SQLAlchemy wants several servers so: postgresql://user:password@/name?host=a,b&port=5432,5433&…
+    """SQLAlchemy wants them so: postgresql://user:password@/name?host=a,b&port=5432,5433&…
 
     Raises ValueError: one of them is none.
     """

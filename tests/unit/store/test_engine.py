@@ -16,9 +16,10 @@ from notifier.store.engine import database_url, make_engine
         ("10.0.0.5:5433,b", "10.0.0.5,b", "5433,5432"),
         ("[::1]:5433,[::2]", "::1,::2", "5433,5432"),
         ("%2Frun%2Fa,%2Frun%2Fb", "/run/a,/run/b", "5432,5432"),
+        ("%2frun%2fa:5433", "/run/a", "5433"),
     ],
 )
-def test_a_url_may_name_several_servers_as_libpq_has_it(servers: str, hosts: str, ports: str) -> None:
+def test_a_url_may_name_several_servers_and_sockets_as_libpq_has_it(servers: str, hosts: str, ports: str) -> None:
     url = f"postgresql://app:p%2Cw@{servers}/notifier?target_session_attrs=read-write"
     engine = make_engine(url)
     arguments = engine.dialect.create_connect_args(engine.url)[1]
