@@ -16,7 +16,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test package image-test chaos explore bench console-bench dashboard-check examples spam-check docs manifests-check drills licences release-check check format lock clean
+.PHONY: help demo up test package image-test chaos explore bench console-bench dashboard-check examples spam-check docs manifests-check drills matrix licences release-check check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ docs: $(DOCS) ## the documentation as a site in build/docs/site, without a warni
 drills: $(RUNTIME) ## a restore and a rolling upgrade under load, on servers of their own, counted; three minutes
 	@$(BIN)/python examples/drills/restore.py
 	@$(BIN)/python examples/drills/rolling_upgrade.py
+
+matrix: $(DEV) ## the tests of brokers and databases on the oldest and newest versions; for root on Debian, ten minutes
+	@$(BIN)/python -m tests.provisioning.matrix $(ARGS)
 
 manifests-check: $(MANIFESTS) ## the manifests for Kubernetes against its schemas; KEDA_CRDS=<folder>: those of KEDA, too
 	@$(BIN)/python -m tests.provisioning.manifests
