@@ -26,7 +26,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "not
 #: In the Debian: the checkout, and the virtual environment of its tests.
 INSIDE, VENV = Path("/srv/notifier"), Path("/opt/notifier")
 NEEDED = ("debootstrap", "setpriv", "unshare", "chroot")
-_MAKE_SECONDS, _INSTALL_SECONDS = 1200.0, 900.0
+_MAKE_SECONDS, _INSTALL_SECONDS = 3600.0, 3600.0
 
 #: Own mounts and process ids need no cleaning: they are gone with their last process. `unshare` ignores Ctrl-C and
 #: SIGTERM, so it ends with whoever started it.

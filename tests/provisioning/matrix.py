@@ -49,8 +49,8 @@ SERVERS = (
 COLUMNS = ("Python", "PostgreSQL", "RabbitMQ", "Redis or Valkey")
 #: In three processes, as `make test`; a report with what a test records about itself.
 _PYTEST = ("-m", "pytest", "-q", "-n", "auto", "--dist=worksteal", "-pno:cacheprovider", "-ojunit_family=xunit1")
-#: Byte code stays there; the checkout cannot be written to.
-_IN_DEBIAN = {"PYTHONPYCACHEPREFIX": "/var/cache/python"}
+#: What is kept between runs; the checkout cannot be written to.
+_IN_DEBIAN = {"PYTHONPYCACHEPREFIX": "/var/cache/python", "HYPOTHESIS_STORAGE_DIRECTORY": "/var/cache/hypothesis"}
 
 
 @dataclass(frozen=True, slots=True)
