@@ -48,8 +48,9 @@ GIVEN = ("NOTIFIER_TEST_DATABASE_URL", "NOTIFIER_TEST_AMQP_URL", "NOTIFIER_TEST_
 POSTGRES_FOLDERS = ["usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "opt/homebrew/opt/postgresql@*/bin"]
 #: Enough for a session that never reuses one before it has been emptied.
 _REDIS_DATABASES = 1024
-# Tests kill processes, never the machine, and the operating system keeps what a killed process wrote.
-_FAST_POSTGRES = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "1GB"}
+# Tests kill processes, never the machine, and the operating system keeps what a killed process wrote. Plans are
+# those of a new table, also where a busy machine gave autovacuum the minute after which it looks.
+_FAST_POSTGRES = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "1GB", "autovacuum": "off"}
 
 
 class MissingService(Exception):
