@@ -68,7 +68,7 @@ drills: $(RUNTIME) ## a restore and a rolling upgrade under load, on servers of 
 	@$(BIN)/python examples/drills/restore.py
 	@$(BIN)/python examples/drills/rolling_upgrade.py
 
-matrix: $(DEV) ## the tests of brokers and databases on the oldest and newest versions; for root on Debian, ten minutes
+matrix: $(DEV) ## the tests of brokers and databases on the oldest and newest versions; for root on Debian
 	@$(BIN)/python -m tests.provisioning.matrix $(ARGS)
 
 manifests-check: $(MANIFESTS) ## the manifests for Kubernetes against its schemas; KEDA_CRDS=<folder>: those of KEDA, too

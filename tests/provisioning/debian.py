@@ -68,7 +68,8 @@ class Debian:
         """
         missing = [name for name in NEEDED if shutil.which(name) is None]
         if os.geteuid() or missing:
-            raise MissingService(f"Debian's {self.release} is made by root, with {', '.join(missing or NEEDED)}")
+            needs = f"{', '.join(missing)} (apt-get install debootstrap)" if missing else "root"
+            raise MissingService(f"Debian's {self.release} is made by debootstrap, which needs {needs}")
         CACHE.mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(self.root.with_suffix(".lock")):
             if not self.root.exists():
