@@ -16,7 +16,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test package image-test chaos explore bench console-bench dashboard-check examples spam-check docs manifests-check drills licences release-check check format lock clean
+.PHONY: help demo up test package image-test chaos explore bench console-bench dashboard-check examples spam-check docs manifests-check drills matrix licences release-check check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ docs: $(DOCS) ## the documentation as a site in build/docs/site, without a warni
 
 drills: $(RUNTIME) ## restores, failovers, pgbouncer and a rolling upgrade under load, counted (ARGS=failover)
 	@$(BIN)/python examples/drills $(ARGS)
+
+matrix: $(DEV) ## the tests of brokers and databases on the oldest and newest versions; for root on Debian
+	@$(BIN)/python -m tests.provisioning.matrix $(ARGS)
 
 manifests-check: $(MANIFESTS) ## the manifests for Kubernetes, with KEDA's objects, and the compose files against their schemas
 	@$(BIN)/python -m tests.provisioning.manifests

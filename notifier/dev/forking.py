@@ -185,7 +185,15 @@ class Forked(subprocess.Popen[Any]):
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
     def _internal_poll(self, _deadstate: int | None = None, *_: Any) -> int | None:
-        return super()._internal_poll(_deadstate, lambda _pid, flags: self._try_wait(flags))  # type: ignore[misc,no-any-return]
+        """As the original, which calls `os.waitpid`: by an argument until Python 3.12, by an object since 3.13."""
+        if self.returncode is None and self._waitpid_lock.acquire(blocking=False):  # type: ignore[attr-defined]
+            try:
+                pid, status = (0, 0) if self.returncode is not None else self._try_wait(os.WNOHANG)
+                if pid == self.pid:
+                    self._handle_exitstatus(status)  # type: ignore[attr-defined]
+            finally:
+                self._waitpid_lock.release()  # type: ignore[attr-defined]
+        return self.returncode
 
     def _try_wait(self, flags: int) -> tuple[int, int]:
         """As `os.waitpid`."""

