@@ -23,6 +23,7 @@ from psycopg.errors import ConnectionTimeout
 from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 
+from notifier.domain.errors import ConfigurationError
 from notifier.store.clock import DatabaseClock
 from notifier.store.connection import ANSWER_SECONDS, CONTACT_SECONDS, Contact, DeadlineConnection, ServerSilent
 from notifier.store.identity import IdentityCheck, SeenTimeline, judge
@@ -163,6 +164,13 @@ def _open(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> 
     """A connection, without our options if they are refused."""
     connection = _connect(sessions, arguments, options)
     info = connection.info
+    if (encoding := info.parameter_status("server_encoding")) not in ("UTF8", None):
+        connection.close()
+        raise ConfigurationError(
+            f"the database's encoding is {encoding}, which cannot hold every text: create it with "
+            "ENCODING 'UTF8' TEMPLATE template0",
+            setting="NOTIFIER_DATABASE_URL",
+        )
     # The URL may name several servers: another one that answers says nothing about this one.
     this = {"host": info.host, "hostaddr": info.hostaddr, "port": info.port}
     connection.is_there = lambda: _is_there(sessions, arguments, {**options, **this})

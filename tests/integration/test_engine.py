@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from notifier.domain.errors import ServiceUnavailable, StatementCancelled
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable, StatementCancelled
 from notifier.domain.statuses import SuppressionReason
 from notifier.store import binds, sessions
 from notifier.store.connection_limits import ConnectionLimits, connection_limits
@@ -105,6 +105,20 @@ def test_a_connection_that_became_read_only_is_left_by_all(database_url: str, is
     with transaction(engine) as connection:
         assert connection.execute(TASKS).scalars().all() == ["first", "second"]
     engine.dispose()
+
+
+def test_a_database_of_another_encoding_than_utf8_is_refused(database_url: str, other: Engine) -> None:
+    name = f"{make_url(database_url).database}_ascii"
+    with other.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(
+            f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+        odd = make_engine(make_url(database_url).set(database=name).render_as_string(hide_password=False))
+        try:
+            with pytest.raises(ConfigurationError, match="SQL_ASCII, which cannot hold every text"):
+                backend(odd)
+        finally:
+            connection.exec_driver_sql(f'DROP DATABASE "{name}"')
 
 
 def insert_and_fail(engine: Engine, task: str, *, is_one_statement: bool) -> None:
