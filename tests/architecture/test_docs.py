@@ -42,7 +42,7 @@ REFERENCE = ROOT / "docs" / "reference"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 #: Call → position of the code among its arguments.
-_CODE_ARGUMENT = {"Fault": 1, "_refused": 0, "_error": 0, "_bad": 1}
+_CODE_ARGUMENT = {"Fault": 1, "_refused": 0, "rule_error": 0, "_bad": 1}
 
 
 #: Kind of metric → what its samples have after its name.
