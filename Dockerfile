@@ -18,16 +18,21 @@ RUN python -m venv --without-pip /opt/notifier \
     && pip install --require-hashes --no-deps -r requirements/build.txt
 
 # Half of their size is never used: debug symbols, sources in C, stubs, tests, all products of Twilio but messages, the colours
-# of some hundred languages. Python itself comes without its tests, its editor and its installer.
+# of some hundred languages, lists of installed files. Python itself comes without its tests, its editor, its installer and the
+# databases that are not PostgreSQL.
+COPY deploy/repack_locales.py deploy/
 RUN cd /opt/notifier/lib/python3*/site-packages \
     && find twilio/rest -mindepth 1 -maxdepth 1 -type d ! -name api -exec rm -r {} + \
     && find . -type d \( -name test -o -name tests -o -name docs \) -prune -exec rm -r {} + \
     && rm -r sqlalchemy/testing \
     && find pygments/lexers -name '[a-z]*.py' ! -name python.py ! -name special.py -delete \
     && find . -type f \( -name '*.pyi' -o -name '*.c' -o -name '*.h' -o -name '*.pyx' -o -name '*.pxd' \) -delete \
+    && find . -type f \( -path '*.dist-info/RECORD' -o -path './flower/*.map' -o -name '*.po' \) -delete \
+    && /opt/notifier/bin/python /source/deploy/repack_locales.py \
     && find . /usr/local/lib -type f -name '*.so*' ! -path '*.libs/*' -exec strip --strip-unneeded {} + \
     && cd /usr/local/lib/python3* \
-    && rm -rf test idlelib tkinter turtledemo turtle.py lib2to3 pydoc_data ensurepip config-* lib-dynload/_tkinter* lib-dynload/_test*
+    && rm -rf test idlelib tkinter turtledemo turtle.py lib2to3 pydoc_data ensurepip sqlite3 config-* \
+        lib-dynload/_sqlite3* lib-dynload/_tkinter* lib-dynload/_test*
 
 COPY pyproject.toml README.md LICENSE notifier.toml ./
 COPY templates templates

@@ -55,8 +55,8 @@ console-bench: $(DEV) ## how fast the console's pages are with a million notific
 dashboard-check: $(DEV) ## every query of the Grafana dashboard, on a Prometheus that scrapes every program; needs Debian's prometheus
 	@$(BIN)/python -m pytest -q -s tests/e2e/dashboard.py
 
-examples: $(DEV) ## every example of a producer's stack, on one service, three minutes; needs RabbitMQ, and says what else it needs
-	@$(BIN)/python -m pytest -q -s -rs tests/e2e/examples.py $(ARGS)
+examples: $(DEV) ## every block of the docs, and every example of a producer's stack, on services, five minutes; says what else it needs
+	@$(BIN)/python -m pytest -q -s -rs tests/e2e/examples.py tests/e2e/pages.py $(ARGS)
 
 spam-check: $(RUNTIME) ## the spam score of every shipped mail in every language; needs Debian's spamassassin
 	@NOTIFIER_TEMPLATES=templates $(BIN)/notifier templates check --spam $(ARGS)
@@ -64,14 +64,13 @@ spam-check: $(RUNTIME) ## the spam score of every shipped mail in every language
 docs: $(DOCS) ## the documentation as a site in build/docs/site, without a warning
 	@$(BIN)/python docs/build.py $(ARGS)
 
-drills: $(RUNTIME) ## a restore and a rolling upgrade under load, on servers of their own, counted; three minutes
-	@$(BIN)/python examples/drills/restore.py
-	@$(BIN)/python examples/drills/rolling_upgrade.py
+drills: $(RUNTIME) ## restores, failovers, pgbouncer and a rolling upgrade under load, counted (ARGS=failover)
+	@$(BIN)/python examples/drills $(ARGS)
 
 matrix: $(DEV) ## the tests of brokers and databases on the oldest and newest versions; for root on Debian
 	@$(BIN)/python -m tests.provisioning.matrix $(ARGS)
 
-manifests-check: $(MANIFESTS) ## the manifests for Kubernetes against its schemas; KEDA_CRDS=<folder>: those of KEDA, too
+manifests-check: $(MANIFESTS) ## the manifests for Kubernetes, with KEDA's objects, and the compose files against their schemas
 	@$(BIN)/python -m tests.provisioning.manifests
 
 licences: $(DEV) ## the licence of every package that the image ships

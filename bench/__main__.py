@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
         found = report.content(bench.results, sizes, facts, time.monotonic() - begun)
     if options.output:
         report.write(options.output, found)
-    say(report.table(found))
+    say(f"{report.table(found)}\n\n{report.target_table(found)}")
     if options.output == report.LATEST:
         _report(found)
     _compare(before, found)
@@ -100,6 +100,7 @@ def _report(found: dict[str, Any]) -> None:
     except ModuleNotFoundError as error:
         say(f"no pictures: {error.name} is not installed (requirements/bench.txt)")
     pages = report.put_into_pages(report.table(found))
+    report.put_into_pages(report.target_table(found), (report.PERFORMANCE,), report.TARGET_MARKS)
     if found.get("model"):
         pages += report.put_into_pages(model.table(found["model"]), (model.PAGE,), (model.BEGIN, model.END))
     for page in pages:

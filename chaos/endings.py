@@ -185,7 +185,9 @@ class Endings:
         twilio = TwilioServer()
         twilio.faults = self._faults
         self._twilio = stack.enter_context(running(twilio))
-        self._nursery = Nursery({})
+        self._nursery = Nursery(
+            {name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")}
+        )
         stack.callback(self._nursery.stop)
 
     def run(self, cases: Sequence[Case], *, at_once: int) -> Iterator[Ended]:

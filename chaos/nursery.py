@@ -21,6 +21,7 @@ from typing import Any
 
 from notifier.dev.forking import IMPORTS
 from notifier.dev.processes import die_with_parent
+from tests.support import forking
 
 _ROOT = Path(__file__).parents[1]
 
@@ -29,7 +30,7 @@ class Nursery:
     """Starts programs and buries them. Until `bury` a dead one keeps its process id: nobody else can have it."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
+        self._process = forking.launch(
             [sys.executable, "-m", "chaos.nursery"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

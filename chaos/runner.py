@@ -115,7 +115,7 @@ class Runner:
     def _settle(self, runs: Sequence[_Run]) -> None:
         """Wait until each of these has come to rest, or its time is over."""
         waiting = [run for run in runs if not run.is_settled]
-        told_at = time.monotonic()
+        begun = told_at = time.monotonic()
         while waiting:
             left = {run.label: self._look(run) for run in waiting}
             now = time.monotonic()
@@ -123,14 +123,15 @@ class Runner:
             if now - told_at > 10 and waiting:
                 told_at = now
                 self._say(f"   waiting for {sum(left.values())} messages to come to rest")
-            self._world.pause(0.25 if waiting else 0)
+            # Each look costs two processes of PostgreSQL; most rest at once, and some take a minute.
+            self._world.pause(min(1.0, 0.25 + (now - begun) / 20) if waiting else 0)
 
     def _look(self, run: _Run) -> int:
         try:
             gone = run.scenario.loses_broker
             left = self._world.books.unsettled(run.label, run.confirmed, may_be_gone=gone)
             # Nobody can lose these but a relay.
-            left += self._world.outbox_rows()
+            left = left or self._world.outbox_rows()
         except psycopg.OperationalError:
             return -1
         run.outcome.recovery_seconds = time.monotonic() - run.healed_at

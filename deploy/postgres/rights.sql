@@ -8,8 +8,9 @@ GRANT SELECT ON alembic_version TO notifier_app;
 GRANT SELECT, INSERT ON events TO notifier_app;
 GRANT SELECT, INSERT, DELETE ON idempotency_keys TO notifier_app;
 GRANT SELECT, INSERT, UPDATE ON messages, states, attempts, operator_records, api_keys, suppressions, retention_marks,
-  upkeep_runs, database_identity, hash_keys, jobs TO notifier_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON provider_messages, provider_states, provider_outcomes, circuits, rate_slots,
-  usage_counts, rejected_messages, attachments, callbacks, callback_attempts, callback_endpoints, hard_bounces,
-  bounce_alarms, held_suppressions, unread_bounces, daily_statistics, console_sessions, minute_counts, failed_counts,
-  recurring_notifications, recurring_recipients, recurring_runs TO notifier_app;
+  upkeep_runs, database_identity, jobs, provider_states, circuits, rate_slots, callback_endpoints, bounce_alarms
+  TO notifier_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON provider_messages, provider_outcomes, usage_counts, rejected_messages,
+  attachments, callbacks, callback_attempts, hard_bounces, held_suppressions, unread_bounces, daily_statistics,
+  console_sessions, minute_counts, failed_counts, hash_keys, recurring_notifications, recurring_recipients,
+  recurring_runs TO notifier_app;

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
-from service import PROGRAMS, Drill, running_drill, wait
+from service import PROGRAMS, Counts, Drill, running_drill, say, wait
 
 from notifier.dev.embedded.binaries import postgres_package
 
@@ -23,14 +23,14 @@ MESSAGES = 200
 LOOKED_AT = 8.0
 
 
-def main() -> int:
+def drill() -> Counts:
     with running_drill() as drill:
         drill.start("intake", "beat")
         drill.publish(MESSAGES)
         wait("all messages are in the record", lambda: drill.statuses() == {"queued": MESSAGES})
         backup = Path(drill.environment["NOTIFIER_DATA_DIR"]) / "backup.dump"
         _run("pg_dump", "--format=custom", f"--file={backup}", drill.database_url)
-        print(f"backed up with {MESSAGES} messages queued")
+        say(f"backed up with {MESSAGES} messages queued")
 
         drill.start("worker")
         wait("half of them are sent", lambda: len(drill.arrived()) >= MESSAGES // 2)
@@ -38,26 +38,17 @@ def main() -> int:
         sent = len(drill.arrived())
         _restore(drill, backup)
         drill.start(*(name for name in PROGRAMS if name not in drill.running))
-        print(f"{sent} were sent since; restored under the running programs")
+        say(f"{sent} were sent since; restored under the running programs")
 
         time.sleep(LOOKED_AT)
         if len(drill.arrived()) != sent:
             raise SystemExit("programs sent from a restored database that nobody had looked at")
         drill.command("db", "after-restore", "--why", "drill", "--yes")
         wait("all are held", lambda: drill.statuses() == {"unknown": MESSAGES})
-        print(f"nothing was sent again; {MESSAGES} are held")
-        _decide(drill)
+        say(f"nothing was sent again; {MESSAGES} are held")
+        drill.decide()
         wait("all are sent", lambda: drill.statuses() == {"sent": MESSAGES})
-        return drill.report()
-
-
-def _decide(drill: Drill) -> None:
-    """As with the relay's log: what it has is sent, the rest goes out."""
-    ids = drill.ask("SELECT id::text || ' ' || recipient, 0 FROM notifications")
-    arrived = drill.arrived()
-    has = [key.split()[0] for key in ids if key.split()[1] in arrived]
-    drill.command("resolve", *has, "--sent", "--why", "in the relay's log")
-    drill.command("db", "after-restore", "--release", "--all", "--why", "not in the relay's log", "--yes")
+        return drill.count()
 
 
 def _restore(drill: Drill, backup: Path) -> None:
@@ -84,4 +75,4 @@ def _run(program: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(not drill().is_good)

@@ -9,50 +9,29 @@ from __future__ import annotations
 
 import argparse
 import sys
-from threading import Event, Thread
 
-from service import PROGRAMS, Drill, running_drill, wait
+from service import PROGRAMS, Counts, running_drill, say, wait
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="A rolling upgrade under load, counted.")
-    parser.add_argument("--old", default=sys.executable, help="Python of the version to upgrade from")
-    with running_drill(parser.parse_args().old) as drill:
+def drill(old: str = sys.executable) -> Counts:
+    """`old`: Python of the version to upgrade from."""
+    with running_drill(old) as drill:
         drill.start(*PROGRAMS)
-        wait("the first mails arrive", lambda: _grows(drill, 20))
-        stop = Event()
-        load = Thread(target=_publish, args=(drill, stop))
-        load.start()
-        try:
+        with drill.load():
+            drill.wait_for_more("the first mails arrive")
             drill.python = sys.executable
-            print(drill.command("db", "upgrade").splitlines()[0])
+            say(drill.command("db", "upgrade").splitlines()[0])
             for name in PROGRAMS:
-                _replace(drill, name)
-        finally:
-            stop.set()
-            load.join()
+                drill.stop(name)
+                drill.start(name)
+                drill.wait_for_more(f"mails arrive with the new {name}")
+                so_far = len(drill.arrived())
+                say(f"{name}: stopped with what it had in hand, started anew, {so_far} mails so far")
         wait("all mails are sent", lambda: drill.statuses() == {"sent": drill.published})
-        return drill.report()
-
-
-def _replace(drill: Drill, name: str) -> None:
-    drill.stop(name)
-    drill.start(name)
-    before = len(drill.arrived())
-    wait(f"mails arrive with the new {name}", lambda: len(drill.arrived()) > before + 20)
-    print(f"{name}: stopped with what it had in hand, started anew, {len(drill.arrived())} mails so far")
-
-
-def _grows(drill: Drill, least: int) -> bool:
-    if not drill.published:
-        drill.publish(least)
-    return len(drill.arrived()) >= least
-
-
-def _publish(drill: Drill, stop: Event) -> None:
-    while not stop.wait(0.2):
-        drill.publish(5)
+        return drill.count()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description="A rolling upgrade under load, counted.")
+    parser.add_argument("--old", default=sys.executable, help="Python of the version to upgrade from")
+    sys.exit(not drill(parser.parse_args().old).is_good)

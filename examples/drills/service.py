@@ -1,4 +1,4 @@
-"""What both drills need: a whole service of its own on this machine, its programs one by one, and the counts.
+"""What every drill needs: a whole service of its own on this machine, its programs one by one, and the counts.
 
 Its PostgreSQL, Valkey and mail server are those of `notifier demo`. Nothing leaves this machine, and no other
 installation is touched.
@@ -12,9 +12,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 
 import psycopg
 
@@ -30,8 +32,16 @@ PROGRAMS = {
     "worker-urgent": ["worker", "--lanes", "urgent"],
     "worker": ["worker", "--no-callbacks", "--lanes", "normal,bulk"],
 }
-#: A step that takes longer has failed. Seconds.
-PATIENCE = 120.0
+#: A drill starts it with `NOTIFIER_API_PORT`.
+API = {"api": ["api"]}
+#: A step that takes longer has failed, even on a machine that is busy with other things. Seconds.
+PATIENCE = 600.0
+#: Of the programs of a drill that interrupts calls: they are looked at after this, not after two minutes.
+SHORT_LEASE = {"NOTIFIER_LEASE_SECONDS": "30", "NOTIFIER_CALL_DEADLINE_SECONDS": "10"}
+#: Between two publications of the load, five messages each. Seconds.
+_PAUSE = 0.2
+#: The load waits while so many mails are on their way: a busy machine is not to work for minutes afterwards.
+_BACKLOG = 200
 
 _ORDER = {
     "customer_name": "Ann",
@@ -42,6 +52,24 @@ _ORDER = {
 }
 
 _CALLS = "SELECT recipient, count(*) FROM notifications n JOIN attempts ON notification_id = n.id GROUP BY 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a drill counted. `lost`: neither in the mailbox nor still on its way."""
+
+    published: int
+    arrived: int
+    twice: int
+    lost: int
+    #: Mails of which more arrived than the record has calls.
+    unrecorded: int
+    #: How many of these the drill is there to show.
+    shown: int = 0
+
+    @property
+    def is_good(self) -> bool:
+        return not self.lost and self.unrecorded == self.shown
 
 
 class Drill:
@@ -57,6 +85,9 @@ class Drill:
         self._world = world
         self._folder = folder
 
+        #: Where the drill itself looks into the record, if not where the programs do.
+        self.record_url: str | None = None
+
     @property
     def database_url(self) -> str:
         return self.environment["NOTIFIER_DATABASE_URL"]
@@ -64,7 +95,7 @@ class Drill:
     def start(self, *names: str) -> None:
         for name in names:
             with (self._folder / f"{name}.log").open("ab") as log:
-                command = [self.python, "-m", "notifier", *PROGRAMS[name]]
+                command = [self.python, "-m", "notifier", *{**PROGRAMS, **API}[name]]
                 self.running[name] = subprocess.Popen(
                     command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
@@ -83,8 +114,8 @@ class Drill:
             process.kill()
             process.wait()
 
-    def command(self, *arguments: str) -> str:
-        """What an operator types."""
+    def command(self, *arguments: str, may_fail: bool = False) -> str:
+        """What an operator types. Returns what it prints."""
         done = subprocess.run(
             [self.python, "-m", "notifier", *arguments],
             env=self.environment,
@@ -94,24 +125,32 @@ class Drill:
             check=False,
             timeout=PATIENCE,
         )
-        if done.returncode:
+        if done.returncode and not may_fail:
             raise SystemExit(f"notifier {' '.join(arguments)} failed: {done.stdout}{done.stderr}")
         return done.stdout
 
+    def log(self, name: str) -> str:
+        """What a program has logged."""
+        return (self._folder / f"{name}.log").read_text("utf-8", errors="replace")
+
     def publish(self, count: int) -> None:
         """To as many people, one mail each. The server refuses every second one once."""
+        first, self.published = self.published, self.published + count
+        self._publish(range(first, self.published))
+
+    def publish_again(self, first: int) -> None:
+        """From this one on, as a producer does with its outbox: with the same keys."""
+        self._publish(range(first, self.published))
+
+    def _publish(self, numbers: range) -> None:
         with Client(self.environment["NOTIFIER_BROKER_URL"], producer="drill", timeout_seconds=20) as client:
-            for _ in range(count):
-                client.send(
-                    "order_shipped",
-                    f"{('early', 'late')[self.published % 2]}{self.published}@example.com",
-                    context=_ORDER,
-                )
-                self.published += 1
+            for number in numbers:
+                to = f"{('early', 'late')[number % 2]}{number}@example.com"
+                client.send("order_shipped", to, context=_ORDER, idempotency_key=f"order-{number}")
 
     def ask(self, statement: str, url: str | None = None) -> dict[str, int]:
         """Two columns, a text and a number."""
-        with psycopg.connect(url or self.database_url, connect_timeout=5) as connection:
+        with psycopg.connect(url or self.record_url or self.database_url, connect_timeout=5) as connection:
             return {str(key): int(count) for key, count in connection.execute(statement).fetchall()}  # type: ignore[arg-type]
 
     def statuses(self) -> dict[str, int]:
@@ -122,20 +161,69 @@ class Drill:
         assert self._world.mail is not None
         return Counter(mail.rcpt_to[0] for mail in self._world.mail.messages)
 
-    def report(self) -> int:
-        """Print what was counted; 0 if nothing was lost and nothing was sent twice without a record of it."""
-        arrived, calls = self.arrived(), Counter[str]()
-        for url in (self.database_url, *self.earlier):
-            calls += Counter(self.ask(_CALLS, url))
-        lost = self.published - len(arrived)
-        twice = sum(count > 1 for count in arrived.values())
-        unrecorded = sum(count > calls[to] for to, count in arrived.items())
-        print(f"published {self.published}, in the mailbox {len(arrived)}, of these twice {twice}")
-        print(
-            f"in the record: {', '.join(f'{count} {status}' for status, count in sorted(self.statuses().items()))}"
+    @contextmanager
+    def load(self) -> Iterator[None]:
+        """Messages keep coming while the block lasts. Fails if the broker did not take one."""
+        stop, failed = Event(), list[Exception]()
+
+        def publish() -> None:
+            try:
+                while not stop.wait(_PAUSE):
+                    if self.published - len(self.arrived()) < _BACKLOG:
+                        self.publish(5)
+            except Exception as error:
+                failed.append(error)
+
+        load = Thread(target=publish)
+        load.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            load.join()
+        if failed:
+            raise SystemExit(f"the load stopped: {failed[0]}")
+
+    def wait_for_more(self, what: str, count: int = 20) -> None:
+        """Until so many more mails have arrived."""
+        before = len(self.arrived())
+        wait(what, lambda: len(self.arrived()) >= before + count)
+
+    def decide(self) -> None:
+        """What an operator does about what is held: what the relay's log has is sent, the rest goes out."""
+        ids = self.ask(
+            "SELECT id::text || ' ' || recipient, 0 FROM notifications "
+            "WHERE status = 'unknown' AND reason = 'restored'"
         )
-        print(f"lost {lost}, sent more often than recorded {unrecorded}")
-        return int(lost > 0 or unrecorded > 0)
+        arrived = self.arrived()
+        has = [key.split()[0] for key in ids if key.split()[1] in arrived]
+        if has:
+            self.command("resolve", *has, "--sent", "--why", "in the relay's log")
+        if len(has) < len(ids):
+            self.command("db", "after-restore", "--release", "--all", "--why", "not in the relay's log", "--yes")
+
+    def count(self, shown: int = 0) -> Counts:
+        """Count, and say it. `shown`: mails that this drill is to send without a record."""
+        arrived, calls = self.arrived(), Counter[str]()
+        for url in (self.record_url or self.database_url, *self.earlier):
+            calls += Counter(self.ask(_CALLS, url))
+        counts = Counts(
+            published=self.published,
+            arrived=len(arrived),
+            twice=sum(count > 1 for count in arrived.values()),
+            lost=self.published - len(arrived),
+            unrecorded=sum(count > calls[to] for to, count in arrived.items()),
+            shown=shown,
+        )
+        record = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses().items()))
+        say(f"published {counts.published}, in the mailbox {counts.arrived}, of these twice {counts.twice}")
+        say(f"in the record: {record}")
+        say(f"lost {counts.lost}, sent more often than recorded {counts.unrecorded}")
+        return counts
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
 
 
 def wait(what: str, is_done: Callable[[], bool]) -> None:
@@ -148,17 +236,34 @@ def wait(what: str, is_done: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def running_drill(python: str = sys.executable) -> Iterator[Drill]:
-    """A new service, with its tables and without a running program; all is stopped and removed at the end."""
+def running_drill(
+    python: str = sys.executable, folder: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[Drill]:
+    """A new service, with its tables and without a running program; all is stopped and removed at the end.
+
+    `environment`: `NOTIFIER_*` variables of its programs, such as a database that is there already.
+    """
     for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
         del os.environ[name]
     with ExitStack() as stack:
-        folder = make_temporary_folder()
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        os.environ["NOTIFIER_DATA_DIR"] = str(folder)
+        folder = folder or stack.enter_context(temporary_folder())
+        os.environ |= {
+            "NOTIFIER_DATA_DIR": str(folder),
+            "NOTIFIER_CONFIG": str(Path(__file__).with_name("notifier.toml")),
+            **(environment or {}),
+        }
         rules = [Rule("late*", reply="451 4.3.0 try later", times=1)]
         world = stack.enter_context(local_world(load_settings(use_running=False), folder, mail_rules=rules))
         drill = Drill(world, folder, python)
         stack.callback(drill.kill_all)
         drill.command("db", "upgrade")
         yield drill
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    folder = make_temporary_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -114,7 +114,8 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
         large_bodies=Shares(LARGE_BODIES),
         long_reads=LongReads(max(1, settings.api_threads // 4)),
         status_watch=StatusWatch(
-            StatusLookup(engine).find, max_waiting=max(2, settings.api_peer_connections // 2)
+            StatusLookup(engine, services.personal_data).find,
+            max_waiting=max(2, settings.api_peer_connections // 2),
         ),
     )
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.api import openapi_examples
 from notifier.domain.errors import WrongSelection
-from notifier.domain.message import Instant
 from notifier.domain.statuses import Channel, Reason, Status
+from notifier.domain.times import Instant
 from notifier.store.callbacks import CallbackFilter
 from notifier.store.search import Filter, NotificationView, RejectedView
 from notifier.store.suppressions import SuppressionFilter

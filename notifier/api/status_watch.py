@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from fastapi.concurrency import run_in_threadpool
 
+from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.notification_status import NotificationStatus
 from notifier.operations.api_keys import Holder
 from notifier.store.status_lookup import AskedStatus
@@ -26,7 +27,7 @@ MAX_WAIT_SECONDS = 30.0
 #: Notifications of one read.
 _READ_AT_ONCE = 250
 
-_Find = Callable[[Collection[AskedStatus]], Mapping[AskedStatus, NotificationStatus]]
+_Find = Callable[[Collection[AskedStatus]], Mapping[AskedStatus, NotificationStatus | Fault]]
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +61,7 @@ class StatusWatch:
 
         Raises:
             ServiceUnavailable: the database is away.
+            InvalidMessage: the key was accepted for another content.
         """
         waits = 0.0 if self._is_full(holder.key_id) else wait_seconds
         answer: asyncio.Future[NotificationStatus | None] = asyncio.get_running_loop().create_future()
@@ -113,6 +115,10 @@ class StatusWatch:
         for waiter in waiters:
             waiter.is_new = False
             status = found.get(waiter.asked)
+            if isinstance(status, Fault):
+                if not waiter.answer.done():
+                    waiter.answer.set_exception(InvalidMessage([status]))
+                continue
             if status is not None and not waiter.holder.sees(status):
                 status = None
             is_over = self._is_ending or waiter.ends_at <= now

@@ -21,11 +21,14 @@ from kombu.exceptions import KombuError
 
 from notifier.broker import topology
 from notifier.broker.joint_publication import JointPublication
+from notifier.broker.other_protocol import other_protocol
 from notifier.broker.user_id import user_of
 from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRefused
 from notifier.domain.statuses import Channel, Lane
 
 _MAX_USER_BYTES = 255  # RabbitMQ's limit of the property user_id
+#: Of the time for connecting, to ask a port that stays silent what it is.
+_PROBE_SHARE = 0.1
 
 
 class Wire:
@@ -150,7 +153,7 @@ class Wire:
     def _connect(self) -> Connection:
         """An open connection: one try of each host in the URL, no pauses."""
         hosts = self._url.count(";") + 1
-        timeout = max(0.01, self._remaining()) / hosts
+        timeout = max(0.01, self._remaining() * (1 - _PROBE_SHARE)) / hosts
         options = topology.transport_options(self._url, timeout_seconds=timeout)
         if self._is_redis:
             options["socket_timeout"] = self.timeout_seconds if hosts == 1 else timeout
@@ -158,8 +161,21 @@ class Wire:
             options |= {"read_timeout": self.timeout_seconds, "write_timeout": self.timeout_seconds}
             options["on_blocked"] = self._on_blocked
         connection = Connection(self._url, connect_timeout=timeout, transport_options=options)
-        connection.ensure_connection(max_retries=hosts - 1)
+        try:
+            connection.ensure_connection(max_retries=hosts - 1)
+        except self._errors as error:
+            connection.release()
+            if found := self._other_protocol(_cause(error)):
+                refusal = f"the broker at {_place(self._url)} {found}"
+                raise PublishRefused(f"{refusal}; until then publishing again does not help") from error
+            raise
         return connection
+
+    def _other_protocol(self, cause: BaseException) -> str | None:
+        """What is there instead of the broker of the URL, if anything. A broker that said something is there."""
+        if self._refusal(cause) or _is_away(cause):
+            return None
+        return other_protocol(self._url, max(0.1, self._remaining() / 2))
 
     def _set_socket_timeout(self, seconds: float) -> None:
         """For what py-amqp waits for without a limit of its own: opening a channel, a goodbye."""
@@ -247,7 +263,7 @@ class Wire:
         cause = _cause(error)
         if self._is_blocked:
             return f"the broker at {place} takes no messages: it is short of memory or disk"
-        if isinstance(cause, ConnectionRefusedError | socket.gaierror) or _is_refused(cause):
+        if _is_away(cause):
             return f"no broker answers at {place}"
         if isinstance(cause, MessageNacked):
             return f"the broker at {place} refused the message: the queue is full"
@@ -310,8 +326,10 @@ def _check_broker_user(name: object) -> None:
         )
 
 
-def _is_refused(cause: BaseException) -> bool:
-    """redis-py wraps the socket's error."""
+def _is_away(cause: BaseException) -> bool:
+    """Whether nobody is there. redis-py wraps the socket's error."""
+    if isinstance(cause, ConnectionRefusedError | socket.gaierror):
+        return True
     return any(isinstance(inner, ConnectionRefusedError) for inner in (cause.__cause__, cause.__context__))
 
 

@@ -1,187 +1,205 @@
 """The command line: a face of the client, the record, the templates and the settings. No rule lives here.
 
-`PANELS` names every command and its function. Whatever is slow to import (the database, the broker's worker, the
-template engine) is imported inside the command that needs it.
+`PANELS` names every command, and the function that does it. Whatever is slow to import (the database, the broker's
+worker, the template engine) is imported inside the command that needs it.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 from typer import Option
 
-from notifier.cli import (
-    api_keys,
-    bounces,
-    callbacks,
-    db,
-    dead_letters,
-    dev,
-    doctor,
-    health,
-    held_suppressions,
-    jobs,
-    notification_actions,
-    notifications,
-    privacy,
-    providers,
-    publish,
-    queues,
-    recurring,
-    rejected,
-    relay,
-    restored,
-    schedule,
-    schema,
-    send,
-    services,
-    statistics,
-    stuck,
-    suppressions,
-    templates,
-    top,
-    up,
-)
+from notifier.cli.command_tree import Family, LazyCommand, rooted_in
 from notifier.cli.context import wiring
-from notifier.cli.exit_codes import GRACE_SECONDS, Commands
+from notifier.cli.exit_codes import GRACE_SECONDS
 from notifier.cli.output import print_line
+from notifier.runtime.garbage_collection import spare_imports
 from notifier.runtime.shutdown import Stopped, interrupt_on_signals
-
-Command = Callable[..., None]
-
-
-@dataclass(frozen=True)
-class Family:
-    """Commands under a common name."""
-
-    name: str
-    help: str
-    commands: Sequence[Command | Family]
-    #: What the name does alone; otherwise it shows the help.
-    alone: Command | None = None
-
-    def typer(self) -> typer.Typer:
-        shows_help = self.alone is None
-        found = typer.Typer(help=self.help, no_args_is_help=shows_help, invoke_without_command=not shows_help)
-        if self.alone is not None:
-            found.callback()(self.alone)
-        add_commands(found, self.commands)
-        return found
-
 
 REJECTED = Family(
     "rejected",
     "Messages that were not accepted, with every reason.",
-    (rejected.list_, rejected.show, rejected.replay, rejected.purge),
+    ("rejected.list_", "rejected.show", "rejected.replay", "rejected.purge"),
 )
 SUPPRESSIONS = Family(
     "suppressions",
     "Recipients to whom nothing must be sent.",
     (
-        *(suppressions.list_, suppressions.show, suppressions.add, suppressions.lift),
-        *(held_suppressions.held, held_suppressions.apply_held, suppressions.import_, suppressions.export),
+        *("suppressions.list_", "suppressions.show", "suppressions.add", "suppressions.lift"),
+        *("held_suppressions.held", "held_suppressions.apply_held", "suppressions.import_", "suppressions.export"),
     ),
 )
 CALLBACKS = Family(
     "callbacks",
     "Status callbacks: what producers are told about their messages.",
-    (callbacks.run, callbacks.list_, callbacks.show, callbacks.replay, callbacks.endpoints, callbacks.resume),
+    (
+        *("callbacks.run", "callbacks.list_", "callbacks.show", "callbacks.replay"),
+        *("callbacks.endpoints", "callbacks.resume"),
+    ),
 )
 PROVIDERS = Family(
     "providers",
     "Health of the providers; pause, resume or weigh one.",
-    (providers.pause, providers.resume, providers.weigh),
-    alone=providers.show,
+    ("providers.pause", "providers.resume", "providers.weigh"),
+    alone="providers.show",
 )
 TEMPLATES = Family(
-    "templates", "List, check and preview templates.", (templates.list_, templates.check, templates.preview)
+    "templates", "List, check and preview templates.", ("templates.list_", "templates.check", "templates.preview")
 )
 DB = Family(
     "db",
     "The tables of the database.",
     (
-        *(db.upgrade, db.current, db.partitions),
-        *(privacy.new_key, privacy.reseal, privacy.retention, restored.after_restore),
+        *("db.upgrade", "db.current", "db.partitions"),
+        *("privacy.new_key", "privacy.reseal", "privacy.retention", "restored.after_restore"),
     ),
 )
 DEAD_LETTERS = Family(
     "dead",
     "Messages that RabbitMQ gave up on after too many redeliveries.",
-    (dead_letters.list_, dead_letters.show, dead_letters.replay, dead_letters.purge),
+    ("dead_letters.list_", "dead_letters.show", "dead_letters.replay", "dead_letters.purge"),
 )
 QUEUES = Family(
-    "queues", "The queues, and how many messages wait in them.", (queues.declare, DEAD_LETTERS), alone=queues.show
+    "queues",
+    "The queues, and how many messages wait in them.",
+    ("queues.declare", DEAD_LETTERS),
+    alone="queues.show",
 )
 SCHEMA = Family(
     "schema",
     "The schemas of messages, callbacks, the queues and the HTTP API.",
-    (schema.message, schema.callback, schema.asyncapi, schema.openapi),
+    ("schema.message", "schema.callback", "schema.asyncapi", "schema.openapi"),
 )
-SCHEDULE = Family("schedule", "What is done each night, when, and how it went.", (schedule.list_, schedule.run))
+SCHEDULE = Family(
+    "schedule", "What is done each night, when, and how it went.", ("schedule.list_", "schedule.run")
+)
 RECURRING = Family(
     "recurring",
     "Notifications that are sent again and again, by a plan, to a list of recipients.",
     (
-        *(recurring.add, recurring.list_, recurring.show, recurring.run, recurring.pause, recurring.resume),
-        *(recurring.recipients, recurring.forget, recurring.remove),
+        *("recurring.add", "recurring.list_", "recurring.show", "recurring.run", "recurring.pause"),
+        *("recurring.resume", "recurring.recipients", "recurring.forget", "recurring.remove"),
     ),
 )
-KEYS = Family("keys", "Keys of the HTTP API.", (api_keys.create, api_keys.list_, api_keys.rotate, api_keys.revoke))
-JOBS = Family("jobs", "Long actions that workers carry out.", (jobs.list_, jobs.show, jobs.stop))
+KEYS = Family(
+    "keys", "Keys of the HTTP API.", ("api_keys.create", "api_keys.list_", "api_keys.rotate", "api_keys.revoke")
+)
+JOBS = Family("jobs", "Long actions that workers carry out.", ("jobs.list_", "jobs.show", "jobs.stop"))
 BOUNCES = Family(
     "bounces",
     "Take bounces and complaints from the mail server; list those that could not be read.",
-    (bounces.unread,),
-    alone=bounces.bounces,
+    ("bounces.unread",),
+    alone="bounces.bounces",
 )
 #: Every command, in the order of `notifier --help`.
-PANELS: Mapping[str, Sequence[Command | Family]] = {
-    "Send": (send.send, publish.publish, RECURRING, relay.relay),
-    "Find out": (notifications.show, notifications.search, top.top, REJECTED, statistics.statistics),
-    "Act": (
-        *(stuck.stuck, notification_actions.retry, notification_actions.cancel),
-        *(notification_actions.reschedule, notification_actions.resolve, JOBS),
-        *(SUPPRESSIONS, CALLBACKS, PROVIDERS),
+PANELS: Mapping[str, Sequence[LazyCommand | Family]] = {
+    "Send": (
+        LazyCommand("send.send", "Send one message."),
+        LazyCommand("publish.publish", "Send a file of messages: CSV, or one JSON object per line."),
+        RECURRING,
+        LazyCommand(
+            "relay.relay",
+            "Publish the messages that a producer wrote into its outbox.",
+        ),
     ),
-    "Set up": (doctor.doctor, TEMPLATES, DB, QUEUES, SCHEDULE, SCHEMA, KEYS),
+    "Find out": (
+        LazyCommand(
+            "notifications.show", "Show one notification: its status, its history, and what its producer was told."
+        ),
+        LazyCommand("notifications.search", "Find notifications, newest first."),
+        LazyCommand(
+            "top.top",
+            "Watch what waits, the calls to providers, open circuits and the broker's queues.",
+        ),
+        REJECTED,
+        LazyCommand(
+            "statistics.statistics",
+            "Show how many notifications were accepted on each day, and what became of them.",
+        ),
+    ),
+    "Act": (
+        LazyCommand(
+            "stuck.stuck",
+            "Show what is late and why, which providers and senders are on hold, and whether many sends failed "
+            "within the last hour.",
+        ),
+        LazyCommand(
+            "notification_actions.retry",
+            "Send again what has ended without success: by ID, or all that match the conditions.",
+        ),
+        LazyCommand(
+            "notification_actions.cancel",
+            "Stop unsent notifications for good: by ID, or all that match the conditions.",
+        ),
+        LazyCommand(
+            "notification_actions.reschedule",
+            "Give notifications that wait for their first call another time: by ID, or all that match the "
+            "conditions.",
+        ),
+        LazyCommand(
+            "notification_actions.resolve",
+            "Decide about unknown notifications: nobody can say whether the provider took them.",
+        ),
+        JOBS,
+        SUPPRESSIONS,
+        CALLBACKS,
+        PROVIDERS,
+    ),
+    "Set up": (
+        LazyCommand("doctor.doctor", "Check everything that can be wrong, and say how to fix it."),
+        TEMPLATES,
+        DB,
+        QUEUES,
+        SCHEDULE,
+        SCHEMA,
+        KEYS,
+    ),
     "Run the service": (
-        up.up,
-        dev.demo,
-        services.intake,
-        services.worker,
-        services.beat,
-        services.api,
-        services.flower,
+        LazyCommand("up.up", "Run the whole service on this machine, and start whatever is not configured."),
+        LazyCommand(
+            "dev.demo",
+            "Run the whole service in a temporary folder, send a shop's examples through it, and show the "
+            "outcome.",
+        ),
+        LazyCommand(
+            "services.intake",
+            "Take producers' messages from the broker into the database.",
+        ),
+        LazyCommand(
+            "services.worker",
+            "Deliver notifications.",
+        ),
+        LazyCommand("services.beat", "Start the sweep every second, and the daily jobs."),
+        LazyCommand(
+            "services.api",
+            "Answer HTTP requests: send, search, retry.",
+        ),
+        LazyCommand(
+            "services.flower",
+            "Show workers and tasks in the browser, by Celery's Flower, where nothing can be changed.",
+        ),
         BOUNCES,
-        health.health,
+        LazyCommand(
+            "health.health",
+            "Ask a running program whether it still works, by its /healthz.",
+        ),
     ),
 }
-
-
-def add_commands(app: typer.Typer, commands: Iterable[Command | Family], panel: str | None = None) -> None:
-    """Each under the name of its function: `list_` is `list`, `apply_held` is `apply-held`."""
-    for command in commands:
-        if isinstance(command, Family):
-            app.add_typer(command.typer(), name=command.name, rich_help_panel=panel)
-        else:
-            app.command(command.__name__.rstrip("_").replace("_", "-"), rich_help_panel=panel)(command)
 
 
 def make_app() -> typer.Typer:
     app = typer.Typer(
         name="notifier",
-        cls=Commands,
+        cls=rooted_in(PANELS),
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(root)
-    for panel, commands in PANELS.items():
-        add_commands(app, commands, panel)
     return app
 
 
@@ -212,6 +230,7 @@ app = make_app()
 
 def main() -> None:
     """Entry point of the program `notifier`."""
+    spare_imports()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show 中文 gets \u4e2d instead of a trace.
         if hasattr(stream, "reconfigure"):

@@ -62,7 +62,7 @@ def run(
 ) -> None:
     """Call producers' endpoints, and do nothing else. Any number of these programs can run.
 
-    It needs the database, the broker and the [callbacks] of notifier.toml, but no provider's secret.
+    It needs the database, the broker and the callbacks of notifier.toml, but no provider's secret.
     Stops on SIGTERM, once the calls in progress are recorded.
     """
     from notifier.cli.services import program_settings, serve_metrics, trace_notifications

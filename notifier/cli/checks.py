@@ -10,7 +10,7 @@ from notifier.broker.inspection import Broker, producer_queues, where
 from notifier.broker.topology import DEAD, NOTIFY
 from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
 from notifier.cli.check_result import Check, safely, split_error
-from notifier.cli.connection_checks import check_connections
+from notifier.cli.connection_checks import check_commits, check_connections
 from notifier.cli.console_checks import check_sign_in
 from notifier.cli.producer_checks import check_producers
 from notifier.cli.upkeep_checks import check_heartbeats, check_partitions, check_upkeep
@@ -77,6 +77,7 @@ def check_database(services: OperatorServices) -> Iterator[Check]:
     yield Check("tables", True, f"revision {current}, {age}")
     yield from safely("sessions", lambda: check_all_sessions(services))
     yield from safely("connections", lambda: check_connections(services))
+    yield from safely("commits", lambda: check_commits(services))
     yield from safely("identity", lambda: check_identity(services))
     yield from safely("partitions", lambda: check_partitions(services))
     yield from safely("upkeep", lambda: check_upkeep(services))

@@ -1,4 +1,4 @@
-"""What `notifier doctor` checks about the number of connections to PostgreSQL."""
+"""What `notifier doctor` checks about PostgreSQL itself: its connections, and what a commit is worth."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from notifier.bootstrap import Services
     from notifier.config.settings import Settings
     from notifier.store.connection_limits import ConnectionLimits
+    from notifier.store.server_state import ServerState
 
 #: From this share in use on, the next program may find none.
 NEARLY_ALL = 0.8
@@ -34,3 +35,30 @@ def judge_connections(settings: Settings, limits: ConnectionLimits) -> Check:
     elif limits.used >= NEARLY_ALL * limits.allowed:
         fix = "raise it, or put a pooler before PostgreSQL, before you start more programs"
     return Check("connections", True, said, fix)
+
+
+def check_commits(services: Services) -> Iterator[Check]:
+    from notifier.store.server_state import server_state
+
+    yield from judge_commits(services.settings, server_state(services.engine))
+
+
+def judge_commits(settings: Settings, state: ServerState) -> Iterator[Check]:
+    """Whether the server takes writes, and keeps what it confirms."""
+    if not state.takes_writes:
+        said = "the server takes no writes: it is a standby, or default_transaction_read_only is on"
+        fix = "let NOTIFIER_DATABASE_URL lead to the primary: postgresql://…@a,b/notifier?target_session_attrs=read-write"
+        yield Check("commits", False, said, fix)
+    elif not state.is_durable:
+        said = "synchronous_commit is off: a crash loses what was confirmed, and what was sent is sent again"
+        yield Check("commits", False, said, "turn it on, for this role or for the server")
+    elif settings.trust_failover and not state.waits_for_standby:
+        said = "NOTIFIER_TRUST_FAILOVER is true, but commits wait for no standby"
+        fix = (
+            "set synchronous_standby_names and synchronous_commit = on, or unset it; right only where the storage "
+            "itself is replicated before a commit ends"
+        )
+        yield Check("commits", True, said, fix)
+    else:
+        where = "on this server and a standby" if state.waits_for_standby else "on this server"
+        yield Check("commits", True, f"are kept {where}")

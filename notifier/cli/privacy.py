@@ -86,7 +86,7 @@ def _print_resealed(done: Resealed, *, is_on: bool) -> None:
 
 
 def retention(context: typer.Context, now: Now = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Show or apply [retention] of notifier.toml: redact, delete and drop what is old."""
+    """Show or apply the retention of notifier.toml: redact, delete and drop what is old."""
     check_now(now=now, dry_run=dry_run)
     with wiring(context).services() as services:
         tables = services.settings.structure.retention

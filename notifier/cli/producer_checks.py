@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from notifier.broker import topology, user_id
+from notifier.broker.stray_messages import stray_messages
 from notifier.cli.check_result import Check
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.producers import is_matching
@@ -36,6 +37,7 @@ def check_producers(services: Services) -> Iterator[Check]:
     if topology.is_redis(url):
         fix = "where that is not enough: RabbitMQ, or the HTTP API, whose keys prove it"
         yield Check("producers", True, detail, fix)
+        yield from _check_strays(url)
     else:
         has_proven = any(table.broker_user for table in settings.structure.producers.values())
         fix = "" if has_proven else "set the broker user of each in [producers.<name>] of notifier.toml"
@@ -43,6 +45,14 @@ def check_producers(services: Services) -> Iterator[Check]:
         yield from _check_seen(services)
         yield from _check_own_user(settings, url)
     yield from _check_templates(services)
+
+
+def _check_strays(url: str) -> Iterator[Check]:
+    """Databases of the same broker that a producer took for the service's."""
+    for number, waiting in stray_messages(url).items():
+        detail = f"{waiting} messages of producers wait in the broker's database {number}, where no intake reads"
+        fix = "correct the number in that producer's URL, or start the intake of that database"
+        yield Check("producers", True, detail, fix)
 
 
 def _check_seen(services: Services) -> Iterator[Check]:

@@ -97,7 +97,8 @@ class Messages(MessageEncoder, ABC):
         return [self._handle(encoded) for encoded in found]
 
     def _handle(self, encoded: Encoded) -> Handle:
-        return Handle(encoded.id, encoded.message.key, encoded.channel, encoded.lane).asking(self._api)
+        handle = Handle(encoded.id, encoded.message.key, encoded.channel, encoded.lane)
+        return handle.asking(self._api, encoded.content_hash)
 
     @property
     def _api(self) -> ServiceApi | None:

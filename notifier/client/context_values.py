@@ -8,12 +8,13 @@
 | `UUID` | "01a2…", as `str` writes it | string |
 | an `Enum` | its value, by these rules | that of its value |
 
-Everything else stays what it is.
+Everything else stays what it is. Names are text, or an `Enum` of text: what `json.dumps` makes of other keys ("1",
+"null", "true") is not what the template asks for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -21,41 +22,75 @@ from typing import Any
 from uuid import UUID
 
 from notifier.domain.errors import Fault
-from notifier.domain.message import write_time
+from notifier.domain.times import write_time
+
+#: Levels of lists and objects in a context. The service reads some 200, of which a batch takes a few.
+MAX_DEPTH = 100
+#: Digits of a `Decimal`, before its point and behind it: the exponent of one stands for any number of them.
+MAX_DIGITS = 100
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+_NAMES = frozenset({str})
+
+
+class _TooDeep(Exception):
+    """Ends it all: an object that holds itself twice would be walked through a number of times without end."""
 
 
 def as_json(context: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
     """The context, and what has no form in JSON; such values are None."""
     faults: list[Fault] = []
-    return _members(context, "context", faults), faults
+    try:
+        return _members(context, "context", MAX_DEPTH, faults), faults
+    except _TooDeep as error:
+        member = ".".join(str(error).split(".")[:2])
+        problem = f"has more than {MAX_DEPTH} levels, or holds itself"
+        return {}, [Fault(member, "too_deep", problem, "Send fewer lists and objects within each other")]
 
 
-def _members(values: Mapping[str, Any], path: str, faults: list[Fault]) -> dict[str, Any]:
+def _members(values: Mapping[str, Any], path: str, levels: int, faults: list[Fault]) -> dict[str, Any]:
+    _check_depth(path, levels)
+    named = values.items() if _NAMES.issuperset(map(type, values)) else _named(values, path, faults)
     return {
         # By type, not `isinstance`: of the many values of a batch each is looked at.
-        name: value if type(value) in _PLAIN else _written(value, f"{path}.{name}", faults)
-        for name, value in values.items()
+        name: value if type(value) in _PLAIN else _written(value, f"{path}.{name}", levels, faults)
+        for name, value in named
     }
 
 
-def _entries(values: Iterable[Any], path: str, faults: list[Fault]) -> list[Any]:
+def _entries(values: Iterable[Any], path: str, levels: int, faults: list[Fault]) -> list[Any]:
+    _check_depth(path, levels)
     return [
-        value if type(value) in _PLAIN else _written(value, f"{path}.{index}", faults)
+        value if type(value) in _PLAIN else _written(value, f"{path}.{index}", levels, faults)
         for index, value in enumerate(values)
     ]
 
 
-def _written(value: Any, path: str, faults: list[Fault]) -> Any:
+def _check_depth(path: str, levels: int) -> None:
+    if levels <= 0:
+        raise _TooDeep(path)
+
+
+def _named(values: Mapping[Any, Any], path: str, faults: list[Fault]) -> Iterator[tuple[str, Any]]:
+    """Those of its members that have a name."""
+    for name, value in values.items():
+        text = name.value if isinstance(name, Enum) else name
+        if isinstance(text, str):
+            yield text, value
+            continue
+        problem = f"has a name of type {type(name).__name__}, which is not text"
+        faults.append(Fault(path, "wrong_type", problem, "Use text for names, as str(key)"))
+
+
+def _written(value: Any, path: str, levels: int, faults: list[Fault]) -> Any:
     if isinstance(value, dict):
-        return _members(value, path, faults)
+        return _members(value, path, levels - 1, faults)
     if isinstance(value, list):
-        return _entries(value, path, faults)
+        return _entries(value, path, levels - 1, faults)
     if isinstance(value, Enum):
-        return _written(value.value, path, faults)
+        return _written(value.value, path, levels, faults)
     if isinstance(value, Mapping):
-        return _members(value, path, faults)
+        return _members(value, path, levels - 1, faults)
     if isinstance(value, datetime):
         if value.utcoffset() is not None:
             return write_time(value)
@@ -65,10 +100,7 @@ def _written(value: Any, path: str, faults: list[Fault]) -> Any:
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Decimal):
-        if value.is_finite():
-            return format(value, "f")
-        faults.append(Fault(path, "bad_number", "is not a finite number", "Send digits"))
-        return None
+        return _digits(value, path, faults)
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, str | int | float) or value is None:
@@ -76,3 +108,15 @@ def _written(value: Any, path: str, faults: list[Fault]) -> Any:
     fix = "Send text, a number, true or false, a list or an object"
     faults.append(Fault(path, "wrong_type", f"is a {type(value).__name__}, which JSON has no form for", fix))
     return None
+
+
+def _digits(value: Decimal, path: str, faults: list[Fault]) -> str | None:
+    if not value.is_finite():
+        faults.append(Fault(path, "bad_number", "is not a finite number", "Send digits"))
+        return None
+    exponent = value.as_tuple().exponent
+    if value.adjusted() >= MAX_DIGITS or (isinstance(exponent, int) and exponent < -MAX_DIGITS):
+        problem = f"has more than {MAX_DIGITS} digits before or behind its point"
+        faults.append(Fault(path, "bad_number", problem, "Round it, or send text"))
+        return None
+    return format(value, "f")

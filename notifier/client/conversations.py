@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Self, TypeVar
 from uuid import UUID
@@ -24,7 +24,7 @@ from notifier.domain.errors import (
     PublishRefused,
     ServiceUnavailable,
 )
-from notifier.domain.notification_status import NotificationStatus
+from notifier.domain.notification_status import CONTENT_HEADER, NotificationStatus
 
 #: The service holds one request so long; below the limits of common proxies. Seconds.
 HOLD_SECONDS = 20.0
@@ -48,8 +48,7 @@ class ApiRequest:
     held_seconds: float = 0.0
     #: Of somebody who waits: it keeps no other request from a connection.
     is_wait: bool = False
-    #: Of the body, where it is not JSON.
-    headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
+    headers: tuple[tuple[str, str], ...] = ()
 
     def unheld(self) -> Self:
         """The same, to be answered at once."""
@@ -65,6 +64,8 @@ class ApiReply:
     retry_after_seconds: float = 0.0
     #: Why there was no answer.
     problem: str = ""
+    #: That was because the time was over.
+    is_late: bool = False
     media_type: str = ""
 
     @property
@@ -103,6 +104,8 @@ class Asked:
     id: UUID
     #: None: its id is its key.
     idempotency_key: str | None = None
+    #: Hex digest of its content. None: whatever was accepted under the key.
+    content: str | None = field(default=None, repr=False)
 
     @classmethod
     def by(cls, notification_id: UUID | str) -> Asked:
@@ -115,7 +118,9 @@ class Asked:
         if self.idempotency_key is not None:
             query.append(("idempotency_key", self.idempotency_key))
         path = f"/v1/notifications/{self.id}/status"
-        return ApiRequest("GET", path, tuple(query), held_seconds=hold_seconds, is_wait=is_wait)
+        # No query: an address gets into logs, and of a code's hash the code can be guessed.
+        headers = () if self.content is None else ((CONTENT_HEADER, self.content),)
+        return ApiRequest("GET", path, tuple(query), held_seconds=hold_seconds, is_wait=is_wait, headers=headers)
 
 
 Conversation = Generator[ApiRequest | Pause, ApiReply, _T]
@@ -125,6 +130,7 @@ def ask_status(asked: Asked) -> Conversation[NotificationStatus | None]:
     """Where it stands; None: it is not in the record.
 
     Raises:
+        InvalidMessage: its key was accepted before, for another content.
         ServiceUnavailable: the service does not answer now.
         ConfigurationError: it refuses the key.
     """
@@ -137,6 +143,7 @@ def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationSt
 
     Raises:
         NotReady: not within `timeout`.
+        InvalidMessage: as `ask_status`.
         ServiceUnavailable: the service did not answer at the end of it.
         ConfigurationError: it refuses the key.
         TypeError, ValueError: `timeout` is no number of seconds, or more than a year.
@@ -198,10 +205,12 @@ def list_templates() -> Conversation[ApiReply]:
 
 
 def _post(path: str, body: bytes) -> Conversation[ApiReply]:
-    """Try twice, as an idle connection may have died: the key makes it the same notification."""
-    reply = yield ApiRequest("POST", path, body=body)
-    if reply.status == 0:
-        reply = yield ApiRequest("POST", path, body=body)
+    """Try twice, as an idle connection may have died: the key makes it the same notification. Not if the time was
+    over: the caller decides about more of it."""
+    request = ApiRequest("POST", path, body=body, headers=(("content-type", "application/json"),))
+    reply = yield request
+    if reply.status == 0 and not reply.is_late:
+        reply = yield request
     return reply
 
 
@@ -210,8 +219,10 @@ def _status_of(reply: ApiReply) -> NotificationStatus | None:
         return None
     if reply.is_temporary:
         raise ServiceUnavailable(f"the service did not say where it stands: {reply.detail}; ask again later")
+    if reply.status == 409 and reply.refusal is not None and reply.refusal.errors:
+        raise InvalidMessage(faults_of(reply.refusal.errors, ""))
     if reply.status != 200:
-        raise _refused_key(reply)
+        raise refused_key(reply)
     try:
         return _status_reader().validate_json(reply.body)
     except ValidationError:
@@ -224,7 +235,8 @@ def _status_reader() -> TypeAdapter[NotificationStatus]:
     return TypeAdapter(NotificationStatus)
 
 
-def _refused_key(reply: ApiReply) -> ConfigurationError:
+def refused_key(reply: ApiReply) -> ConfigurationError:
+    """Of an answer that lasts: the key is wrong, or the address."""
     if reply.status not in (401, 403):
         return no_api()
     return ConfigurationError(f"the service refuses the key: {reply.detail}", setting="NOTIFIER_API_KEY")

@@ -27,26 +27,40 @@ class SentMessage:
     @property
     def asked(self) -> Asked:
         """What the service is asked for."""
-        return Asked(self.id, None if self.idempotency_key == str(self.id) else self.idempotency_key)
+        return Asked(
+            self.id, None if self.idempotency_key == str(self.id) else self.idempotency_key, self._content
+        )
+
+    @property
+    def _content(self) -> str | None:
+        return None
 
 
 @dataclass(frozen=True)
 class Handle(SentMessage):
-    """What `Client` returns. A value of its ids alone: a pickled one asks whom the environment names."""
+    """What `Client` returns. A value of its ids alone: a pickled one asks whom the environment names, and takes
+    whatever was accepted under its key for its message."""
 
     def __reduce__(self) -> tuple[type[Handle], tuple[Any, ...]]:
+        # Without the hash: in the arguments of a task it would give a code away.
         return Handle, (self.id, self.idempotency_key, self.channel, self.lane)
 
-    def asking(self, api: ServiceApi | None) -> Self:
-        """This handle, which asks `api`."""
-        self.__dict__["_api"] = api
+    def asking(self, api: ServiceApi | None, content: str | None = None) -> Self:
+        """This handle, which asks `api` for a message of this content."""
+        self.__dict__.update(_api=api, _hash=content)
         return self
+
+    @property
+    def _content(self) -> str | None:
+        found: str | None = self.__dict__.get("_hash")
+        return found
 
     def status(self) -> NotificationStatus | None:
         """Where it stands now. None: it is not in the record, because the intake has not read it yet, or rejected
         it, or because its transaction or relay is not that far.
 
         Raises:
+            InvalidMessage: its idempotency key was accepted before, for another content: it is rejected.
             ConfigurationError: the address or key of the HTTP API is missing or wrong; the text says what to set.
             ServiceUnavailable: the service does not answer now.
         """
@@ -58,7 +72,7 @@ class Handle(SentMessage):
 
         Raises:
             NotReady: neither happened in time; `status` is where it stands.
-            ConfigurationError, ServiceUnavailable: as `status`.
+            InvalidMessage, ConfigurationError, ServiceUnavailable: as `status`.
             TypeError, ValueError: `timeout` is no number of seconds, or more than a year.
         """
         return self._service().run(wait_for(self.asked, timeout))

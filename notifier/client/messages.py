@@ -15,6 +15,7 @@ from notifier.domain.errors import Fault, InvalidMessage, few
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import Entry, read_message
+from notifier.security.body_hash import body_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class Encoded:
     def lane(self) -> Lane:
         assert self.message.lane is not None
         return self.message.lane
+
+    @property
+    def content_hash(self) -> str | None:
+        """By which the service tells it from another message with its idempotency key. None: it has none."""
+        return None if self.message.idempotency_key is None else body_hash(self.message).hex()
 
 
 class MessageEncoder:

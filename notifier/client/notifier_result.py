@@ -54,7 +54,8 @@ class NotifierResult:
     `notification_id` may be the handle that a client returned. Whom it asks: NOTIFIER_API_URL and
     NOTIFIER_API_KEY, or the service that `notifier up` runs; `Client.result` makes one that asks as the client.
 
-    Every look raises `ConfigurationError` without an address or key, `ServiceUnavailable` without an answer.
+    Every look raises `ConfigurationError` without an address or key, `ServiceUnavailable` without an answer, and
+    `InvalidMessage` if the handle's idempotency key was accepted before, for another content.
     """
 
     def __init__(self, notification_id: UUID | str | Handle, api: ServiceApi | None = None) -> None:

@@ -28,7 +28,7 @@ from pydantic_core import from_json
 
 from notifier.broker import topology
 from notifier.broker.batch_form import portions
-from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRefused, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 
 log = logging.getLogger("notifier.client.relay")
@@ -67,6 +67,8 @@ class Passed:
     #: Why they failed, and where.
     error: str = ""
     pair: Pair | None = None
+    #: Whether that lasts: publishing again does not help before somebody corrects what `error` names.
+    is_refused: bool = False
 
 
 class Outbox(Protocol):
@@ -112,7 +114,8 @@ class Relay:
     form, and so does one whose body is no plain message, because a batch is refused as a whole if one entry breaks
     its JSON.
 
-    A queue that accepts nothing (it is full, or the broker is away) pauses alone: the rows of others pass it.
+    A queue that accepts nothing (it is full, or not for this user, or the broker is away) pauses alone: the rows
+    of others pass it.
     """
 
     outbox: Outbox
@@ -135,18 +138,27 @@ class Relay:
     def drain(self) -> int:
         """Pass on everything that is there now. Returns how many rows. For cron jobs and tests.
 
+        A queue that accepts nothing is tried once; what is for others still goes out before this raises.
+
         Raises:
-            PublishFailed: the broker did not accept it; it stays where it is.
+            PublishFailed: the broker did not accept all of it; the rest stays where it is.
+            PublishRefused: of some of it, for good: it stays until somebody corrects what the text names.
             ServiceUnavailable: the database cannot be used.
         """
         count = 0
-        while True:
-            passed = self.outbox.pass_on(self.batch_rows, list(topology.pairs()), self._publish)
+        pairs = list(topology.pairs())
+        failures: list[Passed] = []
+        while pairs:
+            passed = self.outbox.pass_on(self.batch_rows, pairs, self._publish)
             count += len(passed.published)
-            if passed.failed:
-                raise PublishFailed(passed.error)
-            if not passed.published:
-                return count
+            if passed.pair is not None:
+                failures.append(passed)
+                pairs.remove(passed.pair)
+            elif not passed.published:
+                break
+        if failures:
+            raise _failure(failures, count)
+        return count
 
     def step(self) -> float:
         """Pass on one batch. Returns the seconds to wait before the next; 0 while there is more to do."""
@@ -177,11 +189,20 @@ class Relay:
             try:
                 self.publisher.publish(first.channel, first.lane, *(row.body for row in group))
             except PublishFailed as error:
-                return Passed(published, [row.id for row in group], str(error), first.pair)
+                failed = [row.id for row in group]
+                return Passed(published, failed, str(error), first.pair, isinstance(error, PublishRefused))
             published += [row.id for row in group]
             if self._pauses.pop(first.pair, None):
                 log.warning("outbox rows of %s pass again", topology.notify_queue_name(*first.pair))
         return Passed(published)
+
+
+def _failure(failures: Sequence[Passed], count: int) -> PublishFailed:
+    """What a human must correct comes before what another try may mend."""
+    said = sorted(failures, key=lambda passed: not passed.is_refused)[0]
+    queues = ", ".join(topology.notify_queue_name(*passed.pair) for passed in failures if passed.pair)
+    kind = PublishRefused if said.is_refused else PublishFailed
+    return kind(f"{count} published, the rows of {queues} stay in the outbox: {said.error}")
 
 
 def _groups(rows: Sequence[OutboxRow]) -> Iterable[list[OutboxRow]]:

@@ -1,6 +1,7 @@
 """Carries the requests of a `Conversation` to the HTTP API: one class for threads, one for asyncio.
 
-Needs the extra `http`; importing this module does not load it.
+Needs the extra `http`; importing this module does not load it. Its limits are for each byte: a server that sends
+one now and then would be heard out for ever. So here each request has a limit of its own, for the whole answer.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import os
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import copy_context
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -39,8 +43,10 @@ class _Use(Enum):
     POLL = "poll"
 
 
-#: Most connections of a process or event loop.
+#: Most connections of a process or event loop. More requests at once wait for one, within their own time.
 _MOST = {_Use.CALL: 100, _Use.HOLD: 100, _Use.POLL: 20}
+#: A body may take a second more for each so many bytes: a slow line is no dead one.
+_BYTES_PER_SECOND = 100_000
 
 
 class _Connections(Generic[_C]):
@@ -50,22 +56,34 @@ class _Connections(Generic[_C]):
         self._make = make
         self._settings = _settings(address)
         self._clients: dict[_Use, _C] = {}
+        self._busy: Counter[_Use] = Counter()
+        self._counting = threading.Lock()
         self._free = threading.BoundedSemaphore(_MOST[_Use.HOLD])
 
     @contextmanager
     def carrier(self, request: ApiRequest) -> Iterator[tuple[_C, ApiRequest]]:
         """What carries this request, and the request as it is carried: not held, if as many are as can be."""
         is_held = request.held_seconds > 0 and self._free.acquire(blocking=False)
+        use = _Use.HOLD if is_held else _Use.POLL if request.is_wait else _Use.CALL
+        self._count(use, 1)
         try:
-            if is_held:
-                yield self._of(_Use.HOLD), request
-            elif request.is_wait:
-                yield self._of(_Use.POLL), request.unheld()
-            else:
-                yield self._of(_Use.CALL), request
+            yield self._of(use), request.unheld() if use is _Use.POLL else request
         finally:
+            self._count(use, -1)
             if is_held:
                 self._free.release()
+
+    def late(self, request: ApiRequest, seconds: float) -> ApiReply:
+        """Says that `request` had no whole answer in time, and whether it may have waited for a connection."""
+        use = _Use.POLL if request.is_wait else _Use.CALL
+        problem = f"no whole answer within {seconds:.3g} s"
+        if self._busy[use] >= _MOST[use]:
+            problem += f", with {_MOST[use]} requests or more at once, of which each has a connection"
+        return ApiReply(problem=problem, is_late=True)
+
+    def _count(self, use: _Use, change: int) -> None:
+        with self._counting:
+            self._busy[use] += change
 
     def all(self) -> list[_C]:
         return list(self._clients.values())
@@ -81,7 +99,7 @@ class _Connections(Generic[_C]):
 
 class ServiceApi:
     """Thread-safe; its connections are made when they are needed, and anew after a fork. Every request ends
-    `timeout_seconds` after the service should have answered."""
+    `timeout_seconds` after the service should have answered, and a second later for each 100 kB of its body."""
 
     def __init__(self, find: Callable[[], ApiAddress], timeout_seconds: float) -> None:
         """`find` is called for the first request; what it raises is raised there."""
@@ -109,13 +127,29 @@ class ServiceApi:
         if isinstance(step, Pause):
             time.sleep(step.seconds)
             return ApiReply()
-        errors = _httpx2().HTTPError
+        connections, seconds = self._opened(), _limit(step, self._timeout_seconds)
+        ends_at = time.monotonic() + seconds
         try:
-            with self._opened().carrier(step) as (client, request):
-                answer = client.request(**_arguments(request, self._timeout_seconds))
-        except errors as error:
+            return _within(seconds, lambda: self._ask(connections, step, ends_at))
+        except TimeoutError:
+            return connections.late(step, seconds)
+
+    def _ask(self, connections: _Connections[httpx2.Client], step: ApiRequest, ends_at: float) -> ApiReply:
+        try:
+            with (
+                connections.carrier(step) as (client, request),
+                client.stream(**_arguments(request, self._timeout_seconds)) as answer,
+            ):
+                content = bytearray()
+                for part in answer.iter_bytes():
+                    content += part
+                    if time.monotonic() >= ends_at:
+                        raise TimeoutError
+                return _reply(answer, bytes(content))
+        except _httpx2().PoolTimeout:
+            raise TimeoutError from None
+        except _httpx2().HTTPError as error:
             return _no_answer(error)
-        return _reply(answer)
 
     def _opened(self) -> _Connections[httpx2.Client]:
         connections = self._connections.get(os.getpid())
@@ -154,21 +188,25 @@ class AsyncServiceApi:
             await client.aclose()
 
     async def _do(self, step: ApiRequest | Pause) -> ApiReply:
-        if isinstance(step, Pause):
-            # Imported here: who uses no asyncio need not load it.
-            import asyncio
+        # Imported here: who uses no asyncio need not load it.
+        import asyncio
 
+        if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return ApiReply()
-        errors = _httpx2().HTTPError
+        errors, seconds = _httpx2().HTTPError, _limit(step, self._timeout_seconds)
         if self._connections is None:
             self._connections = _Connections(_httpx2().AsyncClient, self._find())
+        connections = self._connections
         try:
-            with self._connections.carrier(step) as (client, request):
-                answer = await client.request(**_arguments(request, self._timeout_seconds))
+            with connections.carrier(step) as (client, request):
+                async with asyncio.timeout(seconds):
+                    answer = await client.request(**_arguments(request, self._timeout_seconds))
+        except (TimeoutError, _httpx2().PoolTimeout):
+            return connections.late(step, seconds)
         except errors as error:
             return _no_answer(error)
-        return _reply(answer)
+        return _reply(answer, answer.content)
 
 
 def _httpx2() -> Any:
@@ -199,16 +237,38 @@ def _arguments(request: ApiRequest, timeout_seconds: float) -> dict[str, Any]:
         "url": request.path,
         "params": list(request.query),
         "content": request.body,
-        "headers": [] if request.body is None else list(request.headers),
+        "headers": list(request.headers),
         "timeout": _httpx2().Timeout(timeout_seconds, read=timeout_seconds + request.held_seconds),
     }
 
 
-def _reply(answer: httpx2.Response) -> ApiReply:
+def _limit(request: ApiRequest, timeout_seconds: float) -> float:
+    """Of the whole request, seconds."""
+    return timeout_seconds + request.held_seconds + len(request.body or b"") / _BYTES_PER_SECOND
+
+
+def _within(seconds: float, ask: Callable[[], ApiReply]) -> ApiReply:
+    """What `ask` returns or raises; TimeoutError if that takes longer. What is left then ends with its connection:
+    a thread that reads from a socket cannot be called off, and httpx does not tell which socket that is.
+    """
+    done: Future[ApiReply] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(ask())
+        except BaseException as error:
+            done.set_exception(error)
+
+    # Not one of an executor: the interpreter would wait for it at its end.
+    threading.Thread(target=copy_context().run, args=(run,), name="notifier-http", daemon=True).start()
+    return done.result(seconds)
+
+
+def _reply(answer: httpx2.Response, content: bytes) -> ApiReply:
     seconds = answer.headers.get("retry-after", "")
     return ApiReply(
         answer.status_code,
-        answer.content,
+        content,
         float(seconds) if seconds.isdecimal() else 0.0,
         media_type=answer.headers.get("content-type", "").partition(";")[0].strip().lower(),
     )
@@ -216,4 +276,5 @@ def _reply(answer: httpx2.Response) -> ApiReply:
 
 def _no_answer(error: Exception) -> ApiReply:
     # Only the kind: the text may hold the address, and with it a password.
-    return ApiReply(problem=f"no answer ({type(error).__name__})")
+    is_late = isinstance(error, _httpx2().TimeoutException)
+    return ApiReply(problem=f"no answer ({type(error).__name__})", is_late=is_late)

@@ -8,8 +8,8 @@ from urllib.parse import quote
 from pydantic import BaseModel
 
 from notifier.client.conversations import ApiReply, ApiRequest, Conversation, no_api
-from notifier.client.replies import FileReply, PageReply, read
-from notifier.domain.errors import ConfigurationError, ServiceUnavailable
+from notifier.client.replies import FileReply, PageReply, faults_of, read
+from notifier.domain.errors import ConfigurationError, InvalidMessage, ServiceUnavailable
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -18,14 +18,17 @@ def upload_file(name: str, content: bytes, content_type: str) -> Conversation[st
     """Its id for `attachments`. The same file, with the same name and type, has the same id.
 
     Raises:
+        InvalidMessage: it refuses the file, for its name, type or size; `faults` says why.
         ServiceUnavailable: the service does not answer now.
-        ConfigurationError: it refuses the key or the file; the text says why.
+        ConfigurationError: it refuses the key; the text says why.
     """
     headers = (
         ("content-type", content_type),
         ("content-disposition", f"attachment; filename*=UTF-8''{quote(name, safe='')}"),
     )
     reply = yield ApiRequest("POST", "/v1/attachments", body=content, headers=headers)
+    if reply.status in (413, 415, 422) and reply.refusal is not None and reply.refusal.errors:
+        raise InvalidMessage(faults_of(reply.refusal.errors, ""))
     return _answer(FileReply, reply, "the file").id
 
 

@@ -2,8 +2,11 @@
 missing variable shows only in `notifier rejected list`.
 
 The list of templates is kept for a minute. A fault is told only by a list that has just been read, so a template
-that was deployed a moment ago is no fault. While the service does not answer, nothing is checked, and nothing is
-held up for more than a second or two every 15 s.
+that was deployed a moment ago is no fault. While the service does not answer, nothing is checked, which the log
+says once, and nothing is held up for more than a second or two every 15 s.
+
+A key that is refused before any list was read is an error: somebody asked for a check that cannot be. Later it is
+one line in the log: messages that went out well must not stay because a key was taken away.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from collections.abc import Callable, Mapping
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from notifier.client.conversations import list_templates
+from notifier.client.conversations import list_templates, refused_key
 from notifier.client.service_api import ServiceApi
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
@@ -56,9 +59,15 @@ class TemplateCheck:
         self._templates: _Templates | None = None
         self._read_at = float("-inf")
         self._ask_at = float("-inf")
+        #: Why the last list could not be read; "": it could.
+        self._problem = ""
 
     def faults(self, message: Message) -> list[Fault]:
-        """What the templates say against it. Raises `ConfigurationError` without an address or key."""
+        """What the templates say against it.
+
+        Raises:
+            ConfigurationError: address or key is missing, or refused before any list was read.
+        """
         if self._clock() - self._read_at >= REFRESH_SECONDS:
             self._read()
         found = self._found(message)
@@ -96,9 +105,20 @@ class TemplateCheck:
         except ValidationError:
             listed = None
         if listed is None:
-            why = reply.detail if reply.status != 200 else "the service is of another version"
-            log.warning("messages are not checked against templates for %g s: %s", AGAIN_SECONDS, why)
+            if self._templates is None and reply.status != 200 and not reply.is_temporary:
+                self._ask_at = now
+                raise refused_key(reply)
+            self._tell(reply.detail if reply.status != 200 else "the service is of another version")
             return False
+        self._tell("")
         self._templates = {(one.channel, one.name): one for one in listed}
         self._read_at, self._ask_at = now, now
         return True
+
+    def _tell(self, problem: str) -> None:
+        """Log that it begins, or ends."""
+        if problem and not self._problem:
+            log.warning("messages are published unchecked until the service lists its templates: %s", problem)
+        elif self._problem and not problem:
+            log.warning("messages are checked against the service's templates again")
+        self._problem = problem

@@ -1,26 +1,38 @@
 """CloudEvents 1.0 in their JSON form (structured mode): an event whose `data` is a message or a batch.
 
-A body is an event if it has `specversion`, which no message has; so messages pay nothing for it. Faults of its
-attributes begin with `cloudevent.`, those of the message are named as ever.
+A body is an event if it has `specversion`, or `source` and `type`, which no message has; so messages pay nothing
+for it. Faults of its attributes begin with `cloudevent.`, those of the message are named as ever.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from notifier.domain.errors import Fault
+from notifier.domain.times import Time
 
 CONTENT_TYPE = "application/cloudevents+json"
 #: As the contract has it for an idempotency key.
 _MAX_KEY = 255
+#: Of an attribute, its own or an extension's.
+_NAME = re.compile(r"[a-z0-9]+", re.ASCII)
+#: How the bindings of CloudEvents to AMQP and HTTP name attributes in headers (binary mode).
+_IN_HEADERS = ("cloudevents:", "cloudevents_", "ce-", "ce_")
 
 
 class CloudEvent(BaseModel):
-    """The attributes that mean something here; others, as `time` and `subject`, are allowed and ignored."""
+    """The attributes of the specification, and `traceparent`. Others are allowed and ignored."""
 
-    model_config = ConfigDict(frozen=True, title="notifier message as a CloudEvent")
+    model_config = ConfigDict(
+        frozen=True,
+        title="notifier message as a CloudEvent",
+        json_schema_extra={"propertyNames": {"pattern": "^[a-z0-9]+$"}},
+    )
 
     specversion: Annotated[str, Field(pattern=r"^1\.0$", description="1.0")]
     id: Annotated[
@@ -35,6 +47,9 @@ class CloudEvent(BaseModel):
         str | None,
         Field(pattern=r"^[A-Za-z]+/([^;\s]+\+)?[Jj][Ss][Oo][Nn]\s*(;.*)?$", description="JSON, if it is given."),
     ] = None
+    dataschema: Annotated[str | None, Field(pattern=r"^\S+$", description="Not read.")] = None
+    subject: Annotated[str | None, Field(min_length=1, description="Not read.")] = None
+    time: Annotated[Time | None, Field(description="RFC 3339 with an offset. Not read.")] = None
     traceparent: Annotated[JsonValue, Field(description="For a message that has none itself.")] = None
     data: Annotated[dict[str, JsonValue], Field(description="The message, or a batch.")]
 
@@ -54,5 +69,36 @@ class CloudEvent(BaseModel):
         return self.data | {name: value for name, value in known.items() if self.data.get(name) is None}
 
 
-def is_cloud_event(value: dict[str, Any]) -> bool:
-    return "specversion" in value
+def is_cloud_event(value: Mapping[str, Any]) -> bool:
+    return "specversion" in value or ("source" in value and "type" in value)
+
+
+def extension_faults(value: Mapping[str, Any]) -> Iterator[Fault]:
+    """What is wrong with the members of an event that its model does not name."""
+    for name, item in value.items():
+        if name in CloudEvent.model_fields:
+            continue
+        field = f"cloudevent.{name}"
+        if name == "data_base64":
+            if item is not None:
+                problem = "is beside data" if value.get("data") is not None else "is not read"
+                yield Fault(field, "unknown_field", problem, "Send the message as JSON in data, and nothing else")
+        elif not _NAME.fullmatch(name):
+            fix = "Rename it as the specification of CloudEvents has it"
+            yield Fault(field, "bad_format", "is not a name of lower-case letters and digits", fix)
+        elif isinstance(item, dict | list | float):
+            fix = "Send text, a whole number, true or false; or put it into the message"
+            yield Fault(field, "wrong_type", "is no value of an attribute", fix)
+
+
+def without_headers(faults: Iterable[Fault], headers: Mapping[str, Any]) -> tuple[Fault, ...]:
+    """The faults of a body that came with these headers. Of an event in binary mode they say that those are not
+    read: there is no finished binding of CloudEvents to AMQP 0-9-1."""
+    if not any(name.lower().startswith(_IN_HEADERS) for name in headers):
+        return tuple(faults)
+    problem = "is not given, and the CloudEvent in its headers (binary mode) is not read"
+    fix = f"Give the message one, or publish the event in structured mode, as {CONTENT_TYPE}"
+    return tuple(
+        replace(fault, field="idempotency_key", problem=problem, fix=fix) if fault.code == "no_key" else fault
+        for fault in faults
+    )

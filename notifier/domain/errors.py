@@ -97,8 +97,8 @@ class PublishFailed(NotifierError):
 
 class PublishRefused(PublishFailed):
     """The broker does not let this user in, or not write there, has no such virtual host or database, or takes no
-    message of this size. Nothing was published, and publishing again does not help before somebody corrects what
-    the text names."""
+    message of this size; or what answers is no broker of that kind. Nothing was published, and publishing again
+    does not help before somebody corrects what the text names."""
 
 
 class NotReady(NotifierError, TimeoutError):

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
-    PlainSerializer,
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from notifier.domain.cloud_events import CloudEvent
-from notifier.domain.local_days import check_day
 from notifier.domain.statuses import Channel, Lane
+from notifier.domain.times import Time, rule_error, write_time
 from notifier.domain.trace_context import read_traceparent
 
 #: A body above this is refused before it is decoded. Bytes.
@@ -45,8 +41,6 @@ MAX_AGE = timedelta(days=31)
 MAX_NUMBER = 2**64
 #: How far a producer's clock may run ahead of ours.
 MAX_CLOCK_SKEW = timedelta(days=1)
-
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
 
 
 def new_id(now: float | None = None) -> UUID:
@@ -69,40 +63,13 @@ def time_of_id(value: UUID) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
 
 
-def _error(code: str, problem: str, fix: str) -> PydanticCustomError:
-    # Pydantic formats templates with {}; both texts travel in the context, untouched.
-    return PydanticCustomError("contract", "{problem}", {"code": code, "problem": problem, "fix": fix})
-
-
-def _parse_time(value: object) -> datetime:
-    if isinstance(value, str) and _RFC3339.match(value):
-        try:
-            value = datetime.fromisoformat(value.upper().replace(" ", "T"))
-        except ValueError:
-            value = None
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise _error("bad_time", "not a date and time", "Use RFC 3339 with an offset, as 2026-11-22T09:30:00Z")
-    try:
-        return value.astimezone(UTC)
-    except (OverflowError, ValueError):
-        raise _error("bad_time", "a date out of range", "Use a year between 1970 and 9998") from None
-
-
-def _check_instant(value: datetime) -> datetime:
-    try:
-        check_day(value.date())
-    except ValueError:
-        raise _error("bad_time", "a date out of range", "Use a year between 1970 and 2999") from None
-    return value
-
-
 def _parse_id(value: object) -> UUID:
     try:
         found = value if isinstance(value, UUID) else UUID(str(value))
     except ValueError:
         found = None
     if found is None or found.version != 7:
-        raise _error("bad_id", "not a UUIDv7", "Leave it out and give an idempotency_key, or make a UUIDv7")
+        raise rule_error("bad_id", "not a UUIDv7", "Leave it out and give an idempotency_key, or make a UUIDv7")
     return found
 
 
@@ -111,21 +78,9 @@ def _parse_attachment(value: object) -> UUID:
         return value if isinstance(value, UUID) else UUID(str(value))
     except ValueError:
         fix = "Give the id that POST /v1/attachments answered"
-        raise _error("bad_attachment_id", "not the id of an attachment", fix) from None
+        raise rule_error("bad_attachment_id", "not the id of an attachment", fix) from None
 
 
-def write_time(value: datetime) -> str:
-    return value.isoformat().replace("+00:00", "Z")
-
-
-Time = Annotated[
-    datetime,
-    BeforeValidator(_parse_time),
-    PlainSerializer(write_time, when_used="json"),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
-]
-#: Of a form or an address: one that every zone can show.
-Instant = Annotated[Time, AfterValidator(_check_instant)]
 MessageId = Annotated[UUID, BeforeValidator(_parse_id), WithJsonSchema({"type": "string", "format": "uuid"})]
 AttachmentId = Annotated[
     UUID, BeforeValidator(_parse_attachment), WithJsonSchema({"type": "string", "format": "uuid"})
@@ -201,9 +156,9 @@ class Message(BaseModel):
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.idempotency_key is None and self.id is None:
-            raise _error("no_key", "neither idempotency_key nor id is given", "Give one of the two")
+            raise rule_error("no_key", "neither idempotency_key nor id is given", "Give one of the two")
         if self.send_at and self.expires_at and self.expires_at <= self.send_at:
-            raise _error("expires_before_send", "expires_at is not after send_at", "Put expires_at later")
+            raise rule_error("expires_before_send", "expires_at is not after send_at", "Put expires_at later")
         return self
 
     @property

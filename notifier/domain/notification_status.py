@@ -8,6 +8,9 @@ from uuid import UUID
 
 from notifier.domain.statuses import READY_STATUSES, SUCCESSFUL_STATUSES, Channel, Status
 
+#: Header of a request for it: `notifier.security.body_hash` of the message, in hex.
+CONTENT_HEADER = "notifier-content-sha256"
+
 
 @dataclass(frozen=True, slots=True)
 class NotificationStatus:

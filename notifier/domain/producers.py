@@ -39,6 +39,15 @@ class SendingRights:
         """Whether they include this template of this channel: what one may not send, one need not see."""
         return _is_among(channel, self.channels) and self._has_template(template)
 
+    def own_html_faults(self, producer: str) -> list[Fault]:
+        """Why this producer may not use a template that writes its own HTML as it is. Such a mail can say anything
+        in the name of a sender identity, so its rights must name the templates; None is not enough."""
+        if self.templates is not None:
+            return []  # `faults` tells whether it is among them.
+        remedy = f"have `templates` of [producers.{producer}] in notifier.toml name it"
+        problem = "writes its producer's own HTML, which only producers may use that are allowed to by name"
+        return [Fault("template", "template_not_allowed", problem, f"Use another template, or {remedy}")]
+
     def _has_template(self, template: str) -> bool:
         return self.templates is None or any(is_matching(template, one) for one in self.templates)
 

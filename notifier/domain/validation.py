@@ -22,7 +22,7 @@ from uuid import UUID
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from notifier.domain.cloud_events import CloudEvent, is_cloud_event
+from notifier.domain.cloud_events import CloudEvent, extension_faults, is_cloud_event
 from notifier.domain.drafts import Draft, draft_of
 from notifier.domain.errors import MAX_FIELD, Fault, InvalidMessage, few
 from notifier.domain.message import (
@@ -109,7 +109,8 @@ def decode(body: bytes) -> dict[str, Any] | Entry:
             type(value), "a number"
         )
         return _refused("not_an_object", f"{kind}, not an object", "Publish one JSON object")
-    if _is_celery(value):
+    # Protocol 1 carries the task in the body; protocol 2's body is a list and is refused as such.
+    if "task" in value and ("args" in value or "kwargs" in value):
         fix = "Publish plain JSON to the exchange notify; Celery's own task messages are not read here"
         return _refused("celery_message", "a message of Celery's task protocol", fix)
     return _unwrapped(value) if is_cloud_event(value) else value
@@ -117,11 +118,15 @@ def decode(body: bytes) -> dict[str, Any] | Entry:
 
 def _unwrapped(value: dict[str, Any]) -> dict[str, Any] | Entry:
     """The message of a CloudEvent."""
+    message: dict[str, Any] | Fault = {}
+    of_event: Iterable[Fault] = ()
     try:
-        found = CloudEvent.model_validate(value).message()
+        message = CloudEvent.model_validate(value).message()
+        of_event = [message] if isinstance(message, Fault) else []
     except ValidationError as error:
-        return Entry(None, tuple(replace(fault, field=f"cloudevent.{fault.field}") for fault in faults_of(error)))
-    return Entry(None, (found,)) if isinstance(found, Fault) else found
+        of_event = (replace(fault, field=f"cloudevent.{fault.field}") for fault in faults_of(error))
+    faults = few((*of_event, *extension_faults(value)))
+    return Entry(None, faults) if faults or isinstance(message, Fault) else message
 
 
 def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now: datetime) -> Entry:
@@ -201,11 +206,6 @@ def check(message: Message, channel: Channel, lane: Lane) -> Message:
 
 def _refused(code: str, problem: str, fix: str) -> Entry:
     return Entry(None, (Fault("", code, problem, fix),))
-
-
-def _is_celery(value: Mapping[str, Any]) -> bool:
-    # Protocol 1 carries the task in the body; protocol 2's body is a list and is refused as such.
-    return "task" in value and ("args" in value or "kwargs" in value)
 
 
 def _parse_batch(value: dict[str, Any], channel: Channel, lane: Lane, now: datetime) -> list[Entry]:

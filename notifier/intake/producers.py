@@ -11,7 +11,7 @@ from notifier.config.logs import log
 from notifier.config.structure import Structure
 from notifier.domain.errors import ConfigurationError, Fault
 from notifier.domain.message import Message
-from notifier.domain.producers import ProducerProof
+from notifier.domain.producers import ProducerProof, SendingRights
 from notifier.domain.statuses import Channel, Lane
 
 
@@ -69,14 +69,10 @@ class Producers:
         )
 
     def own_html_faults(self, message: Message) -> list[Fault]:
-        """Of a message whose template writes its producer's HTML as it is. Such a mail can say anything in the
-        name of a sender identity, so its producer needs `templates` that name it."""
+        """Of a message whose template writes its producer's HTML as it is."""
         table = self._structure.producers.get(message.producer)
-        if table is not None and table.templates is not None:
-            return []  # `limit_faults` has looked
-        remedy = f"have `templates` of [producers.{message.producer}] in notifier.toml name it"
-        problem = "writes its producer's own HTML, which only producers may use that are allowed to by name"
-        return [Fault("template", "template_not_allowed", problem, f"Use another template, or {remedy}")]
+        rights = SendingRights(templates=None if table is None else table.templates)
+        return rights.own_html_faults(message.producer)
 
     def _identities(self, message: Message, template_sender: Callable[[], str | None]) -> dict[str, str]:
         """By field: the sender identity that it goes out as, and that of replies."""

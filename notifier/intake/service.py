@@ -22,6 +22,7 @@ from notifier.broker.topology import notify_queue_name
 from notifier.callbacks.policy import CallbackPolicy
 from notifier.config.logs import log
 from notifier.config.structure import Structure
+from notifier.domain.cloud_events import without_headers
 from notifier.domain.errors import Fault, ServiceUnavailable, few
 from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof
@@ -348,7 +349,10 @@ def _entries(received: Received, now: datetime) -> list[Entry]:
     faults = received.faults or tuple(_check_wrapping(received))
     if faults:
         return [Entry(None, faults)]
-    entries = parse_body(received.body, received.channel, received.lane, now=now)
+    entries = [
+        replace(entry, faults=without_headers(entry.faults, received.headers)) if entry.faults else entry
+        for entry in parse_body(received.body, received.channel, received.lane, now=now)
+    ]
     given = received.headers.get("traceparent")
     traceparent = None if given is None else read_traceparent(given)
     return entries if traceparent is None else [entry.within(traceparent) for entry in entries]

@@ -144,6 +144,10 @@ class Holder:
         remedy = f"have it added to [producers.{self.producer}] in notifier.toml"
         return of_key or limits.faults(owner=owner, remedy=remedy, **place)
 
+    def own_html_faults(self) -> list[Fault]:
+        """Why it may not see a template that writes its producer's own HTML."""
+        return [] if self.sees_everything else self.producer_rights.own_html_faults(self.producer or "")
+
     def faults(self, channel: Channel, lane: Lane, template: str) -> list[Fault]:
         return self.rights.faults(
             owner="this key", remedy="use a key that may", channel=channel, lane=lane, template=template

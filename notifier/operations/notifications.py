@@ -10,8 +10,8 @@ from functools import partial
 from uuid import UUID
 
 from notifier.domain.errors import InvalidMessage, WrongSelection
-from notifier.domain.message import write_time
 from notifier.domain.statuses import Channel, Status, sources_of
+from notifier.domain.times import write_time
 from notifier.domain.validation import send_at_faults
 from notifier.operations.explanations import (
     late_in_words,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from notifier.domain.message import Envelope, Message
+from notifier.domain.notification_status import NotificationStatus
 from notifier.domain.validation import decode
 from notifier.store.rejected import EDITED, KeptRejection
 from notifier.store.status_lookup import AskedStatus, StatusLookup
@@ -124,7 +125,7 @@ def came_of(lookup: StatusLookup, rejected: RejectedView, replay: RecordView | N
     # Where there is no id, that of the rejected message, which no notification has.
     asked = AskedStatus(_uuid(key.get("id")) or rejected.id, key.get("producer"), key.get("idempotency_key"))
     status = lookup.find([asked]).get(asked)
-    return None if status is None else status.id
+    return status.id if isinstance(status, NotificationStatus) else None
 
 
 def _uuid(text: str | None) -> UUID | None:

@@ -165,8 +165,13 @@ def _conflict(personal_data: PersonalData, new: NewNotification, first: Row[Any]
         return Fault("id", "id_in_use", "another notification has this id", "Make a new UUIDv7 for each message")
     if personal_data.is_same_body(new.message, bytes(first.body_hash)):
         return None
+    return another_content("id" if new.message.idempotency_key is None else "idempotency_key")
+
+
+def another_content(field: str) -> Fault:
+    """Of a key under which another message was accepted; `field` is the one that holds it."""
     return Fault(
-        "id" if new.message.idempotency_key is None else "idempotency_key",
+        field,
         "idempotency_conflict",
         "was used before with another content",
         "Use a new key for a new message; repeat a message unchanged",

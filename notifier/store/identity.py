@@ -3,12 +3,14 @@
 A backup carries the identity of the database it was made of. Where it is restored, something differs: `pg_restore`
 makes new tables, with new oids; another cluster has another identifier; recovery to a point in time, and a standby
 that takes over, begin a new timeline. A copy of the files of a stopped server, or a snapshot of its disk, changes
-nothing and is not noticed.
+nothing and is not noticed. Nor does a primary from before a failover that starts again; but who has worked on its
+successor remembers a later timeline.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -32,12 +34,30 @@ class Identity:
     table_oid: int | None
 
 
+@dataclass(slots=True)
+class SeenTimeline:
+    """The latest timeline that one engine has worked on, by when the stored identity was noted: whoever accepts
+    another database stores it anew, and begins from there."""
+
+    _latest: dict[datetime, int] = field(default_factory=dict)
+
+    def latest(self, noted_at: datetime | None) -> int | None:
+        return None if noted_at is None else self._latest.get(noted_at)
+
+    def note(self, noted_at: datetime | None, timeline: int | None) -> None:
+        if noted_at is not None and timeline is not None:
+            # One assignment, so that threads need no lock; what two of them note at once is noted again.
+            self._latest = {noted_at: max(timeline, self._latest.get(noted_at, 0))}
+
+
 @dataclass(frozen=True)
 class IdentityCheck:
     #: None: none is stored.
     stored: Identity | None
     current: Identity
     trusts_failover: bool = False
+    #: The latest timeline that this program has worked on; None: not known.
+    seen_timeline: int | None = None
 
     @cached_property
     def differences(self) -> tuple[str, ...]:
@@ -46,11 +66,21 @@ class IdentityCheck:
         stored, current = asdict(self.stored), asdict(self.current)
         if self.trusts_failover:
             stored["timeline"] = None
-        return tuple(
+        found = [
             f"{_NAMES[name]} was {stored[name]} and is {current[name]}"
             for name in _NAMES
             if None not in (stored[name], current[name]) and stored[name] != current[name]
-        )
+        ]
+        if self.is_from_before:
+            timelines = f"the timeline was {self.seen_timeline} and is {self.current.timeline}"
+            found.append(f"{timelines}, as of a primary from before a failover, which must be off")
+        return tuple(found)
+
+    @property
+    def is_from_before(self) -> bool:
+        """Whether a later one took over from this one, as far as this program has seen."""
+        timeline = self.current.timeline
+        return None not in (timeline, self.seen_timeline) and timeline < self.seen_timeline  # type: ignore[operator]
 
     @property
     def is_another(self) -> bool:
@@ -85,17 +115,22 @@ _CONTROL = (
 )
 _STORED = ", ".join(f"i.{field.name}" for field in fields(Identity))
 _FROM = "FROM (VALUES (1)) AS one LEFT JOIN database_identity AS i ON true"
-_WITH_CONTROL = f"SELECT i.id, {_STORED}, {_CONTROL}, {_OIDS} {_FROM}"
-_WITHOUT_CONTROL = f"SELECT i.id, {_STORED}, NULL::bigint, NULL::bigint, {_OIDS} {_FROM}"
+_WITH_CONTROL = f"SELECT i.noted_at, {_STORED}, {_CONTROL}, {_OIDS} {_FROM}"
+_WITHOUT_CONTROL = f"SELECT i.noted_at, {_STORED}, NULL::bigint, NULL::bigint, {_OIDS} {_FROM}"
 
 #: Where a managed database lacks these functions or forbids them.
 _NOT_ALLOWED = (errors.InsufficientPrivilege, errors.FeatureNotSupported, errors.UndefinedFunction)
 
 
 def judge(
-    connection: psycopg.Connection[Any], *, with_control: bool = True, trusts_failover: bool = False
+    connection: psycopg.Connection[Any],
+    *,
+    with_control: bool = True,
+    trusts_failover: bool = False,
+    seen: SeenTimeline | None = None,
 ) -> IdentityCheck | None:
-    """Compare what is stored with what is. None: the table for it is missing, which an upgrade makes.
+    """Compare what is stored with what is, and with what was seen. None: the table for it is missing, which an
+    upgrade makes.
 
     The connection is in autocommit: a statement that fails leaves nothing behind. Without `with_control` only oids
     are compared.
@@ -111,10 +146,14 @@ def judge(
         raise ServiceUnavailable(
             "the user of the database may not read database_identity: grant SELECT, INSERT and UPDATE on it"
         ) from error
-    is_stored, rest = row[0] is not None, row[1:]
+    noted_at, *rest = row
     half = len(fields(Identity))
-    stored = Identity(*rest[:half]) if is_stored else None
-    return IdentityCheck(stored, Identity(*rest[half:]), trusts_failover)
+    stored = None if noted_at is None else Identity(*rest[:half])
+    seen = seen or SeenTimeline()
+    check = IdentityCheck(stored, Identity(*rest[half:]), trusts_failover, seen.latest(noted_at))
+    if not check.is_another:
+        seen.note(noted_at, check.current.timeline)
+    return check
 
 
 def _read(connection: psycopg.Connection[Any], with_control: bool) -> Any:

@@ -120,7 +120,10 @@ class PersonalData:
 
     def is_same_body(self, message: Message, known: bytes) -> bool:
         """Whether `known` is the `body_hash` of this message, made with keys or without."""
-        digest = body_hash(message)
+        return self.is_same_digest(body_hash(message), known)
+
+    def is_same_digest(self, digest: bytes, known: bytes) -> bool:
+        """The same of a message of which only the digest is there, as `notifier.security.body_hash` makes it."""
         return known in (digest, self.hash_key.digest("body", digest.hex()))
 
     def put_away_rejected(self, id_: UUID, body: bytes, headers: dict[str, Any]) -> dict[str, Any]:

@@ -20,12 +20,12 @@ from typing import Any
 import psycopg
 from psycopg import OperationalError
 from psycopg.errors import ConnectionTimeout
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 
 from notifier.store.clock import DatabaseClock
 from notifier.store.connection import ANSWER_SECONDS, CONTACT_SECONDS, Contact, DeadlineConnection, ServerSilent
-from notifier.store.identity import IdentityCheck, judge
+from notifier.store.identity import IdentityCheck, SeenTimeline, judge
 
 #: A connection is tried before use if it has rested this long. Seconds.
 TRIED_AFTER_SECONDS = 1.0
@@ -47,7 +47,7 @@ OPTIONS = {
 
 START_OPTIONS = " ".join(f"-c {name}={value}" for name, value in OPTIONS.items())
 _SETTINGS = ", ".join(f"current_setting('{name}')" for name in OPTIONS)
-_LOOK = f"SELECT pg_backend_pid(), {_SETTINGS}"
+_LOOK = f"SELECT pg_backend_pid(), current_setting('transaction_read_only') = 'on', {_SETTINGS}"
 #: Sets the options for one transaction, which it begins.
 SET_OPTIONS = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in OPTIONS.items())
 
@@ -60,6 +60,12 @@ STATEMENT_MODE_FIX = (
 )
 #: "Invalid statement name", "duplicate prepared statement": nothing was done, and nothing is prepared any more.
 _PREPARED_LOST = ("26000", "42P05")
+#: "Read-only SQL transaction".
+_READ_ONLY = "25006"
+_TAKES_NO_WRITES = (
+    "the server takes no writes: it is a standby, or default_transaction_read_only is on. Programs wait for one "
+    "that takes them"
+)
 _SESSION = "notifier_session"
 
 
@@ -78,6 +84,7 @@ class Sessions:
     #: A prepared statement was lost although there seems to be no pooler.
     loses_prepared: bool = False
     contact: Contact = field(default_factory=Contact)
+    seen: SeenTimeline = field(default_factory=SeenTimeline)
 
 
 @dataclass(slots=True)
@@ -139,6 +146,13 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
         if _SESSION in record.info:
             record.info[_SESSION].is_used = True
 
+    def leave_read_only(context: ExceptionContext) -> None:
+        # It was a primary once, or the pooler leads elsewhere: no statement of ours will do here. So the pool
+        # opens new connections, which may lead to the primary.
+        if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+            context.is_disconnect = True
+
+    event.listen(engine, "handle_error", leave_read_only)
     event.listen(engine, "do_connect", open_one)
     event.listen(engine, "connect", look)
     event.listen(engine, "checkout", try_it)
@@ -148,7 +162,10 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
 def _open(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> DeadlineConnection:
     """A connection, without our options if they are refused."""
     connection = _connect(sessions, arguments, options)
-    connection.is_there = lambda: _is_there(sessions, arguments, options)
+    info = connection.info
+    # The URL may name several servers: another one that answers says nothing about this one.
+    this = {"host": info.host, "hostaddr": info.hostaddr, "port": info.port}
+    connection.is_there = lambda: _is_there(sessions, arguments, {**options, **this})
     return connection
 
 
@@ -179,7 +196,10 @@ def _look(connection: psycopg.Connection[Any], sessions: Sessions) -> DatabaseSe
     with _autocommit(connection):
         found = connection.execute(_LOOK, prepare=False).fetchone()
     assert found is not None
-    pid, *settings = found
+    pid, is_read_only, *settings = found
+    if is_read_only and sessions.guarded:
+        # Statements that only read would succeed here, so nobody would look for the primary.
+        raise OperationalError(_TAKES_NO_WRITES)
     wrong = {
         name: setting for (name, value), setting in zip(OPTIONS.items(), settings, strict=True) if setting != value
     }
@@ -196,7 +216,10 @@ def _try(connection: psycopg.Connection[Any], session: DatabaseSession, clock: D
         if session.of.guarded:
             sessions = session.of
             session.verdict = judge(
-                connection, with_control=sessions.has_control, trusts_failover=sessions.trusts_failover
+                connection,
+                with_control=sessions.has_control,
+                trusts_failover=sessions.trusts_failover,
+                seen=sessions.seen,
             )
             if session.verdict is not None and session.verdict.current.system_identifier is None:
                 sessions.has_control = False

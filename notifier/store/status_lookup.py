@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, select, tuple_
+from sqlalchemy import Connection, Engine, Row, select, tuple_
 
+from notifier.domain.errors import Fault
 from notifier.domain.notification_status import NotificationStatus
+from notifier.store.acceptance import another_content
 from notifier.store.engine import transaction
+from notifier.store.personal_data import PersonalData
 from notifier.store.records import TEST_KEYS
 from notifier.store.rows import columns_of, from_row
 from notifier.store.schema.notifications import IdempotencyKey, Notification
@@ -18,6 +21,7 @@ _COLUMNS = columns_of(NotificationStatus, Notification)
 
 #: Producer, as `IdempotencyKey` has it, and key.
 _Key = tuple[str, str]
+_Accepted = Row[str, str, UUID, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,9 @@ class AskedStatus:
     id: UUID
     producer: str | None = None
     idempotency_key: str | None = None
+    #: Digest of the message that is asked about, by which another one is told from it. None: whatever was accepted
+    #: under the key.
+    content: bytes | None = None
     #: Of a test key, whose idempotency keys are apart.
     is_test: bool = False
 
@@ -40,11 +47,13 @@ class AskedStatus:
 class StatusLookup:
     """Thread-safe."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, personal_data: PersonalData) -> None:
         self._engine = engine
+        self._personal_data = personal_data
 
-    def find(self, wanted: Collection[AskedStatus]) -> dict[AskedStatus, NotificationStatus]:
-        """Those that are in the record. For some hundred at once.
+    def find(self, wanted: Collection[AskedStatus]) -> dict[AskedStatus, NotificationStatus | Fault]:
+        """Those that are in the record; a fault where the key was accepted for another content. For some hundred
+        at once.
 
         Raises:
             ServiceUnavailable: the database is away.
@@ -52,12 +61,24 @@ class StatusLookup:
         with transaction(self._engine, plans_by_values=True) as connection:
             found = _read(connection, {one.id for one in wanted})
             keys = {one.key for one in wanted if one.id not in found}
-            ids = _ids_of(connection, {key for key in keys if key is not None})
-            found |= _read(connection, set(ids.values()) - found.keys())
-        pairs = (
-            (one, found.get(one.id) or (found.get(ids[one.key]) if one.key in ids else None)) for one in wanted
-        )
+            accepted = _accepted_under(connection, {key for key in keys if key is not None})
+            found |= _read(connection, {row.notification_id for row in accepted.values()} - found.keys())
+        pairs = ((one, found.get(one.id) or self._by_key(one, accepted.get(one.key), found)) for one in wanted)
         return {one: status for one, status in pairs if status is not None}
+
+    def _by_key(
+        self,
+        asked: AskedStatus,
+        accepted: _Accepted | None,
+        found: Mapping[UUID, NotificationStatus],
+    ) -> NotificationStatus | Fault | None:
+        if accepted is None:
+            return None
+        if asked.content is not None and not self._personal_data.is_same_digest(
+            asked.content, bytes(accepted.body_hash)
+        ):
+            return another_content("idempotency_key")
+        return found.get(accepted.notification_id)
 
 
 def _read(connection: Connection, ids: set[UUID]) -> dict[UUID, NotificationStatus]:
@@ -67,9 +88,10 @@ def _read(connection: Connection, ids: set[UUID]) -> dict[UUID, NotificationStat
     return {row.id: from_row(NotificationStatus, row) for row in rows}
 
 
-def _ids_of(connection: Connection, keys: set[_Key]) -> dict[_Key | None, UUID]:
+def _accepted_under(connection: Connection, keys: set[_Key]) -> dict[_Key | None, _Accepted]:
     if not keys:
         return {}
-    pair = tuple_(IdempotencyKey.producer, IdempotencyKey.key)
-    query = select(IdempotencyKey.producer, IdempotencyKey.key, IdempotencyKey.notification_id)
-    return {(producer, key): id_ for producer, key, id_ in connection.execute(query.where(pair.in_(keys)))}
+    row = IdempotencyKey
+    query = select(row.producer, row.key, row.notification_id, row.body_hash)
+    rows = connection.execute(query.where(tuple_(row.producer, row.key).in_(keys)))
+    return {(row.producer, row.key): row for row in rows}

@@ -25,6 +25,7 @@ from typer.main import get_command
 
 from notifier.cli.app import app
 from notifier.domain.message import Message
+from tests.support.pages import LISTED, stale_entries
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -148,3 +149,14 @@ def test_what_a_shell_runs_is_shell() -> None:
     for block in blocks("sh", "bash"):
         checked = subprocess.run(["/bin/sh", "-n"], input=block.code, text=True, capture_output=True, check=False)
         assert checked.returncode == 0, f"{block}\n{checked.stderr}"
+
+
+def test_every_block_that_is_said_not_to_run_is_there_and_so_is_what_runs_it_instead() -> None:
+    assert list(stale_entries()) == []
+    reasons = [why for entries in LISTED["not_run"].values() for why in entries.values()]
+    assert reasons
+    assert not [
+        path for why in reasons for path in re.findall(r"tests/\S+\.py", why) if not (ROOT / path).exists()
+    ]
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert {target for why in reasons for target in re.findall(r"\bmake ([a-z-]+)", why)} <= targets

@@ -35,7 +35,8 @@ COMPONENT = "app.kubernetes.io/component"
 def _objects(folder: Path = FOLDER) -> Iterator[dict[str, Any]]:
     for path in sorted(folder.rglob("*.yaml")):
         if path.name != "kustomization.yaml":
-            yield from yaml.safe_load_all(path.read_text("utf-8"))
+            # All processes of a run read them while they collect: libyaml's loader is ten times as fast.
+            yield from yaml.load_all(path.read_text("utf-8"), yaml.CSafeLoader)
 
 
 def _of(kind: str) -> list[dict[str, Any]]:

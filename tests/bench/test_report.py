@@ -56,6 +56,10 @@ def test_search_without_a_target_is_not_judged(found: dict[str, Any]) -> None:
     assert (verdict["found"], verdict["reached"]) == (2, True)
 
 
+def test_target_that_was_not_measured_says_so(found: dict[str, Any]) -> None:
+    assert "| mails a second, × smtp-source | ≥ 0.2 |  | not measured |" in report.target_table(found)
+
+
 def test_table_says_why_a_peer_is_absent(found: dict[str, Any]) -> None:
     assert "absent: it is not installed" in report.table(found)
 

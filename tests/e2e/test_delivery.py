@@ -18,7 +18,7 @@ from notifier.domain.statuses import Channel, Status, may_follow
 from notifier.rendering import Renderer
 from notifier.store.search import Filter
 from tests.integration.test_intake import MALFORMED, NO_ENVELOPES
-from tests.profiles import is_full
+from tests.profiles import brokers, is_full
 from tests.support.brokers import publish_raw, push_raw
 from tests.support.service import Service, running_service
 from tests.waiting import wait_until
@@ -45,6 +45,8 @@ def assert_story_is_lawful(service: Service) -> None:
         assert all(may_follow(old, new) for old, new in pairwise(steps)), steps
 
 
+# The intake alone takes them from both brokers in `tests/integration/test_intake.py`.
+@pytest.mark.parametrize("broker_url", brokers(), indirect=True)
 def test_malformed_messages_stop_nothing_and_good_ones_behind_them_arrive(
     database_url: str, broker_url: str, tmp_path: Path
 ) -> None:
@@ -102,24 +104,25 @@ def test_single_messages_of_any_amqp_client_are_delivered(
         assert "042137" in sms.body
 
 
-@pytest.mark.parametrize(("locale", "name"), [("fr", "Chloé Lefèvre"), ("zh-Hans", "王小明")])
-def test_french_and_chinese_arrive_intact(
-    database_url: str, redis_broker_url: str, tmp_path: Path, locale: str, name: str
-) -> None:
+def test_french_and_chinese_arrive_intact(database_url: str, redis_broker_url: str, tmp_path: Path) -> None:
+    names = {"fr": "Chloé Lefèvre", "zh-Hans": "王小明"}
     with running_service(database_url, redis_broker_url, tmp_path) as service:
-        publish_one(service, f"{name} <someone@example.com>", locale=locale)
-        wait_until(lambda: service.only() == "sent", timeout=60)
-        (mail,) = service.mail.messages
-        message = message_from_bytes(mail.content, policy=policy.default)
-        rendered = Renderer(TEMPLATES).render(
-            Channel.EMAIL, "order_shipped", locale, sample(Channel.EMAIL, "order_shipped", locale)
-        )
-        text = message.get_body(("plain",))
-        assert text is not None
-        assert message["To"].addresses[0].display_name == name
-        assert message["Subject"] == rendered.subject
-        assert text.get_content().replace("\r\n", "\n").strip() == rendered.text.strip()
-        assert [part.defects for part in message.walk() if part.defects] == []
+        for locale, name in names.items():
+            publish_one(service, f"{name} <{locale}@example.com>", locale=locale)
+        wait_until(lambda: service.count("sent") == len(names), timeout=60)
+        mails = {mail.rcpt_to[0].partition("@")[0]: mail for mail in service.mail.messages}
+        assert mails.keys() == names.keys()
+        for locale, name in names.items():
+            message = message_from_bytes(mails[locale].content, policy=policy.default)
+            rendered = Renderer(TEMPLATES).render(
+                Channel.EMAIL, "order_shipped", locale, sample(Channel.EMAIL, "order_shipped", locale)
+            )
+            text = message.get_body(("plain",))
+            assert text is not None
+            assert message["To"].addresses[0].display_name == name
+            assert message["Subject"] == rendered.subject
+            assert text.get_content().replace("\r\n", "\n").strip() == rendered.text.strip()
+            assert [part.defects for part in message.walk() if part.defects] == []
 
 
 def test_a_temporary_refusal_is_retried_and_a_permanent_one_is_not(

@@ -204,6 +204,7 @@ def test_a_key_for_some_templates_sees_and_touches_no_others(database_url: str, 
 def test_a_producer_with_limits_previews_no_template_beyond_them(database_url: str, tmp_path: Path) -> None:
     templates = write_templates(tmp_path / "templates")
     write_template(templates, "order_paid", "")
+    write_template(templates, "order_raw", '[variables.html]\ntype = "html"\nrequired = false')
     limits = {"shop": {"templates": "order_*", "lanes": "urgent"}, "billing": {"channels": "sms"}}
     made = Api(database_url, templates, structure={"producers": limits})
 
@@ -214,8 +215,13 @@ def test_a_producer_with_limits_previews_no_template_beyond_them(database_url: s
     shop, billing = made.key(Scope.SEND), made.key(Scope.SEND, producer="billing")
     assert [preview(shop, name) for name in ("order_paid", "hello")] == [200, 403]
     assert [preview(billing, name) for name in ("order_paid", "hello")] == [403, 403]
-    assert [one["name"] for one in made("GET", "/v1/templates", key=shop).json] == ["order_paid"]
+    assert [one["name"] for one in made("GET", "/v1/templates", key=shop).json] == ["order_paid", "order_raw"]
     assert [one["name"] for one in made("GET", "/v1/templates", key=billing).json] == ["code"]
+    unnamed = made.key(Scope.SEND, producer="bank")
+    assert preview(unnamed, "order_raw") == 403
+    assert "order_raw" not in {one["name"] for one in made("GET", "/v1/templates", key=unnamed).json}
+    operator = made.key(Scope.OPERATE)
+    assert "order_raw" in {one["name"] for one in made("GET", "/v1/templates", key=operator).json}
     headers = {"content-disposition": "attachment; filename=a.txt", "content-type": "text/plain"}
     assert made("POST", "/v1/attachments", key=billing, body=b"x", headers=headers).status == 403
     assert made("POST", "/v1/attachments", key=shop, body=b"x", headers=headers).status == 201

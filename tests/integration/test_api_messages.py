@@ -13,7 +13,8 @@ from uuid import UUID
 import pytest
 
 from notifier.api.timeouts import ClientTimeouts
-from notifier.domain.statuses import Channel
+from notifier.domain.statuses import Channel, Lane
+from notifier.intake.batch import Received
 from notifier.operations.api_keys import Scope
 from notifier.store.search import Filter
 from tests.support.api import Api, Reply, call, served
@@ -60,6 +61,17 @@ def test_an_accepted_message_is_in_the_record_and_handed_over(api: Api) -> None:
     assert api.handed.tasks == [("email", "urgent", (found.id,))]
 
 
+def test_what_is_over_when_it_comes_is_recorded_as_expired_and_not_handed_over(api: Api) -> None:
+    over = {"expires_at": "2026-01-01T00:00:00Z"}
+    first, again = send(api, **over), send(api, **over)
+    queued = json.dumps({**HELLO, **over, "producer": "shop", "idempotency_key": "hello-2"}).encode()
+    api.parts.intake.process([Received(queued, Channel.EMAIL, Lane.NORMAL)])
+    assert (first.status, again.status, first.json["id"]) == (202, 202, again.json["id"])
+    found = api.services.audit.search(Filter())
+    assert [(one.status, one.reason) for one in found] == [("expired", "expired")] * 2
+    assert api.handed.tasks == []
+
+
 def test_one_answer_has_everything_that_is_wrong(api: Api) -> None:
     wrong = {"to": "nobody", "context": {}, "sender": "mallory", "lane": "soon", "producer": "bank"}
     expected = {
@@ -104,13 +116,22 @@ def test_two_producers_may_use_the_same_key(api: Api) -> None:
     assert len(ids) == 2
 
 
-@pytest.mark.parametrize("written", ["order-7", '"order-7"'])
-def test_the_header_is_the_contracts_key(api: Api, written: str) -> None:
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("order-7", "order-7"),
+        ('"order-7"', "order-7"),
+        ("zür-7".encode(), "zür-7"),
+        ("zür-7".encode("latin-1"), "zür-7"),
+    ],
+    ids=["plain", "quoted", "UTF-8", "Latin-1"],
+)
+def test_the_header_is_the_contracts_key(api: Api, written: Any, key: str) -> None:
     body = {name: value for name, value in HELLO.items() if name != "idempotency_key"}
     headers = {"Idempotency-Key": written}
     reply = api("POST", "/v1/notifications", key=api.key(Scope.SEND), json_body=body, headers=headers)
     assert reply.status == 202
-    assert api.services.audit.search(Filter())[0].idempotency_key == "order-7"
+    assert api.services.audit.search(Filter())[0].idempotency_key == key
 
 
 def test_a_header_that_says_another_key_than_the_body_is_refused(api: Api) -> None:

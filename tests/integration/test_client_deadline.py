@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import redis
 
+from notifier import AsyncClient, new_id
+from notifier.broker.other_protocol import other_protocol
+from notifier.broker.stray_messages import stray_messages
 from notifier.client.client import Client
-from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRefused
+from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRefused, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import parse_body
 from tests.provisioning.rabbitmq import PrivateRabbitmq
@@ -49,6 +56,49 @@ def fails_in_time(call: Callable[[], Any], match: str) -> None:
     assert time.monotonic() - started_at < DEADLINE + patient(SLACK)
 
 
+@contextmanager
+def dripping(first: bytes) -> Iterator[tuple[str, Event]]:
+    """The URL of a server that answers with `first`, then a byte now and then; and what stops it, and says that it
+    was heard out."""
+    stop = Event()
+
+    def drip() -> None:
+        with server.accept()[0] as connection, suppress(OSError):
+            connection.sendall(first)
+            for _ in range(600):
+                if stop.wait(0.05):
+                    return
+                connection.sendall(b"x")
+        stop.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as threads:
+        dripped = threads.submit(drip)
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", stop
+        stop.set()
+        dripped.result()
+
+
+async def status_in_a_loop(url: str) -> object:
+    async with AsyncClient(url, "ntf_live_x", timeout_seconds=0.3) as client:
+        return await client.status(new_id())
+
+
+def status_in_a_thread(url: str) -> object:
+    with Client("redis://127.0.0.1:1/0", api_url=url, api_key="ntf_live_x", timeout_seconds=0.3) as client:
+        return client.wait(new_id(), 0.1)
+
+
+@pytest.mark.parametrize("first", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n"])
+@pytest.mark.parametrize("ask", [status_in_a_thread, lambda url: asyncio.run(status_in_a_loop(url))])
+def test_an_answer_that_comes_byte_by_byte_costs_the_deadline_and_no_more(
+    ask: Callable[[str], object], first: bytes
+) -> None:
+    with dripping(first) as (url, stopped):
+        with pytest.raises(ServiceUnavailable, match=r"no whole answer within 0\.[34] s"):
+            ask(url)
+        assert not stopped.is_set()
+
+
 @pytest.mark.parametrize("scheme", ["amqps", "rediss"])
 def test_tls_to_a_port_without_it_is_no_matter_of_trying_again(scheme: str) -> None:
     def answer() -> None:
@@ -64,6 +114,33 @@ def test_tls_to_a_port_without_it_is_no_matter_of_trying_again(scheme: str) -> N
         with pytest.raises(PublishRefused, match=r"speaks no TLS: .* publishing again does not help"):
             send(client)
         answered.result()
+
+
+def test_a_url_of_the_other_kind_of_broker_is_refused_for_good(broker_url: str) -> None:
+    parts = urlsplit(broker_url)
+    wrong, right = ("amqp", "redis") if parts.scheme == "redis" else ("redis", "amqp")
+    refused(f"{wrong}://shop:secret@{parts.hostname}:{parts.port}/0", f"speaks the .*: write {right}://, or give")
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (b"HTTP/1.1 400 Bad Request", "HTTP, .*: give the port of RabbitMQ"),
+        (b"\x15\x03\x01", "TLS, .*amqps://, or"),
+    ],
+)
+def test_a_port_of_something_else_is_named(answer: bytes, match: str) -> None:
+    def talk() -> None:
+        with server.accept()[0] as connection:
+            connection.recv(100)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as threads:
+        server.settimeout(patient(30))
+        talked = threads.submit(talk)
+        found = other_protocol(f"amqp://127.0.0.1:{server.getsockname()[1]}//", patient(5))
+        talked.result()
+    assert re.search(match, found or "")
 
 
 @pytest.mark.parametrize("url", ["amqp://guest:secret@127.0.0.1:1//", "redis://:secret@127.0.0.1:1/0"])
@@ -264,3 +341,17 @@ def test_a_forked_child_has_a_connection_of_its_own_and_leaves_the_parents_alone
         send(client, "parent again")
         assert known < between == proxy.connections
     assert references(broker_url) == ["parent", "child", "parent again"]
+
+
+def test_messages_in_a_database_that_nobody_reads_are_found(redis_broker_url: str) -> None:
+    parts = urlsplit(redis_broker_url)
+    number = int(parts.path[1:])
+    service = parts._replace(path=f"/{(number or 2) - 1}").geturl()
+    with Client(redis_broker_url, producer="shop") as client:
+        send(client)
+        send(client)
+    assert stray_messages(service)[number] == 2
+    assert number not in stray_messages(redis_broker_url)
+    with redis.Redis.from_url(redis_broker_url) as intake:
+        intake.set("notifier:reader:one", "alive")
+    assert number not in stray_messages(service)

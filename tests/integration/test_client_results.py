@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import sys
 import threading
 import time
@@ -77,7 +78,9 @@ def hello(client: Client, **fields: Any) -> Handle:
 
 
 def test_a_message_is_followed_from_the_broker_to_its_end(service: Service, broker_url: str) -> None:
-    with Client(broker_url, producer="shop", api_url=service.url, api_key=service.key) as client:
+    with Client(
+        broker_url, producer="shop", api_url=service.url, api_key=service.key, timeout_seconds=patient(5)
+    ) as client:
         handle = hello(client, idempotency_key="order-1")
         assert handle.status() is None
         assert (client.result(handle.id).state, client.result(handle).ready()) == ("PENDING", False)
@@ -102,6 +105,14 @@ def test_a_message_is_followed_from_the_broker_to_its_end(service: Service, brok
         assert again.wait(10).id == handle.id
         assert client.result(again).successful()
         assert client.status(handle.id) == client.wait(str(handle.id), 10) == found
+        # Another message under its key is rejected: what became of the first says nothing about it.
+        other = hello(client, idempotency_key="order-1", reference="order-2")
+        for ask in (other.status, lambda: other.wait(10), lambda: client.result(other).state):
+            with pytest.raises(InvalidMessage, match="was used before with another content"):
+                ask()
+        # A task's arguments do not tell the content, so the key alone is asked for.
+        copy = pickle.loads(pickle.dumps(other)).asking(client._api)
+        assert (copy, copy.wait(10).id) == (other, handle.id)
 
 
 def test_a_result_has_the_words_of_celery(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +137,7 @@ async def sent_over_http() -> Any:
 
 def test_asyncio_sends_and_waits_for_many_at_once(service: Service) -> None:
     async def run() -> None:
-        async with AsyncClient(service.url, service.key) as client:
+        async with AsyncClient(service.url, service.key, timeout_seconds=patient(5)) as client:
             one = await client.send("hello", "ann@example.com", context={"name": "Ann"}, idempotency_key="k")
             assert (
                 await client.send("hello", "ann@example.com", context={"name": "Ann"}, idempotency_key="k")
@@ -151,7 +162,8 @@ def test_asyncio_sends_and_waits_for_many_at_once(service: Service) -> None:
 
 def test_a_crowd_that_waits_keeps_its_deadline_and_nobody_from_sending(service: Service) -> None:
     crowd, seconds = 130, 3.0
-    with Client("amqp://127.0.0.1:1//", producer="shop", api_url=service.url, api_key=service.key) as client:
+    api: Any = {"api_url": service.url, "api_key": service.key, "timeout_seconds": patient(5)}
+    with Client("amqp://127.0.0.1:1//", producer="shop", **api) as client:
         with ThreadPoolExecutor(crowd) as threads:
             started_at = time.monotonic()
             found = list(threads.map(lambda _: _outcome(client, seconds), range(crowd)))
@@ -161,7 +173,7 @@ def test_a_crowd_that_waits_keeps_its_deadline_and_nobody_from_sending(service: 
     watch = service.api.parts.status_watch
 
     async def on_asyncio() -> None:
-        async with AsyncClient(service.url, service.key) as client:
+        async with AsyncClient(**api) as client:
             waiting = [asyncio.create_task(client.wait(new_id(), 60)) for _ in range(crowd)]
             # As many as the service holds for one key; the others come again and again.
             while len(watch._waiters) < watch.max_waiting // 2:
@@ -190,7 +202,7 @@ def _outcome(client: Client, seconds: float) -> type[Exception] | None:
 
 def test_over_http_every_fault_is_told_at_once_by_position(service: Service) -> None:
     async def run() -> None:
-        async with AsyncClient(service.url, service.key, producer="shop") as client:
+        async with AsyncClient(service.url, service.key, producer="shop", timeout_seconds=patient(5)) as client:
             with pytest.raises(InvalidMessage) as one:
                 await client.send("hello", "ann@example.com", sender="mallory")
             assert [fault.field for fault in one.value.faults] == ["context.name", "sender"]
@@ -248,7 +260,13 @@ def test_who_waits_outlives_a_service_that_is_away_for_a_while(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifier.api.errors.AWAY_SECONDS", 0)
-    with Client("amqp://127.0.0.1:1//", producer="shop", api_url=service.url, api_key=service.key) as client:
+    with Client(
+        "amqp://127.0.0.1:1//",
+        producer="shop",
+        api_url=service.url,
+        api_key=service.key,
+        timeout_seconds=patient(5),
+    ) as client:
         handle = asyncio.run(sent_by(service))
         find = service.api.parts.status_watch.find
         failed = threading.Event()
@@ -267,7 +285,7 @@ def test_who_waits_outlives_a_service_that_is_away_for_a_while(
 
 
 async def sent_by(service: Service) -> Any:
-    async with AsyncClient(service.url, service.key) as client:
+    async with AsyncClient(service.url, service.key, timeout_seconds=patient(5)) as client:
         return await client.send("hello", "ann@example.com", context={"name": "Ann"})
 
 
@@ -293,7 +311,13 @@ def test_templates_are_checked_before_anything_is_published(
 
 
 def test_a_child_process_makes_connections_of_its_own(service: Service) -> None:
-    with Client("amqp://127.0.0.1:1//", producer="shop", api_url=service.url, api_key=service.key) as client:
+    with Client(
+        "amqp://127.0.0.1:1//",
+        producer="shop",
+        api_url=service.url,
+        api_key=service.key,
+        timeout_seconds=patient(5),
+    ) as client:
         assert client.status(new_id()) is None
         connections = client._service_api._connections
         assert list(connections) == [os.getpid()]

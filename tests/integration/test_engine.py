@@ -18,6 +18,7 @@ from notifier.domain.statuses import SuppressionReason
 from notifier.store import binds, sessions
 from notifier.store.connection_limits import ConnectionLimits, connection_limits
 from notifier.store.engine import execute_directly, make_engine, sqlstate_of, transaction
+from notifier.store.server_state import server_state
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 from tests.waiting import patient, wait_until
 
@@ -68,6 +69,42 @@ def test_one_that_was_just_in_use_is_not_tried(
         backend(engine)
     # Nothing has to be done about it.
     assert backend(engine) > 0
+
+
+def test_programs_do_not_stay_with_a_server_that_takes_no_writes(
+    database_url: str, other: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a failover, where a name still leads to the standby: reading from it would go well for ever."""
+    name = make_url(database_url).database
+    program = make_engine(database_url, pool_size=1, guarded=True)
+    with transaction(other) as connection:
+        connection.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    with pytest.raises(ServiceUnavailable, match="takes no writes"):
+        backend(program)
+    reader = make_engine(database_url)
+    assert not server_state(reader).takes_writes
+    reader.dispose()
+    with transaction(other) as connection:
+        connection.exec_driver_sql(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    assert server_state(program).takes_writes
+    program.dispose()
+
+
+@pytest.mark.parametrize("is_direct", [True, False], ids=["direct", "by SQLAlchemy"])
+def test_a_connection_that_became_read_only_is_left_by_all(database_url: str, is_direct: bool) -> None:
+    engine = make_engine(database_url, pool_size=2)
+    with transaction(engine) as first, transaction(engine) as second:
+        for connection in (first, second):
+            connection.exec_driver_sql("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+    insert = execute_directly if is_direct else Connection.execute
+    with pytest.raises(ServiceUnavailable, match="read-only"), transaction(engine) as connection:
+        insert(connection, INSERT, {"task": "refused"})
+    with transaction(engine) as first, transaction(engine) as second:
+        first.execute(INSERT, {"task": "first"})
+        second.execute(INSERT, {"task": "second"})
+    with transaction(engine) as connection:
+        assert connection.execute(TASKS).scalars().all() == ["first", "second"]
+    engine.dispose()
 
 
 def insert_and_fail(engine: Engine, task: str, *, is_one_statement: bool) -> None:

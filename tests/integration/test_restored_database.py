@@ -29,7 +29,7 @@ from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.store.callbacks import CallbackRepository
 from notifier.store.engine import database_verdict, make_engine, transaction
-from notifier.store.identity import judge
+from notifier.store.identity import SeenTimeline, judge
 from notifier.store.jobs import JobRepository
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import Operating
@@ -363,6 +363,28 @@ def test_each_part_of_the_identity_makes_another_database(
     services.ledger.claim([], lease_seconds=60)
     services.close()
     operator.engine.dispose()
+
+
+def test_a_primary_from_before_a_failover_is_refused_by_who_has_seen_the_next(life: Life) -> None:
+    """It stores nothing that would tell: its own timeline is the one that it has."""
+    verdict = database_verdict(life.engine)
+    assert verdict is not None
+    assert verdict.current.timeline is not None
+    with life.engine.connect() as connection:
+        raw: Any = connection.connection.driver_connection
+        raw.autocommit = True
+        (noted_at,) = raw.execute("SELECT noted_at FROM database_identity").fetchone()
+        seen = SeenTimeline()
+        for timeline in (verdict.current.timeline, verdict.current.timeline + 1):
+            seen.note(noted_at, timeline)
+        found = judge(raw, trusts_failover=True, seen=seen)
+        assert found is not None
+        assert "a primary from before a failover" in found.in_words
+        # Unless an operator says that it is the one.
+        life.restored.accept(reason="the failover was a mistake", **HOLDER)
+        found = judge(raw, trusts_failover=True, seen=seen)
+        assert found is not None
+        assert not found.is_another
 
 
 def test_a_user_who_may_not_ask_for_the_cluster_still_compares_oids(life: Life, identified_url: str) -> None:

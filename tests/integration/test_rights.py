@@ -12,18 +12,23 @@ import pytest
 from psycopg.errors import InsufficientPrivilege
 from pydantic import SecretStr
 
+import notifier
 from notifier.bootstrap import Services
 from notifier.config.settings import Settings
 from notifier.domain.statuses import JobState, Status, SuppressionReason
 from notifier.operations import Selection
 from notifier.operations.upkeep import NIGHTLY
+from notifier.store.re_encryption import Resealing
 from notifier.store.schema.notifications import Base
 from notifier.store.search import Filter
 from tests.support.receipts import NUMBER, Texts
 
 GUIDE = Path(__file__).parents[2].joinpath("docs", "how-to", "run-in-production.md").read_text("utf-8")
 GRANTS = "\n".join(re.findall(r"^GRANT .*?;$", GUIDE, re.MULTILINE | re.DOTALL))
+PROGRAMS = Path(notifier.__file__).parent
 PASSWORD = "change-me-4"
+#: What retention deletes once it is the owner's.
+OWNERS = {"messages", "states", "attempts", "events"}
 
 
 @pytest.fixture
@@ -54,6 +59,16 @@ def test_every_table_is_granted_to_the_programs() -> None:
     assert set(Base.metadata.tables) - granted == set()
 
 
+def test_the_programs_may_delete_where_they_do_and_nowhere_else() -> None:
+    statements = "".join(path.read_text("utf-8") for path in PROGRAMS.rglob("*.py") if "schema" not in path.parts)
+    deleting = set(re.findall(r"DELETE FROM ([a-z]\w+)", statements))
+    deleting |= {model.__tablename__ for model in _models() if f"delete({model.__name__})" in statements}
+    # Named elsewhere, in a tuple.
+    deleting |= {"minute_counts", "failed_counts"}
+    allowed = re.findall(r"^GRANT [^;]*?DELETE ON ([^;]*?) TO notifier_app;", GRANTS, re.MULTILINE)
+    assert set(re.findall(r"\w+", " ".join(allowed))) == deleting - OWNERS
+
+
 def test_the_programs_do_their_work_with_these_rights(services: Services) -> None:
     texts = Texts(services.engine)
     claim = texts.send()
@@ -69,6 +84,8 @@ def test_the_programs_do_their_work_with_these_rights(services: Services) -> Non
     job = services.jobs.retry(Selection(filter=Filter(status=Status.FAILED)), operator="ann")
     services.jobs.dispatch(lambda ids: [services.jobs.run(one) for one in ids] and None)
     assert services.jobs.find(job.id).state is JobState.DONE
+    resealed = Resealing(services.engine, services.personal_data).run(rehash=True)
+    assert not resealed.busy
     done = services.upkeep.run(NIGHTLY)
     assert {name: result for name, result in done.items() if isinstance(result, dict) and "failed" in result} == {}
 
@@ -93,6 +110,10 @@ def test_an_auditor_sees_no_contexts_and_writes_nothing(services: Services, role
         for statement in ("SELECT context FROM notifications", "DELETE FROM suppressions"):
             with pytest.raises(InsufficientPrivilege):
                 auditor.execute(statement.encode())
+
+
+def _models() -> list[type[Base]]:
+    return [mapper.class_ for mapper in Base.registry.mappers if "__tablename__" in vars(mapper.class_)]
 
 
 def _plain(url: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+from collections.abc import Iterator
+from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -10,7 +13,10 @@ from psycopg import sql
 
 
 class Databases:
-    """The databases of one test session on one PostgreSQL server."""
+    """The databases of one test session on one PostgreSQL server.
+
+    Within `with` one connection makes and drops them all: a new one costs nearly as much as a database.
+    """
 
     def __init__(self, admin_url: str) -> None:
         self._admin_url = admin_url
@@ -18,6 +24,17 @@ class Databases:
         self._prefix = f"notifier_test_{secrets.token_hex(4)}"
         self._template: str | None = None
         self._count = 0
+        self._connection: psycopg.Connection | None = None
+
+    def __enter__(self) -> Self:
+        self._connection = self._connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        if self._connection:
+            self._connection.close()
+            self._connection = None
 
     def make(self) -> str:
         """URL of a new database at the newest revision."""
@@ -50,7 +67,7 @@ class Databases:
         """URL of a copy of this database, which nobody is connected to meanwhile."""
         self._count += 1
         name = f"{self._prefix}_{self._count}_copy"
-        with psycopg.connect(_plain(self._admin_url), autocommit=True) as connection:
+        with self._connected() as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
                 [database_of(url)],
@@ -73,8 +90,19 @@ class Databases:
             )
         return name
 
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection]:
+        if self._connection:
+            yield self._connection
+        else:
+            with self._connect() as connection:
+                yield connection
+
+    def _connect(self) -> psycopg.Connection:
+        return psycopg.connect(_plain(self._admin_url), autocommit=True)
+
     def _execute(self, statement: str, *names: str) -> None:
-        with psycopg.connect(_plain(self._admin_url), autocommit=True) as connection:
+        with self._connected() as connection:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 

@@ -2,47 +2,37 @@
 
 Every program runs as a user without a name, on a read-only root, without capabilities. Its health check has
 to say that it works, that it hangs once it is stopped, and that it works again; SIGTERM has to end it in order. A
-mail goes through. Then the programs of the compose file run under podman-compose, with the servers of this machine
-instead of the images of PostgreSQL and RabbitMQ. Where no registry of images can be reached, a stand-in for the
-official image of Python is made of Debian's packages; it is kept in .venv.
+mail goes through. Then everything of the compose file runs under podman-compose, from nothing: see `compose_file`.
+Where no registry of images can be reached, a stand-in for the official image of Python is made of Debian's
+packages; it is kept in .venv.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 from urllib.request import urlopen
 
-import yaml
-
 from notifier.dev.machine import free_port
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from tests.provisioning.commands import run_in_order
+from tests.provisioning.compose_file import CONTEXT, check_compose
 from tests.provisioning.databases import Databases
+from tests.provisioning.podman import PATIENCE, ROOT, Podman, podman, run, say
 from tests.provisioning.services import Services
 from tests.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
 IMAGE = "localhost/notifier:local"
-NEEDED = ("podman", "buildah", "runc", "debootstrap")
-COMPOSE = "podman-compose==1.6.0"
 #: A user that the image does not know, in root's group, as OpenShift has it.
 ANYBODY = "1000650000:0"
 #: The largest image, in bytes.
-MOST_BYTES = 215_000_000
-#: A program has to start, and to stop, within this. Seconds.
-PATIENCE = 90.0
+MOST_BYTES = 200_000_000
 CONFINED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=all", "--security-opt=no-new-privileges")
 #: Limits are named, because a container has no right to raise them to those that podman asks for.
 LIMITS = ("--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096", "--network=host", "--health-interval=disable")
@@ -62,87 +52,17 @@ def main() -> int:
     return run_in_order(_check_image)
 
 
-def say(text: str) -> None:
-    """One line of progress."""
-    print(f"image-test: {text}", flush=True)
-
-
-def run(command: Sequence[object], *, seconds: float = 900, env: Mapping[str, str] | None = None) -> str:
-    """The output of a command that must succeed."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=ROOT,
-        env=None if env is None else dict(env),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds,
-    )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return done.stdout.strip()
-
-
-@dataclass(frozen=True)
-class Podman:
-    """podman with images and containers of its own, in a folder that is removed at the end."""
-
-    folder: Path
-
-    @property
-    def command(self) -> list[str]:
-        places = [f"--root={self.folder}/store", f"--runroot={self.folder}/run", "--storage-driver=overlay"]
-        # Neither systemd nor crun is needed.
-        return ["podman", *places, "--cgroup-manager=cgroupfs", "--events-backend=file", "--runtime=runc"]
-
-    def __call__(self, *arguments: object, seconds: float = 900) -> str:
-        return run([*self.command, *arguments], seconds=seconds)
-
-    def fails(self, *arguments: object) -> str | None:
-        """What it says if it fails; None: it succeeds."""
-        command = [*self.command, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
-        return (done.stdout + done.stderr).strip() or "no reason given" if done.returncode else None
-
-    def wrapper(self) -> Path:
-        """A program that is this podman, for podman-compose."""
-        path = self.folder / "podman"
-        path.write_text(f'#!/bin/sh\nexec {" ".join(self.command)} "$@"\n')
-        path.chmod(0o755)
-        return path
-
-
-@contextmanager
-def podman() -> Iterator[Podman]:
-    """Its own store, removed with everything in it."""
-    missing = [name for name in NEEDED if shutil.which(name) is None]
-    if missing or os.geteuid():
-        raise SystemExit(f"image-test needs root and, on Debian: apt-get install {' '.join(NEEDED)}")
-    folder = Path(tempfile.mkdtemp(prefix="notifier-image-", dir="/var/tmp"))
-    own = Podman(folder)
-    try:
-        yield own
-    finally:
-        own.fails("rm", "--all", "--force", "--time=0")
-        own.fails("system", "reset", "--force")
-        subprocess.run(["umount", folder / "store" / "overlay"], capture_output=True, check=False)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def build(own: Podman) -> None:
     """The image, on the official Python or on a stand-in."""
     begun = time.monotonic()
     options = ["--isolation=chroot", "--network=host", "--format=docker", "--quiet", "--tag", IMAGE]
     base = next(line.partition("=")[2] for line in _dockerfile() if line.startswith("ARG PYTHON_IMAGE="))
-    try:
-        reason = own.fails("pull", "--quiet", base)
-    except subprocess.TimeoutExpired:
-        reason = "no answer"
-    if reason is not None:
+    if own.fails("pull", "--quiet", base) is not None:
         base = "localhost/python:stand-in"
         say("no registry of images can be reached: Python's official image has a stand-in of Debian's packages")
         own("import", "--change=ENV PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", _stand_in(), base)
-    own("build", *options, "--pull=never", f"--build-arg=PYTHON_IMAGE={base}", ".")
+    # Two minutes of one core, but of a busy machine.
+    own("build", *options, "--pull=never", f"--build-arg=PYTHON_IMAGE={base}", ".", seconds=3600)
     [found] = json.loads(own("image", "inspect", IMAGE))
     size = found["Size"]
     assert size <= MOST_BYTES, f"{size} bytes are more than {MOST_BYTES}"
@@ -203,10 +123,7 @@ class Container:
         return self._podman.fails("healthcheck", "run", self.id)
 
     def is_healthy(self) -> bool:
-        """Its health check says so; not yet, or not in time on a busy machine. Fails once it has ended."""
-        is_running = self._podman("inspect", "--format={{.State.Running}}", self.id) == "true"
-        assert is_running, f"{self.name} ended:\n{self.log()}"
-        return self.unhealthy() is None
+        return self._podman.is_healthy(self.id)
 
     def check(self) -> str:
         """Healthy; not while it is stopped; healthy again; ended by SIGTERM. Returns what it took."""
@@ -224,15 +141,9 @@ class Container:
         begun = time.monotonic()
         self._podman("stop", "--time=60", self.id)
         code = self._podman("inspect", "--format={{.State.ExitCode}}", self.id)
-        assert code == "0", f"{self.name} ended with {code}:\n{self.log()}"
-        assert "Traceback" not in self.log(), self.log()
+        assert code == "0", f"{self.name} ended with {code}:\n{self._podman.log(self.id)}"
+        assert "Traceback" not in self._podman.log(self.id), self._podman.log(self.id)
         return f"{self.name} {time.monotonic() - begun:.1f} s"
-
-    def log(self) -> str:
-        """What it said, the end of it."""
-        command = [*self._podman.command, "logs", self.id]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
-        return (done.stdout + done.stderr)[-4000:]
 
 
 def check_programs(own: Podman, environment: Mapping[str, str], sockets: SocketFolder, mail: MailServer) -> None:
@@ -240,6 +151,7 @@ def check_programs(own: Podman, environment: Mapping[str, str], sockets: SocketF
     given = [f"--env={key}={value}" for key, value in environment.items()]
     command = ["run", "--rm", f"--user={ANYBODY}", *CONFINED, *LIMITS, *sockets.options, *given, IMAGE]
     say(own(*command, "--version").splitlines()[-1])
+    check_what_programs_look_up(own)
     own(*command, "db", "upgrade")
     containers = [Container(own, name, environment, sockets) for name in PROGRAMS]
     with ThreadPoolExecutor(2) as pool:
@@ -248,14 +160,46 @@ def check_programs(own: Podman, environment: Mapping[str, str], sockets: SocketF
         [api] = [container for container in containers if container.name == "api"]
         with urlopen(f"http://127.0.0.1:{api.ports['NOTIFIER_API_PORT']}/readyz", timeout=PATIENCE) as answer:
             assert answer.status == 200
-        own(*command, "send", "order_shipped", "ann@example.com", "--context", json.dumps(_CONTEXT))
+        own(*command, "send", "order_shipped", "ann@example.com", "--context", json.dumps(CONTEXT))
         wait_until(lambda: len(mail.messages) == 1, PATIENCE)
         say("a mail went through")
         say(f"SIGTERM ended each in order: {', '.join(pool.map(Container.stop, containers))}")
 
 
-_CONTEXT = {"customer_name": "Ann", "order_id": "1", "carrier": "PX", "items": []}
-_CONTEXT["tracking_url"] = "https://t.example.com/1"
+def check_what_programs_look_up(own: Podman) -> None:
+    """Time zones, certificates and languages are there without a file of the host, languages as Babel has them."""
+    options = ["--rm", "--entrypoint=python", "--env=TZ=Europe/Berlin", *CONFINED, *LIMITS]
+    found = own("run", *options, IMAGE, "-c", _LOOKED_UP).splitlines()[-1]
+    own_zone, schedules, authorities, *texts = json.loads(found)
+    assert own_zone == "CEST", own_zone
+    assert schedules == 2 * 3600, schedules
+    assert authorities > 100, authorities
+    assert texts == json.loads(run([sys.executable, "-c", _LOOKED_UP], env={"TZ": "Europe/Berlin"}))[3:]
+    say(f"time zones, {authorities} authorities, languages: {texts[2]}")
+
+
+#: Of a day in summer.
+_LOOKED_UP = """
+import json, ssl, time
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+from babel.dates import format_datetime
+from babel.numbers import format_currency
+
+day = datetime(2026, 7, 1, 9, tzinfo=ZoneInfo("Europe/Berlin"))
+places = ssl.get_default_verify_paths()
+texts = [
+    f"{format_datetime(day, 'full', locale=locale)} {format_currency(1234.5, 'EUR', locale=locale)}"
+    for locale in ("en", "de_CH", "ar", "ja", "uk", "zh_Hant", "sr_Latn", "pt_BR", "hi", "cy")
+]
+print(json.dumps([
+    time.strftime("%Z", time.localtime(day.timestamp())),
+    day.utcoffset().seconds,
+    len(ssl.create_default_context().get_ca_certs()) or len(list(Path(places.capath or "").glob("*.0"))),
+    *texts,
+]))
+"""
 
 
 def _check_image() -> int:
@@ -275,53 +219,11 @@ def _check_image() -> int:
                 "NOTIFIER_BOUNCE_ADDRESS": "bounces@example.com",
             }
             check_programs(own, environment, sockets, mail)
-            check_compose(own, environment, sockets)
+            check_compose(own)
     finally:
         services.stop()
     say(f"all of it works, in {time.monotonic() - begun:.0f} s")
     return 0
-
-
-def check_compose(own: Podman, environment: Mapping[str, str], sockets: SocketFolder) -> None:
-    """docker-compose.yml under podman-compose: its programs, on the servers of this machine and on its network."""
-    tools = own.folder / "compose"
-    run([sys.executable, "-m", "venv", tools])
-    run([tools / "bin" / "pip", "--disable-pip-version-check", "-qq", "install", COMPOSE])
-    passwords = ("POSTGRES_PASSWORD", "POSTGRES_APP_PASSWORD", "RABBITMQ_PASSWORD")
-    secrets = {**dict.fromkeys(passwords, "secret"), "NOTIFIER_HASH_KEY": environment["NOTIFIER_HASH_KEY"]}
-    known = {"PATH": f"{tools}/bin:{os.environ['PATH']}", "HOME": str(own.folder), **secrets}
-    tool = [tools / "bin" / "podman-compose", "--podman-path", own.wrapper(), "--in-pod=0", "--file"]
-    services = yaml.safe_load(run([*tool, ROOT / "docker-compose.yml", "config"], env=known))["services"]
-    say(f"podman-compose reads the compose file: {len(services)} services")
-    compose = [*tool, _on_this_machine(own.folder, environment, sockets)]
-    running = [name for name in services if name in ("api", "beat", "callbacks", "intake") or "worker-" in name]
-    run([*compose, "run", "--rm", "--no-deps", "migrate"], env=known)
-    run([*compose, "up", "--detach", "--no-deps", *running], env=known)
-    ids = own("ps", "--quiet", "--filter=status=running").split()
-    assert len(ids) == len(running), f"{len(ids)} of {running} run"
-    for container in ids:
-        wait_until(lambda id_=container: own.fails("healthcheck", "run", id_) is None, PATIENCE, every=1)
-    say(f"healthy under podman-compose, as the file confines them: {', '.join(running)}")
-    run([*compose, "down", "--timeout=60"], env=known)
-
-
-def _on_this_machine(folder: Path, environment: Mapping[str, str], sockets: SocketFolder) -> Path:
-    """docker-compose.yml with the network and the servers of this machine."""
-    content = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
-    for service in content["services"].values():
-        service.pop("build", None)
-        service.pop("ports", None)
-        service.pop("env_file", None)
-        given = {key: value for key, value in environment.items() if key in service["environment"]}
-        ports = {"NOTIFIER_METRICS_PORT": str(free_port()), "NOTIFIER_API_PORT": str(free_port())}
-        service["environment"] = service["environment"] | given | ports  # several share one
-        service["network_mode"] = "host"
-        service["ulimits"] = {"nofile": {"soft": 4096, "hard": 4096}, "nproc": 4096}
-        own = [volume.replace("./", f"{ROOT}/") for volume in service.get("volumes", [])]
-        service["volumes"] = own + sockets.volumes
-    path = folder / "compose.yml"
-    path.write_text(yaml.safe_dump(content), "utf-8")
-    return path
 
 
 if __name__ == "__main__":

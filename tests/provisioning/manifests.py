@@ -1,4 +1,5 @@
-"""`make manifests-check`: the manifests against the schemas of Kubernetes, and of KEDA if it is told where."""
+"""`make manifests-check`: the manifests against the schemas of Kubernetes and of KEDA, and the compose files
+against that of the compose specification."""
 
 from __future__ import annotations
 
@@ -13,8 +14,11 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import yaml
+from cloudcoil.models.keda import v1alpha1 as keda
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy" / "kubernetes"
+COMPOSE = (ROOT / "docker-compose.yml", Path(__file__).with_name("compose.yml"))
 #: The oldest and the newest that are meant.
 VERSIONS = ("1.28", "1.37")
 
@@ -32,9 +36,13 @@ def main() -> int:
     print(f"{len(documents)} objects, Kubernetes {' and '.join(VERSIONS)}: {len(problems)} problems")
     if builder is None:
         print("not checked: what kustomize makes of them (neither kustomize nor kubectl is here)")
-    if not crds:
-        print("not checked: KEDA's objects (KEDA_CRDS=<folder config/crd/bases of github.com/kedacore/keda>)")
-    return bool(problems)
+    return bool(problems) | _check_compose()
+
+
+def _check_compose() -> bool:
+    """Whether a compose file is not as the specification says, which is then printed."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", *COMPOSE]
+    return bool(subprocess.run(command, check=False).returncode)
 
 
 def manifests() -> list[Path]:
@@ -48,9 +56,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 def _problems(where: Path, one: dict[str, Any], crds: dict[str, Any]) -> Iterator[str]:
     name = f"{where}: {one['kind']} {one['metadata']['name']}"
     if "keda.sh/" in one["apiVersion"]:
-        if one["kind"] in crds:
-            for error in jsonschema.Draft202012Validator(crds[one["kind"]]).iter_errors(one):
-                yield f"{name}: {error.json_path}: {error.message}"
+        for error in jsonschema.Draft202012Validator(crds[one["kind"]]).iter_errors(one):
+            yield f"{name}: {error.json_path}: {error.message}"
         return
     for version in VERSIONS:
         try:
@@ -60,9 +67,11 @@ def _problems(where: Path, one: dict[str, Any], crds: dict[str, Any]) -> Iterato
 
 
 def _crds() -> dict[str, Any]:
-    """Kind → schema; unknown fields are errors, as they are for `kubectl apply`."""
+    """Kind → schema; unknown fields are errors, as they are for `kubectl apply`. From a package, or from the
+    definitions of a KEDA: `KEDA_CRDS` is the folder config/crd/bases of github.com/kedacore/keda."""
+    models = (keda.ScaledObject, keda.TriggerAuthentication)
+    found = {model.__name__: _closed(model.model_json_schema(by_alias=True), at_top=True) for model in models}
     folder = os.environ.get("KEDA_CRDS")
-    found = {}
     for path in Path(folder).glob("*.yaml") if folder else ():
         spec = yaml.safe_load(path.read_text("utf-8"))["spec"]
         found[spec["names"]["kind"]] = _closed(spec["versions"][0]["schema"]["openAPIV3Schema"], at_top=True)

@@ -101,7 +101,7 @@ class Api:
         key: str | None = None,
         json_body: Any = None,
         body: bytes | Sequence[bytes] = b"",
-        headers: dict[str, str] | None = None,
+        headers: dict[str, str | bytes] | None = None,
         **query: Any,
     ) -> Reply:
         sent = {**({"authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
@@ -119,7 +119,10 @@ class Api:
             "raw_path": path.encode(),
             "query_string": urlencode(query, doseq=True).encode(),
             "root_path": "",
-            "headers": [(name.lower().encode(), value.encode()) for name, value in sent.items()],
+            "headers": [
+                (name.lower().encode(), value.encode() if isinstance(value, str) else value)
+                for name, value in sent.items()
+            ],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
         }

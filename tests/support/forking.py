@@ -1,17 +1,28 @@
 """Programs of tests within a tenth of a second, as `notifier.dev.forking` starts them. The full profile gets real
-ones."""
+ones.
+
+Importing everything takes seconds, and several processes of a run need one that has: each process of xdist, the
+fault suite. So the first of them, which has called `share`, keeps one for all. Who comes gets a fork of it, which
+forks for them alone.
+"""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import json
 import os
+import socket
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
+from notifier.dev import forking
 from notifier.dev.forking import ForkServer, can_fork
+from notifier.domain.errors import ServiceUnavailable
 from tests.profiles import is_full
 
 _ROOT = Path(__file__).parents[2]
@@ -30,8 +41,67 @@ _IMPORTS_OF_DJANGO = (
 #: Variables that act before the first line of a program: each set of them has a process of its own that forks.
 _BEFORE_PYTHON = ("LANG", "LC_", "LD_", "PYTHON", "DJANGO_SETTINGS_MODULE")
 
+#: Where the shared one listens, and the variables that acted before its first line, as JSON. Of the tests' own, so
+#: that it reaches all processes of a run, and no program.
+_SHARED = "NOTIFIER_TEST_FORKS"
+
 _servers: dict[frozenset[tuple[str, str]], ForkServer] = {}
 _lock = Lock()
+_sharing: list[tuple[socket.socket, Thread]] = []
+
+
+class _OfShared(ForkServer):
+    """A fork of the shared one; our end of the line to it. It ends with the line."""
+
+    def __init__(self, path: str) -> None:
+        self._lock = Lock()
+        self._line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._line.connect(path)
+
+    def close(self) -> None:
+        self._line.close()
+
+    def _ask(self, message: bytes, files: Sequence[int]) -> int:
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            socket.send_fds(self._line, [message], files)
+            answer = self._line.recv(64)
+        if not answer:
+            raise ServiceUnavailable("the programs cannot be started: the first process of the run says why")
+        return int(answer)
+
+
+def share(folder: Path) -> None:
+    """From now on the processes that we start, and we ourselves, share one that forks. `close` ends it."""
+    if sys.platform != "linux" or is_full():
+        return
+    path, own = folder / "forks", dict(os.environ)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(path))
+    listener.listen()
+    thread = Thread(target=_let_in, args=(listener, path, ForkServer(own, cwd=_ROOT)))
+    thread.start()
+    _sharing.append((listener, thread))
+    os.environ[_SHARED] = json.dumps([str(path), sorted(_key(own))])
+
+
+def _let_in(listener: socket.socket, path: Path, server: ForkServer) -> None:
+    command = [sys.executable, "-m", forking.__name__, "0", forking.NONE_OUTLIVES]
+    forks = []
+    with listener:
+        try:
+            while True:
+                line, _ = listener.accept()
+                with line:
+                    forks.append(server.launch(command, stdin=line, cwd=_ROOT))
+        except OSError:
+            pass  # `close` has shut it down.
+        except ServiceUnavailable as error:
+            print(error, file=sys.stderr)
+    path.unlink(missing_ok=True)
+    server.close()
+    for one in forks:
+        one.wait()
 
 
 def launch(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
@@ -74,11 +144,28 @@ def close() -> None:
     with _lock:
         while _servers:
             _servers.popitem()[1].close()
+        while _sharing:
+            os.environ.pop(_SHARED, None)
+            listener, thread = _sharing.pop()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def _key(environment: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    return frozenset((name, value) for name, value in environment.items() if name.startswith(_BEFORE_PYTHON))
+
+
+def _shared_for(key: frozenset[tuple[str, str]]) -> str | None:
+    """Where one listens that has just these variables."""
+    path, pairs = json.loads(os.environ.get(_SHARED, "[null, []]"))
+    return path if path and key == frozenset(map(tuple, pairs)) else None
 
 
 def _server_for(environment: Mapping[str, str]) -> ForkServer:
-    key = frozenset((name, value) for name, value in environment.items() if name.startswith(_BEFORE_PYTHON))
+    key = _key(environment)
     with _lock:
+        if key not in _servers and (path := _shared_for(key)):
+            _servers[key] = _OfShared(path)
         if key not in _servers:
             imports = _IMPORTS_OF_DJANGO if "DJANGO_SETTINGS_MODULE" in environment else ()
             _servers[key] = ForkServer(environment, imports, cwd=_ROOT)

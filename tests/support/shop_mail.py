@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import MIMEPart
 from email.mime.image import MIMEImage
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -13,7 +14,7 @@ from typing import Any
 
 import django
 from django.contrib.auth.models import User
-from django.core.mail import EmailMessage, EmailMultiAlternatives, send_mail, send_mass_mail
+from django.core.mail import EmailMessage, EmailMultiAlternatives, get_connection, send_mail, send_mass_mail
 from django.db import transaction
 from django.test import TestCase, override_settings
 
@@ -22,6 +23,8 @@ from notifier.contrib.django.models import OutboxMessage
 from notifier.domain.errors import ConfigurationError, InvalidMessage, ServiceUnavailable
 
 FILE_ID = "01a2047b-fb2a-7da5-858e-3be3814fe3b1"
+_TYPE = {"code": "attachment_type", "problem": "is not an accepted type", "fix": "Send a PDF"}
+REFUSED = {"detail": "it is not accepted", "errors": [{"parameter": "Content-Type", **_TYPE}]}
 
 
 @contextmanager
@@ -34,8 +37,9 @@ def api(status: int = 201) -> Iterator[list[tuple[str, Any, bytes]]]:
             requests.append((self.path, self.headers, self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(status)
             self.send_header("Location", "http://elsewhere.example.com/")
+            self.send_header("Content-Type", "application/json" if status < 400 else "application/problem+json")
             self.end_headers()
-            self.wfile.write(json.dumps({"id": FILE_ID}).encode())
+            self.wfile.write(json.dumps({"id": FILE_ID} if status < 400 else REFUSED).encode())
 
         def do_GET(self) -> None:
             requests.append((self.path, self.headers, b""))
@@ -133,6 +137,43 @@ class MailTests(TestCase):
         self.refused("0.to", to=["nobody"])
         self.refused("from_email", "body", from_email="ceo@shop.example.com", body=" ")
 
+    def test_values_of_a_wrong_kind_are_refused_by_the_name_of_their_field(self) -> None:
+        self.refused("subject", subject=5)
+        self.refused("body", body=b"Hello")
+        self.refused("to", to=[5])
+        self.refused("headers", headers={5: "x"})
+        self.refused("mail", headers={"Reply-To": "Zo\ud800 <support@shop.example.com>"})
+        self.refused("alternatives.0", alternatives=[(b"\xff", "text/html")])
+        self.refused("alternatives.0", alternatives=[(None, "text/html")])
+        odd = [("a.txt", None, None), ("b.txt", 5, None), (5, "b", None), ("c", "c", 5), ("d",), None]
+        mail = EmailMessage("Hi", "Hello", to=["ada@example.com"])
+        for attachments, fields in (
+            (odd, [f"attachments.{position}" for position in range(len(odd))]),
+            (
+                [("mail.eml", mail, "message/rfc822"), ("part", MIMEPart(), None)],
+                ["attachments.0", "attachments.1"],
+            ),
+            ([("a.txt", "a", None)] * 11, ["attachments"]),
+            ([("a.bin", b"a" * (6 * 1024 * 1024), None)] * 2, ["attachments"]),
+        ):
+            mail.attachments = attachments  # which Django does not check
+            with self.assertRaises(InvalidMessage) as caught:
+                mail.send()
+            self.assertEqual(fields, [fault.field for fault in caught.exception.faults])
+        mail.attachments, mail.to = [], "ada@example.com"
+        with self.assertRaises(InvalidMessage) as caught:
+            get_connection().send_messages([mail])
+        self.assertEqual(["to"], [fault.field for fault in caught.exception.faults])
+        self.assertEqual([], written())
+
+    def test_what_is_left_out_silently_is_in_the_log_without_its_values(self) -> None:
+        with self.assertLogs("notifier.contrib.django.mail") as logs:
+            self.assertEqual(0, send_mail("Hi", "", None, ["ada@example.com"], fail_silently=True))
+            self.assertEqual(0, send_mail("a\nb", "Hello", None, ["ada@example.com"], fail_silently=True))
+        self.assertIn("body: is empty", logs.output[0])
+        self.assertTrue(logs.output[1].endswith(": BadHeaderError") or logs.output[1].endswith(": ValueError"))
+        self.assertNotIn("ada", "".join(logs.output))
+
     def test_a_line_break_begins_no_header(self) -> None:
         for changed in ({"subject": "Hi\nBcc: b@example.com"}, {"to": ["a@example.com\nBcc: b@example.com"]}):
             mail = EmailMessage(**{"subject": "Hi", "body": "Hello", "to": ["a@example.com"], **changed})
@@ -159,10 +200,11 @@ class MailTests(TestCase):
         mail = EmailMessage("Hi", "Hello", to=["a@example.com", "b@example.com"])
         mail.attach("Rechnung für Zoë.pdf", b"%PDF", "application/pdf")
         mail.attach("notes.txt", "Grüße")
+        mail.attachments.append(("notes.txt", b"\xff", "text/plain"))
         with api() as requests:
             mail.send()
-        self.assertEqual([[FILE_ID] * 2] * 2, [message["attachments"] for message in written()])
-        (path, headers, body), (_, second, text) = requests
+        self.assertEqual([[FILE_ID] * 3] * 2, [message["attachments"] for message in written()])
+        (path, headers, body), (_, second, text), (_, third, binary) = requests
         self.assertEqual(
             ("/v1/attachments", "Bearer ntf_test_key", b"%PDF"), (path, headers["Authorization"], body)
         )
@@ -170,6 +212,7 @@ class MailTests(TestCase):
             "attachment; filename*=UTF-8''Rechnung%20f%C3%BCr%20Zo%C3%AB.pdf", headers["Content-Disposition"]
         )
         self.assertEqual(("text/plain; charset=utf-8", "Grüße"), (second["Content-Type"], text.decode()))
+        self.assertEqual(("text/plain", b"\xff"), (third["Content-Type"], binary))
 
     def test_no_file_is_left_out_because_it_cannot_be_uploaded(self) -> None:
         mail = EmailMessage("Hi", "Hello", to=["a@example.com"], attachments=[("a.txt", "a", "text/plain")])
@@ -177,6 +220,9 @@ class MailTests(TestCase):
             mail.send()
         with api(503), self.assertRaises(ServiceUnavailable):
             mail.send()
+        with api(415) as requests, self.assertRaises(InvalidMessage) as refused:
+            mail.send()
+        self.assertEqual("attachments.0: is not an accepted type. Send a PDF.", str(refused.exception.faults[0]))
         # A redirect would carry the key elsewhere.
         with api(307) as requests, self.assertRaisesMessage(ConfigurationError, "HTTP 307"):
             mail.send()

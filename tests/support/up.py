@@ -61,6 +61,11 @@ class Up:
         found = self.shell("env")
         return dict(line.split("=", 1) for line in found.splitlines() if line.startswith("NOTIFIER_"))
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """That of a terminal with those lines."""
+        return {**self._environment, **self.variables}
+
     def shell(self, script: str, *, cwd: Path | None = None) -> str:
         """What a script says in a terminal with those lines."""
         done = subprocess.run(

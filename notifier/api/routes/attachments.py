@@ -13,6 +13,7 @@ from notifier.api import openapi_examples
 from notifier.api.auth import KeyedRoute, Sender
 from notifier.api.dependencies import AttachmentsDep
 from notifier.api.errors import Refusal, errors_of, refusal
+from notifier.api.headers import as_written
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.statuses import Channel
 
@@ -82,11 +83,7 @@ def attach(
 def _name(disposition: str) -> str:
     """The file name in the header; "" if there is none."""
     headers = Headers()
-    try:
-        # Clients that write UTF-8 as it is are many; the framework took it for Latin-1.
-        disposition = disposition.encode("latin-1").decode("utf-8")
-    except ValueError:
-        pass
+    disposition = as_written(disposition)
     try:
         headers["Content-Disposition"] = disposition
         # Of an extended one the value has three parts, which its annotation does not say.

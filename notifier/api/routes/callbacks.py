@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from notifier.api.auth import KeyedRoute, Operator
 from notifier.api.dependencies import CallbacksDep
 from notifier.api.schemas import ListPage, PageQuery, Words, read_filter
-from notifier.domain.message import Time
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
+from notifier.domain.times import Time
 from notifier.operations.callbacks import CallbackReplay, CallbackStory
 from notifier.store.callbacks import CallbackFilter, CallbackView, EndpointView
 

@@ -14,6 +14,7 @@ from notifier.api import openapi_examples
 from notifier.api.auth import KeyedRoute, Operator, Sender, SenderOrOperator, admit
 from notifier.api.dependencies import AcceptanceDep, AuditDep, IntakeDep, JobsDep, OperationsDep, RateLimitsDep
 from notifier.api.errors import Refusal, errors_of, refusal, status_of
+from notifier.api.headers import as_written
 from notifier.api.routes.search import story_for
 from notifier.api.schemas import (
     AcceptedEntry,
@@ -93,7 +94,7 @@ async def send(
 
     def read(now: datetime) -> Message:
         with _counted():
-            entry = read_request(body, _producer(holder), _unquoted(idempotency_key), now=now)
+            entry = read_request(body, _producer(holder), _key_of(idempotency_key), now=now)
         faults = _faults(intake, holder, entry)
         if entry.message is None or faults:
             _count_refused([faults])
@@ -191,11 +192,13 @@ def _producer(holder: Holder) -> str:
     return holder.producer
 
 
-def _unquoted(key: str | None) -> str | None:
+def _key_of(header: str | None) -> str | None:
+    if header is None:
+        return None
+    # The same key in the body is the same key.
+    key = as_written(header)
     # The header's draft (draft-ietf-httpapi-idempotency-key-header) has it in quotes; hardly anyone writes them.
-    if key is not None and len(key) > 1 and key[0] == key[-1] == '"':
-        return key[1:-1]
-    return key
+    return key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
 
 
 def _faults(intake: Intake, holder: Holder, entry: Entry) -> tuple[Fault, ...]:

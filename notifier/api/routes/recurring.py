@@ -16,9 +16,10 @@ from notifier.api.dependencies import RecurringDep
 from notifier.api.errors import Refusal, refusal
 from notifier.api.schemas import Done, Why
 from notifier.domain.errors import NotFound, WrongSelection
-from notifier.domain.message import Instant, Locale, Name
+from notifier.domain.message import Locale, Name
 from notifier.domain.recurrence import Recurrence
 from notifier.domain.statuses import Channel, Lane
+from notifier.domain.times import Instant
 from notifier.operations.api_keys import Holder
 from notifier.operations.recurring import (
     ListedRecipients,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Send
@@ -23,7 +23,7 @@ from notifier.api.key_shares import LongReads
 from notifier.api.schemas import Conditions, NotificationPage, PageQuery, read_filter
 from notifier.api.status_watch import MAX_WAIT_SECONDS
 from notifier.domain.errors import NotFound, WrongSelection
-from notifier.domain.notification_status import NotificationStatus
+from notifier.domain.notification_status import CONTENT_HEADER, NotificationStatus
 from notifier.domain.validation import may_become
 from notifier.operations.api_keys import Holder
 from notifier.store.filters import MAX_SPAN, Filter
@@ -144,11 +144,24 @@ class StatusQuery(BaseModel):
 
 @router.get("/v1/notifications/{notification:uuid}/status", summary="Where one stands")
 async def status(
-    watch: StatusWatchDep, holder: Reader, notification: UUID, wanted: Annotated[StatusQuery, Query()]
+    watch: StatusWatchDep,
+    holder: Reader,
+    notification: UUID,
+    wanted: Annotated[StatusQuery, Query()],
+    content: Annotated[
+        str | None,
+        Header(
+            alias=CONTENT_HEADER,
+            pattern="^[0-9a-f]{64}$",
+            description="The hash that the Python client has of its message: 409 if the idempotency key was "
+            "accepted for another content.",
+        ),
+    ] = None,
 ) -> NotificationStatus:
     """Its status, and why; with `wait` once it is sent or has ended. 404 also for a message that the intake has
     not read yet, or that it rejected."""
-    asked = AskedStatus(notification, holder.producer, wanted.idempotency_key, holder.is_test)
+    digest = None if content is None else bytes.fromhex(content)
+    asked = AskedStatus(notification, holder.producer, wanted.idempotency_key, digest, is_test=holder.is_test)
     # What can never come is not waited for.
     wait = wanted.wait if may_become(notification, datetime.now(UTC)) else 0.0
     found = await watch.status(asked, holder, wait)

@@ -12,8 +12,8 @@ from notifier.api.auth import KeyedRoute, Operator
 from notifier.api.dependencies import SuppressionsDep
 from notifier.api.errors import Refusal
 from notifier.api.schemas import ListPage, PageQuery, Words, read_filter, write_cursor
-from notifier.domain.message import Instant
 from notifier.domain.statuses import Channel, SuppressionReason
+from notifier.domain.times import Instant
 from notifier.feedback.suppressions import GLOBAL
 from notifier.store.suppressions import SuppressionFilter, SuppressionView
 

@@ -15,7 +15,7 @@ from notifier.api.schemas import PageQuery, PreviewRequest, RejectedMessageView,
 from notifier.domain.errors import TemplateInvalid
 from notifier.domain.statuses import Channel
 from notifier.operations import template_previews
-from notifier.operations.api_keys import Scope
+from notifier.operations.api_keys import Holder, Scope
 from notifier.operations.providers import ProviderView
 from notifier.rendering import Renderer, Segments, Type
 
@@ -78,20 +78,24 @@ class Rendering(BaseModel):
 
 @router.get("/v1/templates", summary="Templates")
 def templates(renderer: RendererDep, holder: SenderOrReader) -> list[TemplateShape]:
-    """Every template of the key with its languages and what it needs."""
-    return [
-        _shape(renderer, channel, name)
+    """Every template that the key may use, with its languages and what it needs."""
+    shapes = (
+        _shape(renderer, holder, channel, name)
         for channel in Channel
         for name in renderer.names(channel)
         if holder.sees_template(channel, name)
-    ]
+    )
+    return [shape for shape in shapes if shape is not None]
 
 
-def _shape(renderer: Renderer, channel: Channel, name: str) -> TemplateShape:
+def _shape(renderer: Renderer, holder: Holder, channel: Channel, name: str) -> TemplateShape | None:
+    """None: it writes its producer's own HTML, and this one may not use such."""
     try:
         template = renderer.template(channel, name)
     except TemplateInvalid:
         return TemplateShape(channel=channel, name=name, is_broken=True)
+    if template.html_names and holder.own_html_faults():
+        return None
     variables = {key: VariableShape.model_validate(one.model_dump()) for key, one in template.variables.items()}
     names = TemplateShape.model_fields.keys() - {"channel", "name", "is_broken", "variables"}
     found = {field: getattr(template, field) for field in names}
@@ -107,6 +111,8 @@ def preview(
     if not_its_own:
         raise refusal(not_its_own)
     template = renderer.template(channel, name)
+    if template.html_names and (not_its_own := holder.own_html_faults()):
+        raise refusal(not_its_own)
     context, locale = wanted.context, wanted.locale
     if context is None:
         if not template.samples:

@@ -18,8 +18,8 @@ from notifier.console.forms import Empty, GivenReason, TimeSpan
 from notifier.console.parts import PartsDep
 from notifier.console.routes.search import SearchForm
 from notifier.console.session import OperatorThere, PageRoute
-from notifier.domain.message import Instant
 from notifier.domain.statuses import Status
+from notifier.domain.times import Instant
 from notifier.operations import RETRYABLE, Selection
 from notifier.operations.api_keys import Holder
 from notifier.store.failures import COUNTED, FailureGroup, FailureRepository

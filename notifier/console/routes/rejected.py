@@ -201,7 +201,7 @@ def _one(
     # As in the API: what producers sent is for admins.
     body = as_text(found.body) if holder.may(Scope.ADMIN) else None
     replay = None if found.replay_id is None else parts.operating.record(found.replay_id)
-    became = came_of(StatusLookup(parts.services.engine), found, replay)
+    became = came_of(StatusLookup(parts.services.engine, parts.services.personal_data), found, replay)
     given: dict[str, Any] = {"done": None, "edited": None, "faults": (), "problem": None, "unsure": False, **more}
     given |= {"found": found, "body": body, "replay": replay, "became": became}
     return parts.pages.page(request, "rejected_message.html", status, **given)

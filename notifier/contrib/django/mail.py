@@ -15,21 +15,22 @@ Crash points: none of its own. A file that was uploaded for a mail that is not c
 
 from __future__ import annotations
 
+import logging
 import mimetypes
-from collections.abc import Iterator, Mapping, Sequence
-from email.message import Message as MimePart
-from email.utils import parseaddr
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.conf import settings as project
 from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
 from django.utils.html import strip_tags
 
 from notifier.client.service_requests import upload_file
+from notifier.contrib.django import mail_faults
 from notifier.contrib.django.settings import DjangoSettings
 from notifier.domain.errors import Fault, InvalidMessage, NotifierError
 from notifier.domain.statuses import Channel, Lane
+
+log = logging.getLogger("notifier.contrib.django.mail")
 
 #: The service's template that takes text as it is; its operator decides who may use it.
 TEMPLATE = "raw_email"
@@ -47,14 +48,15 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django ships no t
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
         """The number of mails that were written into the outbox, whatever the number of their recipients.
 
-        Unless `fail_silently`, all of them are, or none.
+        Unless `fail_silently`, all of them are, or none. With it, one that raises any of these is left out, not
+        counted, and named in the log. Errors of the database are raised all the same: the transaction is broken.
 
         Raises:
             InvalidMessage: `faults` lists everything that is wrong. A `ValueError`, as Django's `BadHeaderError`.
-            ConfigurationError: a setting is missing or wrong.
+            ConfigurationError: a setting is missing or wrong, or the service refuses the key.
             ServiceUnavailable: an attachment could not be uploaded.
         """
-        mails = [mail for mail in email_messages if mail.recipients()]
+        mails = [mail for mail in email_messages if _has_recipients(mail)]
         if not self.fail_silently:
             self._write(mails)
             return len(mails)
@@ -63,7 +65,8 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django ships no t
     def _was_written(self, mail: EmailMessage) -> bool:
         try:
             self._write([mail])
-        except (NotifierError, ValueError):
+        except (NotifierError, ValueError) as error:
+            log.warning("a mail was left out, as it may fail silently: %s", _without_values(error))
             return False
         return True
 
@@ -76,20 +79,36 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django ships no t
             send_many(entries, channel=Channel.EMAIL, lane=Lane.NORMAL, template=TEMPLATE)
 
 
+def _has_recipients(mail: EmailMessage) -> bool:
+    """Also where that cannot be told, and the mail will be refused."""
+    try:
+        return bool(mail.recipients())
+    except TypeError:
+        return True
+
+
+def _without_values(error: Exception) -> str:
+    """What it says, without what a mail holds: Django's own errors repeat subjects and addresses."""
+    return str(error) if isinstance(error, NotifierError) else type(error).__name__
+
+
 def _entries(mail: EmailMessage) -> Iterator[dict[str, Any]]:
     """The messages of one mail, one for each recipient."""
-    mail.message()  # Django's own checks: no line break in a header, addresses that can be written
     settings = DjangoSettings.read().require("NOTIFIER_PRODUCER", "NOTIFIER_SENDERS")
-    faults = list(_faults(mail, settings.senders))
+    faults = list(mail_faults.kind_faults(mail))
+    if faults:
+        raise InvalidMessage(faults)
+    faults = list(mail_faults.faults(mail, settings.senders))
     text, html = _parts(mail)
     if not text.strip():
         faults.append(Fault("body", "too_short", "is empty", "Write a text"))
     if faults:
         raise InvalidMessage(faults)
+    replies_to = mail_faults.replies_to(mail)
     common: dict[str, Any] = {
         "context": {"subject": str(mail.subject), "text": text} | ({} if html is None else {"html": html}),
-        "sender": _identity(_from(mail), settings.senders),
-        "reply_to": next((settings.senders[_bare(address)] for address in _reply_to(mail)), None),
+        "sender": mail_faults.identity(mail_faults.sender_of(mail), settings.senders),
+        "reply_to": mail_faults.identity(replies_to[0], settings.senders) if replies_to else None,
         "attachments": _upload(mail) or None,
     }
     for recipient in dict.fromkeys(mail.recipients()):
@@ -109,63 +128,6 @@ def _text_of(content: Any) -> str:
     return content.decode() if isinstance(content, bytes) else str(content)
 
 
-def _faults(mail: EmailMessage, senders: Mapping[str, str]) -> Iterator[Fault]:
-    """What of it no notification carries."""
-    if mail.content_subtype not in ("plain", "html"):
-        yield Fault("content_subtype", "bad_choice", "is neither plain nor html", "Send text or HTML")
-    kinds = [kind for _, kind in getattr(mail, "alternatives", None) or ()]
-    if any(kind != "text/html" for kind in kinds) or len(kinds) > 1:
-        yield Fault(
-            "alternatives", "bad_choice", "are more than one part of text/html", "Attach the others as files"
-        )
-    if _identity(_from(mail), senders) is None and not _is_default(_from(mail)):
-        yield _no_identity("from_email")
-    addresses = _reply_to(mail)
-    if len(addresses) > 1:
-        yield Fault("reply_to", "too_long", "has more than 1 entries", "Name one")
-    if any(_bare(address) not in senders for address in addresses):
-        yield _no_identity("reply_to")
-    for name in mail.extra_headers:
-        if name.lower() not in ("from", "reply-to"):
-            fix = "Leave it out, or send a template of the service's"
-            yield Fault(f"headers.{name}", "unknown_field", "is a header that notifications do not have", fix)
-    for position, attachment in enumerate(mail.attachments):
-        if isinstance(attachment, MimePart) or not isinstance(attachment[1], str | bytes):
-            fix = "Attach it with name, content and type; a picture inside of the HTML needs an address of the web"
-            yield Fault(f"attachments.{position}", "wrong_type", "is a ready part of a mail", fix)
-
-
-def _no_identity(field: str) -> Fault:
-    fix = 'Use DEFAULT_FROM_EMAIL, or name its identity: NOTIFIER_SENDERS = {"help@example.com": "support"}'
-    return Fault(field, "unknown_sender", "is the address of no sender identity that NOTIFIER_SENDERS names", fix)
-
-
-def _from(mail: EmailMessage) -> str:
-    return str(_header(mail, "from") or mail.from_email)
-
-
-def _reply_to(mail: EmailMessage) -> list[str]:
-    given = _header(mail, "reply-to")
-    return [str(given)] if given else [str(address) for address in mail.reply_to]
-
-
-def _header(mail: EmailMessage, name: str) -> Any:
-    return next((value for key, value in mail.extra_headers.items() if key.lower() == name), None)
-
-
-def _bare(address: str) -> str:
-    return parseaddr(address)[1].lower()
-
-
-def _identity(address: str, senders: Mapping[str, str]) -> str | None:
-    """The sender identity of this address; None: the service's default one."""
-    return senders.get(_bare(address))
-
-
-def _is_default(address: str) -> bool:
-    return _bare(address) in {_bare(str(project.DEFAULT_FROM_EMAIL)), _bare(str(project.SERVER_EMAIL))}
-
-
 def _upload(mail: EmailMessage) -> list[str]:
     """Ids of the mail's files, in its order."""
     if not mail.attachments:
@@ -174,13 +136,20 @@ def _upload(mail: EmailMessage) -> list[str]:
     from notifier.contrib.django.sending import service_api
 
     api = service_api()
-    return [api.run(upload_file(*_file(*attachment))) for attachment in mail.attachments]
+    ids = []
+    for position, (name, content, kind) in enumerate(mail.attachments):
+        try:
+            ids.append(api.run(upload_file(*_file(name, content, kind))))
+        except InvalidMessage as error:
+            field = f"attachments.{position}"
+            faults = [Fault(field, one.code, one.problem, one.fix) for one in error.faults]
+            raise InvalidMessage(faults) from None
+    return ids
 
 
 def _file(name: str | None, content: str | bytes, kind: str | None) -> tuple[str, bytes, str]:
     kind = kind or mimetypes.guess_type(name or "")[0] or "application/octet-stream"
-    body = content if isinstance(content, bytes) else content.encode()
     name = name or f"attachment{mimetypes.guess_extension(kind) or ''}"
     if isinstance(content, str) and kind.startswith("text/") and "charset" not in kind:
         kind += "; charset=utf-8"
-    return name, body, kind
+    return name, mail_faults.file_bytes(content), kind

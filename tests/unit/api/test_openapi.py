@@ -15,44 +15,49 @@ from notifier.operations.api_keys import Scope
 from tests.unit.cli.commandline import CommandLine
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "http-api.md").read_text("utf-8")
-DOCUMENT = make_app().openapi()
 
 
-def test_the_command_prints_it_without_a_server() -> None:
-    assert CommandLine()("schema", "openapi").json == DOCUMENT
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    """Made once, and not by processes that run none of these tests."""
+    return make_app().openapi()
 
 
-def test_every_route_has_a_name_of_its_own_and_a_line_in_the_docs() -> None:
-    operations = [one for methods in DOCUMENT["paths"].values() for one in methods.values()]
+def test_the_command_prints_it_without_a_server(document: dict[str, Any]) -> None:
+    assert CommandLine()("schema", "openapi").json == document
+
+
+def test_every_route_has_a_name_of_its_own_and_a_line_in_the_docs(document: dict[str, Any]) -> None:
+    operations = [one for methods in document["paths"].values() for one in methods.values()]
     assert len({one["operationId"] for one in operations}) == len(operations)
-    for path in DOCUMENT["paths"]:
+    for path in document["paths"]:
         told = path.replace("{notification}", "{id}").replace("/v1/rejected-messages/{message}", "…/{id}")
         told = told.replace("/v1/callbacks/{callback}", "…/{id}").replace("{recurring_id}", "{id}")
         told = told.replace("{job}", "{id}")
         assert told in PAGE, path
 
 
-def test_every_reference_leads_somewhere() -> None:
-    names = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(DOCUMENT)))
-    assert names <= set(DOCUMENT["components"]["schemas"])
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    names = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert names <= set(document["components"]["schemas"])
 
 
 @pytest.mark.parametrize("path", ["/v1/notifications", "/v1/notifications/batch"])
-def test_an_example_is_one_of_what_it_shows(path: str) -> None:
-    content = DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"]
-    schema: dict[str, Any] = {**content["schema"], "components": DOCUMENT["components"]}
+def test_an_example_is_one_of_what_it_shows(path: str, document: dict[str, Any]) -> None:
+    content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    schema: dict[str, Any] = {**content["schema"], "components": document["components"]}
     jsonschema.validate(content["example"], schema)
 
 
 @pytest.mark.parametrize("name", ["RetryRequest", "PreviewRequest", "Suppress", "AttachmentReceipt"])
-def test_an_example_in_a_schema_is_valid(name: str) -> None:
-    [example] = DOCUMENT["components"]["schemas"][name]["examples"]
-    schema = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+def test_an_example_in_a_schema_is_valid(name: str, document: dict[str, Any]) -> None:
+    [example] = document["components"]["schemas"][name]["examples"]
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
     jsonschema.validate(example, schema)
 
 
-def test_every_refusal_is_a_problem() -> None:
-    for methods in DOCUMENT["paths"].values():
+def test_every_refusal_is_a_problem(document: dict[str, Any]) -> None:
+    for methods in document["paths"].values():
         for one in methods.values():
             for status, answer in one["responses"].items():
                 if status >= "400" and one["operationId"] != "readyz":

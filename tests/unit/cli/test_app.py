@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from notifier.cli.app import PANELS, Family, app
+from notifier.cli.app import PANELS, app
+from notifier.cli.command_tree import Family
 from notifier.cli.exit_codes import Commands
 from notifier.domain.errors import ConfigurationError, Fault, InvalidMessage, NotFound, ServiceUnavailable
 from tests.unit.cli.commandline import CommandLine
@@ -54,12 +57,35 @@ print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
 
 
 @pytest.mark.parametrize("command", [command for commands in PANELS.values() for command in commands])
-def test_every_command_and_every_family_is_in_the_app(command: Any) -> None:
+def test_the_list_of_commands_says_what_the_help_of_each_says(command: Any) -> None:
     root: Any = get_command(app)
+    found = root.commands[command.name]
+    assert command.help
+    assert " ".join(found.help.split()).startswith(command.help)
     if isinstance(command, Family):
-        assert len(root.commands[command.name].commands) == len(command.commands) > 0
-    else:
-        assert command.__name__ in root.commands
+        assert len(found.commands) == len(command.commands) > 0
+
+
+def test_no_help_has_what_a_terminal_takes_for_markup() -> None:
+    for path, command in walk(get_command(app), "notifier"):
+        texts = [command.help, *(getattr(parameter, "help", None) for parameter in command.params)]
+        assert not [text for text in texts if re.search(r"\[[a-z#/@]", text or "")], path
+
+
+def test_a_command_imports_no_module_of_another() -> None:
+    program = """
+import sys
+from notifier.cli.app import app
+app(["schema", "message"], standalone_mode=False)
+names = ("notifications", "publish", "suppressions", "doctor", "up")
+print([name for name in names if f"notifier.cli.{name}" in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_a_name_that_is_almost_right_is_proposed(notifier: CommandLine) -> None:
+    assert "'search'" in notifier("serch").err
 
 
 def test_wrong_usage_exits_with_2(notifier: CommandLine) -> None:
@@ -109,6 +135,12 @@ def test_a_reader_that_goes_away_is_no_reason_for_noise() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    for name, found in getattr(command, "commands", {}).items():
+        yield f"{path} {name}", found
+        yield from walk(found, f"{path} {name}")
 
 
 def app_that_raises(error: BaseException) -> typer.Typer:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.cli.connection_checks import judge_connections
+from notifier.cli.connection_checks import judge_commits, judge_connections
 from notifier.config.settings import Settings
 from notifier.store.connection_limits import ConnectionLimits
+from notifier.store.server_state import ServerState
 
 
 @pytest.mark.parametrize(
@@ -21,3 +22,21 @@ def test_what_one_of_each_program_needs_is_held_against_the_limit(allowed: int, 
     check = judge_connections(Settings(), ConnectionLimits("max_connections", allowed, used))
     said = f"{used} of {allowed} are in use, by max_connections; one of each program holds 89 at most"
     assert (check.detail, check.ok, check.fix) == (said, True, fix)
+
+
+@pytest.mark.parametrize(
+    ("state", "trusts", "ok", "words"),
+    [
+        (ServerState(True, "on", ""), False, True, "are kept on this server"),
+        (ServerState(True, "on", "FIRST 1 (b)"), True, True, "are kept on this server and a standby"),
+        (ServerState(True, "on", ""), True, True, "commits wait for no standby"),
+        (ServerState(True, "local", "FIRST 1 (b)"), True, True, "commits wait for no standby"),
+        (ServerState(True, "remote_write", "FIRST 1 (b)"), True, True, "commits wait for no standby"),
+        (ServerState(True, "off", "FIRST 1 (b)"), True, False, "synchronous_commit is off"),
+        (ServerState(False, "on", ""), False, False, "takes no writes"),
+    ],
+)
+def test_what_a_commit_is_worth_is_told(state: ServerState, trusts: bool, ok: bool, words: str) -> None:
+    (check,) = judge_commits(Settings(trust_failover=trusts), state)
+    assert (check.ok, words in check.detail) == (ok, True)
+    assert bool(check.fix) is ("kept" not in check.detail)

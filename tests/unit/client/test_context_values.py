@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier import Channel, InvalidMessage, RecordingClient
-from notifier.client.context_values import as_json
+from notifier import Channel, InvalidMessage, Lane, RecordingClient
+from notifier.broker.batch_form import join
+from notifier.client.context_values import MAX_DEPTH, as_json
+from notifier.domain.validation import parse_body
 from notifier.rendering import Renderer
 
 ID = UUID("01a2047b-fb2a-7da5-858e-3be3814fe3b1")
@@ -112,6 +114,61 @@ def test_what_has_no_form_is_a_fault_beside_the_others() -> None:
         "context.x.y": "wrong_type",
         "to": "not_an_address",
     }
+
+
+def nested(levels: int, kind: type) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = [value] if kind is list else {"a": value}
+    return value
+
+
+def holding_itself() -> dict[str, Any]:
+    looped: dict[str, Any] = {}
+    # Twice: the ways through it double at each level.
+    looped["x"] = looped["y"] = looped
+    return looped
+
+
+def faults_of(**context: Any) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidMessage) as refused:
+        context_of(**context)
+    return [(fault.field, fault.code) for fault in refused.value.faults]
+
+
+@pytest.mark.parametrize("value", [nested(MAX_DEPTH, list), nested(5000, dict), holding_itself()], ids="abc")
+def test_what_lies_too_deep_or_in_itself_is_refused(value: Any) -> None:
+    assert faults_of(value=value) == [("context.value", "too_deep")]
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_the_service_reads_what_is_not_too_deep_in_a_batch_too(kind: type) -> None:
+    client = RecordingClient(producer="shop")
+    client.send("hello", "ann@example.com", context={"value": nested(MAX_DEPTH - 1, kind)})
+    body = client.sent[0].message.encode()
+    [entry, _] = parse_body(join([body, body]), Channel.EMAIL, Lane.NORMAL)
+    assert entry.faults == ()
+
+
+@pytest.mark.parametrize("digits", ["1E+1000000000000", "1E-1000000000000", "1" * 101, "0." + "1" * 101])
+def test_a_decimal_of_countless_digits_is_refused(digits: str) -> None:
+    assert faults_of(n=Decimal(digits)) == [("context.n", "bad_number")]
+    assert len(context_of(n=Decimal("1E+99"))["n"]) == 100
+
+
+@pytest.mark.parametrize("name", [1, None, b"x", ("a", 1), Number.TWO])
+def test_a_name_that_is_no_text_is_refused_where_it_is(name: Any) -> None:
+    found = faults_of(a=[{"b": {name: 1, "c": object()}}])
+    assert found == [("context.a.0.b", "wrong_type"), ("context.a.0.b.c", "wrong_type")]
+
+
+def test_an_enum_of_text_names_a_value() -> None:
+    assert context_of(a={Size.LARGE: 1}) == {"a": {"large": 1}}
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 2**64])
+def test_what_is_no_number_of_json_is_refused(number: Any) -> None:
+    assert faults_of(n=[number]) == [("context.n.0", "bad_number")]
 
 
 JSON = st.recursive(

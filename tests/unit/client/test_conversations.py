@@ -97,3 +97,13 @@ def test_a_time_to_wait_that_is_none_is_said_before_anybody_is_asked(timeout: An
 def test_a_time_that_is_over_is_one_look() -> None:
     with pytest.raises(NotReady):
         said(wait_for(Asked.by(ID), -1), refused(404, [], "no notification has the id"))
+
+
+def test_a_message_is_sent_again_unless_its_time_is_over() -> None:
+    gone = publish(b"{}")
+    assert next(gone) == gone.send(ApiReply(problem="no answer"))
+    for conversation, reply in ((gone, ApiReply(problem="no answer")), (publish(b"{}"), ApiReply(is_late=True))):
+        if conversation is not gone:
+            next(conversation)
+        with pytest.raises(PublishFailed, match="publish again with the same"):
+            conversation.send(reply)

@@ -13,7 +13,7 @@ import pytest
 
 from notifier.broker.batch_form import join
 from notifier.client.relay import LONGEST_PAUSE_SECONDS, OutboxRow, Pair, Passed, Relay
-from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRefused, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 from tests.waiting import patient
 
@@ -48,12 +48,15 @@ class MemoryOutbox:
 
 @dataclass
 class MemoryBroker:
-    """Keeps what it gets; refuses for the pairs in `full`."""
+    """Keeps what it gets; has no room for the pairs in `full`, and lets nobody write to those in `closed`."""
 
     got: list[tuple[Pair, bytes]] = field(default_factory=list)
     full: set[Pair] = field(default_factory=set)
+    closed: set[Pair] = field(default_factory=set)
 
     def publish(self, channel: Channel, lane: Lane, *bodies: bytes) -> None:
+        if (channel, lane) in self.closed:
+            raise PublishRefused("no right to write")
         if (channel, lane) in self.full:
             raise PublishFailed("the queue is full")
         self.got.append(((channel, lane), join(bodies)))
@@ -171,6 +174,17 @@ def test_draining_says_that_the_broker_is_away(world: World) -> None:
     with pytest.raises(PublishFailed, match="full"):
         world.relay().drain()
     assert len(world.outbox.rows) == 1
+
+
+def test_draining_passes_on_what_is_not_refused_and_names_the_rest(world: World) -> None:
+    for pair in (CODES, EMAIL, (Channel.EMAIL, Lane.BULK)) * 15:
+        world.outbox.add(pair)
+    world.broker.full, world.broker.closed = {CODES}, {EMAIL}
+    match = r"^15 published, .* notify.sms.urgent, notify.email.normal .*: no right"
+    with pytest.raises(PublishRefused, match=match):
+        world.relay().drain()
+    assert len(world.outbox.rows) == 30
+    assert {pair for pair, _ in world.broker.got} == {(Channel.EMAIL, Lane.BULK)}
 
 
 def test_it_ends_when_it_is_told_to(world: World) -> None:

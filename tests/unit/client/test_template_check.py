@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
+from notifier import ConfigurationError
 from notifier.client.conversations import ApiReply
 from notifier.client.template_check import AGAIN_SECONDS, FRESH_SECONDS, REFRESH_SECONDS, TemplateCheck
 from notifier.domain.message import Message
@@ -62,7 +65,7 @@ def test_a_list_serves_for_a_while_and_a_fault_is_told_by_a_fresh_one_only() -> 
 def test_without_an_answer_nothing_is_checked_and_it_is_seldom_asked() -> None:
     lists, now = Lists(), [1000.0]
     check = TemplateCheck(lists, lambda: now[0])  # type: ignore[arg-type]
-    for reply in (ApiReply(problem="no answer"), ApiReply(401), ApiReply(200, b"<html>")):
+    for reply in (ApiReply(problem="no answer"), ApiReply(429), ApiReply(200, b"<html>")):
         lists.reply, reads = reply, lists.reads
         assert [fields(check), fields(check, "other"), lists.reads - reads] == [[], [], 1]
         now[0] += AGAIN_SECONDS
@@ -71,6 +74,32 @@ def test_without_an_answer_nothing_is_checked_and_it_is_seldom_asked() -> None:
     now[0] += FRESH_SECONDS
     lists.reply = ApiReply(503)
     assert fields(check) == []
+
+
+def test_a_refused_key_is_an_error_until_a_list_was_read_and_then_a_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lists, now = Lists(), [1000.0]
+    check = TemplateCheck(lists, lambda: now[0])  # type: ignore[arg-type]
+    lists.reply, good = ApiReply(401), lists.reply
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="refuses the key") as refused:
+            fields(check)
+        assert refused.value.setting == "NOTIFIER_API_KEY"
+    lists.reply = ApiReply(404)
+    with pytest.raises(ConfigurationError, match="correct its address"):
+        fields(check)
+    lists.reply = good
+    assert fields(check) == ["context.name"]
+    assert caplog.messages == []
+    lists.reply = ApiReply(401)
+    for _ in range(3):
+        now[0] += REFRESH_SECONDS
+        assert fields(check) == []
+    lists.reply = good
+    now[0] += REFRESH_SECONDS
+    assert fields(check) == ["context.name"]
+    assert ["unchecked" in line for line in caplog.messages] == [True, False]
 
 
 def test_members_and_entries_are_checked_too() -> None:

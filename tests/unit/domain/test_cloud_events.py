@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from notifier.domain.cloud_events import without_headers
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import Entry, parse_body
 from notifier.intake.checks import check_encoding
@@ -32,7 +33,7 @@ def read(**changed: Any) -> list[Entry]:
     [({}, "/logins 7"), ({"idempotency_key": None}, "/logins 7"), ({"idempotency_key": "login-1"}, "login-1")],
 )
 def test_source_and_id_are_the_key_of_a_message_without_one(data: dict[str, Any], key: str) -> None:
-    (entry,) = read(data=MESSAGE | data, traceparent=TRACE, anything={"of": "others"})
+    (entry,) = read(data=MESSAGE | data, traceparent=TRACE, subject="order-7", ordernumber=7, dataschema=None)
     assert entry.message is not None
     assert (entry.message.key, entry.message.traceparent) == (key, TRACE)
 
@@ -47,7 +48,18 @@ def test_the_entries_of_a_batch_have_keys_of_their_own() -> None:
     [
         ({"specversion": "0.3"}, ["cloudevent.specversion"]),
         ({"id": "absent", "source": "a b", "type": ""}, ["cloudevent.id", "cloudevent.source", "cloudevent.type"]),
-        ({"data": "absent", "data_base64": "e30="}, ["cloudevent.data"]),
+        ({"specversion": "absent"}, ["cloudevent.specversion"]),
+        ({"specversion": 1.0, "id": None}, ["cloudevent.specversion", "cloudevent.id"]),
+        ({"data": "absent", "data_base64": "e30="}, ["cloudevent.data", "cloudevent.data_base64"]),
+        ({"data_base64": "e30="}, ["cloudevent.data_base64"]),
+        ({"time": "yesterday"}, ["cloudevent.time"]),
+        ({"time": "2026-02-30T09:30:00Z"}, ["cloudevent.time"]),
+        ({"time": "2026-11-22T09:30:00"}, ["cloudevent.time"]),
+        ({"subject": "", "dataschema": 5}, ["cloudevent.dataschema", "cloudevent.subject"]),
+        ({"orderNumber": "7", "order-number": "7"}, ["cloudevent.orderNumber", "cloudevent.order-number"]),
+        ({"order": {"number": 7}, "price": 1.5}, ["cloudevent.order", "cloudevent.price"]),
+        ({"datacontenttype": "application/json; charset=utf-8", "time": "2026-11-22T09:30:00.5+01:00"}, []),
+        ({"datacontenttype": None, "time": None, "data_base64": None, "extension": None}, []),
         ({"data": [MESSAGE]}, ["cloudevent.data"]),
         ({"datacontenttype": "text/xml"}, ["cloudevent.datacontenttype"]),
         ({"id": "7" * 255}, ["cloudevent.id"]),
@@ -69,3 +81,12 @@ def test_it_is_the_same_over_http() -> None:
 def test_its_content_type_is_known() -> None:
     assert check_encoding("application/cloudevents+json; charset=utf-8", None) == []
     assert check_encoding("application/cloudevents-batch+json", None) != []
+
+
+def test_a_message_without_a_key_is_told_that_headers_of_an_event_are_not_read() -> None:
+    headers = {"cloudEvents:id": "7", "cloudEvents:source": "/logins"}
+    (entry,) = parse_body(json.dumps(MESSAGE | {"to": "nobody"}).encode(), Channel.SMS, Lane.URGENT, now=NOW)
+    found = without_headers(entry.faults, headers)
+    assert {fault.code for fault in found} == {fault.code for fault in entry.faults} >= {"no_key"}
+    assert "structured mode" in " ".join(map(str, found))
+    assert without_headers(entry.faults, {"id": "7"}) == entry.faults
