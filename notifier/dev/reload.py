@@ -17,7 +17,7 @@ from threading import Event, Thread
 from notifier.config.settings import Settings, bundled, load_settings, structure_path
 from notifier.dev.forking import ProgramLauncher
 from notifier.dev.programs import Programs
-from notifier.domain.errors import ConfigurationError, MissingPackage, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, MissingPackage, ServiceUnavailable, add_extra
 
 _PACKAGE = Path(__file__).parents[1]
 #: A program that runs this long after its start has not failed at once. Seconds.
@@ -42,7 +42,7 @@ class Reloader:
         """Raises `MissingPackage`. `complain` is told why nothing was restarted, or what does not start.
         `port`: of the API, if there is one."""
         if find_spec("watchfiles") is None:
-            raise MissingPackage("--reload needs one more package: pip install 'notifier[embedded]'")
+            raise MissingPackage(f"--reload needs one more package: {add_extra('embedded')}")
         self._programs = programs
         self._launcher = launcher
         self._stop = stop
