@@ -148,6 +148,17 @@ def test_node(service: Service, copied: Path) -> None:
     service.run("npm install --no-package-lock --silent", copied)
     assert service.run(f"node send.mjs {NUMBER}", copied).endswith((" sent", " delivered"))
     assert service.of_key(service.run(f"node publish.mjs {NUMBER}", copied)).is_successful
+    # What the pages show, too.
+    (program,) = blocks("how-to/publish-from-any-language.md", "js")
+    (copied / "page.mjs").write_text(program)
+    service.run("node page.mjs", copied)
+    assert service.of_key("login-2c52").is_successful
+    (program,) = blocks("how-to/use-from-node.md", "js")
+    (copied / "page.mjs").write_text(
+        program + "if (answer.status !== 202) throw new Error(await answer.text());\n"
+    )
+    service.run("node page.mjs", copied)
+    assert service.of_key("login-5e01").is_successful
 
 
 def test_curl(service: Service) -> None:

@@ -159,7 +159,6 @@ def readers_values(up: Up) -> dict[str, str]:
     )
     return {
         "01a2047b-fb2a-7da5-858e-3be3814fe3b0": json.loads(known)["id"],
-        "amqp://shop:change-me-2@127.0.0.1:5672/notifier": variables["NOTIFIER_BROKER_URL"],
         "https://notifier.example.com": variables["NOTIFIER_API_URL"],
         "http://127.0.0.1:8080": variables["NOTIFIER_API_URL"],
         "ntf_live_…": variables["NOTIFIER_API_KEY"],
