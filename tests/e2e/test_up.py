@@ -137,6 +137,7 @@ def ship_an_order(up: Up, folder: Path) -> None:
         up.terminal(f"{with_own_database}{block(page, 'runserver').strip()} {port}", cwd=SHOP),
     ):
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/"), timeout=30)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/static/admin/css/base.css").close()
         ship = block(page, "curl").replace("curl ", "curl -fsS ").replace(":8000", f":{port}")
         up.shell(with_own_database + ship, cwd=SHOP)
         wait_until(lambda: list((folder / "mail").glob("*.eml")), timeout=30)
