@@ -77,7 +77,8 @@ class PageRun:
         """`environment`: of a terminal into which the lines of `up` were pasted. `replaced`: what stands for a
         value of the reader's own → that value."""
         self._folder = folder
-        self._environment = dict(environment)
+        # What a preview writes for a browser goes with the folder.
+        self._environment = {**environment, "TMPDIR": str(folder)}
         self._replaced = replaced
         self._namespace: dict[str, Any] = {"__name__": "page"}
 
