@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,7 +118,10 @@ class PageRun:
             self._shell(code, block.page, fails=block.listed("fails") is not None)
 
     def _python(self, code: str, name: str) -> None:
+        before = dict(self._namespace)
         exec(compile(code, name, "exec", dont_inherit=True), self._namespace)
+        # A name that the block gave to something else: nobody would close what it was.
+        _close_all(value for key, value in before.items() if self._namespace.get(key) is not value)
 
     def _shell(self, code: str, name: str, *, fails: bool) -> None:
         done = subprocess.run(
@@ -135,11 +138,7 @@ class PageRun:
 
     def _close(self) -> None:
         """Close what the page left open: clients, above all."""
-        for value in self._namespace.values():
-            close = getattr(value, "close", None)
-            if callable(close) and not isinstance(value, type):
-                with contextlib.suppress(TypeError):
-                    close()
+        _close_all(self._namespace.values())
 
 
 def blocks_of(page: Path) -> list[PageBlock]:
@@ -189,6 +188,14 @@ def settings_of(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _close_all(values: Iterable[Any]) -> None:
+    for value in values:
+        close = getattr(value, "close", None)
+        if callable(close) and not isinstance(value, type):
+            with contextlib.suppress(TypeError):
+                close()
 
 
 def _goes_on(line: str) -> bool:
