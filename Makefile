@@ -16,7 +16,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test package image-test chaos explore bench console-bench dashboard-check examples spam-check docs manifests-check drills matrix licences release-check check format lock clean
+.PHONY: help demo up test wheel package image-test chaos explore bench console-bench dashboard-check examples spam-check docs manifests-check drills matrix licences release-check check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,11 @@ test chaos explore: export PYTHONDONTWRITEBYTECODE =
 # All of them in three processes, each with servers of its own; a selection in one, whose servers start once.
 test: $(DEV) ## every test, on real PostgreSQL, RabbitMQ and Valkey (ARGS="-k word")
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n auto --dist worksteal)
+
+# Its build tool is among the tested packages: nothing is downloaded.
+wheel: $(RUNTIME) ## the package as a file to install elsewhere, dist/notifier-….whl
+	@$(BIN)/python -m hatchling build -t wheel
+	@echo "copy it to the other machine; how to install it: docs/how-to/install.md"
 
 package: $(DEV) ## the wheel in fresh environments: every program starts from it, on both brokers
 	@$(BIN)/python -m tests.provisioning.package

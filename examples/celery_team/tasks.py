@@ -22,7 +22,7 @@ def close_order(number: str, email: str) -> str:
     handle = notifier.send(
         "order_shipped",
         to=email,
-        idempotency_key=f"order-{number}-shipped",
+        idempotency_key=f"order-{number}-closed",
         reference=number,
         context={
             "customer_name": "Ada Okafor",

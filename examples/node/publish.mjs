@@ -31,3 +31,4 @@ await channel.waitForConfirms(); // throws if the broker refuses it
 await connection.close();
 if (returned) throw new Error("no queue takes it: start the intake, or run `notifier queues declare`");
 console.log(message.idempotency_key);
+console.error("The broker has it. What became of it: notifier search, or the console");

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from notifier.cli.output import print_json
-from notifier.domain.errors import MissingPackage
+from notifier.domain.errors import MissingPackage, add_extra
 
 
 def message() -> None:
@@ -32,5 +32,5 @@ def openapi() -> None:
     try:
         from notifier.api.app import make_app
     except ImportError:
-        raise MissingPackage("the HTTP API needs more packages: pip install 'notifier[web]'") from None
+        raise MissingPackage(f"the HTTP API needs more packages: {add_extra('web')}") from None
     print_json(make_app().openapi())

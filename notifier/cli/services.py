@@ -10,7 +10,7 @@ from typer import Option
 from notifier.cli.arguments import read_choices
 from notifier.cli.options import MetricsPort
 from notifier.cli.output import hint
-from notifier.domain.errors import MissingPackage
+from notifier.domain.errors import MissingPackage, add_extra
 from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def api() -> None:
     from notifier.dev.local import has_web
 
     if not has_web():
-        raise MissingPackage("the HTTP API needs more packages: pip install 'notifier[web]'")
+        raise MissingPackage(f"the HTTP API needs more packages: {add_extra('web')}")
     settings = program_settings("api", needs_database=True)
     trace_notifications("api")
     from notifier.api.server import serve

@@ -76,7 +76,7 @@ def _run(
         upgrade(_database_url(settings, world))
         service, programs = _prepare(settings, world, data_dir, launcher)
         follower = LogFollower(programs.logs, stop, _show_line)
-        with announced(data_dir, world.environment, service), programs:
+        with announced(data_dir, {**world.environment, **_hash_key(settings)}, service), programs:
             is_ready = programs.wait_until_ready(stop, _port(service))
             _print_running(world.places, service, is_ready, time.monotonic() - begun)
             _print_lines(_variables(data_dir, service), _example(settings, world))
@@ -167,8 +167,9 @@ def _print_lines(variables: Iterable[tuple[str, str]], example: str) -> None:
     print_line("\nFor your program, paste into another terminal:\n", "bold")
     for name, value in variables:
         print_line(f"  export {name}={shlex.quote(value)}")
-    print_line("\nThen run the examples of README.md there, or this:\n", "bold")
+    print_line("\nThen send one there, and see what became of all:\n", "bold")
     print_line(f"  {program_to_type()} {example}")
+    print_line(f"  {program_to_type()} search")
     print_line("\nCtrl-C stops everything.\n", "bold")
     sys.stdout.flush()
 
@@ -184,6 +185,11 @@ def _example(settings: Settings, world: LocalWorld) -> str:
 
     channels = {channel_of(table) for table in settings.provider_tables()}
     return _SMS_EXAMPLE if world.twilio is not None or Channel.SMS in channels else _MAIL_EXAMPLE
+
+
+def _hash_key(settings: Settings) -> dict[str, str]:
+    """For other commands of this user: with another one they would find nobody by address, and not say so."""
+    return {"NOTIFIER_HASH_KEY": settings.hash_key.get_secret_value()} if settings.hash_key else {}
 
 
 def _variables(data_dir: Path, service: RunningService) -> Iterator[tuple[str, str]]:

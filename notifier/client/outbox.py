@@ -241,6 +241,6 @@ def make_engine(url: str) -> Engine:
         ) from None
     except ModuleNotFoundError as error:
         raise MissingPackage(
-            f"the driver of the outbox's database is not installed: pip install {error.name}",
+            f"the outbox's database needs its driver: install the package of the module {error.name}",
             setting="--database-url",
         ) from None

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from notifier.client.addresses import ApiAddress, ApiSearch
 from notifier.client.conversations import ApiReply, ApiRequest, Conversation, Pause
-from notifier.domain.errors import ConfigurationError, MissingPackage
+from notifier.domain.errors import ConfigurationError, MissingPackage, add_extra
 
 if TYPE_CHECKING:
     import httpx2
@@ -213,7 +213,7 @@ def _httpx2() -> Any:
     try:
         import httpx2
     except ModuleNotFoundError:
-        raise MissingPackage("asking the service over HTTP needs an extra: pip install 'notifier[http]'") from None
+        raise MissingPackage(f"asking the service over HTTP needs an extra: {add_extra('http')}") from None
     return httpx2
 
 

@@ -80,12 +80,21 @@ def configure(level: str = "info", style: str = "auto", *, program: str = "") ->
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     _configure_own_lines(prepare)
-    handler = logging.StreamHandler()
+    handler = _StandardError()
     handler.setFormatter(_formatter(prepare, style))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     _quieten_libraries()
+
+
+class _StandardError(logging.StreamHandler[Any]):
+    """A line that cannot be written, as on a full disk, is lost in silence: `logging` would write a trace for each
+    into the same file."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name in `logging`
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def _name_of(program: str) -> Any:

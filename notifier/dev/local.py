@@ -148,12 +148,17 @@ def has_web() -> bool:
     return all(find_spec(name) is not None for name in ("fastapi", "uvicorn", "authlib"))
 
 
+def _quoted(value: str) -> str:
+    """As the settings read a value of their file."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 @contextmanager
 def announced(data_dir: Path, environment: Mapping[str, str], service: RunningService) -> Iterator[None]:
     """While the block lasts, commands and producers of this user find these servers without any setting."""
     contents = {
         SERVICE_FILE: json.dumps(asdict(service), indent=2) + "\n",
-        RUNNING_FILE: "".join(f"{name}='{value}'\n" for name, value in environment.items()),
+        RUNNING_FILE: "".join(f"{name}={_quoted(value)}\n" for name, value in environment.items()),
     }
     for name, content in contents.items():
         write_private(data_dir / name, content)

@@ -105,13 +105,18 @@ def make_data_folder(folder: Path) -> None:
     Others may pass through, as the user must that PostgreSQL runs as for root; what is inside is private.
 
     Raises:
-        ConfigurationError: if it is there and is another user's, or others can write there. They could have laid
-            out links, through which we would write to files of their choice.
+        ConfigurationError: if it cannot be made or written, or is a file; or if it is another user's, or others
+            can write there. They could have laid out links, through which we would write to files of their choice.
     """
-    if not folder.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o755)
-    found = folder.stat()
+    try:
+        if not folder.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o755)
+        found = folder.stat()
+    except OSError as error:
+        raise _no_data_folder(folder, f"cannot be made ({error.strerror})") from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise _no_data_folder(folder, "is a file")
     if found.st_uid != os.geteuid():
         problem, fix = "belongs to another user", "start this as that user"
     elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -119,10 +124,16 @@ def make_data_folder(folder: Path) -> None:
             "can be written by other users",
             f"chmod go-w {folder}, once you have seen what is in it",
         )
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        raise _no_data_folder(folder, "cannot be written")
     else:
         return
-    raise ConfigurationError(
-        f"the data folder {folder} {problem}: {fix}, or set NOTIFIER_DATA_DIR to another folder",
+    raise _no_data_folder(folder, problem, f"{fix}, or ")
+
+
+def _no_data_folder(folder: Path, problem: str, fix: str = "") -> ConfigurationError:
+    return ConfigurationError(
+        f"the data folder {folder} {problem}: {fix}set NOTIFIER_DATA_DIR to another folder",
         setting="NOTIFIER_DATA_DIR",
     )
 

@@ -109,12 +109,16 @@ class Programs:
             program.process.start()
             program.started_at, program.deaths, program.restart_at = time.monotonic(), 0, None
 
+    def is_ready(self, port: int | None = None) -> bool:
+        """Whether all run and, with `port`, the API listens there."""
+        return all(self.running.values()) and (port is None or not is_free(port))
+
     def wait_until_ready(self, stop: Event, port: int | None = None) -> bool:
         """Until all run and, with `port`, the API listens there. False: `stop` is set, one died, or it took
         `_START_SECONDS`."""
         deadline = time.monotonic() + _START_SECONDS
         while not stop.wait(0.05) and all(self.running.values()) and time.monotonic() < deadline:
-            if port is None or not is_free(port):
+            if self.is_ready(port):
                 return True
         return False
 

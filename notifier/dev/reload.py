@@ -7,6 +7,7 @@ in flight is finished first, and what comes in meanwhile is in the record or the
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ from threading import Event, Thread
 from notifier.config.settings import Settings, bundled, load_settings, structure_path
 from notifier.dev.forking import ProgramLauncher
 from notifier.dev.programs import Programs
-from notifier.domain.errors import ConfigurationError, MissingPackage, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, MissingPackage, ServiceUnavailable, add_extra
 
 _PACKAGE = Path(__file__).parents[1]
 #: A program that runs this long after its start has not failed at once. Seconds.
@@ -42,7 +43,7 @@ class Reloader:
         """Raises `MissingPackage`. `complain` is told why nothing was restarted, or what does not start.
         `port`: of the API, if there is one."""
         if find_spec("watchfiles") is None:
-            raise MissingPackage("--reload needs one more package: pip install 'notifier[embedded]'")
+            raise MissingPackage(f"--reload needs one more package: {add_extra('embedded')}")
         self._programs = programs
         self._launcher = launcher
         self._stop = stop
@@ -50,6 +51,8 @@ class Reloader:
         self._complain = complain
         self._port = port
         self._changed: SimpleQueue[Path] = SimpleQueue()
+        self._is_starting = False
+        self._ready_at: float | None = None
         folders = [path for path in (_PACKAGE, settings.templates, *_provider_folders()) if path.exists()]
         structure = (structure_path(settings) or bundled("notifier.toml")).absolute()
         logging.getLogger("watchfiles").setLevel(logging.WARNING)
@@ -58,10 +61,14 @@ class Reloader:
             Thread(target=self._watch, args=(paths, recursive, only), daemon=True).start()
 
     def check(self) -> None:
-        """Restart if something has changed since the last time."""
+        """Restart if something has changed since the last time; say what became of the restart before."""
         changed = _named(sorted(set(self._taken())))
-        if not changed:
-            return
+        if changed:
+            self._restart(changed)
+        elif self._is_starting:
+            self._look_at_start()
+
+    def _restart(self, changed: str) -> None:
         self._say(f"{changed} changed: the programs start again, once what is in flight is finished")
         try:
             load_settings(use_running=False)
@@ -72,25 +79,24 @@ class Reloader:
         if self._stop.is_set():
             return
         self._programs.start()
-        if self._is_up():
-            self._say(f"restarted: {', '.join(self._programs.pids)}")
-        elif not self._stop.is_set():
-            self._complain(self._why_not())
+        self._is_starting, self._ready_at = True, None
 
-    def _is_up(self) -> bool:
-        """Whether all run, a moment after the API listens: the others tell nobody when they have started."""
-        if not self._programs.wait_until_ready(self._stop, self._port) or self._stop.wait(_SETTLE_SECONDS):
-            return False
-        return all(self._programs.running.values())
-
-    def _why_not(self) -> str:
-        if all(self._programs.running.values()):
-            return "the programs are not ready yet: what they say follows"
-        self._programs.leave_ended()
-        return (
-            f"the changed code does not start: {self._programs.last_words()}\n"
-            "Correct it: they start again at the next save."
-        )
+    def _look_at_start(self) -> None:
+        """A start has failed when a program has ended, however long the machine takes. It is over when all run, a
+        moment after the API listens: the others tell nobody when they have started."""
+        if not all(self._programs.running.values()):
+            self._is_starting = False
+            self._programs.leave_ended()
+            self._complain(
+                f"the changed code does not start: {self._programs.last_words()}\n"
+                "Correct it: they start again at the next save."
+            )
+        elif self._programs.is_ready(self._port):
+            now = time.monotonic()
+            self._ready_at = self._ready_at or now
+            if now - self._ready_at >= _SETTLE_SECONDS:
+                self._is_starting = False
+                self._say(f"restarted: {', '.join(self._programs.pids)}")
 
     def _taken(self) -> Iterator[Path]:
         try:

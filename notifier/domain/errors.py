@@ -128,7 +128,16 @@ class ConfigurationError(NotifierError):
 
 
 class MissingPackage(ConfigurationError, ImportError):
-    """A package of an extra is not installed; the text says which `pip install` adds it."""
+    """A package of an extra is not installed; the text says which extra adds it."""
+
+
+def add_extra(extra: str) -> str:
+    """The fix for a package of the extra that is not installed, as the end of a text.
+
+    It names no command: which one is right depends on where notifier came from. On PyPI, `notifier` is somebody
+    else's package.
+    """
+    return f"install notifier[{extra}] from where you installed notifier (docs/how-to/install.md), not from PyPI"
 
 
 class ServiceUnavailable(NotifierError):

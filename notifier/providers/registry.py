@@ -9,7 +9,7 @@ from typing import Any
 
 from notifier.config.settings import Settings
 from notifier.config.structure import ProviderTable
-from notifier.domain.errors import ConfigurationError, MissingPackage
+from notifier.domain.errors import ConfigurationError, MissingPackage, add_extra
 from notifier.domain.statuses import Channel
 from notifier.providers.base import Provider, Reconciles, Webhook
 from notifier.providers.options import ProviderOptions
@@ -122,7 +122,7 @@ def _imported(table_name: str, entry: EntryPoint) -> type[Provider]:
             problem = f"{entry.value} (kind {entry.name}) cannot be imported: {error}"
             raise ConfigurationError(f"{where}: {problem}", setting="kind") from error
         ours = package == "notifier"
-        remedy = "pip install 'notifier[worker]'" if ours else f"install it, or ask the authors of {package}"
+        remedy = add_extra("worker") if ours else f"install it, or ask the authors of {package}"
         problem = f"kind {entry.name} needs the package {error.name!r}; {remedy}"
         raise MissingPackage(f"{where}: {problem}", setting="kind") from error
     return found

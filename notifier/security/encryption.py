@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from notifier.domain.errors import CannotOpen, MissingPackage
+from notifier.domain.errors import CannotOpen, MissingPackage, add_extra
 
 _VERSION = 1
 _NONCE_BYTES = 12
@@ -89,9 +89,7 @@ def _ciphers(keys: Mapping[str, bytes]) -> dict[str, Any]:
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError:
-        raise MissingPackage(
-            "NOTIFIER_ENCRYPTION_KEYS needs one more package: pip install 'notifier[worker]'"
-        ) from None
+        raise MissingPackage(f"NOTIFIER_ENCRYPTION_KEYS needs one more package: {add_extra('worker')}") from None
     return {name: AESGCM(key) for name, key in keys.items()}
 
 

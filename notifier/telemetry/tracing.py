@@ -9,12 +9,12 @@ import os
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
+from notifier.domain.errors import add_extra
 from notifier.telemetry import traces
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _EXPORTER = "OTEL_TRACES_EXPORTER"
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-_INSTALL = "pip install 'notifier[otel]'"
 
 
 def wanted_exporters() -> list[str]:
@@ -33,7 +33,7 @@ def tracing_problem() -> str | None:
     names = wanted_exporters()
     # To look for a module, its package is imported, so that must be there.
     if names and not all(map(find_spec, ("opentelemetry", "opentelemetry.sdk"))):
-        return f"the environment asks for traces, and OpenTelemetry is not installed: {_INSTALL}"
+        return f"the environment asks for traces, and OpenTelemetry is not installed: {add_extra('otel')}"
     missing = [name for name in names if _entry_point(name) is None]
     return f"no installed package exports traces to {', '.join(missing)}: correct {_EXPORTER}" if missing else None
 

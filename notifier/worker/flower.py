@@ -11,7 +11,7 @@ from typing import Any
 from celery.app.control import Inspect
 
 from notifier.config.settings import Settings
-from notifier.domain.errors import ConfigurationError, MissingPackage
+from notifier.domain.errors import ConfigurationError, MissingPackage, add_extra
 from notifier.worker.app import make_app
 
 #: Flower's own variable, so that the password is in no list of processes: "user:password".
@@ -35,7 +35,7 @@ def run_flower(settings: Settings, host: str, port: int, *, announce: Callable[[
         ConfigurationError: others could reach it, and no password is set; or the login is not one for Flower.
     """
     if find_spec("flower") is None:
-        raise MissingPackage("Flower is not installed: pip install 'notifier[flower]'")
+        raise MissingPackage(f"Flower is not installed: {add_extra('flower')}")
     _set_login(host, announce)
     announce(f"Flower at http://{host}:{port}")
     options = [f"--address={host}", f"--port={port}", "--read_only=True"]

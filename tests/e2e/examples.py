@@ -108,7 +108,7 @@ def test_a_plain_script(service: Service) -> None:
 
 def test_a_celery_teams_own_task(service: Service) -> None:
     service.run("python tasks.py", EXAMPLES / "celery_team")
-    assert service.of_key("order-C-1-shipped").is_successful
+    assert service.of_key("order-C-1-closed").is_successful
 
 
 def test_a_fastapi_app(service: Service) -> None:
@@ -148,6 +148,17 @@ def test_node(service: Service, copied: Path) -> None:
     service.run("npm install --no-package-lock --silent", copied)
     assert service.run(f"node send.mjs {NUMBER}", copied).endswith((" sent", " delivered"))
     assert service.of_key(service.run(f"node publish.mjs {NUMBER}", copied)).is_successful
+    # What the pages show, too.
+    (program,) = blocks("how-to/publish-from-any-language.md", "js")
+    (copied / "page.mjs").write_text(program)
+    service.run("node page.mjs", copied)
+    assert service.of_key("login-2c52").is_successful
+    (program,) = blocks("how-to/use-from-node.md", "js")
+    (copied / "page.mjs").write_text(
+        program + "if (answer.status !== 202) throw new Error(await answer.text());\n"
+    )
+    service.run("node page.mjs", copied)
+    assert service.of_key("login-5e01").is_successful
 
 
 def test_curl(service: Service) -> None:
@@ -208,7 +219,7 @@ def test_the_view_answers_at_once_while_the_worker_takes_ten_seconds(service: Se
         assert not _get(url + "20/mail")["is_ready"]
         wait_until(lambda: _get(url + "20/mail")["is_ready"], timeout=120)
         ready = time.monotonic() - begun
-    assert service.of_key("order-C-20-shipped").status == "sent"
+    assert service.of_key("order-C-20-shipped-PX20").status == "sent"
     median = statistics.median(took)
     worst = max(took) * 1000
     print(f"\nthe view: {median * 1000:.1f} ms at the median, {worst:.1f} at most; ready after {ready:.1f} s")

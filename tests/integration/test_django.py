@@ -122,7 +122,7 @@ def test_a_commit_sends_once_and_a_rollback_nothing(shop: Shop, amqp_url: str) -
     assert "1 published" in shop.manage("notifier_relay", "--once", broker_url=amqp_url)
     assert "0 published" in shop.manage("notifier_relay", "--once", broker_url=amqp_url)
     (message,) = published(amqp_url)
-    assert (message.producer, message.key, message.to) == ("shop", "order-C-1-shipped", "ada@example.com")
+    assert (message.producer, message.key, message.to) == ("shop", "order-C-1-shipped-PX1", "ada@example.com")
     assert shop.waiting() == []
     # It is a message that the service can send.
     assert Renderer(ROOT / "templates").check_context(Channel.EMAIL, message.template, message.context) == []

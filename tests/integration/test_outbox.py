@@ -332,7 +332,7 @@ def test_a_database_that_is_away_is_waited_for() -> None:
     [
         ("nonsense", ConfigurationError, "none of SQLAlchemy's"),
         ("frogs://x/y", ConfigurationError, "none of SQLAlchemy's"),
-        ("mysql+pymysql://u:secret@h/d", MissingPackage, "pip install pymysql"),
+        ("mysql+pymysql://u:secret@h/d", MissingPackage, "install the package of the module pymysql"),
     ],
 )
 def test_a_wrong_url_or_a_missing_driver_is_said(url: str, error: type[Exception], words: str) -> None:

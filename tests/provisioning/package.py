@@ -2,7 +2,7 @@
 
 Every program runs from an environment that holds requirements/production.txt and the wheel, and nothing of the
 checkout, on RabbitMQ and on a Redis-protocol broker; a mail goes through each. A second environment holds what
-`pip install notifier` brings, and publishes to both. So a dependency that only the tools of this checkout bring,
+the wheel without extras brings, and publishes to both. So a dependency that only the tools of this checkout bring,
 and a file that is not in the wheel, are found here.
 """
 

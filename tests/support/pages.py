@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,7 +77,8 @@ class PageRun:
         """`environment`: of a terminal into which the lines of `up` were pasted. `replaced`: what stands for a
         value of the reader's own → that value."""
         self._folder = folder
-        self._environment = dict(environment)
+        # What a preview writes for a browser goes with the folder.
+        self._environment = {**environment, "TMPDIR": str(folder)}
         self._replaced = replaced
         self._namespace: dict[str, Any] = {"__name__": "page"}
 
@@ -117,7 +118,10 @@ class PageRun:
             self._shell(code, block.page, fails=block.listed("fails") is not None)
 
     def _python(self, code: str, name: str) -> None:
+        before = dict(self._namespace)
         exec(compile(code, name, "exec", dont_inherit=True), self._namespace)
+        # A name that the block gave to something else: nobody would close what it was.
+        _close_all(value for key, value in before.items() if self._namespace.get(key) is not value)
 
     def _shell(self, code: str, name: str, *, fails: bool) -> None:
         done = subprocess.run(
@@ -134,11 +138,7 @@ class PageRun:
 
     def _close(self) -> None:
         """Close what the page left open: clients, above all."""
-        for value in self._namespace.values():
-            close = getattr(value, "close", None)
-            if callable(close) and not isinstance(value, type):
-                with contextlib.suppress(TypeError):
-                    close()
+        _close_all(self._namespace.values())
 
 
 def blocks_of(page: Path) -> list[PageBlock]:
@@ -159,7 +159,6 @@ def readers_values(up: Up) -> dict[str, str]:
     )
     return {
         "01a2047b-fb2a-7da5-858e-3be3814fe3b0": json.loads(known)["id"],
-        "amqp://shop:change-me-2@127.0.0.1:5672/notifier": variables["NOTIFIER_BROKER_URL"],
         "https://notifier.example.com": variables["NOTIFIER_API_URL"],
         "http://127.0.0.1:8080": variables["NOTIFIER_API_URL"],
         "ntf_live_…": variables["NOTIFIER_API_KEY"],
@@ -189,6 +188,14 @@ def settings_of(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _close_all(values: Iterable[Any]) -> None:
+    for value in values:
+        close = getattr(value, "close", None)
+        if callable(close) and not isinstance(value, type):
+            with contextlib.suppress(TypeError):
+                close()
 
 
 def _goes_on(line: str) -> bool:

@@ -7,7 +7,8 @@ import django
 from django.core.exceptions import ImproperlyConfigured
 
 SECRET_KEY = os.environ.get("SHOP_SECRET_KEY", "an example, not a secret")
-DEBUG = False
+# runserver shows /admin/ with its styles only then.
+DEBUG = os.environ.get("SHOP_DEBUG") == "1"
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "testserver"]
 ROOT_URLCONF = "django_shop.urls"
 USE_TZ = True

@@ -36,6 +36,19 @@ class Shipping(TestCase):
         self.assertEqual(OutboxMessage.objects.count(), 1)
         self.assertIsNone(Order.objects.get(number="C-2").shipped_at)
 
+    def test_the_same_click_again_sends_nothing_more(self) -> None:
+        first, second = self.ship("C-1"), self.ship("C-1")
+        self.assertEqual((second.status_code, second.json()), (200, first.json()))
+        self.assertEqual(OutboxMessage.objects.count(), 1)
+
+    def test_another_parcel_of_an_order_that_was_shipped_is_refused(self) -> None:
+        self.ship("C-1", "PX1")
+        answer = self.ship("C-1", "PX2")
+        self.assertEqual(answer.status_code, 409)
+        self.assertIn("shipped before, as PX1", answer.json()["error"])
+        self.assertEqual(Order.objects.get(number="C-1").tracking_number, "PX1")
+        self.assertEqual(OutboxMessage.objects.count(), 1)
+
     @override_settings(NOTIFIER_BROKER_URL="amqp://127.0.0.1:1//")
     def test_the_page_answers_while_the_broker_is_away(self) -> None:
         self.assertEqual(self.ship("C-1").status_code, 200)

@@ -20,11 +20,14 @@ def order_page(request: HttpRequest, number: str) -> HttpResponse:
 @require_POST
 def ship(request: HttpRequest, number: str) -> JsonResponse:
     """POST tracking_number. Answers at once: no mail server and no broker is asked."""
-    order = get_object_or_404(Order, number=number)
-    order.tracking_number = request.POST["tracking_number"]
-    order.shipped_at = timezone.now()
     try:
         with transaction.atomic():
+            # Two clicks wait for each other here; the second finds what the first did.
+            order = get_object_or_404(Order.objects.select_for_update(), number=number)
+            if order.shipped_at is not None:
+                return _shipped_before(order, request.POST["tracking_number"])
+            order.tracking_number = request.POST["tracking_number"]
+            order.shipped_at = timezone.now()
             handle = send(
                 "order_shipped",
                 to=order.email,
@@ -46,6 +49,13 @@ def ship(request: HttpRequest, number: str) -> JsonResponse:
     return JsonResponse({"notification": str(handle.id)})
 
 
+def _shipped_before(order: Order, tracking_number: str) -> JsonResponse:
+    """The same click again is answered as the first. Another parcel would be another mail, under another key."""
+    if order.tracking_number == tracking_number:
+        return JsonResponse({"notification": str(order.notification)})
+    return JsonResponse({"error": f"it was shipped before, as {order.tracking_number}"}, status=409)
+
+
 @require_GET
 def mail(request: HttpRequest, number: str) -> JsonResponse:
     """What became of the mail: `status` is null until the service has read it."""
@@ -55,5 +65,5 @@ def mail(request: HttpRequest, number: str) -> JsonResponse:
 
 
 def _key(order: Order) -> str:
-    """Two clicks on "ship" are one mail."""
-    return f"order-{order.number}-shipped"
+    """What the mail is about, and never used for another: `status` asks by it alone."""
+    return f"order-{order.number}-shipped-{order.tracking_number}"

@@ -73,7 +73,8 @@ def send_many(
 def status(notification: UUID, *, idempotency_key: str | None = None) -> NotificationStatus | None:
     """Where a message stands, by the `id` of its handle; None: it is not in the record, as `Handle.status` has it.
 
-    With its `idempotency_key` it is also found if that was accepted before.
+    With its `idempotency_key` it is also found if that was accepted before. Then the key alone decides: if another
+    content was sent under it, this is where that one stands, and yours was rejected. So use a key for one message.
 
     Raises:
         ConfigurationError: NOTIFIER_API_URL or NOTIFIER_API_KEY is missing or wrong.

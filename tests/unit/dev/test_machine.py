@@ -43,6 +43,13 @@ def test_a_data_folder_of_another_user_is_refused(tmp_path: Path) -> None:
         make_data_folder(tmp_path)
 
 
+@pytest.mark.parametrize(("name", "problem"), [("file", "is a file"), ("file/under", "cannot be made")])
+def test_a_data_folder_that_cannot_be_one_is_refused_with_the_fix(tmp_path: Path, name: str, problem: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=rf"{problem}.*: set NOTIFIER_DATA_DIR to another folder"):
+        make_data_folder(tmp_path / name)
+
+
 def test_a_new_data_folder_is_fine_under_any_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
