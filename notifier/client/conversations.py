@@ -48,6 +48,8 @@ class ApiRequest:
     held_seconds: float = 0.0
     #: Of somebody who waits: it keeps no other request from a connection.
     is_wait: bool = False
+    #: Of somebody who waits: how long it may wait for its turn.
+    patience_seconds: float = 0.0
     headers: tuple[tuple[str, str], ...] = ()
 
     def unheld(self) -> Self:
@@ -66,6 +68,8 @@ class ApiReply:
     problem: str = ""
     #: That was because the time was over.
     is_late: bool = False
+    #: It was not asked: before others that wait with this client it had no turn in time.
+    is_crowded: bool = False
     media_type: str = ""
 
     @property
@@ -120,7 +124,15 @@ class Asked:
         path = f"/v1/notifications/{self.id}/status"
         # No query: an address gets into logs, and of a code's hash the code can be guessed.
         headers = () if self.content is None else ((CONTENT_HEADER, self.content),)
-        return ApiRequest("GET", path, tuple(query), held_seconds=hold_seconds, is_wait=is_wait, headers=headers)
+        return ApiRequest(
+            "GET",
+            path,
+            tuple(query),
+            held_seconds=hold_seconds,
+            is_wait=is_wait,
+            patience_seconds=hold_seconds,
+            headers=headers,
+        )
 
 
 Conversation = Generator[ApiRequest | Pause, ApiReply, _T]
@@ -142,7 +154,7 @@ def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationSt
     """Where it stands, once it is ready. `timeout` in seconds; None: for ever.
 
     Raises:
-        NotReady: not within `timeout`.
+        NotReady: not within `timeout`; also if too many others waited with the client to ask.
         InvalidMessage: as `ask_status`.
         ServiceUnavailable: the service did not answer at the end of it.
         ConfigurationError: it refuses the key.
@@ -150,11 +162,17 @@ def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationSt
     """
     ends_at = None if timeout is None else time.monotonic() + _seconds(timeout)
     pause, poll = FIRST_PAUSE_SECONDS, FIRST_POLL_SECONDS
+    #: The last look that was no matter of the client's own crowd; None: there was none.
+    heard: ApiReply | None = None
     while True:
         began_at = time.monotonic()
         hold = HOLD_SECONDS if ends_at is None else min(max(0.0, ends_at - began_at), HOLD_SECONDS)
         reply = yield asked.request(hold)
         is_last = ends_at is not None and time.monotonic() >= ends_at
+        heard = heard if reply.is_crowded else reply
+        if is_last and heard is None:
+            raise NotReady(f"not known after {timeout:g} s: {asked.id}; {reply.detail}", status=None)
+        reply = heard if is_last and heard is not None else reply
         if reply.is_temporary and not is_last:
             yield Pause(_within(max(pause, reply.retry_after_seconds), ends_at))
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
