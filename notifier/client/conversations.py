@@ -70,11 +70,13 @@ class ApiReply:
     is_late: bool = False
     #: It was not asked: before others that wait with this client it had no turn in time.
     is_crowded: bool = False
+    #: None ever comes before somebody corrects what `problem` names.
+    is_lasting: bool = False
     media_type: str = ""
 
     @property
     def is_temporary(self) -> bool:
-        return self.status in (0, 408, 429) or self.status >= 500
+        return not self.is_lasting and (self.status in (0, 408, 429) or self.status >= 500)
 
     @property
     def detail(self) -> str:
@@ -144,7 +146,7 @@ def ask_status(asked: Asked) -> Conversation[NotificationStatus | None]:
     Raises:
         InvalidMessage: its key was accepted before, for another content.
         ServiceUnavailable: the service does not answer now.
-        ConfigurationError: it refuses the key.
+        ConfigurationError: it refuses the key, or what answers there is no such service.
     """
     reply = yield asked.request()
     return _status_of(reply)
@@ -194,7 +196,7 @@ def publish(body: bytes) -> Conversation[UUID]:
     Raises:
         InvalidMessage: the service refuses it; `faults` says why.
         PublishFailed: it does not answer now.
-        PublishRefused: it refuses the key.
+        PublishRefused: it refuses the key, or what answers there is no such service.
     """
     reply = yield from _post("/v1/notifications", body)
     accepted = read(AcceptedReply, reply.body) if reply.status == 202 else None
@@ -227,7 +229,7 @@ def _post(path: str, body: bytes) -> Conversation[ApiReply]:
     over: the caller decides about more of it."""
     request = ApiRequest("POST", path, body=body, headers=(("content-type", "application/json"),))
     reply = yield request
-    if reply.status == 0 and not reply.is_late:
+    if reply.status == 0 and not reply.is_late and not reply.is_lasting:
         reply = yield request
     return reply
 
@@ -253,11 +255,22 @@ def _status_reader() -> TypeAdapter[NotificationStatus]:
     return TypeAdapter(NotificationStatus)
 
 
-def refused_key(reply: ApiReply) -> ConfigurationError:
-    """Of an answer that lasts: the key is wrong, or the address."""
+def refused_key(reply: ApiReply, scope: str = "read") -> ConfigurationError:
+    """Of an answer that lasts: the key is wrong, or the address. The call needs a key with this `scope`."""
+    if reply.is_lasting:
+        return ConfigurationError(reply.problem, setting="NOTIFIER_API_URL")
     if reply.status not in (401, 403):
         return no_api()
-    return ConfigurationError(f"the service refuses the key: {reply.detail}", setting="NOTIFIER_API_KEY")
+    problem = f"the service refuses the key: {_with_scope(reply, scope)}"
+    return ConfigurationError(problem, setting="NOTIFIER_API_KEY")
+
+
+def _with_scope(reply: ApiReply, scope: str) -> str:
+    """What was said against a key, and how to get a better one."""
+    fix = f"give one with the scope {scope} (`notifier keys create`)"
+    if reply.refusal is None:
+        fix += ", or ask who runs the proxy before the service, as these are not the service's words"
+    return f"{reply.detail}; {fix}"
 
 
 def no_api() -> ConfigurationError:
@@ -280,10 +293,13 @@ def _refused(reply: ApiReply, first: int | None = None) -> InvalidMessage | Publ
         )
     if reply.refusal is not None and reply.refusal.errors:
         return InvalidMessage(faults_of(reply.refusal.errors, "" if first is None else None, first or 0))
-    return PublishRefused(
-        f"the service refused the message: {reply.detail}; correct the address and the key of its API, until then "
-        "publishing again does not help"
-    )
+    if reply.is_lasting:
+        problem = reply.problem
+    elif reply.status in (401, 403):
+        problem = f"the service refuses the key: {_with_scope(reply, 'send')}"
+    else:
+        problem = f"the service refused the message: {reply.detail}; correct the address of its API"
+    return PublishRefused(f"{problem}; until then publishing again does not help")
 
 
 def _not_ready(asked: Asked, status: NotificationStatus | None, timeout: float | None) -> str:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from notifier.client.addresses import ApiAddress, ApiSearch
 from notifier.client.conversations import ApiReply, ApiRequest, Conversation, Pause
+from notifier.client.http_faults import lasting_fault
 from notifier.domain.errors import ConfigurationError, MissingPackage
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class ServiceApi:
         except _httpx2().PoolTimeout:
             raise TimeoutError from None
         except _httpx2().HTTPError as error:
-            return _no_answer(error)
+            return _no_answer(error, str(client.base_url))
 
     def _opened(self) -> _Connections[httpx2.Client]:
         connections = self._connections.get(os.getpid())
@@ -244,7 +245,7 @@ class AsyncServiceApi:
             except late:
                 return connections.late(step, seconds)
             except errors as error:
-                return _no_answer(error)
+                return await asyncio.to_thread(_no_answer, error, str(client.base_url))
         return _reply(answer, answer.content)
 
 
@@ -313,7 +314,9 @@ def _reply(answer: httpx2.Response, content: bytes) -> ApiReply:
     )
 
 
-def _no_answer(error: Exception) -> ApiReply:
+def _no_answer(error: Exception, url: str) -> ApiReply:
+    if fault := lasting_fault(error, url):
+        return ApiReply(problem=fault, is_lasting=True)
     # Only the kind: the text may hold the address, and with it a password.
     is_late = isinstance(error, _httpx2().TimeoutException)
     return ApiReply(problem=f"no answer ({type(error).__name__})", is_late=is_late)

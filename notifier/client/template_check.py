@@ -107,7 +107,7 @@ class TemplateCheck:
         if listed is None:
             if self._templates is None and reply.status != 200 and not reply.is_temporary:
                 self._ask_at = now
-                raise refused_key(reply)
+                raise refused_key(reply, "send or read")
             self._tell(reply.detail if reply.status != 200 else "the service is of another version")
             return False
         self._tell("")

@@ -63,7 +63,7 @@ def test_a_batch_has_an_answer_for_each_entry() -> None:
 
 @pytest.mark.parametrize("errors", [["x"], [{}], [{"code": 5}], 5, {}])
 def test_a_refusal_that_cannot_be_read_is_that_of_a_wrong_address(errors: Any) -> None:
-    with pytest.raises(PublishRefused, match="HTTP 422; correct the address"):
+    with pytest.raises(PublishRefused, match="HTTP 422; correct the address of its API; until"):
         said(publish(b"{}"), refused(422, errors))
 
 
