@@ -19,7 +19,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from notifier.client.conversations import list_templates, refused_key
 from notifier.client.service_api import ServiceApi
-from notifier.domain.errors import Fault
+from notifier.domain.errors import ConfigurationError, Fault
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel
 from notifier.domain.template_variables import Variable, check_values
@@ -99,7 +99,14 @@ class TemplateCheck:
             return False
         # First of all, so that other threads do not ask meanwhile.
         self._ask_at = now + AGAIN_SECONDS
-        reply = self._api.run(list_templates())
+        try:
+            reply = self._api.run(list_templates())
+        except ConfigurationError as error:
+            if self._templates is None:
+                self._ask_at = now
+                raise
+            self._tell(str(error))
+            return False
         try:
             listed = _LIST.validate_json(reply.body) if reply.status == 200 else None
         except ValidationError:

@@ -42,6 +42,20 @@ def test_without_any_a_client_says_what_it_needs_and_only_when_it_publishes() ->
 
 
 @pytest.mark.usefixtures("up")
+def test_at_its_own_address_the_key_of_what_runs_here_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in ("http://127.0.0.1:8080", "HTTP://127.0.0.1:8080/"):
+        assert ApiSearch("amqp://other/", api_url=url).find() == ApiAddress(url, "ntf_live_up")
+        listed = ApiSearch("amqp://other/", templates=url).of_templates()
+        assert listed is not None
+        assert listed.find().key == "ntf_live_up"
+    for url in ("http://127.0.0.1:80801", "http://127.0.0.1:8080.example.com", "http://127.0.0.1:8080/x"):
+        with pytest.raises(ConfigurationError, match="no key"):
+            ApiSearch(api_url=url).find()
+    monkeypatch.setenv("NOTIFIER_API_KEY", "ntf_live_env")
+    assert ApiSearch(api_url="http://127.0.0.1:8080").find().key == "ntf_live_env"
+
+
+@pytest.mark.usefixtures("up")
 def test_the_key_of_what_runs_here_goes_to_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ApiSearch().find() == ApiSearch(UP.broker_url).find() == ApiAddress(UP.api_url or "", "ntf_live_up")
     with pytest.raises(ConfigurationError, match="address"):
