@@ -75,6 +75,17 @@ class TemplateCheck:
             found = self._found(message) if self._read() else []
         return found
 
+    def channel_of(self, template: object) -> Channel | None:
+        """The only channel that has a template of this name; None: several have one, or none, or it is not known.
+
+        Raises:
+            ConfigurationError: as `faults`.
+        """
+        if self._clock() - self._read_at >= REFRESH_SECONDS:
+            self._read()
+        found = [channel for channel, name in self._templates or () if name == template]
+        return found[0] if len(found) == 1 else None
+
     def close(self) -> None:
         self._api.close()
 

@@ -77,6 +77,21 @@ def test_an_unknown_channel_or_lane_names_the_known_ones_beside_all_else(client:
     assert client.sent == []
 
 
+@pytest.mark.parametrize("to", ["555", "15550100123", "nobody", "555 0100"])
+def test_a_recipient_of_no_channel_is_held_against_both(client: RecordingClient, to: str) -> None:
+    both = (
+        r"to: neither an e-mail address nor a number in E.164. Write it as name@example.com or as \+15550100123."
+    )
+    with pytest.raises(InvalidMessage, match=both):
+        client.send("code", to)
+    for channel, of_one in (("email", "not an e-mail address"), ("sms", "not an E.164 number")):
+        with pytest.raises(InvalidMessage, match=f"to: {of_one}"):
+            client.send("code", to, channel=channel)
+    for other in ("+555", "nobody@", "", "a\x00b"):
+        with pytest.raises(InvalidMessage, match=r"to: (?!neither)"):
+            client.send("code", other)
+
+
 @pytest.mark.parametrize("to", [None, 5, b"+15550100123"])
 def test_a_recipient_that_is_no_text_is_a_fault(client: RecordingClient, to: Any) -> None:
     with pytest.raises(InvalidMessage) as refused:

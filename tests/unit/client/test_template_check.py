@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from notifier import ConfigurationError
+from notifier import Client, ConfigurationError, InvalidMessage
 from notifier.client.addresses import ApiSearch
 from notifier.client.conversations import ApiReply
 from notifier.client.service_api import ServiceApi
@@ -110,6 +110,22 @@ def test_without_a_key_every_message_is_an_error(monkeypatch: pytest.MonkeyPatch
     for _ in range(3):
         with pytest.raises(ConfigurationError, match="there is no key"):
             fields(check)
+
+
+def test_a_name_that_one_channel_has_tells_the_channel() -> None:
+    lists = Lists()
+    sms = {**HELLO, "channel": "sms"}
+    lists.reply = ApiReply(200, json.dumps([HELLO, sms, {**sms, "name": "code"}]).encode())
+    check = TemplateCheck(lists)  # type: ignore[arg-type]
+    assert [check.channel_of(name) for name in ("code", "hello", "other", 5)] == [Channel.SMS, None, None, None]
+    client = Client("redis://127.0.0.1:1/0", producer="shop", templates=True)
+    client._templates = check
+    with pytest.raises(InvalidMessage) as refused:
+        client.send("code", "555")
+    assert {fault.field: fault.code for fault in refused.value.faults} == {
+        "to": "not_e164",
+        "context.name": "missing_variable",
+    }
 
 
 def test_members_and_entries_are_checked_too() -> None:
