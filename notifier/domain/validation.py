@@ -366,11 +366,8 @@ def _check_text(text: str, path: str, what: str = "") -> list[Fault]:
 #: pydantic's error type → (our code, what is wrong, what to do); texts may use the error's own context.
 _TEXTS: Mapping[str, tuple[str, str, str]] = {
     "missing": ("missing", "is missing", "Add it"),
-    "extra_forbidden": (
-        "unknown_field",
-        "is not a field of the contract",
-        "Remove it, or move it into metadata",
-    ),
+    "extra_forbidden": ("unknown_field", "is not a field of the contract", "Remove it, or move it into metadata"),
+    "string_unicode": ("bad_utf8", "holds half a character", "Send whole Unicode text"),
     "string_type": ("wrong_type", "is not a string", "Send a string"),
     "dict_type": ("wrong_type", "is not an object", "Send a JSON object"),
     "list_type": ("wrong_type", "is not a list", "Send a JSON list"),
