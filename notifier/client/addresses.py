@@ -93,7 +93,9 @@ class ApiSearch:
         return ApiAddress(url, key)
 
 
-def _is_http(url: str) -> bool:
+def _is_http(url: object) -> bool:
+    if not isinstance(url, str):
+        return False
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -102,8 +104,14 @@ def _is_http(url: str) -> bool:
     return parts.scheme.lower() in ("http", "https") and bool(parts.hostname) and not _BLANK.search(url)
 
 
+def is_of_running_service(url: str) -> bool:
+    """Whether the API at this address is, or was until it was killed, of a `notifier up` of this user."""
+    service = find_running_service()
+    return service is not None and _is_same(url, service.api_url)
+
+
 def _is_same(url: str, other: str | None) -> bool:
-    return other is not None and url.rstrip("/").lower() == other.rstrip("/").lower()
+    return isinstance(url, str) and other is not None and url.rstrip("/").lower() == other.rstrip("/").lower()
 
 
 def _missing(problem: str, setting: str) -> ConfigurationError:

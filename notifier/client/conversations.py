@@ -115,7 +115,13 @@ class Asked:
 
     @classmethod
     def by(cls, notification_id: UUID | str) -> Asked:
-        return cls(UUID(str(notification_id)))
+        """Raises ValueError: it is no id."""
+        try:
+            return cls(UUID(str(notification_id)))
+        except ValueError:
+            raise ValueError(
+                "notification_id is not a UUID: give the id of the handle that send() returned"
+            ) from None
 
     def request(self, hold_seconds: float | None = None) -> ApiRequest:
         """`hold_seconds` is of somebody who waits."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from notifier.broker.batch_form import MAX_ENTRY_BYTES
@@ -90,6 +90,10 @@ class MessageEncoder:
         to_channel = _choice(Channel, "channel", channel, None, faults)
         to_lane = _choice(Lane, "lane", lane, Lane.BULK, faults)
         for position, entry in enumerate(entries):
+            if not isinstance(cast("object", entry), Mapping):
+                problem = f"is of the type {type(entry).__name__}, not a message's fields"
+                faults.append(Fault(str(position), "not_an_object", problem, "Give a dictionary"))
+                continue
             fields = {**defaults, **entry}
             try:
                 found.append(self._encode(fields, to_channel or _by_recipient(fields.get("to")), to_lane))

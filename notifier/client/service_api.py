@@ -19,7 +19,7 @@ from contextvars import copy_context
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from notifier.client.addresses import ApiAddress, ApiSearch
+from notifier.client.addresses import ApiAddress, ApiSearch, is_of_running_service
 from notifier.client.conversations import ApiReply, ApiRequest, Conversation, Pause
 from notifier.client.http_faults import lasting_fault
 from notifier.domain.errors import ConfigurationError, MissingPackage
@@ -258,7 +258,7 @@ def _httpx2() -> Any:
 
 
 def _settings(address: ApiAddress) -> dict[str, Any]:
-    if not _KEY.fullmatch(address.key):
+    if not isinstance(address.key, str) or not _KEY.fullmatch(address.key):
         raise ConfigurationError(
             "the key of the HTTP API is none: ntf_live_…, without blanks or line ends", setting="NOTIFIER_API_KEY"
         )
@@ -317,6 +317,8 @@ def _reply(answer: httpx2.Response, content: bytes) -> ApiReply:
 def _no_answer(error: Exception, url: str) -> ApiReply:
     if fault := lasting_fault(error, url):
         return ApiReply(problem=fault, is_lasting=True)
+    if type(error).__name__ == "ConnectError" and is_of_running_service(url):
+        return ApiReply(problem=f"nothing answers at {url}, where a `notifier up` ran: start it again")
     # Only the kind: the text may hold the address, and with it a password.
     is_late = isinstance(error, _httpx2().TimeoutException)
     return ApiReply(problem=f"no answer ({type(error).__name__})", is_late=is_late)
