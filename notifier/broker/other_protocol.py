@@ -17,7 +17,15 @@ _QUESTION = b"PING\r\n\r\n"
 
 _AMQP, _REDIS = "the protocol of RabbitMQ", "the Redis protocol"
 #: How an answer begins → what it is. "-" begins a refusal, as of a server that wants a password first.
-_OPENINGS = {b"AMQP": _AMQP, b"+PONG": _REDIS, b"-": _REDIS, b"HTTP/": "HTTP", b"\x15\x03": "TLS"}
+_OPENINGS = {
+    b"AMQP": _AMQP,
+    b"+PONG": _REDIS,
+    b"-": _REDIS,
+    b"HTTP/": "HTTP",
+    b"\x15\x03": "TLS",
+    b"220": "SMTP",
+    b"SSH-": "SSH",
+}
 
 
 def other_protocol(broker_url: str, timeout_seconds: float) -> str | None:
@@ -30,14 +38,19 @@ def other_protocol(broker_url: str, timeout_seconds: float) -> str | None:
         return None  # Its own handshake says so.
     is_redis = topology.is_redis(broker_url)
     place = (parts.hostname or "localhost", parts.port or (6379 if is_redis else 5672))
+    found = spoken_at(place, timeout_seconds)
+    return None if found in (None, _REDIS if is_redis else _AMQP) else _words(found, is_redis)
+
+
+def spoken_at(place: tuple[str, int], timeout_seconds: float) -> str | None:
+    """The protocol of what listens at this host and port, for people; None: it cannot be told."""
     try:
         with socket.create_connection(place, timeout=timeout_seconds) as connection:
             connection.sendall(_QUESTION)
             answer = connection.recv(64)
     except OSError:
         return None
-    found = next((kind for opening, kind in _OPENINGS.items() if answer.startswith(opening)), None)
-    return None if found in (None, _REDIS if is_redis else _AMQP) else _words(found, is_redis)
+    return next((kind for opening, kind in _OPENINGS.items() if answer.startswith(opening)), None)
 
 
 def _words(found: str, is_redis: bool) -> str:

@@ -23,6 +23,7 @@ from notifier.broker import topology
 from notifier.broker.joint_publication import JointPublication
 from notifier.broker.other_protocol import other_protocol
 from notifier.broker.user_id import user_of
+from notifier.config.running_service import find_running_service
 from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRefused
 from notifier.domain.statuses import Channel, Lane
 
@@ -264,12 +265,12 @@ class Wire:
         if self._is_blocked:
             return f"the broker at {place} takes no messages: it is short of memory or disk"
         if _is_away(cause):
-            return f"no broker answers at {place}"
+            return f"no broker answers at {place}{_of_what_ran_here(self._url)}"
         if isinstance(cause, MessageNacked):
             return f"the broker at {place} refused the message: the queue is full"
         if isinstance(cause, TimeoutError) or self._remaining() <= 0 or "Timeout" in type(cause).__name__:
             return f"the broker at {place} did not confirm the message within {self.timeout_seconds:g} s"
-        return f"the broker at {place} did not confirm the message ({type(cause).__name__})"
+        return f"the broker at {place} did not confirm the message ({_kind(cause)})"
 
 
 def _cause(error: Exception) -> BaseException:
@@ -331,6 +332,20 @@ def _is_away(cause: BaseException) -> bool:
     if isinstance(cause, ConnectionRefusedError | socket.gaierror):
         return True
     return any(isinstance(inner, ConnectionRefusedError) for inner in (cause.__cause__, cause.__context__))
+
+
+def _kind(cause: BaseException) -> str:
+    """The error's kind, and of a Redis-protocol broker the code that its answer begins with, as MISCONF. The rest
+    may repeat values."""
+    code = re.match(r"[A-Z]{3,20}(?= )", str(cause)) if type(cause).__name__ == "ResponseError" else None
+    return f"{type(cause).__name__}: {code[0]}" if code else type(cause).__name__
+
+
+def _of_what_ran_here(url: str) -> str:
+    """Says so of the broker that a `notifier up` of this user wrote down, and that was killed since."""
+    service = find_running_service()
+    is_its = service is not None and service.broker_url == url
+    return ", and this is the address of a `notifier up` that no longer runs: start it again" if is_its else ""
 
 
 def _place(url: str) -> str:

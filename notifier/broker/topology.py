@@ -129,7 +129,8 @@ def is_redis(broker_url: str) -> bool:
     if scheme in ("amqp", "amqps", "pyamqp"):
         return False
     raise ConfigurationError(
-        f"the broker URL begins with {scheme or 'nothing'}: use amqp:// (RabbitMQ) or redis:// (Redis, Valkey)",
+        f"the broker URL {f'begins with {scheme}' if scheme else 'has no scheme'}: use amqp:// (RabbitMQ) or "
+        "redis:// (Redis, Valkey)",
         setting="NOTIFIER_BROKER_URL",
     )
 
@@ -148,8 +149,11 @@ def verified(broker_url: str) -> str:
     return parts._replace(query="&".join(filter(None, (parts.query, "ssl_cert_reqs=required")))).geturl()
 
 
-def _check(broker_url: str) -> None:
+def _check(broker_url: object) -> None:
     """What kombu would find later, in errors of its own or not at all."""
+    if not isinstance(broker_url, str):
+        problem = f"the broker URL is of the type {type(broker_url).__name__}, not text"
+        raise ConfigurationError(f"{problem}: give one as amqp://broker/", setting="NOTIFIER_BROKER_URL")
     try:
         hosts = [urlsplit(host if "://" in host else f"//{host}") for host in broker_url.split(";")]
         for host in hosts:

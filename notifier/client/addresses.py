@@ -55,7 +55,8 @@ class ApiOptions(TypedDict, total=False):
 @dataclass(frozen=True, slots=True)
 class ApiSearch:
     """Finds the API that belongs to a broker. That of the service which `notifier up` runs is found for its own
-    broker only: its key goes to nobody else, and no other service is asked about a message."""
+    broker only, and its key for its own address: it goes to nobody else, and no other service is asked about a
+    message."""
 
     #: None: the one that would be found.
     broker_url: str | None = field(default=None, repr=False)
@@ -73,11 +74,13 @@ class ApiSearch:
         """Raises `ConfigurationError`: address or key is neither given nor found."""
         url = self.api_url or os.environ.get("NOTIFIER_API_URL")
         key = self.api_key or os.environ.get("NOTIFIER_API_KEY")
-        if not url:
+        service = find_running_service() if not (url and key) else None
+        if not url and service is not None:
             broker_url = self.broker_url or os.environ.get("NOTIFIER_BROKER_URL")
-            service = find_running_service()
-            if service is not None and broker_url in (None, service.broker_url):
-                url, key = service.api_url, key or service.api_key
+            if broker_url in (None, service.broker_url):
+                url = service.api_url
+        if not key and url and service is not None and _is_same(url, service.api_url):
+            key = service.api_key
         if not url:
             raise _missing("the address of the service's HTTP API is not known", "NOTIFIER_API_URL")
         if not key:
@@ -90,13 +93,25 @@ class ApiSearch:
         return ApiAddress(url, key)
 
 
-def _is_http(url: str) -> bool:
+def _is_http(url: object) -> bool:
+    if not isinstance(url, str):
+        return False
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
         return False
     return parts.scheme.lower() in ("http", "https") and bool(parts.hostname) and not _BLANK.search(url)
+
+
+def is_of_running_service(url: str) -> bool:
+    """Whether the API at this address is, or was until it was killed, of a `notifier up` of this user."""
+    service = find_running_service()
+    return service is not None and _is_same(url, service.api_url)
+
+
+def _is_same(url: str, other: str | None) -> bool:
+    return isinstance(url, str) and other is not None and url.rstrip("/").lower() == other.rstrip("/").lower()
 
 
 def _missing(problem: str, setting: str) -> ConfigurationError:

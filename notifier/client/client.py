@@ -187,6 +187,9 @@ class Client(Messages):
     def _template_faults(self, message: Message) -> list[Fault]:
         return self._templates.faults(message) if self._templates is not None else []
 
+    def _channel_of(self, template: object) -> Channel | None:
+        return self._templates.channel_of(template) if self._templates is not None else None
+
     def _hand_over(self, messages: Sequence[Encoded], outbox: SqlTransaction | None) -> None:
         if outbox is not None:
             # Imported here: producers without an outbox need no SQLAlchemy.

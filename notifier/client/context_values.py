@@ -106,7 +106,9 @@ def _written(value: Any, path: str, levels: int, faults: list[Fault]) -> Any:
     if isinstance(value, str | int | float) or value is None:
         return value
     fix = "Send text, a number, true or false, a list or an object"
-    faults.append(Fault(path, "wrong_type", f"is a {type(value).__name__}, which JSON has no form for", fix))
+    faults.append(
+        Fault(path, "wrong_type", f"is of the type {type(value).__name__}, for which JSON has no form", fix)
+    )
     return None
 
 

@@ -48,6 +48,8 @@ class ApiRequest:
     held_seconds: float = 0.0
     #: Of somebody who waits: it keeps no other request from a connection.
     is_wait: bool = False
+    #: Of somebody who waits: how long it may wait for its turn.
+    patience_seconds: float = 0.0
     headers: tuple[tuple[str, str], ...] = ()
 
     def unheld(self) -> Self:
@@ -66,11 +68,15 @@ class ApiReply:
     problem: str = ""
     #: That was because the time was over.
     is_late: bool = False
+    #: It was not asked: before others that wait with this client it had no turn in time.
+    is_crowded: bool = False
+    #: None ever comes before somebody corrects what `problem` names.
+    is_lasting: bool = False
     media_type: str = ""
 
     @property
     def is_temporary(self) -> bool:
-        return self.status in (0, 408, 429) or self.status >= 500
+        return not self.is_lasting and (self.status in (0, 408, 429) or self.status >= 500)
 
     @property
     def detail(self) -> str:
@@ -109,7 +115,13 @@ class Asked:
 
     @classmethod
     def by(cls, notification_id: UUID | str) -> Asked:
-        return cls(UUID(str(notification_id)))
+        """Raises ValueError: it is no id."""
+        try:
+            return cls(UUID(str(notification_id)))
+        except ValueError:
+            raise ValueError(
+                "notification_id is not a UUID: give the id of the handle that send() returned"
+            ) from None
 
     def request(self, hold_seconds: float | None = None) -> ApiRequest:
         """`hold_seconds` is of somebody who waits."""
@@ -120,7 +132,15 @@ class Asked:
         path = f"/v1/notifications/{self.id}/status"
         # No query: an address gets into logs, and of a code's hash the code can be guessed.
         headers = () if self.content is None else ((CONTENT_HEADER, self.content),)
-        return ApiRequest("GET", path, tuple(query), held_seconds=hold_seconds, is_wait=is_wait, headers=headers)
+        return ApiRequest(
+            "GET",
+            path,
+            tuple(query),
+            held_seconds=hold_seconds,
+            is_wait=is_wait,
+            patience_seconds=hold_seconds,
+            headers=headers,
+        )
 
 
 Conversation = Generator[ApiRequest | Pause, ApiReply, _T]
@@ -132,7 +152,7 @@ def ask_status(asked: Asked) -> Conversation[NotificationStatus | None]:
     Raises:
         InvalidMessage: its key was accepted before, for another content.
         ServiceUnavailable: the service does not answer now.
-        ConfigurationError: it refuses the key.
+        ConfigurationError: it refuses the key, or what answers there is no such service.
     """
     reply = yield asked.request()
     return _status_of(reply)
@@ -142,7 +162,7 @@ def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationSt
     """Where it stands, once it is ready. `timeout` in seconds; None: for ever.
 
     Raises:
-        NotReady: not within `timeout`.
+        NotReady: not within `timeout`; also if too many others waited with the client to ask.
         InvalidMessage: as `ask_status`.
         ServiceUnavailable: the service did not answer at the end of it.
         ConfigurationError: it refuses the key.
@@ -150,11 +170,17 @@ def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationSt
     """
     ends_at = None if timeout is None else time.monotonic() + _seconds(timeout)
     pause, poll = FIRST_PAUSE_SECONDS, FIRST_POLL_SECONDS
+    #: The last look that was no matter of the client's own crowd; None: there was none.
+    heard: ApiReply | None = None
     while True:
         began_at = time.monotonic()
         hold = HOLD_SECONDS if ends_at is None else min(max(0.0, ends_at - began_at), HOLD_SECONDS)
         reply = yield asked.request(hold)
         is_last = ends_at is not None and time.monotonic() >= ends_at
+        heard = heard if reply.is_crowded else reply
+        if is_last and heard is None:
+            raise NotReady(f"not known after {timeout:g} s: {asked.id}; {reply.detail}", status=None)
+        reply = heard if is_last and heard is not None else reply
         if reply.is_temporary and not is_last:
             yield Pause(_within(max(pause, reply.retry_after_seconds), ends_at))
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
@@ -176,7 +202,7 @@ def publish(body: bytes) -> Conversation[UUID]:
     Raises:
         InvalidMessage: the service refuses it; `faults` says why.
         PublishFailed: it does not answer now.
-        PublishRefused: it refuses the key.
+        PublishRefused: it refuses the key, or what answers there is no such service.
     """
     reply = yield from _post("/v1/notifications", body)
     accepted = read(AcceptedReply, reply.body) if reply.status == 202 else None
@@ -209,7 +235,7 @@ def _post(path: str, body: bytes) -> Conversation[ApiReply]:
     over: the caller decides about more of it."""
     request = ApiRequest("POST", path, body=body, headers=(("content-type", "application/json"),))
     reply = yield request
-    if reply.status == 0 and not reply.is_late:
+    if reply.status == 0 and not reply.is_late and not reply.is_lasting:
         reply = yield request
     return reply
 
@@ -235,11 +261,22 @@ def _status_reader() -> TypeAdapter[NotificationStatus]:
     return TypeAdapter(NotificationStatus)
 
 
-def refused_key(reply: ApiReply) -> ConfigurationError:
-    """Of an answer that lasts: the key is wrong, or the address."""
+def refused_key(reply: ApiReply, scope: str = "read") -> ConfigurationError:
+    """Of an answer that lasts: the key is wrong, or the address. The call needs a key with this `scope`."""
+    if reply.is_lasting:
+        return ConfigurationError(reply.problem, setting="NOTIFIER_API_URL")
     if reply.status not in (401, 403):
         return no_api()
-    return ConfigurationError(f"the service refuses the key: {reply.detail}", setting="NOTIFIER_API_KEY")
+    problem = f"the service refuses the key: {_with_scope(reply, scope)}"
+    return ConfigurationError(problem, setting="NOTIFIER_API_KEY")
+
+
+def _with_scope(reply: ApiReply, scope: str) -> str:
+    """What was said against a key, and how to get a better one."""
+    fix = f"give one with the scope {scope} (`notifier keys create`)"
+    if reply.refusal is None:
+        fix += ", or ask who runs the proxy before the service, as these are not the service's words"
+    return f"{reply.detail}; {fix}"
 
 
 def no_api() -> ConfigurationError:
@@ -262,10 +299,13 @@ def _refused(reply: ApiReply, first: int | None = None) -> InvalidMessage | Publ
         )
     if reply.refusal is not None and reply.refusal.errors:
         return InvalidMessage(faults_of(reply.refusal.errors, "" if first is None else None, first or 0))
-    return PublishRefused(
-        f"the service refused the message: {reply.detail}; correct the address and the key of its API, until then "
-        "publishing again does not help"
-    )
+    if reply.is_lasting:
+        problem = reply.problem
+    elif reply.status in (401, 403):
+        problem = f"the service refuses the key: {_with_scope(reply, 'send')}"
+    else:
+        problem = f"the service refused the message: {reply.detail}; correct the address of its API"
+    return PublishRefused(f"{problem}; until then publishing again does not help")
 
 
 def _not_ready(asked: Asked, status: NotificationStatus | None, timeout: float | None) -> str:

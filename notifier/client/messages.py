@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from notifier.broker.batch_form import MAX_ENTRY_BYTES
@@ -63,14 +63,16 @@ class MessageEncoder:
     ) -> Encoded:
         """Raises InvalidMessage with everything that is wrong."""
         entry = {"template": template, "to": to, "context": context or {}, **fields}
-        by_recipient = _by_recipient(to)
+        is_neither = channel is None and _is_neither(to)
+        by_recipient = (self._channel_of(template) if is_neither else None) or _by_recipient(to)
         faults: list[Fault] = []
         known = by_recipient if channel is None else _choice(Channel, "channel", channel, by_recipient, faults)
         known_lane = _choice(Lane, "lane", lane, Lane.NORMAL, faults)
         try:
             encoded = self._encode(entry, known, known_lane)
         except InvalidMessage as error:
-            raise InvalidMessage(few([*faults, *error.faults])) from None
+            found = map(_of_no_channel, error.faults) if is_neither else error.faults
+            raise InvalidMessage(few([*faults, *found])) from None
         if faults:
             raise InvalidMessage(faults)
         return encoded
@@ -88,6 +90,10 @@ class MessageEncoder:
         to_channel = _choice(Channel, "channel", channel, None, faults)
         to_lane = _choice(Lane, "lane", lane, Lane.BULK, faults)
         for position, entry in enumerate(entries):
+            if not isinstance(cast("object", entry), Mapping):
+                problem = f"is of the type {type(entry).__name__}, not a message's fields"
+                faults.append(Fault(str(position), "not_an_object", problem, "Give a dictionary"))
+                continue
             fields = {**defaults, **entry}
             try:
                 found.append(self._encode(fields, to_channel or _by_recipient(fields.get("to")), to_lane))
@@ -129,6 +135,10 @@ class MessageEncoder:
         """What the service's templates say against it, if they are known."""
         return []
 
+    def _channel_of(self, template: object) -> Channel | None:
+        """The only channel that has this template, if the service's templates are known."""
+        return None
+
 
 _Choice = TypeVar("_Choice", Channel, Lane)
 _Default = TypeVar("_Default")
@@ -136,6 +146,19 @@ _Default = TypeVar("_Default")
 
 def _by_recipient(to: object) -> Channel:
     return Channel.SMS if isinstance(to, str) and to.startswith("+") else Channel.EMAIL
+
+
+def _is_neither(to: object) -> bool:
+    """Whether this tells no channel: it begins like no number, and is like no address."""
+    return isinstance(to, str) and "@" not in to and not to.startswith("+")
+
+
+def _of_no_channel(fault: Fault) -> Fault:
+    """What is wrong with a recipient that `_is_neither`: no channel was named, so it is held against both."""
+    if fault.field != "to" or fault.code not in ("not_an_address", "not_e164"):
+        return fault
+    problem = "neither an e-mail address nor a number in E.164"
+    return replace(fault, problem=problem, fix="Write it as name@example.com or as +15550100123")
 
 
 def _choice(

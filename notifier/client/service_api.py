@@ -14,13 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from notifier.client.addresses import ApiAddress, ApiSearch
+from notifier.client.addresses import ApiAddress, ApiSearch, is_of_running_service
 from notifier.client.conversations import ApiReply, ApiRequest, Conversation, Pause
+from notifier.client.http_faults import lasting_fault
 from notifier.domain.errors import ConfigurationError, MissingPackage, add_extra
 
 if TYPE_CHECKING:
@@ -52,26 +53,42 @@ _BYTES_PER_SECOND = 100_000
 class _Connections(Generic[_C]):
     """Of one process or event loop; those of each use are made when they are needed."""
 
-    def __init__(self, make: Callable[..., _C], address: ApiAddress) -> None:
+    def __init__(self, make: Callable[..., _C], address: ApiAddress, polls: Any) -> None:
+        """`polls` is a semaphore of `_MOST[_Use.POLL]`: who waits for one takes its turn there, which is far
+        cheaper than in httpx's queue."""
         self._make = make
         self._settings = _settings(address)
         self._clients: dict[_Use, _C] = {}
         self._busy: Counter[_Use] = Counter()
-        self._counting = threading.Lock()
+        self._counting, self._making = threading.Lock(), threading.Lock()
         self._free = threading.BoundedSemaphore(_MOST[_Use.HOLD])
+        self.polls = polls
+
+    def use(self, request: ApiRequest) -> _Use:
+        """What this request is to be carried as. One that is to be held has a place for it now; for a poll its
+        caller takes one of `polls`. `carrier` gives both back."""
+        if request.held_seconds > 0 and self._free.acquire(blocking=False):
+            return _Use.HOLD
+        return _Use.POLL if request.is_wait else _Use.CALL
 
     @contextmanager
-    def carrier(self, request: ApiRequest) -> Iterator[tuple[_C, ApiRequest]]:
+    def carrier(self, request: ApiRequest, use: _Use) -> Iterator[tuple[_C, ApiRequest]]:
         """What carries this request, and the request as it is carried: not held, if as many are as can be."""
-        is_held = request.held_seconds > 0 and self._free.acquire(blocking=False)
-        use = _Use.HOLD if is_held else _Use.POLL if request.is_wait else _Use.CALL
         self._count(use, 1)
         try:
             yield self._of(use), request.unheld() if use is _Use.POLL else request
         finally:
             self._count(use, -1)
-            if is_held:
+            if use is _Use.HOLD:
                 self._free.release()
+            elif use is _Use.POLL:
+                self.polls.release()
+
+    @staticmethod
+    def crowded() -> ApiReply:
+        """Of somebody who waits, that it was not its turn before its time was over."""
+        problem = f"too many others wait with this client; it asks for {_MOST[_Use.POLL]} of them at once"
+        return ApiReply(problem=problem, is_late=True, is_crowded=True)
 
     def late(self, request: ApiRequest, seconds: float) -> ApiReply:
         """Says that `request` had no whole answer in time, and whether it may have waited for a connection."""
@@ -89,12 +106,13 @@ class _Connections(Generic[_C]):
         return list(self._clients.values())
 
     def _of(self, use: _Use) -> _C:
-        client = self._clients.get(use)
-        if client is None:
-            limits = _httpx2().Limits(max_connections=_MOST[use], max_keepalive_connections=20)
-            # Of two threads that made one, one wins; the other's has opened nothing.
-            client = self._clients.setdefault(use, self._make(limits=limits, **self._settings))
-        return client
+        # One at a time: each reads the certificates, and a hundred threads that begin together would all do that.
+        with self._making:
+            client = self._clients.get(use)
+            if client is None:
+                limits = _httpx2().Limits(max_connections=_MOST[use], max_keepalive_connections=20)
+                client = self._clients[use] = self._make(limits=limits, **self._settings)
+            return client
 
 
 class ServiceApi:
@@ -127,19 +145,31 @@ class ServiceApi:
         if isinstance(step, Pause):
             time.sleep(step.seconds)
             return ApiReply()
-        connections, seconds = self._opened(), _limit(step, self._timeout_seconds)
+        connections = self._opened()
+        use = connections.use(step)
+        if use is _Use.POLL and not connections.polls.acquire(timeout=step.patience_seconds):
+            return connections.crowded()
+        place = ExitStack()
+        client, request = place.enter_context(connections.carrier(step, use))
+        seconds = _limit(request, self._timeout_seconds)
         ends_at = time.monotonic() + seconds
+
+        def ask() -> ApiReply:
+            # Given back when it has ended, which may be after its time.
+            with place:
+                return self._ask(client, request, ends_at)
+
         try:
-            return _within(seconds, lambda: self._ask(connections, step, ends_at))
+            return _within(seconds, ask)
         except TimeoutError:
             return connections.late(step, seconds)
+        except RuntimeError:
+            place.close()  # No thread could be started.
+            raise
 
-    def _ask(self, connections: _Connections[httpx2.Client], step: ApiRequest, ends_at: float) -> ApiReply:
+    def _ask(self, client: httpx2.Client, request: ApiRequest, ends_at: float) -> ApiReply:
         try:
-            with (
-                connections.carrier(step) as (client, request),
-                client.stream(**_arguments(request, self._timeout_seconds)) as answer,
-            ):
+            with client.stream(**_arguments(request, self._timeout_seconds)) as answer:
                 content = bytearray()
                 for part in answer.iter_bytes():
                     content += part
@@ -149,12 +179,13 @@ class ServiceApi:
         except _httpx2().PoolTimeout:
             raise TimeoutError from None
         except _httpx2().HTTPError as error:
-            return _no_answer(error)
+            return _no_answer(error, str(client.base_url))
 
     def _opened(self) -> _Connections[httpx2.Client]:
         connections = self._connections.get(os.getpid())
         if connections is None:
-            made = _Connections(_httpx2().Client, self._find())
+            polls = threading.BoundedSemaphore(_MOST[_Use.POLL])
+            made = _Connections(_httpx2().Client, self._find(), polls)
             connections = self._connections.setdefault(os.getpid(), made)
         return connections
 
@@ -194,18 +225,27 @@ class AsyncServiceApi:
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return ApiReply()
-        errors, seconds = _httpx2().HTTPError, _limit(step, self._timeout_seconds)
+        errors, late = _httpx2().HTTPError, (TimeoutError, _httpx2().PoolTimeout)
         if self._connections is None:
-            self._connections = _Connections(_httpx2().AsyncClient, self._find())
+            polls = asyncio.Semaphore(_MOST[_Use.POLL])
+            self._connections = _Connections(_httpx2().AsyncClient, self._find(), polls)
         connections = self._connections
-        try:
-            with connections.carrier(step) as (client, request):
+        use = connections.use(step)
+        if use is _Use.POLL:
+            try:
+                async with asyncio.timeout(step.patience_seconds):
+                    await connections.polls.acquire()
+            except TimeoutError:
+                return connections.crowded()
+        with connections.carrier(step, use) as (client, request):
+            seconds = _limit(request, self._timeout_seconds)
+            try:
                 async with asyncio.timeout(seconds):
                     answer = await client.request(**_arguments(request, self._timeout_seconds))
-        except (TimeoutError, _httpx2().PoolTimeout):
-            return connections.late(step, seconds)
-        except errors as error:
-            return _no_answer(error)
+            except late:
+                return connections.late(step, seconds)
+            except errors as error:
+                return await asyncio.to_thread(_no_answer, error, str(client.base_url))
         return _reply(answer, answer.content)
 
 
@@ -218,7 +258,7 @@ def _httpx2() -> Any:
 
 
 def _settings(address: ApiAddress) -> dict[str, Any]:
-    if not _KEY.fullmatch(address.key):
+    if not isinstance(address.key, str) or not _KEY.fullmatch(address.key):
         raise ConfigurationError(
             "the key of the HTTP API is none: ntf_live_…, without blanks or line ends", setting="NOTIFIER_API_KEY"
         )
@@ -274,7 +314,11 @@ def _reply(answer: httpx2.Response, content: bytes) -> ApiReply:
     )
 
 
-def _no_answer(error: Exception) -> ApiReply:
+def _no_answer(error: Exception, url: str) -> ApiReply:
+    if fault := lasting_fault(error, url):
+        return ApiReply(problem=fault, is_lasting=True)
+    if type(error).__name__ == "ConnectError" and is_of_running_service(url):
+        return ApiReply(problem=f"nothing answers at {url}, where a `notifier up` ran: start it again")
     # Only the kind: the text may hold the address, and with it a password.
     is_late = isinstance(error, _httpx2().TimeoutException)
     return ApiReply(problem=f"no answer ({type(error).__name__})", is_late=is_late)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from notifier.client.conversations import ApiReply, ApiRequest, Conversation, no_api
+from notifier.client.conversations import ApiReply, ApiRequest, Conversation, no_api, refused_key
 from notifier.client.replies import FileReply, PageReply, faults_of, read
 from notifier.domain.errors import ConfigurationError, InvalidMessage, ServiceUnavailable
 
@@ -29,7 +29,7 @@ def upload_file(name: str, content: bytes, content_type: str) -> Conversation[st
     reply = yield ApiRequest("POST", "/v1/attachments", body=content, headers=headers)
     if reply.status in (413, 415, 422) and reply.refusal is not None and reply.refusal.errors:
         raise InvalidMessage(faults_of(reply.refusal.errors, ""))
-    return _answer(FileReply, reply, "the file").id
+    return _answer(FileReply, reply, "the file", "send").id
 
 
 def list_notifications(recipient: str, after: str | None = None) -> Conversation[dict[str, Any]]:
@@ -42,12 +42,14 @@ def list_notifications(recipient: str, after: str | None = None) -> Conversation
     """
     query = [("recipient", recipient), *([("after", after)] if after else [])]
     reply = yield ApiRequest("GET", "/v1/notifications", tuple(query))
-    return _answer(PageReply, reply, "the search").model_dump()
+    return _answer(PageReply, reply, "the search", "read").model_dump()
 
 
-def _answer(model: type[_Model], reply: ApiReply, what: str) -> _Model:
+def _answer(model: type[_Model], reply: ApiReply, what: str, scope: str) -> _Model:
     if reply.is_temporary:
         raise ServiceUnavailable(f"the service did not take {what}: {reply.detail}; try again later")
+    if reply.is_lasting or reply.status in (401, 403):
+        raise refused_key(reply, scope)
     if reply.status not in (200, 201):
         raise ConfigurationError(f"the service refuses {what}: {reply.detail}", setting="NOTIFIER_API_KEY")
     found = read(model, reply.body)

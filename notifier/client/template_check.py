@@ -19,7 +19,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from notifier.client.conversations import list_templates, refused_key
 from notifier.client.service_api import ServiceApi
-from notifier.domain.errors import Fault
+from notifier.domain.errors import ConfigurationError, Fault
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel
 from notifier.domain.template_variables import Variable, check_values
@@ -75,6 +75,17 @@ class TemplateCheck:
             found = self._found(message) if self._read() else []
         return found
 
+    def channel_of(self, template: object) -> Channel | None:
+        """The only channel that has a template of this name; None: several have one, or none, or it is not known.
+
+        Raises:
+            ConfigurationError: as `faults`.
+        """
+        if self._clock() - self._read_at >= REFRESH_SECONDS:
+            self._read()
+        found = [channel for channel, name in self._templates or () if name == template]
+        return found[0] if len(found) == 1 else None
+
     def close(self) -> None:
         self._api.close()
 
@@ -99,7 +110,14 @@ class TemplateCheck:
             return False
         # First of all, so that other threads do not ask meanwhile.
         self._ask_at = now + AGAIN_SECONDS
-        reply = self._api.run(list_templates())
+        try:
+            reply = self._api.run(list_templates())
+        except ConfigurationError as error:
+            if self._templates is None:
+                self._ask_at = now
+                raise
+            self._tell(str(error))
+            return False
         try:
             listed = _LIST.validate_json(reply.body) if reply.status == 200 else None
         except ValidationError:
@@ -107,7 +125,7 @@ class TemplateCheck:
         if listed is None:
             if self._templates is None and reply.status != 200 and not reply.is_temporary:
                 self._ask_at = now
-                raise refused_key(reply)
+                raise refused_key(reply, "send or read")
             self._tell(reply.detail if reply.status != 200 else "the service is of another version")
             return False
         self._tell("")

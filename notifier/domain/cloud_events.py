@@ -53,20 +53,48 @@ class CloudEvent(BaseModel):
     traceparent: Annotated[JsonValue, Field(description="For a message that has none itself.")] = None
     data: Annotated[dict[str, JsonValue], Field(description="The message, or a batch.")]
 
-    def message(self) -> dict[str, Any] | Fault:
-        """`data`, with what the event says in its place; or why the event cannot be its key."""
-        known: dict[str, Any] = {} if self.traceparent is None else {"traceparent": self.traceparent}
+    @property
+    def is_key(self) -> bool:
+        """Whether its source and id are the key of its message."""
+        return "batch" not in self.data and not _has_key(self.data)
+
+    def message(self) -> dict[str, Any]:
+        """`data`, with what the event says in its place."""
         if "batch" in self.data:
             return self.data
-        if self.data.get("idempotency_key") is None and self.data.get("id") is None:
-            # Only the two together are unique. A space is in no URI, so no two pairs make the same key.
-            known["idempotency_key"] = f"{self.source} {self.id}"
-            if len(known["idempotency_key"]) > _MAX_KEY:
-                problem = f"is, with the source and a space, longer than {_MAX_KEY} characters"
-                return Fault(
-                    "cloudevent.id", "too_long", problem, "Shorten it, or give the message an idempotency_key"
-                )
+        known: dict[str, Any] = {} if self.traceparent is None else {"traceparent": self.traceparent}
+        if self.is_key:
+            known["idempotency_key"] = self._key
         return self.data | {name: value for name, value in known.items() if self.data.get(name) is None}
+
+    def key_faults(self) -> Iterator[Fault]:
+        """Why the event cannot be the key of its message."""
+        if not self.is_key:
+            return
+        for name, part in (("id", self.id), ("source", self.source)):
+            if "\0" in part:
+                yield Fault(f"cloudevent.{name}", "nul_character", "contains a NUL character", "Remove it")
+        if len(self._key) > _MAX_KEY:
+            problem = f"is, with the source and a space, longer than {_MAX_KEY} characters"
+            fix = "Shorten it, or give the message an idempotency_key"
+            yield Fault("cloudevent.id", "too_long", problem, fix)
+
+    @property
+    def _key(self) -> str:
+        # Only the two together are unique. A space is in no URI, so no two pairs make the same key.
+        return f"{self.source} {self.id}"
+
+
+def _has_key(message: Mapping[str, Any]) -> bool:
+    return message.get("idempotency_key") is not None or message.get("id") is not None
+
+
+def message_to_judge(data: object) -> dict[str, Any] | None:
+    """The message of a refused event, for its own faults: with a key, as if the event were one. None: it is a
+    batch, or no message at all."""
+    if not isinstance(data, dict) or "batch" in data:
+        return None
+    return data if _has_key(data) else data | {"idempotency_key": "event"}
 
 
 def is_cloud_event(value: Mapping[str, Any]) -> bool:

@@ -116,7 +116,7 @@ class NotificationFailed(NotifierError):
     def __init__(self, status: NotificationStatus) -> None:
         self.status = status
         because = f" ({status.reason})" if status.reason else ""
-        super().__init__(f"the notification {status.id} is {status.status}{because}")
+        super().__init__(f"the notification {status.id} ended as {status.status}{because}")
 
 
 class ConfigurationError(NotifierError):

@@ -23,6 +23,10 @@ from notifier.domain.statuses import Channel, Lane
 from notifier.domain.times import Time, rule_error, write_time
 from notifier.domain.trace_context import read_traceparent
 
+#: Of a mail. RFC 5322 section 2.1.1: no line of a header may be longer, and some do not unfold. Characters.
+MAX_SUBJECT_LENGTH = 998
+#: Text and HTML of a mail, each. Characters.
+MAX_PART_LENGTH = 512 * 1024
 #: A body above this is refused before it is decoded. Bytes.
 MAX_BODY_BYTES = 1024 * 1024
 #: Entries of one batch.

@@ -22,7 +22,7 @@ from uuid import UUID
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from notifier.domain.cloud_events import CloudEvent, extension_faults, is_cloud_event
+from notifier.domain.cloud_events import CloudEvent, extension_faults, is_cloud_event, message_to_judge
 from notifier.domain.drafts import Draft, draft_of
 from notifier.domain.errors import MAX_FIELD, Fault, InvalidMessage, few
 from notifier.domain.message import (
@@ -61,6 +61,13 @@ class Entry:
     producer: str | None = None
     #: With faults: what can be judged all the same; None: too little is right.
     draft: Draft | None = None
+    #: Where a CloudEvent is refused: its message, which `beside` adds.
+    of_event: dict[str, Any] | None = None
+
+    def beside(self, message: Entry) -> Entry:
+        """The faults of an event and those of its message."""
+        draft = message.draft if message.message is None else Draft(message.message)
+        return replace(message, message=None, faults=few((*self.faults, *message.faults)), draft=draft)
 
     def within(self, traceparent: str) -> Entry:
         """The same with this for a message that has none of its own."""
@@ -86,7 +93,7 @@ def parse_body(body: bytes, channel: Channel, lane: Lane, *, now: datetime | Non
         return [Entry(message, producer=message.producer)]
     value = decode(body)
     if isinstance(value, Entry):
-        return [value]
+        return [value.beside(read_message(value.of_event, channel, lane, now=now)) if value.of_event else value]
     if "batch" not in value:
         return [read_message(value, channel, lane, now=now)]
     return _parse_batch(value, channel, lane, now)
@@ -105,9 +112,8 @@ def decode(body: bytes) -> dict[str, Any] | Entry:
     except ValueError as error:
         return _refused("not_json", f"not readable as JSON: {error}", "Publish one JSON object")
     if not isinstance(value, dict):
-        kind = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}.get(
-            type(value), "a number"
-        )
+        kinds = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+        kind = kinds.get(type(value), "a number")
         return _refused("not_an_object", f"{kind}, not an object", "Publish one JSON object")
     # Protocol 1 carries the task in the body; protocol 2's body is a list and is refused as such.
     if "task" in value and ("args" in value or "kwargs" in value):
@@ -118,15 +124,14 @@ def decode(body: bytes) -> dict[str, Any] | Entry:
 
 def _unwrapped(value: dict[str, Any]) -> dict[str, Any] | Entry:
     """The message of a CloudEvent."""
-    message: dict[str, Any] | Fault = {}
-    of_event: Iterable[Fault] = ()
+    message: dict[str, Any] = {}
     try:
-        message = CloudEvent.model_validate(value).message()
-        of_event = [message] if isinstance(message, Fault) else []
+        event = CloudEvent.model_validate(value)
+        of_event, message = event.key_faults(), event.message()
     except ValidationError as error:
         of_event = (replace(fault, field=f"cloudevent.{fault.field}") for fault in faults_of(error))
     faults = few((*of_event, *extension_faults(value)))
-    return Entry(None, faults) if faults or isinstance(message, Fault) else message
+    return Entry(None, faults, of_event=message_to_judge(value.get("data"))) if faults else message
 
 
 def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now: datetime) -> Entry:
@@ -316,13 +321,11 @@ def _check_id_time(ahead: timedelta) -> list[Fault]:
     far = f"{abs(ahead) / timedelta(days=1):.1f} days {'ahead of' if ahead > timedelta(0) else 'behind'}"
     limits = f"it may be {MAX_CLOCK_SKEW.days} ahead or {MAX_AGE.days} behind"
     problem = f"the time inside the UUIDv7 is {far} the service's clock; {limits}"
-    fix = "Set the clock of the machine that makes the id, and make it when you publish"
-    return [Fault("id", "bad_id_time", problem, fix)]
+    return [Fault("id", "bad_id_time", problem, "Set the clock of the machine that makes it, and publish at once")]
 
 
 def _check_values(message: Message) -> Iterator[Fault]:
-    """What JSON allows and the record cannot hold: NUL characters, half characters, numbers that no template can
-    write. One by one, because nobody reads a million of them."""
+    """What JSON allows and the record cannot hold, one by one, because nobody reads a million of them."""
     for field in ("to", "idempotency_key", "reference", "callback_url", "context", "metadata"):
         value = getattr(message, field)
         if not _is_storable(value):
@@ -366,11 +369,8 @@ def _check_text(text: str, path: str, what: str = "") -> list[Fault]:
 #: pydantic's error type → (our code, what is wrong, what to do); texts may use the error's own context.
 _TEXTS: Mapping[str, tuple[str, str, str]] = {
     "missing": ("missing", "is missing", "Add it"),
-    "extra_forbidden": (
-        "unknown_field",
-        "is not a field of the contract",
-        "Remove it, or move it into metadata",
-    ),
+    "extra_forbidden": ("unknown_field", "is not a field of the contract", "Remove it, or move it into metadata"),
+    "string_unicode": ("bad_utf8", "holds half a character", "Send whole Unicode text"),
     "string_type": ("wrong_type", "is not a string", "Send a string"),
     "dict_type": ("wrong_type", "is not an object", "Send a JSON object"),
     "list_type": ("wrong_type", "is not a list", "Send a JSON list"),

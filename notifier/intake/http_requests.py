@@ -42,7 +42,9 @@ def read_request(body: bytes, producer: str, key: str | None = None, *, now: dat
         return Entry(message)
     value = decode(body)
     if isinstance(value, Entry):
-        raise InvalidMessage(value.faults)
+        if value.of_event is None:
+            raise InvalidMessage(value.faults)
+        return value.beside(_read(value.of_event, producer, key, now))
     return _read(value, producer, key, now)
 
 

@@ -12,6 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from notifier.domain.errors import RenderingFailed
+from notifier.domain.message import MAX_PART_LENGTH, MAX_SUBJECT_LENGTH
 from notifier.domain.record import record
 from notifier.domain.statuses import Channel
 from notifier.domain.template_variables import ValueRefused, completed
@@ -23,10 +24,6 @@ from notifier.rendering.time_limit import limited_time
 
 #: The link of a mail that is only previewed.
 SAMPLE_LINK = "https://notify.example.com/u/sample"
-#: No part of a message is longer. Characters.
-MAX_PART_LENGTH = 512 * 1024
-#: RFC 5322 section 2.1.1: no line of a header may be longer, and some readers do not unfold. Characters.
-MAX_SUBJECT_LENGTH = 998
 #: Twilio's limit on the body of a message (error 21617). Characters.
 MAX_SMS_LENGTH = 1600
 

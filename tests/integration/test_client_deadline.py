@@ -262,6 +262,13 @@ def test_a_user_that_may_not_write_to_a_list_is_refused_for_good(redis_broker_ur
         admin.acl_deluser("reader")
 
 
+def test_the_code_of_a_refusal_is_named_and_nothing_else_of_it(redis_broker_url: str) -> None:
+    with redis.Redis.from_url(redis_broker_url) as admin:
+        admin.set("notify.email.normal", "no list")
+    with pytest.raises(PublishFailed, match=r"did not confirm the message \(ResponseError: WRONGTYPE\); publish"):
+        send(Client(redis_broker_url, producer="shop", timeout_seconds=patient(5)))
+
+
 def test_many_are_published_in_few_broker_messages_and_none_is_lost(broker_url: str) -> None:
     entries = [{"to": "ann@example.com", "reference": str(n)} for n in range(2001)]
     with Client(broker_url, producer="shop") as client:

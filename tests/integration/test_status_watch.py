@@ -63,6 +63,7 @@ def test_a_key_sees_where_its_own_stand_and_nothing_of_others(api: Api) -> None:
     assert look(api, api.key(Scope.SEND), sent).status == 403
     assert look(api, key, new_id()).status == 404
     assert look(api, key, sent, wait=31).status == 422
+    assert look(api, key, sent, waitt=1).json["errors"][0]["code"] == "unknown_field"
 
 
 def test_a_message_under_a_known_key_is_found_by_it(api: Api) -> None:

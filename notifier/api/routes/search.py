@@ -11,7 +11,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
@@ -120,6 +120,8 @@ def story_for(audit: Audit, holder: Holder, notification: UUID) -> Story:
 
 class StatusQuery(BaseModel):
     """How long to wait, and for what."""
+
+    model_config = ConfigDict(extra="forbid")
 
     wait: Annotated[
         float,

@@ -101,7 +101,9 @@ def _entries(mail: EmailMessage) -> Iterator[dict[str, Any]]:
     faults = list(mail_faults.faults(mail, settings.senders))
     text, html = _parts(mail)
     if not text.strip():
-        faults.append(Fault("body", "too_short", "is empty", "Write a text"))
+        without = "" if html is None else ", and its HTML has no text either"
+        faults.append(Fault("body", "too_short", f"is empty{without}", "Write a text"))
+    faults += mail_faults.length_faults(str(mail.subject), text, html)
     if faults:
         raise InvalidMessage(faults)
     replies_to = mail_faults.replies_to(mail)
@@ -121,7 +123,8 @@ def _parts(mail: EmailMessage) -> tuple[str, str | None]:
     if mail.content_subtype == "html":
         return strip_tags(body), body
     alternatives = getattr(mail, "alternatives", None) or ()
-    return body, next((_text_of(content) for content, _ in alternatives), None)
+    html = next((_text_of(content) for content, _ in alternatives), None)
+    return body if body.strip() or html is None else strip_tags(html), html
 
 
 def _text_of(content: Any) -> str:

@@ -6,6 +6,7 @@ that name no field.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from copy import copy
 from email.errors import MessageError
@@ -18,7 +19,14 @@ from django.core.mail import EmailMessage
 from django.utils.functional import Promise
 
 from notifier.domain.errors import Fault
-from notifier.domain.message import MAX_ATTACHMENTS, MAX_MAIL_ATTACHMENTS
+from notifier.domain.message import (
+    MAX_ATTACHMENTS,
+    MAX_MAIL_ATTACHMENTS,
+    MAX_PART_LENGTH,
+    MAX_SUBJECT_LENGTH,
+)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 #: Of a file's content, beside text.
 BYTES = (bytes, bytearray, memoryview)
@@ -29,15 +37,21 @@ def kind_faults(mail: EmailMessage) -> Iterator[Fault]:
     for name in ("subject", "body", "from_email"):
         if not _is_text(getattr(mail, name)):
             yield Fault(name, "wrong_type", "is not text", "Give text")
+        elif not _is_whole(getattr(mail, name)):
+            yield _half(name)
     for name in ("to", "cc", "bcc", "reply_to"):
         addresses = getattr(mail, name)
         if not isinstance(addresses, list | tuple):
             yield Fault(name, "wrong_type", "is not a list", "Give a list of addresses")
         elif not all(address is None or _is_text(address) for address in addresses):
             yield Fault(name, "wrong_type", "holds something else than addresses", "Give text for each")
+        elif not all(map(_is_whole, addresses)):
+            yield _half(name)
     headers = mail.extra_headers
     if not isinstance(headers, Mapping) or not all(isinstance(name, str) for name in headers):
         yield Fault("headers", "wrong_type", "is not a dictionary of text", "Give names and values as text")
+    elif not all(map(_is_whole, [*headers, *headers.values()])):
+        yield _half("headers")
     for position, alternative in enumerate(getattr(mail, "alternatives", None) or ()):
         yield from _alternative_faults(f"alternatives.{position}", alternative)
     for position, attachment in enumerate(mail.attachments):
@@ -47,6 +61,19 @@ def kind_faults(mail: EmailMessage) -> Iterator[Fault]:
 def _is_text(value: object) -> bool:
     # A Promise is text that Django translates late.
     return isinstance(value, str | Promise)
+
+
+def _is_whole(value: object) -> bool:
+    """Whether it is text of which every character can be written, or no text."""
+    try:
+        str(value).encode() if _is_text(value) else None
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _half(field: str) -> Fault:
+    return Fault(field, "bad_utf8", "holds half a character", "Give whole Unicode text")
 
 
 def _alternative_faults(field: str, alternative: Any) -> Iterator[Fault]:
@@ -61,6 +88,8 @@ def _alternative_faults(field: str, alternative: Any) -> Iterator[Fault]:
             yield Fault(field, "bad_utf8", "is not UTF-8", "Give text")
     elif not _is_text(content):
         yield Fault(field, "wrong_type", "has a content that is not text", "Give text")
+    elif not _is_whole(content):
+        yield _half(field)
 
 
 def _attachment_faults(field: str, attachment: Any) -> Iterator[Fault]:
@@ -84,6 +113,8 @@ def _attachment_faults(field: str, attachment: Any) -> Iterator[Fault]:
         )
     if not isinstance(kind, str | None):
         yield Fault(field, "wrong_type", "has a type that is not text", "Give one as application/pdf, or none")
+    if not all(map(_is_whole, attachment)):
+        yield _half(field)
 
 
 def faults(mail: EmailMessage, senders: Mapping[str, str]) -> Iterator[Fault]:
@@ -108,6 +139,21 @@ def faults(mail: EmailMessage, senders: Mapping[str, str]) -> Iterator[Fault]:
             yield Fault(f"headers.{name}", "unknown_field", "is a header that notifications do not have", fix)
     yield from _total_faults(mail)
     yield from _own_faults(mail)
+
+
+def length_faults(subject: str, text: str, html: str | None) -> Iterator[Fault]:
+    """What the service could not render."""
+    # As the service makes it one line.
+    line = " ".join(subject.split())
+    if len(line) > MAX_SUBJECT_LENGTH:
+        problem = f"has {len(line)} characters"
+        yield Fault("subject", "too_long", problem, f"Give at most {MAX_SUBJECT_LENGTH}")
+    if _CONTROL.search(line):
+        yield Fault("subject", "bad_format", "holds control characters", "Leave them out")
+    for name, part in (("body", text), ("alternatives.0", html or "")):
+        if len(part) > MAX_PART_LENGTH:
+            fix = f"Give at most {MAX_PART_LENGTH}, or send a link"
+            yield Fault(name, "too_long", f"has {len(part)} characters", fix)
 
 
 def _total_faults(mail: EmailMessage) -> Iterator[Fault]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from notifier import Client, ConfigurationError, new_id
+from notifier import Client, ConfigurationError, PublishFailed, ServiceUnavailable, new_id
 from notifier.client.addresses import ApiAddress, ApiSearch, find_broker
 from notifier.config.running_service import SERVICE_FILE, RunningService
 from notifier.dev.machine import write_private
@@ -39,6 +40,35 @@ def test_without_any_a_client_says_what_it_needs_and_only_when_it_publishes() ->
     client = Client(producer="shop")
     with pytest.raises(ConfigurationError, match="NOTIFIER_BROKER_URL, start `notifier up`, or send with outbox="):
         client.send("hello", "ann@example.com")
+
+
+@pytest.mark.usefixtures("up")
+def test_at_its_own_address_the_key_of_what_runs_here_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in ("http://127.0.0.1:8080", "HTTP://127.0.0.1:8080/"):
+        assert ApiSearch("amqp://other/", api_url=url).find() == ApiAddress(url, "ntf_live_up")
+        listed = ApiSearch("amqp://other/", templates=url).of_templates()
+        assert listed is not None
+        assert listed.find().key == "ntf_live_up"
+    for url in ("http://127.0.0.1:80801", "http://127.0.0.1:8080.example.com", "http://127.0.0.1:8080/x"):
+        with pytest.raises(ConfigurationError, match="no key"):
+            ApiSearch(api_url=url).find()
+    monkeypatch.setenv("NOTIFIER_API_KEY", "ntf_live_env")
+    assert ApiSearch(api_url="http://127.0.0.1:8080").find().key == "ntf_live_env"
+
+
+def test_what_a_killed_service_left_behind_is_named(data_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and listens not
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        left = RunningService(f"redis://:secret@{place}/0", f"http://{place}", "ntf_live_up")
+        write_private(data_dir / SERVICE_FILE, json.dumps(asdict(left)))
+        client = Client(producer="shop")
+        with pytest.raises(PublishFailed, match=f"at {place}, and this is .* `notifier up` that no longer runs"):
+            client.send("hello", "ann@example.com")
+        with pytest.raises(ServiceUnavailable, match=f"{place}, where a `notifier up` ran: start it again"):
+            client.status(new_id())
+        with pytest.raises(PublishFailed, match=f"no broker answers at {place};"):
+            Client(f"redis://{place}/0", producer="shop").send("hello", "ann@example.com")
 
 
 @pytest.mark.usefixtures("up")

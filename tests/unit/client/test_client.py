@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 
-from notifier import Channel, Client, ConfigurationError, InvalidMessage, Lane, RecordingClient, new_id
+from notifier import (
+    Channel,
+    Client,
+    ConfigurationError,
+    InvalidMessage,
+    Lane,
+    NotifierResult,
+    RecordingClient,
+    new_id,
+)
 from notifier.broker.batch_form import MAX_ENTRY_BYTES, join, portions
 from notifier.broker.publisher import Wire
 from notifier.domain.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
@@ -77,6 +86,21 @@ def test_an_unknown_channel_or_lane_names_the_known_ones_beside_all_else(client:
     assert client.sent == []
 
 
+@pytest.mark.parametrize("to", ["555", "15550100123", "nobody", "555 0100"])
+def test_a_recipient_of_no_channel_is_held_against_both(client: RecordingClient, to: str) -> None:
+    both = (
+        r"to: neither an e-mail address nor a number in E.164. Write it as name@example.com or as \+15550100123."
+    )
+    with pytest.raises(InvalidMessage, match=both):
+        client.send("code", to)
+    for channel, of_one in (("email", "not an e-mail address"), ("sms", "not an E.164 number")):
+        with pytest.raises(InvalidMessage, match=f"to: {of_one}"):
+            client.send("code", to, channel=channel)
+    for other in ("+555", "nobody@", "", "a\x00b"):
+        with pytest.raises(InvalidMessage, match=r"to: (?!neither)"):
+            client.send("code", other)
+
+
 @pytest.mark.parametrize("to", [None, 5, b"+15550100123"])
 def test_a_recipient_that_is_no_text_is_a_fault(client: RecordingClient, to: Any) -> None:
     with pytest.raises(InvalidMessage) as refused:
@@ -113,6 +137,24 @@ def test_a_handle_is_a_value_of_its_ids(client: RecordingClient) -> None:
     assert asdict(handle).keys() == {"id", "idempotency_key", "channel", "lane"}
     with pytest.raises(ConfigurationError, match="NOTIFIER_API_URL"):
         handle.status()
+
+
+def test_what_is_no_message_no_id_and_no_address_is_said_by_its_name(client: RecordingClient) -> None:
+    with pytest.raises(InvalidMessage) as refused:
+        client.send_many([{"to": "a@example.com"}, 3, "x"], channel="email", template="news")  # type: ignore[list-item]
+    assert [(fault.field, fault.code) for fault in refused.value.faults] == [
+        ("1", "not_an_object"),
+        ("2", "not_an_object"),
+    ]
+    for ask in (NotifierResult, Client("amqp://127.0.0.1:1//").status):
+        with pytest.raises(ValueError, match="notification_id is not a UUID: give the id of the handle"):
+            ask("junk")
+    wrong: Any = 5
+    for make in (Client, lambda url: Client(api_url=url, api_key="x").status(new_id())):
+        with pytest.raises(ConfigurationError, match="URL"):
+            make(wrong)
+    with pytest.raises(ConfigurationError, match="key"):
+        Client(api_url="http://127.0.0.1:1", api_key=wrong).status(new_id())
 
 
 def test_many_of_none_is_nothing(client: RecordingClient) -> None:

@@ -8,8 +8,16 @@ from uuid import UUID
 
 import pytest
 
-from notifier import ConfigurationError, InvalidMessage, NotifierError, NotReady, PublishFailed, PublishRefused
-from notifier.client.conversations import ApiReply, Asked, ask_status, publish, publish_batch, wait_for
+from notifier import (
+    ConfigurationError,
+    InvalidMessage,
+    NotifierError,
+    NotReady,
+    PublishFailed,
+    PublishRefused,
+    ServiceUnavailable,
+)
+from notifier.client.conversations import ApiReply, ApiRequest, Asked, ask_status, publish, publish_batch, wait_for
 from notifier.client.service_requests import list_notifications, upload_file
 
 ID = "01a2047b-fb2a-7da5-858e-3be3814fe3b1"
@@ -55,7 +63,7 @@ def test_a_batch_has_an_answer_for_each_entry() -> None:
 
 @pytest.mark.parametrize("errors", [["x"], [{}], [{"code": 5}], 5, {}])
 def test_a_refusal_that_cannot_be_read_is_that_of_a_wrong_address(errors: Any) -> None:
-    with pytest.raises(PublishRefused, match="HTTP 422; correct the address"):
+    with pytest.raises(PublishRefused, match="HTTP 422; correct the address of its API; until"):
         said(publish(b"{}"), refused(422, errors))
 
 
@@ -107,3 +115,27 @@ def test_a_message_is_sent_again_unless_its_time_is_over() -> None:
             next(conversation)
         with pytest.raises(PublishFailed, match="publish again with the same"):
             conversation.send(reply)
+
+
+def test_a_crowd_of_its_own_is_no_silent_service_to_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("notifier.client.conversations.time.monotonic", lambda: now[0])
+    crowded = ApiReply(problem="too many others", is_late=True, is_crowded=True)
+    for heard, error, match in (
+        (None, NotReady, "not known after 9 s: .*; too many others"),
+        (refused(404, [], "no notification has the id"), NotReady, "not in the record after 9 s"),
+        (ApiReply(problem="no answer"), ServiceUnavailable, "where it stands: no answer; ask again"),
+    ):
+        conversation = wait_for(Asked.by(ID), 9)
+        step = next(conversation)
+        assert isinstance(step, ApiRequest)
+        assert step.patience_seconds == step.unheld().patience_seconds == 9
+        if heard is not None:
+            conversation.send(heard)
+            now[0] += 4
+            step = conversation.send(ApiReply())
+            assert isinstance(step, ApiRequest)
+            assert step.patience_seconds == 5
+        now[0] += 9
+        with pytest.raises(error, match=match):
+            conversation.send(crowded)

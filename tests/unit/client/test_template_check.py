@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from notifier import ConfigurationError
+from notifier import Client, ConfigurationError, InvalidMessage
+from notifier.client.addresses import ApiSearch
 from notifier.client.conversations import ApiReply
+from notifier.client.service_api import ServiceApi
 from notifier.client.template_check import AGAIN_SECONDS, FRESH_SECONDS, REFRESH_SECONDS, TemplateCheck
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel
@@ -100,6 +102,30 @@ def test_a_refused_key_is_an_error_until_a_list_was_read_and_then_a_line_in_the_
     now[0] += REFRESH_SECONDS
     assert fields(check) == ["context.name"]
     assert ["unchecked" in line for line in caplog.messages] == [True, False]
+
+
+def test_without_a_key_every_message_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFIER_API_KEY", raising=False)
+    check = TemplateCheck(ServiceApi(ApiSearch(api_url="http://127.0.0.1:1").find, 1.0))
+    for _ in range(3):
+        with pytest.raises(ConfigurationError, match="there is no key"):
+            fields(check)
+
+
+def test_a_name_that_one_channel_has_tells_the_channel() -> None:
+    lists = Lists()
+    sms = {**HELLO, "channel": "sms"}
+    lists.reply = ApiReply(200, json.dumps([HELLO, sms, {**sms, "name": "code"}]).encode())
+    check = TemplateCheck(lists)  # type: ignore[arg-type]
+    assert [check.channel_of(name) for name in ("code", "hello", "other", 5)] == [Channel.SMS, None, None, None]
+    client = Client("redis://127.0.0.1:1/0", producer="shop", templates=True)
+    client._templates = check
+    with pytest.raises(InvalidMessage) as refused:
+        client.send("code", "555")
+    assert {fault.field: fault.code for fault in refused.value.faults} == {
+        "to": "not_e164",
+        "context.name": "missing_variable",
+    }
 
 
 def test_members_and_entries_are_checked_too() -> None:

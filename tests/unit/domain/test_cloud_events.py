@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from notifier.domain.cloud_events import without_headers
+from notifier.domain.errors import InvalidMessage
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import Entry, parse_body
 from notifier.intake.checks import check_encoding
@@ -65,6 +66,13 @@ def test_the_entries_of_a_batch_have_keys_of_their_own() -> None:
         ({"id": "7" * 255}, ["cloudevent.id"]),
         ({"data": MESSAGE | {"to": "nobody", "specversion": "1.0"}}, ["specversion", "to"]),
         ({"data": MESSAGE | {"to": "nobody"}}, ["to"]),
+        ({"id": "", "data": MESSAGE | {"to": "nobody"}}, ["cloudevent.id", "to"]),
+        ({"id": "", "data": MESSAGE | {"to": "nobody", "colour": 1}}, ["cloudevent.id", "colour", "to"]),
+        ({"id": "7\0", "data": MESSAGE | {"locale": "?"}}, ["cloudevent.id", "locale"]),
+        ({"source": "/\0"}, ["cloudevent.source"]),
+        ({"id": "7\0", "data": MESSAGE | {"idempotency_key": "login-1"}}, []),
+        ({"order": {}, "data": MESSAGE | {"to": 5}}, ["cloudevent.order", "to"]),
+        ({"id": "", "data": {"batch": [MESSAGE | {"to": "nobody"}]}}, ["cloudevent.id"]),
     ],
 )
 def test_faults_name_the_attribute_or_the_field_of_the_message(changed: dict[str, Any], fields: list[str]) -> None:
@@ -76,6 +84,17 @@ def test_it_is_the_same_over_http() -> None:
     entry = read_request(json.dumps(event(data=data)).encode(), "shop", now=NOW)
     assert entry.message is not None
     assert (entry.message.producer, entry.message.key) == ("shop", "/logins 7")
+
+
+def test_over_http_too_a_fault_of_the_event_hides_none_of_its_message() -> None:
+    data = {"channel": "sms", "to": "nobody", "template": "login_code"}
+    entry = read_request(json.dumps(event(id="", data=data)).encode(), "shop", now=NOW)
+    assert [fault.field for fault in entry.faults] == ["cloudevent.id", "to"]
+    # By which its template is checked, too.
+    assert entry.draft is not None
+    assert entry.draft.message.template == "login_code"
+    with pytest.raises(InvalidMessage, match=r"cloudevent.id: .*cloudevent.data"):
+        read_request(json.dumps(event(id="", data=5)).encode(), "shop", now=NOW)
 
 
 def test_its_content_type_is_known() -> None:
