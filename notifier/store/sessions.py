@@ -31,6 +31,8 @@ from notifier.store.identity import IdentityCheck, SeenTimeline, judge
 #: A connection is tried before use if it has rested this long. Seconds.
 TRIED_AFTER_SECONDS = 1.0
 
+OLDEST_VERSION = 150_000
+
 #: Our statements find their rows by id or by an index made for them. Without statistics (a new month's partition)
 #: the planner would rather read all of it, and keep that plan while the partition grows; JIT would compile plans
 #: that it overrates. Each statement has one plan, whatever its values: planning it anew costs more than executing
@@ -39,6 +41,8 @@ OPTIONS = {
     "statement_timeout": "30s",
     "idle_in_transaction_session_timeout": "1min",
     "timezone": "UTC",
+    # The driver reads no other.
+    "datestyle": "ISO, YMD",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
@@ -46,7 +50,7 @@ OPTIONS = {
     "plan_cache_mode": "force_generic_plan",
 }
 
-START_OPTIONS = " ".join(f"-c {name}={value}" for name, value in OPTIONS.items())
+START_OPTIONS = " ".join(f"-c {name}={value}".replace(", ", ",\\ ") for name, value in OPTIONS.items())
 _SETTINGS = ", ".join(f"current_setting('{name}')" for name in OPTIONS)
 _LOOK = f"SELECT pg_backend_pid(), current_setting('transaction_read_only') = 'on', {_SETTINGS}"
 #: Sets the options for one transaction, which it begins.
@@ -164,17 +168,25 @@ def _open(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> 
     """A connection, without our options if they are refused."""
     connection = _connect(sessions, arguments, options)
     info = connection.info
-    if (encoding := info.parameter_status("server_encoding")) not in ("UTF8", None):
+    if problem := unfit(info.server_version, info.parameter_status("server_encoding")):
         connection.close()
-        raise ConfigurationError(
-            f"the database's encoding is {encoding}, which cannot hold every text: create it with "
-            "ENCODING 'UTF8' TEMPLATE template0",
-            setting="NOTIFIER_DATABASE_URL",
-        )
+        raise ConfigurationError(problem, setting="NOTIFIER_DATABASE_URL")
     # The URL may name several servers: another one that answers says nothing about this one.
     this = {"host": info.host, "hostaddr": info.hostaddr, "port": info.port}
     connection.is_there = lambda: _is_there(sessions, arguments, {**options, **this})
     return connection
+
+
+def unfit(version: int, encoding: str | None) -> str | None:
+    """Why this server or this database will not do; None: it will. `version` as libpq has it: 150018 is 15.18."""
+    if version < OLDEST_VERSION:
+        return f"the server is PostgreSQL {version // 10_000}: {OLDEST_VERSION // 10_000} or newer is needed"
+    if encoding not in ("UTF8", None):
+        return (
+            f"the database's encoding is {encoding}, which cannot hold every text: create it with "
+            "ENCODING 'UTF8' TEMPLATE template0"
+        )
+    return None
 
 
 def _is_there(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> bool:

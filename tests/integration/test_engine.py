@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -105,6 +106,17 @@ def test_a_connection_that_became_read_only_is_left_by_all(database_url: str, is
     with transaction(engine) as connection:
         assert connection.execute(TASKS).scalars().all() == ["first", "second"]
     engine.dispose()
+
+
+def test_times_are_read_whatever_the_database_writes_them_like(database_url: str, other: Engine) -> None:
+    name = make_url(database_url).database
+    with transaction(other) as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE \"{name}\" SET datestyle = 'SQL, DMY'")
+    program = make_engine(database_url, pool_size=1)
+    with transaction(program) as connection:
+        found = connection.exec_driver_sql("SELECT timestamptz '2026-11-30 14:37:05+00'").scalar_one()
+    assert found == datetime(2026, 11, 30, 14, 37, 5, tzinfo=UTC)
+    program.dispose()
 
 
 def test_a_database_of_another_encoding_than_utf8_is_refused(database_url: str, other: Engine) -> None:

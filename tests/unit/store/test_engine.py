@@ -6,6 +6,7 @@ import pytest
 
 from notifier.domain.errors import ConfigurationError
 from notifier.store.engine import database_url, make_engine
+from notifier.store.sessions import unfit
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,17 @@ def test_what_is_no_server_is_refused_without_the_password(servers: str) -> None
     with pytest.raises(ConfigurationError, match="not one of PostgreSQL") as caught:
         database_url(f"postgresql://app:secret@{servers}/notifier")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("version", "encoding", "problem"),
+    [
+        (150_000, "UTF8", None),
+        (180_006, None, None),
+        (140_012, "UTF8", "the server is PostgreSQL 14: 15 or newer is needed"),
+        (170_000, "LATIN1", "the database's encoding is LATIN1, which cannot hold every text"),
+    ],
+)
+def test_a_server_that_will_not_do_is_named(version: int, encoding: str | None, problem: str | None) -> None:
+    assert (unfit(version, encoding) or "").startswith(problem or "")
+    assert (unfit(version, encoding) is None) == (problem is None)
