@@ -74,7 +74,7 @@ class ApiSearch:
         url = self.api_url or os.environ.get("NOTIFIER_API_URL")
         key = self.api_key or os.environ.get("NOTIFIER_API_KEY")
         if not url:
-            broker_url = self.broker_url or os.environ.get("NOTIFIER_BROKER_URL")
+            broker_url = self.broker_url or os.environ.get("NOTIFIER_BROKER_URL") or None
             service = find_running_service()
             if service is not None and broker_url in (None, service.broker_url):
                 url, key = service.api_url, key or service.api_key

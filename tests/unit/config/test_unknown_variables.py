@@ -75,7 +75,6 @@ def test_what_is_read_is_not_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     )
     for name in (
         "NOTIFIER_RELAY_A",
-        "NOTIFIER_SECRETS_DIR",
         "NOTIFIER_OUTBOX_URL",
         "NOTIFIER_TEST_PATIENCE",
         "NOTIFIER_INTAKE_SERVICE_HOST",
@@ -85,6 +84,7 @@ def test_what_is_read_is_not_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         "XNOTIFIER_WORKER_THREAD",
     ):
         monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("NOTIFIER_SECRETS_DIR", str(tmp_path))
     monkeypatch.setenv("notifier_log_level", "error")
     assert unknown_variables(load_settings()) == []
     monkeypatch.setenv("NOTIFIER_OTHER_PORT", "1")
