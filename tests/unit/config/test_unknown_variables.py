@@ -89,3 +89,20 @@ def test_what_is_read_is_not_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert unknown_variables(load_settings()) == []
     monkeypatch.setenv("NOTIFIER_OTHER_PORT", "1")
     assert len(unknown_variables(load_settings())) == 1
+
+
+def test_a_misspelt_file_of_a_secret_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    monkeypatch.setenv("NOTIFIER_SECRETS_DIR", str(folder))
+    (tmp_path / "notifier.toml").write_text(
+        '[[providers]]\nname = "a"\nkind = "smtp"\nurl = "${NOTIFIER_RELAY_A}"\n'
+    )
+    read = ("NOTIFIER_RELAY_A", "notifier_broker_url", "somebody_elses")
+    for name in (*read, "NOTIFIER_HASHKEY", "notifier_shoe_size"):
+        (folder / name).write_text("hunter2")
+    where = f"is in the secrets folder {folder}, and nothing reads it:"
+    assert unknown_variables(load_settings()) == [
+        f"NOTIFIER_HASHKEY {where} did you mean NOTIFIER_HASH_KEY?",
+        f"notifier_shoe_size {where} docs/reference/settings.md has the names",
+    ]
