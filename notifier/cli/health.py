@@ -22,6 +22,10 @@ _ANSWER_SECONDS = 5.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where they listen, not we
 
 
+class _NobodyListensError(Exception):
+    """Why, in words."""
+
+
 class Program(StrEnum):
     """What can be asked."""
 
@@ -35,7 +39,7 @@ class Program(StrEnum):
 
 def health(
     program: Annotated[
-        Program | None, Argument(help="The program to ask; none: whichever of them answers.", show_default=False)
+        Program | None, Argument(help="The program to ask; none: the one that listens.", show_default=False)
     ] = None,
 ) -> None:
     """Ask a running program whether it still works, by its /healthz. For probes of containers.
@@ -47,17 +51,26 @@ def health(
     settings = load_settings(use_running=False)
     problems: list[str] = []
     for host, port, setting in _places(settings, program):
-        problem = _ask(host, port, program)
+        try:
+            problem = _ask(host, port, program)
+        except _NobodyListensError as nobody:
+            problems.append(f"nothing answers on port {port}: {nobody} ({setting})")
+            continue
         if problem is None:
             print_line(f"healthy: {program or 'the program'} on port {port}")
             return
+        # Who listens and is not well is not excused by another one.
         problems.append(f"{problem} ({setting})")
+        break
     report(f"unhealthy: {'; '.join(problems)}")
     raise typer.Exit(FAILED)
 
 
 def _places(settings: Settings, program: Program | None) -> list[tuple[str, int, str]]:
-    """Host, port and setting of each place where the program may answer."""
+    """Host, port and setting of each place where the program may listen; the first that listens is the one.
+
+    Without a name it may be the API, which has no port of metrics: nobody listens there in its container.
+    """
     api = (settings.api_host, settings.api_port, "NOTIFIER_API_PORT")
     if program is Program.API:
         return [api]
@@ -73,15 +86,21 @@ def _places(settings: Settings, program: Program | None) -> list[tuple[str, int,
 
 
 def _ask(host: str, port: int, program: Program | None) -> str | None:
-    """What is wrong; None: nothing."""
+    """What is wrong; None: nothing. Raises `_NobodyListensError`."""
     connection = HTTPConnection(_EVERYWHERE.get(host, host), port, timeout=_ANSWER_SECONDS)
+    try:
+        connection.connect()
+    except TimeoutError:
+        return _no_answer(port)
+    except OSError as error:
+        raise _NobodyListensError(error.strerror or type(error).__name__) from None
     try:
         connection.request("GET", "/healthz")
         answer = connection.getresponse()
         said = json.loads(answer.read())
         status, name = said["status"], said.get("program", Program.API)
     except TimeoutError:
-        return f"no answer within {_ANSWER_SECONDS:g} s on port {port}"
+        return _no_answer(port)
     except (OSError, HTTPException) as error:
         return f"nothing answers on port {port}: {getattr(error, 'strerror', None) or type(error).__name__}"
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -91,3 +110,7 @@ def _ask(host: str, port: int, program: Program | None) -> str | None:
     if program not in (None, name):
         return f"port {port} is that of {name}"
     return None if answer.status == 200 else f"{name} is {status}"
+
+
+def _no_answer(port: int) -> str:
+    return f"no answer within {_ANSWER_SECONDS:g} s on port {port}"

@@ -76,7 +76,7 @@ class ApiSearch:
         key = self.api_key or os.environ.get("NOTIFIER_API_KEY")
         service = find_running_service() if not (url and key) else None
         if not url and service is not None:
-            broker_url = self.broker_url or os.environ.get("NOTIFIER_BROKER_URL")
+            broker_url = self.broker_url or os.environ.get("NOTIFIER_BROKER_URL") or None
             if broker_url in (None, service.broker_url):
                 url = service.api_url
         if not key and url and service is not None and _is_same(url, service.api_url):

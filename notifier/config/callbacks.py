@@ -27,17 +27,17 @@ def expand(owner: str, key: str, value: str) -> str:
     `owner` and `key` say where it stands.
 
     Raises:
-        ConfigurationError: for a reference to what is neither, and for a file that cannot be read.
+        ConfigurationError: for a reference to what is neither or empty, and for a file that cannot be read.
     """
 
     def replace(match: re.Match[str]) -> str:
         found = os.environ.get(match[1])
-        if found is None and (path := secrets_folder() / match[1]).exists():
+        if not found and (path := secrets_folder() / match[1]).exists():
             found = read_secret(path)
-        if found is None:
+        if not found:
             raise ConfigurationError(
-                f"{owner}: {key} refers to ${{{match[1]}}}, which is not set; set it, add a file of this name to "
-                f"the secrets folder ({secrets_folder()}), or remove the option from notifier.toml",
+                f"{owner}: {key} refers to ${{{match[1]}}}, which is not set or empty; set it, add a file of this "
+                f"name to the secrets folder ({secrets_folder()}), or remove the option from notifier.toml",
                 setting=match[1],
             )
         return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -26,7 +26,8 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from notifier.config.bounce_address import BounceAddress
 from notifier.config.callbacks import read_name_servers
 from notifier.config.running_service import RUNNING_FILE, data_dir, default_data_dir, is_own_file
-from notifier.config.secret_files import read_secret, secrets_folder, unreadable_secret
+from notifier.config.secret_files import read_secret, secret_files, secrets_folder
+from notifier.config.sources import FilledSource
 from notifier.config.structure import ProviderTable, Sender, Structure, configuration_error, load_structure
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.local_days import zone_of
@@ -208,14 +209,15 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature
+        settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment first, then files of secrets, and a running service last."""
-        return init_settings, env_settings, file_secret_settings, dotenv_settings
+        told = (FilledSource(settings_cls, source) for source in (env_settings, file_secret_settings))
+        return init_settings, *told, dotenv_settings
 
     @field_validator("callback_name_servers")
     @classmethod
@@ -301,11 +303,11 @@ def load_settings(*, use_running: bool = True, **overrides: Any) -> Settings:
     Raises:
         ConfigurationError: naming the variable or the line of notifier.toml that is wrong, and the fix.
     """
-    secrets = secrets_folder()
-    _check_secret_files(secrets)
+    files = secret_files()
+    _check_secret_files(files)
     try:
         settings = Settings(
-            _secrets_dir=secrets if secrets.is_dir() else None,
+            _secrets_dir=secrets_folder() if files else None,
             _env_file=_running_file() if use_running else None,
             **overrides,
         )
@@ -317,21 +319,16 @@ def load_settings(*, use_running: bool = True, **overrides: Any) -> Settings:
     return settings.model_copy(update={"structure": load_structure(path)})
 
 
-def _check_secret_files(folder: Path) -> None:
+def _check_secret_files(paths: Iterable[Path]) -> None:
     """Read each once: the settings library passes over some that it cannot read, and fails on others.
 
     Raises:
         ConfigurationError: naming the file.
     """
-    try:
-        paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    except OSError as error:
-        raise unreadable_secret(folder, error.strerror or type(error).__name__) from None
     for path in paths:
         prefix, _, name = path.name.lower().partition("_")
-        if prefix != "notifier" or name not in Settings.model_fields:
-            continue
-        read_secret(path)
+        if prefix == "notifier" and name in Settings.model_fields:
+            read_secret(path)
 
 
 def _running_file() -> Path | None:

@@ -1,4 +1,5 @@
-"""Variables named `NOTIFIER_…` that nothing reads: a misspelt setting would otherwise be one with its default."""
+"""Variables and files of secrets named `NOTIFIER_…` that nothing reads: a misspelt setting would otherwise be one
+with its default."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from difflib import get_close_matches
 
 from notifier.config.callbacks import references
 from notifier.config.logs import log
+from notifier.config.secret_files import secret_files, secrets_folder
 from notifier.config.settings import Settings, structure_path
 
 _PREFIX = "NOTIFIER_"
@@ -26,9 +28,13 @@ _OF_A_SERVICE = re.compile(r"_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCT
 
 def unknown_variables(settings: Settings) -> list[str]:
     """What is wrong with each, in words, without its value. What notifier.toml refers to is known."""
-    known = {f"{_PREFIX}{name.upper()}" for name, field in Settings.model_fields.items() if not field.exclude}
-    known.update(_READ_ELSEWHERE)
-    return [_in_words(name, known) for name in sorted(_unread(known | _referred_to(settings)))]
+    names = {f"{_PREFIX}{name.upper()}" for name, field in Settings.model_fields.items() if not field.exclude}
+    in_files = names | _referred_to(settings)
+    known = in_files.union(_READ_ELSEWHERE)
+    variables = [_in_words(name, "is set", names.union(_READ_ELSEWHERE)) for name in sorted(_unread(known))]
+    files = [path.name for path in secret_files() if path.name.upper().startswith(_PREFIX)]
+    where = f"is in the secrets folder {secrets_folder()}"
+    return variables + [_in_words(name, where, names) for name in files if name.upper() not in in_files]
 
 
 def warn_of_unknown_variables(settings: Settings) -> None:
@@ -57,11 +63,11 @@ def _referred_to(settings: Settings) -> set[str]:
     return set() if path is None else references(path.read_text("utf-8"))
 
 
-def _in_words(name: str, known: set[str]) -> str:
+def _in_words(name: str, where: str, known: set[str]) -> str:
     ours = sorted(one.removeprefix(_PREFIX) for one in known if one.startswith(_PREFIX))
     nearest = get_close_matches(name.upper().removeprefix(_PREFIX), ours, n=1, cutoff=_ALIKE)
     fix = f"did you mean {_PREFIX}{nearest[0]}?" if nearest else "docs/reference/settings.md has the names"
-    return f"{_on_one_line(name)} is set, and nothing reads it: {fix}"
+    return f"{_on_one_line(name)} {where}, and nothing reads it: {fix}"
 
 
 def _on_one_line(name: str) -> str:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from notifier.config.settings import load_settings
+from notifier.config.callbacks import expand
+from notifier.config.running_service import default_data_dir
+from notifier.config.settings import Settings, load_settings
 from notifier.config.structure import load_structure
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.statuses import Lane
@@ -30,7 +32,7 @@ def test_a_time_zone_has_an_iana_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().timezone.key == "UTC"
     monkeypatch.setenv("NOTIFIER_TIMEZONE", "Asia/Shanghai")
     assert load_settings().timezone.key == "Asia/Shanghai"
-    for wrong in ("Shanghai", "UTC+8", "America", "../UTC", "localtime", ""):
+    for wrong in ("Shanghai", "UTC+8", "America", "../UTC", "localtime"):
         monkeypatch.setenv("NOTIFIER_TIMEZONE", wrong)
         with pytest.raises(ConfigurationError, match=r"NOTIFIER_TIMEZONE: .*write an IANA name, as Asia/Shanghai"):
             load_settings()
@@ -92,6 +94,52 @@ def test_a_file_of_a_secret_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "notifier_broker_url").write_text("amqp://broker/\n")
     monkeypatch.setenv("NOTIFIER_SECRETS_DIR", str(tmp_path))
     assert load_settings().require("broker_url") == "amqp://broker/"
+
+
+def test_what_is_empty_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    names = {name for name, field in Settings.model_fields.items() if not field.exclude}
+    for name in (f"NOTIFIER_{name.upper()}" for name in names - {"data_dir"}):
+        monkeypatch.delenv(name, raising=False)
+    unset = load_settings(use_running=False)
+    for name in (f"NOTIFIER_{name.upper()}" for name in names):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("NOTIFIER_SECRETS_DIR", "")
+    settings = load_settings(use_running=False)
+    # An empty user is none, instead of the URL's.
+    assert settings.broker_user == ""
+    both = {"data_dir": tmp_path, "broker_user": None}
+    assert settings.model_copy(update=both) == unset.model_copy(update=both)
+    assert settings.data_dir == default_data_dir()
+
+
+def test_an_empty_variable_hides_no_secret_and_an_empty_secret_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NOTIFIER_SECRETS_DIR", str(tmp_path))
+    for name in ("NOTIFIER_DATABASE_URL", "NOTIFIER_BROKER_URL", "RELAY_URL"):
+        monkeypatch.setenv(name, "")
+    (tmp_path / "NOTIFIER_DATABASE_URL").write_bytes(b"\xef\xbb\xbfpostgresql://user@db/x\r\n")
+    (tmp_path / "NOTIFIER_BROKER_URL").write_bytes(b"\xef\xbb\xbf\n")
+    (tmp_path / "RELAY_URL").write_bytes(b"\xef\xbb\xbfsmtp://relay.example.com\n")
+    settings = load_settings(use_running=False)
+    assert settings.require("database_url") == "postgresql://user@db/x"
+    with pytest.raises(ConfigurationError, match="NOTIFIER_BROKER_URL is not set"):
+        settings.require("broker_url")
+    assert expand("provider relay", "url", "${RELAY_URL}") == "smtp://relay.example.com"
+    (tmp_path / "RELAY_URL").write_text("\n")
+    with pytest.raises(ConfigurationError, match=r"\$\{RELAY_URL\}, which is not set or empty"):
+        expand("provider relay", "url", "${RELAY_URL}")
+
+
+def test_a_folder_of_secrets_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("gone", "file"):
+        monkeypatch.setenv("NOTIFIER_SECRETS_DIR", str(tmp_path / name))
+        with pytest.raises(
+            ConfigurationError, match=rf"NOTIFIER_SECRETS_DIR is .*/{name}, where no folder is"
+        ) as no:
+            load_settings()
+        assert no.value.setting == "NOTIFIER_SECRETS_DIR"
 
 
 def test_a_missing_url_says_what_to_do() -> None:

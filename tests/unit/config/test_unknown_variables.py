@@ -75,7 +75,6 @@ def test_what_is_read_is_not_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     )
     for name in (
         "NOTIFIER_RELAY_A",
-        "NOTIFIER_SECRETS_DIR",
         "NOTIFIER_OUTBOX_URL",
         "NOTIFIER_TEST_PATIENCE",
         "NOTIFIER_INTAKE_SERVICE_HOST",
@@ -85,7 +84,25 @@ def test_what_is_read_is_not_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         "XNOTIFIER_WORKER_THREAD",
     ):
         monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("NOTIFIER_SECRETS_DIR", str(tmp_path))
     monkeypatch.setenv("notifier_log_level", "error")
     assert unknown_variables(load_settings()) == []
     monkeypatch.setenv("NOTIFIER_OTHER_PORT", "1")
     assert len(unknown_variables(load_settings())) == 1
+
+
+def test_a_misspelt_file_of_a_secret_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    monkeypatch.setenv("NOTIFIER_SECRETS_DIR", str(folder))
+    (tmp_path / "notifier.toml").write_text(
+        '[[providers]]\nname = "a"\nkind = "smtp"\nurl = "${NOTIFIER_RELAY_A}"\n'
+    )
+    read = ("NOTIFIER_RELAY_A", "notifier_broker_url", "somebody_elses")
+    for name in (*read, "NOTIFIER_HASHKEY", "notifier_shoe_size"):
+        (folder / name).write_text("hunter2")
+    where = f"is in the secrets folder {folder}, and nothing reads it:"
+    assert unknown_variables(load_settings()) == [
+        f"NOTIFIER_HASHKEY {where} did you mean NOTIFIER_HASH_KEY?",
+        f"notifier_shoe_size {where} docs/reference/settings.md has the names",
+    ]
