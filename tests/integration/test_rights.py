@@ -1,4 +1,4 @@
-"""The rights that docs/how-to/run-in-production.md grants are enough for the programs, and not more."""
+"""The rights that deploy/postgres/rights.sql grants are enough for the programs, and not more."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from notifier.store.schema.notifications import Base
 from notifier.store.search import Filter
 from tests.support.receipts import NUMBER, Texts
 
-GUIDE = Path(__file__).parents[2].joinpath("docs", "how-to", "run-in-production.md").read_text("utf-8")
-GRANTS = "\n".join(re.findall(r"^GRANT .*?;$", GUIDE, re.MULTILINE | re.DOTALL))
+FILE = Path(__file__).parents[2].joinpath("deploy", "postgres", "rights.sql").read_text("utf-8")
+#: As PostgreSQL takes it: without what is psql's.
+GRANTS = re.sub(r"^\\.*$", "", FILE, flags=re.MULTILINE)
 PROGRAMS = Path(notifier.__file__).parent
 PASSWORD = "change-me-4"
 #: What retention deletes once it is the owner's.
@@ -33,7 +34,7 @@ OWNERS = {"messages", "states", "attempts", "events"}
 
 @pytest.fixture
 def roles(database_url: str) -> Iterator[dict[str, str]]:
-    """URL of the database for each role of the guide, with its rights. Roles belong to the whole server, so their
+    """URL of the database for each role of the file, with its rights. Roles belong to the whole server, so their
     names here are the database's own."""
     database = urlsplit(database_url).path.strip("/")
     names = {role: f"{database}_{role}" for role in ("app", "auditor")}
