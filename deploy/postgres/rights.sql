@@ -1,8 +1,7 @@
--- What the programs may do, in a role of their own: for psql, as the owner of the tables, after each `notifier db upgrade`.
--- The variable APP_PASSWORD of the environment becomes the role's password.
-\getenv password APP_PASSWORD
-SELECT 'CREATE ROLE notifier_app LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'notifier_app') \gexec
-ALTER ROLE notifier_app PASSWORD :'password';
+-- What the programs may do, and an auditor. For psql, as the owner of the tables, after each `notifier db upgrade`:
+--   psql postgresql://notifier_owner@localhost/notifier --file=deploy/postgres/rights.sql
+-- It makes no role: notifier_app must be there, notifier_auditor may be.
+\set ON_ERROR_STOP on
 
 GRANT SELECT ON alembic_version TO notifier_app;
 GRANT SELECT, INSERT ON events TO notifier_app;
@@ -14,3 +13,25 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON provider_messages, provider_outcomes, us
   attachments, callbacks, callback_attempts, hard_bounces, held_suppressions, unread_bounces, daily_statistics,
   console_sessions, minute_counts, failed_counts, hash_keys, recurring_notifications, recurring_recipients,
   recurring_runs TO notifier_app;
+
+-- Without contexts, rejected bodies and the bytes of attachments.
+DO $auditor$
+BEGIN
+IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'notifier_auditor') THEN
+  RETURN;
+END IF;
+GRANT SELECT ON attempts, events, idempotency_keys, operator_records, suppressions, callbacks, callback_attempts,
+  callback_endpoints, daily_statistics, minute_counts, failed_counts, hash_keys, jobs, recurring_runs TO notifier_auditor;
+GRANT SELECT (id, producer, idempotency_key, channel, lane, recipient, address_hash, secret_names, template, template_version, locale,
+  sender, reply_to, reference, metadata, send_at, expires_at, callback_url, callback_statuses, on_unknown, status, reason,
+  detail, due_at, claim, attempt_count, provider, provider_message_id, accepted_at, updated_at, sent_at, attachments,
+  is_test, proof) ON notifications TO notifier_auditor;
+GRANT SELECT (id, producer, name, content_type, size, sha256, uploaded_at, needed_until)
+  ON attachments TO notifier_auditor;
+GRANT SELECT (id, received_at, queue, producer, broker_user, body_size, entry, faults, redelivered)
+  ON rejected_messages TO notifier_auditor;
+GRANT SELECT (id, producer, is_test, name, cron, zone, until, channel, lane, template, locale, sender, created_at, paused_at, next_at,
+  run_at, run_by_hand, run_accepted, run_refused, run_faults, run_finished_at, note) ON recurring_notifications TO notifier_auditor;
+GRANT SELECT (id, recurring_id, position, recipient, address_hash, locale) ON recurring_recipients TO notifier_auditor;
+END
+$auditor$;

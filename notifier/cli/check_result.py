@@ -27,12 +27,22 @@ def safely(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
     try:
         yield from look()
     except ServiceUnavailable as error:
-        yield Check(name, False, str(error), f"check NOTIFIER_{name.upper()}_URL, and that the {name} runs")
+        yield Check(name, False, str(error), _fix_of(error, name))
     except NotifierError as error:
         yield Check(name, False, *split_error(str(error)))
     except Exception as error:
         fix = "run it with NOTIFIER_LOG_LEVEL=debug, and report it"
         yield Check(name, False, f"looking failed: {type(error).__name__}: {first_line(error)}", fix)
+
+
+def _fix_of(error: ServiceUnavailable, name: str) -> str:
+    from notifier.store.engine import NO_RIGHT, sqlstate_of
+
+    if sqlstate_of(error) == NO_RIGHT:
+        return "as the owner of the tables, run the GRANT that the check `rights` names"
+    if name in ("database", "broker"):
+        return f"check NOTIFIER_{name.upper()}_URL, and that the {name} runs"
+    return "check NOTIFIER_DATABASE_URL and NOTIFIER_BROKER_URL, and that both run"
 
 
 def split_error(text: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from notifier.broker.inspection import Broker, producer_queues, where
 from notifier.broker.topology import DEAD, NOTIFY
 from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
 from notifier.cli.check_result import Check, safely, split_error
-from notifier.cli.connection_checks import check_commits, check_connections
+from notifier.cli.connection_checks import check_all_sessions, check_commits, check_connections, judge_rights
 from notifier.cli.console_checks import check_sign_in
 from notifier.cli.producer_checks import check_producers
 from notifier.cli.upkeep_checks import check_heartbeats, check_partitions, check_upkeep
@@ -57,10 +57,11 @@ def check_traces() -> Iterator[Check]:
 
 def check_database(services: OperatorServices) -> Iterator[Check]:
     from notifier.store.schema.revisions import missing_upgrade, revisions
+    from notifier.store.schema.rights import missing_rights
     from notifier.store.sessions import STATEMENT_MODE_FIX
 
     try:
-        current, newest = revisions(services.engine)
+        missing = missing_rights(services.engine)
     except ServiceUnavailable as error:
         if STATEMENT_MODE_FIX not in str(error):
             raise
@@ -68,13 +69,19 @@ def check_database(services: OperatorServices) -> Iterator[Check]:
         return
     version = ".".join(map(str, services.engine.dialect.server_version_info or ()))
     yield Check("database", True, f"PostgreSQL {version} answers")
-    missing = missing_upgrade(services.engine)
-    if missing is not None:
-        problem, _, fix = missing.partition(": ")
+    if "alembic_version" in missing.tables:
+        # Whether it has the tables of this version cannot be asked.
+        yield judge_rights(missing)
+        return
+    current, newest = revisions(services.engine)
+    lacking = missing_upgrade(services.engine)
+    if lacking is not None:
+        problem, _, fix = lacking.partition(": ")
         yield Check("tables", False, problem, "notifier db upgrade" if fix.startswith("run ") else fix)
         return
     age = "the newest" if current == newest else f"of a later version than this one, whose newest is {newest}"
     yield Check("tables", True, f"revision {current}, {age}")
+    yield judge_rights(missing)
     yield from safely("sessions", lambda: check_all_sessions(services))
     yield from safely("connections", lambda: check_connections(services))
     yield from safely("commits", lambda: check_commits(services))
@@ -89,19 +96,6 @@ def check_database(services: OperatorServices) -> Iterator[Check]:
     yield from safely("suppressions", lambda: check_held_suppressions(services))
     yield from safely("encryption", lambda: check_encryption(services))
     yield from safely("attachments", lambda: check_attachments(services))
-
-
-def check_all_sessions(services: Services) -> Iterator[Check]:
-    """Whether sessions have the settings that programs ask for, or how programs work behind a pooler without."""
-    from notifier.store.engine import check_sessions, who_and_where
-    from notifier.store.sessions import in_words, role_statements
-
-    session = check_sessions(services.engine)
-    if session is None or not session.wrong:
-        yield Check("sessions", True, "as they were asked for" if session is None else in_words(session))
-        return
-    fix = f"for fewer round trips, run once: {' '.join(role_statements(*who_and_where(services.engine)))}"
-    yield Check("sessions", True, in_words(session), f"{fix} then have the pooler reconnect")
 
 
 def check_identity(services: Services) -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""What `notifier doctor` checks about PostgreSQL itself: its connections, and what a commit is worth."""
+"""What `notifier doctor` checks about PostgreSQL itself: sessions, connections, rights, commits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,24 @@ if TYPE_CHECKING:
     from notifier.bootstrap import Services
     from notifier.config.settings import Settings
     from notifier.store.connection_limits import ConnectionLimits
+    from notifier.store.schema.rights import MissingRights
     from notifier.store.server_state import ServerState
 
 #: From this share in use on, the next program may find none.
 NEARLY_ALL = 0.8
+
+
+def check_all_sessions(services: Services) -> Iterator[Check]:
+    """Whether sessions have the settings that programs ask for, or how programs work behind a pooler without."""
+    from notifier.store.engine import check_sessions, who_and_where
+    from notifier.store.sessions import in_words, role_statements
+
+    session = check_sessions(services.engine)
+    if session is None or not session.wrong:
+        yield Check("sessions", True, "as they were asked for" if session is None else in_words(session))
+        return
+    fix = f"for fewer round trips, run once: {' '.join(role_statements(*who_and_where(services.engine)))}"
+    yield Check("sessions", True, in_words(session), f"{fix} then have the pooler reconnect")
 
 
 def check_connections(services: Services) -> Iterator[Check]:
@@ -35,6 +49,15 @@ def judge_connections(settings: Settings, limits: ConnectionLimits) -> Check:
     elif limits.used >= NEARLY_ALL * limits.allowed:
         fix = "raise it, or put a pooler before PostgreSQL, before you start more programs"
     return Check("connections", True, said, fix)
+
+
+def judge_rights(missing: MissingRights) -> Check:
+    """Whether the role of the programs has what they need on each table."""
+    if not missing.grants:
+        return Check("rights", True, f"{missing.role} has what the programs need")
+    more = f" and {len(missing.tables) - 3} more" if len(missing.tables) > 3 else ""
+    said = f"{missing.role} lacks rights on {', '.join(missing.tables[:3])}{more}: what uses them fails"
+    return Check("rights", False, said, f"as the owner of the tables: {' '.join(missing.grants)}")
 
 
 def check_commits(services: Services) -> Iterator[Check]:

@@ -43,7 +43,9 @@ _CANCELLED = "57014"
 #: A lock that did not come in time, and a deadlock.
 _HELD = ("55P03", "40P01")
 #: Everything else about our statements, such as a right that our user lacks: never a message's fault.
-_OURS, _NO_RIGHT = "42", "42501"
+_OURS = "42"
+#: SQLSTATE: the role may not do this.
+NO_RIGHT = "42501"
 
 
 def _from_json(data: bytes) -> Any:
@@ -298,7 +300,7 @@ def _meaning(error: SQLAlchemyError, session: sessions.DatabaseSession | None) -
         return ServiceUnavailable("the database has not the tables of this version: run `notifier db upgrade`")
     if state.startswith(_OURS):
         words = "".join(str(original or "").splitlines()[:1])
-        fix = "; check the user's rights" if state == _NO_RIGHT else ""
+        fix = "; `notifier doctor` (rights) says what to grant" if state == NO_RIGHT else ""
         return ServiceUnavailable(f"the database refuses notifier's statement: {words} ({state}){fix}")
     return None
 

@@ -15,14 +15,11 @@ from sqlalchemy import TextClause, text
 
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.message import time_of_id
-from notifier.store.engine import sqlstate_of
+from notifier.store.engine import NO_RIGHT, sqlstate_of
 from notifier.store.repository import Repository
 
 #: A process that accepts notes its key this often.
 NOTED_EVERY = timedelta(hours=1)
-
-
-_NO_RIGHT = "42501"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,7 @@ class HashKeyRepository(Repository):
             self._execute(_NOTE, {"fingerprint": fingerprint}, is_one_statement=True)
         except ServiceUnavailable as error:
             # Rights that were granted before this table came: no reason to accept nothing.
-            if sqlstate_of(error) != _NO_RIGHT:
+            if sqlstate_of(error) != NO_RIGHT:
                 raise
         self._due = now + NOTED_EVERY.total_seconds()
 

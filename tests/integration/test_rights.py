@@ -1,4 +1,4 @@
-"""The rights that docs/how-to/run-in-production.md grants are enough for the programs, and not more."""
+"""The rights that deploy/postgres/rights.sql grants are enough for the programs, and not more."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ from notifier.operations import Selection
 from notifier.operations.upkeep import NIGHTLY
 from notifier.store.re_encryption import Resealing
 from notifier.store.schema.notifications import Base
+from notifier.store.schema.rights import NEEDED
 from notifier.store.search import Filter
 from tests.support.receipts import NUMBER, Texts
+from tests.unit.cli.commandline import CommandLine
 
-GUIDE = Path(__file__).parents[2].joinpath("docs", "how-to", "run-in-production.md").read_text("utf-8")
-GRANTS = "\n".join(re.findall(r"^GRANT .*?;$", GUIDE, re.MULTILINE | re.DOTALL))
+FILE = Path(__file__).parents[2].joinpath("deploy", "postgres", "rights.sql").read_text("utf-8")
+#: As PostgreSQL takes it: without what is psql's.
+GRANTS = re.sub(r"^\\.*$", "", FILE, flags=re.MULTILINE)
 PROGRAMS = Path(notifier.__file__).parent
 PASSWORD = "change-me-4"
 #: What retention deletes once it is the owner's.
@@ -33,7 +36,7 @@ OWNERS = {"messages", "states", "attempts", "events"}
 
 @pytest.fixture
 def roles(database_url: str) -> Iterator[dict[str, str]]:
-    """URL of the database for each role of the guide, with its rights. Roles belong to the whole server, so their
+    """URL of the database for each role of the file, with its rights. Roles belong to the whole server, so their
     names here are the database's own."""
     database = urlsplit(database_url).path.strip("/")
     names = {role: f"{database}_{role}" for role in ("app", "auditor")}
@@ -57,6 +60,17 @@ def services(roles: dict[str, str]) -> Iterator[Services]:
 def test_every_table_is_granted_to_the_programs() -> None:
     granted = set(re.findall(r"\w+", " ".join(re.findall(r" ON ([^;]*?) TO notifier_app;", GRANTS))))
     assert set(Base.metadata.tables) - granted == set()
+
+
+def test_doctor_looks_for_what_the_file_grants() -> None:
+    granted = {
+        table: tuple(privileges.split(", "))
+        for privileges, tables in re.findall(
+            r"^GRANT ([A-Z, ]+) ON ([^;]*?)\s+TO notifier_app;", GRANTS, re.MULTILINE
+        )
+        for table in re.findall(r"\w+", tables)
+    }
+    assert granted == NEEDED
 
 
 def test_the_programs_may_delete_where_they_do_and_nowhere_else() -> None:
@@ -90,6 +104,30 @@ def test_the_programs_do_their_work_with_these_rights(services: Services) -> Non
     assert {name: result for name, result in done.items() if isinstance(result, dict) and "failed" in result} == {}
 
 
+def test_a_right_that_is_missing_is_named_with_the_grant_that_mends_it(
+    database_url: str, roles: dict[str, str]
+) -> None:
+    doctor = CommandLine({"database_url": roles["app"]})
+    app = urlsplit(roles["app"]).username
+    with psycopg.connect(_plain(database_url), autocommit=True) as owner:
+        assert _named(doctor, "rights") == (True, f"{app} has what the programs need", "")
+        owner.execute(f"REVOKE ALL ON provider_messages, minute_counts FROM {app}".encode())
+        owner.execute(f"REVOKE UPDATE ON messages FROM {app}".encode())
+        ok, detail, fix = _named(doctor, "rights")
+        assert (ok, detail) == (
+            False,
+            f"{app} lacks rights on messages, provider_messages, minute_counts: what uses them fails",
+        )
+        assert "the check `rights` names" in _named(doctor, "failures")[2]
+        _, _, grants = fix.partition("as the owner of the tables: ")
+        owner.execute(grants.encode())
+        assert _named(doctor, "rights")[0]
+        # As before the first grant.
+        owner.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {app}".encode())
+        assert _named(doctor, "database")[0]
+        assert f"GRANT SELECT ON alembic_version TO {app};" in _named(doctor, "rights")[2]
+
+
 def test_nobody_changes_or_deletes_what_happened(services: Services, roles: dict[str, str]) -> None:
     Texts(services.engine).send()
     with psycopg.connect(_plain(roles["app"]), autocommit=True) as app:
@@ -110,6 +148,11 @@ def test_an_auditor_sees_no_contexts_and_writes_nothing(services: Services, role
         for statement in ("SELECT context FROM notifications", "DELETE FROM suppressions"):
             with pytest.raises(InsufficientPrivilege):
                 auditor.execute(statement.encode())
+
+
+def _named(doctor: CommandLine, name: str) -> tuple[bool, str, str]:
+    found = next(check for check in doctor("doctor", "--json").json if check["name"] == name)
+    return found["ok"], found["detail"], found["fix"]
 
 
 def _models() -> list[type[Base]]:

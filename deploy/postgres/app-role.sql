@@ -1,0 +1,10 @@
+-- For docker-compose.yml alone, before rights.sql, as a superuser or a role with CREATEROLE: the role of the programs.
+-- The variable APP_PASSWORD of the environment becomes its password.
+\set ON_ERROR_STOP on
+\getenv password APP_PASSWORD
+\if :{?password}
+\else
+DO $$ BEGIN RAISE 'APP_PASSWORD is not set: give the password of notifier_app'; END $$;
+\endif
+SELECT 'CREATE ROLE notifier_app LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'notifier_app') \gexec
+ALTER ROLE notifier_app PASSWORD :'password';
