@@ -19,6 +19,7 @@ import yaml
 from typer.main import get_command
 
 from notifier.broker import topology
+from notifier.callbacks.url_guard import PORTS
 from notifier.cli.app import app
 from notifier.config.callbacks import references
 from notifier.config.database_pools import most_connections
@@ -47,12 +48,14 @@ def _name(one: dict[str, Any]) -> str:
     return str(one["metadata"]["name"]).removeprefix("notifier-")
 
 
-#: Program → its pod. Every one has one container.
+#: Program → its pod.
 PODS = {_name(one): one["spec"]["template"]["spec"] for one in [*_of("Deployment"), *_of("Job")]}
 PODS |= {_name(one): one["spec"]["jobTemplate"]["spec"]["template"]["spec"] for one in _of("CronJob")}
 #: What the owner of the tables does, and then ends.
 OWNERS = {"migrate", "partitions", "retention"}
-CONTAINERS = {name: pod["containers"][0] for name, pod in PODS.items()}
+LASTING = {"intake", "api", "worker-urgent", "worker", "callbacks", "bounces", "beat"}
+#: Program → the container that runs it. What grants the rights comes after the upgrade, with psql.
+CONTAINERS = {name: (pod.get("initContainers") or pod["containers"])[0] for name, pod in PODS.items()}
 SETTINGS = dict(
     line.split("=", 1) for line in (BASE / "settings.env").read_text("utf-8").splitlines() if line[:1] not in "#"
 )
@@ -83,7 +86,7 @@ def test_every_program_is_a_command_and_every_lane_has_a_worker() -> None:
             if command:
                 _check_command(command[1:])
     assert sorted([*_lanes("worker-urgent"), *_lanes("worker")]) == sorted(Lane)
-    assert set(PODS) == {"intake", "api", "worker-urgent", "worker", "callbacks", "bounces", "beat", *OWNERS}
+    assert set(PODS) == {*LASTING, "doctor", *OWNERS}
 
 
 def test_every_variable_and_every_secret_is_read() -> None:
@@ -132,8 +135,10 @@ def test_a_program_mounts_no_secret_that_it_does_not_need() -> None:
         "api",
         "worker",
         "worker-urgent",
+        "doctor",
     }
-    assert {name for name, its in secrets.items() if "notifier-callbacks" in its} == {"callbacks"}
+    assert {name for name, its in secrets.items() if "notifier-callbacks" in its} == {"callbacks", "doctor"}
+    assert secrets["doctor"] == set().union(*secrets.values()) - {"notifier-owner"}
 
 
 def test_ports_are_those_that_programs_listen_on() -> None:
@@ -144,28 +149,29 @@ def test_ports_are_those_that_programs_listen_on() -> None:
     environment = {one["name"]: one["value"] for one in CONTAINERS["api"]["env"]}
     assert ports.pop("api") == {"http": int(environment["NOTIFIER_API_PORT"])}
     assert ports["bounces"].pop("lmtp") == int(CONTAINERS["bounces"]["args"][-1].rpartition(":")[2])
-    assert not any(ports.pop(name) for name in OWNERS)
+    assert not any(ports.pop(name) for name in {"doctor", *OWNERS})
     assert all(one == {"metrics": int(SETTINGS["NOTIFIER_METRICS_PORT"])} for one in ports.values())
 
 
 def test_every_pod_is_closed_and_has_time_to_end() -> None:
     for pod in PODS.values():
-        container, outer = pod["containers"][0], pod["securityContext"]
+        outer = pod["securityContext"]
         assert outer["runAsNonRoot"] is True
         assert min(outer["runAsUser"], outer["runAsGroup"]) > 0
         assert outer["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
+        for container in [*pod.get("initContainers", ()), *pod["containers"]]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
         assert pod["automountServiceAccountToken"] is False
         # A program ends itself after its grace; only then it may be killed.
         assert pod["terminationGracePeriodSeconds"] >= float(SETTINGS["NOTIFIER_GRACE_SECONDS"]) + 10
 
 
 def test_only_readiness_asks_for_the_database() -> None:
-    for name in set(CONTAINERS) - OWNERS:
+    for name in set(CONTAINERS) - OWNERS - {"doctor"}:
         for probe in ("startupProbe", "livenessProbe"):
             assert CONTAINERS[name][probe].get("httpGet", {}).get("path") in (None, "/healthz")
     assert CONTAINERS["api"]["readinessProbe"]["httpGet"]["path"] == "/readyz"
@@ -179,19 +185,46 @@ def test_the_guide_says_how_many_connections_they_need() -> None:
     # One pod more of each.
     during = most + sum(each[name] for name in counts)
     guide = (FOLDER.parents[1] / "docs" / "how-to" / "run-on-kubernetes.md").read_text("utf-8")
-    assert f"`base` needs {most} at most, and {during} during a rollout" in " ".join(guide.split())
+    assert f"They need {most} at most, and {during} during a rollout" in " ".join(guide.split())
 
 
 def test_the_image_is_that_of_this_version() -> None:
     version = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-    for name in ("base", "migrate"):
+    for name in ("base", "migrate", "bounces"):
         (image,) = yaml.safe_load((FOLDER / name / "kustomization.yaml").read_text("utf-8"))["images"]
         assert image["newTag"] == version
 
 
+def test_no_mail_returns_to_an_address_that_nobody_chose() -> None:
+    texts = [path.read_text("utf-8") for path in FOLDER.rglob("*.*") if path.is_file()]
+    assert not any(re.search(r"NOTIFIER_BOUNCE_ADDRESS\b.*@", text) for text in texts)
+
+
+def _reached(component: str) -> set[int]:
+    """The ports outside of the cluster that pods of this component may connect to."""
+    ports = set()
+    for policy in _of("NetworkPolicy"):
+        selector = policy["spec"]["podSelector"]
+        rules = selector.get("matchExpressions", ())
+        chosen = selector["matchLabels"].get(COMPONENT, component) == component
+        chosen &= all((component in rule["values"]) == (rule["operator"] == "In") for rule in rules)
+        for rule in policy["spec"].get("egress", ()) if chosen else ():
+            if {"0.0.0.0/0", "::/0"} <= {to.get("ipBlock", {}).get("cidr") for to in rule["to"]}:
+                ports |= {port["port"] for port in rule["ports"]}
+    return ports
+
+
+def test_doctor_reaches_what_the_programs_reach() -> None:
+    """In a pod of the API, it would call a relay that it cannot reach."""
+    assert _reached("worker") == _reached("worker-urgent") == {25, 465, 587, 443}
+    assert _reached("api") == _reached("callbacks") == set(PORTS)
+    assert _reached("doctor") == _reached("worker")  # it calls no endpoint of callbacks
+    assert _reached("intake") == _reached("migrate") == _reached("bounces") == set()
+
+
 def test_policies_and_budgets_select_what_is_there() -> None:
     budgets = {one["spec"]["selector"]["matchLabels"][COMPONENT] for one in _of("PodDisruptionBudget")}
-    assert budgets == set(PODS) - {"beat"} - OWNERS
+    assert budgets == set(PODS) - {"beat", "doctor"} - OWNERS
     for policy in _of("NetworkPolicy"):
         selector = policy["spec"]["podSelector"]
         named = [selector["matchLabels"].get(COMPONENT, "api")]
@@ -248,7 +281,7 @@ def test_every_unit_starts_a_command_with_secrets_that_it_reads() -> None:
         variables = {value.partition("=")[0] for key, value in pairs if key == "Environment"}
         assert variables <= NAMES | {"LANES"}
     assert set().union(*commands.values()) <= NAMES
-    assert set(commands) == set(PODS) - {"worker-urgent"} - OWNERS | {"upgrade"}
+    assert set(commands) == set(PODS) - {"worker-urgent", "doctor"} - OWNERS | {"upgrade", "retention"}
     assert commands["beat"] == {"NOTIFIER_BROKER_URL"}
 
 

@@ -4,11 +4,14 @@ against that of the compose specification."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from textwrap import dedent
 from typing import Any
 
 import jsonschema
@@ -18,6 +21,7 @@ from cloudcoil.models.keda import v1alpha1 as keda
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
+GUIDE = ROOT / "docs" / "how-to" / "run-on-kubernetes.md"
 COMPOSE = (ROOT / "docker-compose.yml", Path(__file__).with_name("compose.yml"))
 #: The oldest and the newest that are meant.
 VERSIONS = ("1.28", "1.37")
@@ -28,9 +32,12 @@ def main() -> int:
     documents = [(path.relative_to(FOLDER), one) for path in manifests() for one in read(path)]
     builder = _builder()
     for name in ("base", "migrate", "keda"):
-        documents += [(Path(name), one) for one in _built(builder, name)]
+        documents += [(Path(name), one) for one in _built(builder, FOLDER / name)]
+    example = _example(builder)
+    documents += [(Path("the guide's example"), one) for one in example]
     crds = _crds()
     problems = [problem for where, one in documents for problem in _problems(where, one, crds)]
+    problems += _wrong_in_example(example)
     for problem in problems:
         print(problem)
     print(f"{len(documents)} objects, Kubernetes {' and '.join(VERSIONS)}: {len(problems)} problems")
@@ -96,11 +103,42 @@ def _builder() -> list[str] | None:
     return ["kubectl", "kustomize"] if shutil.which("kubectl") else None
 
 
-def _built(builder: list[str] | None, name: str) -> list[dict[str, Any]]:
+def _built(builder: list[str] | None, folder: Path) -> list[dict[str, Any]]:
     if builder is None:
         return []
-    made = subprocess.run([*builder, str(FOLDER / name)], check=True, capture_output=True, text=True).stdout
+    made = subprocess.run([*builder, str(folder)], check=True, capture_output=True, text=True).stdout
     return [one for one in yaml.safe_load_all(made) if one]
+
+
+def _example(builder: list[str] | None) -> list[dict[str, Any]]:
+    """What the folder that docs/how-to/run-on-kubernetes.md tells to make becomes."""
+    with TemporaryDirectory() as name:
+        shutil.copytree(FOLDER, Path(name) / "deploy" / "kubernetes")
+        folder = Path(name) / "shop"
+        folder.mkdir()
+        shutil.copy(FOLDER / "base" / "notifier.toml", folder)
+        blocks = re.findall(r"^ *```yaml\n *# (\S+)\n(.*?)^ *```", GUIDE.read_text("utf-8"), re.M | re.S)
+        for file, text in blocks:
+            (folder / file).write_text(dedent(text), "utf-8")
+        return _built(builder, folder)
+
+
+def _wrong_in_example(built: list[dict[str, Any]]) -> Iterator[str]:
+    """Programs without its own image, or without the settings that are built with them."""
+    maps = {one["metadata"]["name"]: one["data"] for one in built if one["kind"] == "ConfigMap"}
+    for one in built:
+        if one["kind"] != "Deployment":
+            continue
+        (container,) = one["spec"]["template"]["spec"]["containers"]
+        if not container["image"].startswith("registry.example.com/shop/notifier:"):
+            yield f"the guide's example: {one['metadata']['name']}: the image is {container['image']}"
+        settings = maps.get(container["envFrom"][0]["configMapRef"]["name"], {})
+        if "NOTIFIER_BOUNCE_ADDRESS" not in settings:
+            yield f"the guide's example: {one['metadata']['name']}: NOTIFIER_BOUNCE_ADDRESS is not set"
+    if built and ("Deployment", "notifier-bounces") not in {
+        (one["kind"], one["metadata"]["name"]) for one in built
+    }:
+        yield "the guide's example: no program takes bounces"
 
 
 if __name__ == "__main__":
