@@ -159,6 +159,7 @@ def second(life: Life, databases: Databases, identified_url: str, tmp_path: Path
     """A second life: 60 were queued when the backup was made, and all of them were sent after it."""
     ids = life.accept(COUNT)
     backup = Backup(databases, identified_url, tmp_path)
+    life.engine.dispose()  # a copy ends every connection to the original
     assert life.send(ids) == COUNT
     url = backup.restore()
     second = Life(url)
