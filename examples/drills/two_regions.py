@@ -25,10 +25,10 @@ def drill() -> Counts:
         streaming_pair(folder) as (first, second),
         running_drill(folder=folder, environment={"NOTIFIER_DATABASE_URL": first.url()}) as drill,
     ):
-        drill.start("intake", "beat")
+        drill.start("intake")
         drill.publish(MESSAGES)
         wait("they are in the record", lambda: drill.statuses() == {"queued": MESSAGES})
-        drill.stop("intake", "beat")
+        drill.stop("intake")
         drill.publish(MESSAGES)
         wait("the standby has the record", lambda: _has_all(second, first))
         first.kill()

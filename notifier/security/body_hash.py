@@ -11,11 +11,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from notifier.domain.message import Message
 
-_sorted = msgspec.json.Encoder(order="deterministic")
+try:
+    import msgspec
+except ModuleNotFoundError:
+    # A producer, who has only the client. It hashes what has a key, one at a time.
+    _sorted = None
+else:
+    _sorted = msgspec.json.Encoder(order="deterministic")
 
 
 def body_hash(message: Message, content: Mapping[str, Any] | None = None) -> bytes:
@@ -36,7 +40,7 @@ def canonical(content: dict[str, Any]) -> bytes:
     Raises:
         ValueError: a text in it is not Unicode.
     """
-    if not _has_floats(content):
+    if _sorted is not None and not _has_floats(content):
         return _sorted.encode(content)
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 

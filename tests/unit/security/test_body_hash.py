@@ -46,6 +46,13 @@ def test_values_that_writers_of_json_disagree_on(value: Any) -> None:
     assert canonical({"a": value}) == by_the_standard_library({"a": value})
 
 
+def test_a_producer_without_msgspec_has_the_same_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {"b": [1, {"z": None, "a": "é"}], "a": True}
+    found = canonical(content)
+    monkeypatch.setattr("notifier.security.body_hash._sorted", None)
+    assert canonical(content) == found
+
+
 def test_half_a_character_is_an_error() -> None:
     for content in ({"a": "\ud800"}, {"\ud800": 1}, {"a": "\ud800", "b": 1.5}):
         with pytest.raises(ValueError, match="surrogates not allowed"):
