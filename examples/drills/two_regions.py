@@ -54,7 +54,8 @@ def _go_on(drill: Drill, database_url: str, broker_url: str) -> None:
     drill.decide()
     wait("what was queued is sent", lambda: drill.statuses() == {"sent": 2 * MESSAGES})
     say("the second region sent what was queued, and what is new")
-    drill.stop("intake", "worker")
+    # Those of the second region go on: what is tried again is theirs.
+    drill.running |= {f"{name} of the second region": drill.running.pop(name) for name in ("intake", "worker")}
     drill.environment["NOTIFIER_BROKER_URL"] = lost_broker
     # The worker also meets tasks of messages that were sent long since: it finds nothing to claim.
     drill.start("intake", "worker")
