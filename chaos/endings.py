@@ -19,7 +19,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -42,6 +42,7 @@ from tests.provisioning.commands import run_in_order
 from tests.provisioning.databases import Databases
 from tests.provisioning.rabbitmq import AmqpServer
 from tests.provisioning.services import RedisServer, Services
+from tests.waiting import Deadline
 
 #: What the programs are told: `NOTIFIER_GRACE_SECONDS`. With the first one whatever has nothing in hand ends in
 #: order. Seconds.
@@ -242,7 +243,7 @@ class Endings:
                 if link not in away:
                     link.heal()
         limit = self._grace_seconds + program.extra_seconds + _SLACK_SECONDS
-        has_ended = _wait(lambda: not _lives(pid), limit)
+        has_ended = _wait(lambda: not _lives(pid), Deadline(limit))
         ended.seconds = time.monotonic() - begun
         if not has_ended:
             ended.problems.append(f"still there {limit:g} s after the signal: {_last_lines(place.log)}")
@@ -274,8 +275,11 @@ class Endings:
                 return place.database.connections
             return program.ready in place.log.read_bytes() or not _lives(pid)
 
-        if not _wait(is_ready, _READY_SECONDS):
-            raise TimeoutError(f"not ready: {_last_lines(place.log)}")
+        if not _wait(is_ready, Deadline(_READY_SECONDS)):
+            used = psutil.Process(pid).cpu_times()
+            raise TimeoutError(
+                f"not ready after {used.user + used.system:.1f} s of processor: {_last_lines(place.log)}"
+            )
         if not _lives(pid):
             raise RuntimeError(f"it ended before it was told to: {_last_lines(place.log)}")
 
@@ -331,10 +335,9 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def _wait(condition: object, seconds: float) -> bool:
-    ends_at = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        if time.monotonic() > ends_at:
+def _wait(condition: Callable[[], object], deadline: Deadline) -> bool:
+    while not condition():
+        if deadline.is_over():
             return False
         time.sleep(0.05)
     return True

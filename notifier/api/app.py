@@ -98,6 +98,7 @@ def _add_routes(app: FastAPI, services: ApiServices | None) -> None:
     app.include_router(attachments.router, responses=_responses((*_ALWAYS, 413, 415)))
     app.include_router(notifications.actions, responses=_responses((*bodied, 404)))
     app.include_router(search.router, responses=_responses((*_ALWAYS, 404)))
+    app.include_router(search.one_status, responses=_responses((*_ALWAYS, 404, 409)))
     app.include_router(templates.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(recurring.router, responses=_responses((*bodied, 404)))
     app.include_router(suppressions.router, responses=_responses((*_ALWAYS, 400, 404, 413)))

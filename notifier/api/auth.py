@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response, Security
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
@@ -89,6 +90,8 @@ class KeyedRoute(APIRoute):
         [needs] = [found.call for found in self.dependant.dependencies if isinstance(found.call, Needs)]
         # FastAPI runs the others in threads.
         takes_thread = not iscoroutinefunction(self.endpoint)
+        # A model of query parameters refuses others itself.
+        takes_query = bool(self.dependant.query_params)
 
         async def checked(request: Request) -> Response:
             services: ApiServices = request.app.state.services
@@ -99,6 +102,8 @@ class KeyedRoute(APIRoute):
                 async with services.shares.turn(key):
                     holder = await run_in_threadpool(needs.check, services, shown)
             request.state.holder = holder
+            if not takes_query:
+                _refuse_parameters(request)
             async with AsyncExitStack() as turns:
                 if _is_large(request):
                     await turns.enter_async_context(services.large_bodies.turn(key))
@@ -110,6 +115,16 @@ class KeyedRoute(APIRoute):
                     return await handle(request)
 
         return checked
+
+
+def _refuse_parameters(request: Request) -> None:
+    """Where there is no `?dry_run=true` it would be taken for granted. Raises `RequestValidationError`."""
+    unknown = [
+        {"type": "extra_forbidden", "loc": ("query", name), "msg": "there is no such parameter here"}
+        for name in request.query_params
+    ]
+    if unknown:
+        raise RequestValidationError(unknown)
 
 
 def _is_large(request: Request) -> bool:

@@ -108,7 +108,8 @@ class MessageEncoder:
 
     def _encode(self, fields: Mapping[str, Any], channel: Channel, lane: Lane) -> Encoded:
         known = {"id": new_id(), "producer": self.producer, "traceparent": current_traceparent()}
-        filled = {**known, **fields, "channel": channel, "lane": lane}
+        # An entry that names another channel or lane is refused, as in a batch of the contract.
+        filled = {**known, "channel": channel, "lane": lane, **fields}
         filled = {name: value for name, value in filled.items() if value is not None}
         without_form: list[Fault] = []
         if isinstance(filled.get("context"), Mapping):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from notifier.domain.message import Envelope, Message
 from notifier.domain.notification_status import NotificationStatus
-from notifier.domain.validation import decode
+from notifier.domain.validation import decode, read_message
+from notifier.security.body_hash import body_hash
 from notifier.store.rejected import EDITED, KeptRejection
 from notifier.store.status_lookup import AskedStatus, StatusLookup
 
@@ -120,12 +122,26 @@ def came_of(lookup: StatusLookup, rejected: RejectedView, replay: RecordView | N
     """
     if not rejected.replayed_at and not rejected.is_interrupted:
         return None
-    was_edited = replay is not None and replay.action == EDITED
-    key = replay.selection.get("published", {}) if replay is not None and was_edited else key_of(rejected.body)
+    edit = replay if replay is not None and replay.action == EDITED else None
+    key = edit.selection.get("published", {}) if edit else key_of(rejected.body)
+    # Its key may be another message's. Of an edited copy nothing is kept that would tell: see below.
+    content = None if edit else _content_of(rejected)
     # Where there is no id, that of the rejected message, which no notification has.
-    asked = AskedStatus(_uuid(key.get("id")) or rejected.id, key.get("producer"), key.get("idempotency_key"))
+    id_ = _uuid(key.get("id")) or rejected.id
+    asked = AskedStatus(id_, key.get("producer"), key.get("idempotency_key"), content)
     status = lookup.find([asked]).get(asked)
-    return status.id if isinstance(status, NotificationStatus) else None
+    if not isinstance(status, NotificationStatus) or (edit and status.accepted_at < edit.at):
+        return None
+    return status.id
+
+
+def _content_of(rejected: RejectedView) -> bytes | None:
+    """The digest of its content; None if it is still no message."""
+    value, pair = decode(rejected.body), pair_of(rejected.queue)
+    if not isinstance(value, dict) or pair is None:
+        return None
+    message = read_message(value, *pair, now=datetime.now(UTC)).message
+    return body_hash(message) if message else None
 
 
 def _uuid(text: str | None) -> UUID | None:

@@ -237,12 +237,17 @@ def test_a_pattern_of_templates_is_taken_as_it_is_written(api: Api) -> None:
     assert found == {"h*": 1, "hell?": 1, "hel_o": 0, "*l*": 1, "H*": 0, "hello?": 0}
 
 
-def test_every_route_that_is_not_for_monitoring_needs_a_key(api: Api) -> None:
+def test_every_route_that_is_not_for_monitoring_needs_a_key_and_takes_no_unknown_parameter(api: Api) -> None:
     paths = {(method.upper(), path) for path, methods in api.app.openapi()["paths"].items() for method in methods}
     assert len(paths) > 14
+    key = api.key(*Scope)
     for method, path in paths:
-        reply = api(method, re.sub(r"{(notification|message|callback|recurring_id|job)}", str(new_id()), path))
-        assert (reply.status == 401) == (path not in OPEN), path
+        place = re.sub(r"{(notification|message|callback|recurring_id|job)}", str(new_id()), path)
+        assert (api(method, place).status == 401) == (path not in OPEN), path
+        if path not in OPEN:
+            reply = api(method, place, key=key, json_body={}, dry_run=True)
+            assert reply.status == 422, path
+            assert ("dry_run", "unknown_field") in {(e.get("parameter"), e["code"]) for e in reply.json["errors"]}
 
 
 @pytest.mark.parametrize(

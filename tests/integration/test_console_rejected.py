@@ -141,6 +141,26 @@ def test_an_edited_message_is_checked_and_goes_once(api: Api, admin: Browser) ->
     assert record.operator.startswith("ops (key ")
 
 
+def test_a_replay_under_the_key_of_another_message_does_not_lead_to_that(api: Api, admin: Browser) -> None:
+    first = message(idempotency_key="order-1")
+    received = Received(json.dumps(first).encode(), Channel.EMAIL, Lane.NORMAL)
+    assert api.parts.intake.process([received]).accepted == 1
+    other = first | {"id": str(new_id()), "context": {"name": "Bob"}}
+    same = first | {"id": str(new_id())}
+    plain, edited = reject(api, other | {"to": "nobody"}, other)
+    admin.post(f"/rejected/{plain.id}/replay")
+    admin.post(f"/rejected/{edited.id}/edited", body=json.dumps(other))
+    for one in (edited, plain):
+        assert b"No notification was made of it yet" in admin.get(f"/rejected/{one.id}").body
+    [repeated] = reject(api, same | {"template": "gone"})
+    with transaction(api.services.engine) as connection:
+        # A template that came meanwhile: now it is the first one's repetition.
+        body = {"body": json.dumps(same).encode(), "id": repeated.id}
+        connection.execute(text("UPDATE rejected_messages SET body = :body WHERE id = :id"), body)
+    admin.post(f"/rejected/{repeated.id}/replay")
+    assert f"/notifications/{first['id']}".encode() in admin.get(f"/rejected/{repeated.id}").body
+
+
 def test_of_several_who_replay_one_message_one_does(api: Api, admin: Browser) -> None:
     [edited, plain] = reject(api, message(template="gone"), message(template="gone"))
 

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -151,12 +152,28 @@ class Api:
             # Of one name with several lines: cookies.
             said = headers.get(name.decode())
             headers[name.decode()] = f"{said}\n{value.decode()}" if said else value.decode()
+        _check_documented(scope, messages[0]["status"])
         bodies = [message.get("body", b"") for message in messages[1:]]
         return Reply(messages[0]["status"], headers, b"".join(bodies), sum(map(bool, bodies)))
 
     def close(self) -> None:
         self.parts.acceptance.close()
         self.services.close()
+
+
+@cache
+def _documented() -> dict[str, dict[str, Any]]:
+    """Path → method → operation, of the OpenAPI document."""
+    return make_app().openapi()["paths"]  # type: ignore[no-any-return]
+
+
+def _check_documented(scope: dict[str, Any], status: int) -> None:
+    """Every answer of every test must stand in the OpenAPI document."""
+    path = getattr(scope.get("route"), "path_format", None)
+    operation = _documented().get(path, {}).get(scope["method"].lower())
+    assert operation is None or str(status) in operation["responses"], (
+        f"{scope['method']} {path} answered {status}, which the OpenAPI document does not list"
+    )
 
 
 @contextmanager

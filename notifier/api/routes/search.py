@@ -31,6 +31,8 @@ from notifier.store.search import Audit, Dimension, Story
 from notifier.store.status_lookup import AskedStatus
 
 router = APIRouter(tags=["read"], route_class=KeyedRoute)
+#: Alone, since it answers 409 too.
+one_status = APIRouter(tags=["read"], route_class=KeyedRoute)
 
 
 class Search(PageQuery, Conditions):
@@ -144,7 +146,7 @@ class StatusQuery(BaseModel):
     ] = None
 
 
-@router.get("/v1/notifications/{notification:uuid}/status", summary="Where one stands")
+@one_status.get("/v1/notifications/{notification:uuid}/status", summary="Where one stands")
 async def status(
     watch: StatusWatchDep,
     holder: Reader,

@@ -127,6 +127,10 @@ def test_one_bad_entry_of_many_keeps_all_of_them_and_names_its_position(client: 
     with pytest.raises(InvalidMessage) as refused:
         client.send_many(entries, channel="email", template="news")
     assert [fault.field for fault in refused.value.faults] == ["1.to", "2.locale"]
+    entries = [{"to": "a@example.com", "channel": "email", "lane": None}, {"to": "b@example.com", "lane": "high"}]
+    with pytest.raises(InvalidMessage) as refused:
+        client.send_many([*entries, {"to": "c@example.com", "channel": "sms"}], channel="email", template="news")
+    assert [fault.field for fault in refused.value.faults] == ["1.lane", "2.channel"]
     assert client.sent == []
 
 
