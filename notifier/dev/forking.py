@@ -340,7 +340,7 @@ def _become(
         os.dup2(file, number)
         os.close(file)
     for name in ("stdin", "stdout", "stderr"):
-        setattr(sys, name, _opened_anew(getattr(sys, name)))
+        setattr(sys, name, _opened_anew(getattr(sys, name), in_lines=name == "stderr"))
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
@@ -352,7 +352,7 @@ def _become(
     return name, arguments
 
 
-def _opened_anew(stream: Any) -> Any:
+def _opened_anew(stream: Any, *, in_lines: bool) -> Any:
     """What it knows of its file, such as whether that can be sought in, is of another one."""
     number = stream.fileno()
     return open(
@@ -360,7 +360,7 @@ def _opened_anew(stream: Any) -> Any:
         stream.mode,
         encoding=stream.encoding,
         errors=stream.errors,
-        buffering=1 if stream.name == "<stderr>" or os.isatty(number) else -1,
+        buffering=1 if in_lines or os.isatty(number) else -1,
         closefd=False,
     )
 

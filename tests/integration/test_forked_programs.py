@@ -76,12 +76,13 @@ def test_the_command_line_answers_the_same(start: Start) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_a_signal_ends_it_and_is_told(start: Start, tmp_path: Path, number: signal.Signals) -> None:
     script = tmp_path / "program.py"
-    script.write_text("import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
+    script.write_text("import sys, time\nprint('begun', file=sys.stderr)\ntime.sleep(600)\n")
     with start(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "begun\n"
+        # At once, also from the fork of a fork, which the processes of a run have.
+        assert process.stderr
+        assert process.stderr.readline() == "begun\n"
         assert process.poll() is None
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.01)
