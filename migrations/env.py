@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from notifier.config.settings import load_settings
 from notifier.store.engine import database_url
-from notifier.store.schema.notifications import Base
+from notifier.store.schema.all_tables import Base
 
 _PARTITION = re.compile(r"_(y\d{4}m\d{2}|default)$")
 

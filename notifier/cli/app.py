@@ -6,6 +6,7 @@ worker, the template engine) is imported inside the command that needs it.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -231,6 +232,8 @@ app = make_app()
 def main() -> None:
     """Entry point of the program `notifier`."""
     spare_imports()
+    # Nobody extends our models from outside; looking for who might reads what is said of every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show 中文 gets \u4e2d instead of a trace.
         if hasattr(stream, "reconfigure"):

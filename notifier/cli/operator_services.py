@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from notifier.bootstrap import Services
-from notifier.store.operator_actions import Operating
 
 if TYPE_CHECKING:
     from notifier.operations import Operations, Replays
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from notifier.operations.providers import ProviderOperations
     from notifier.operations.recurring import RecurringNotifications
     from notifier.operations.restored import Restored
+    from notifier.store.operator_actions import Operating
 
 
 class OperatorServices(Services):
@@ -23,6 +23,8 @@ class OperatorServices(Services):
 
     @cached_property
     def operating(self) -> Operating:
+        from notifier.store.operator_actions import Operating
+
         return Operating(self.engine, self.hash_key)
 
     @property

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import MutableMapping
 from typing import Any
 
-import structlog
+from notifier.config.plain_structlog import structlog
 
 #: The fields that a line may carry. Everything else is replaced by "(hidden)".
 FIELDS = frozenset(

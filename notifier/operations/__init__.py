@@ -15,7 +15,7 @@ from notifier.operations.notifications import CANCELLABLE, RESCHEDULABLE, RETRYA
 from notifier.operations.rejected import DeadQueue, Replays
 from notifier.operations.results import ActionResult, Progress, Skipped, Stuck
 from notifier.store.operator_actions import ActionCounts
-from notifier.store.rejected import RejectedSelection
+from notifier.store.rejected_selection import RejectedSelection
 from notifier.store.selection import Selection
 
 __all__ = [

@@ -22,7 +22,8 @@ from notifier.operations.replayable import (
 )
 from notifier.operations.results import ActionResult, Progress, Skipped, by_id, result, run_pages
 from notifier.store.operator_actions import ActionCounts, Operating
-from notifier.store.rejected import CLAIM_SECONDS, KeptRejection, RejectedSelection, Rejections
+from notifier.store.rejected import KeptRejection, Rejections
+from notifier.store.rejected_selection import CLAIM_SECONDS, RejectedSelection
 
 if TYPE_CHECKING:  # slow to import, and most commands need none of it
     from notifier.broker.dead_letters import DeadLetter, Handle, Raw

@@ -12,22 +12,22 @@ A replay claims a message before it publishes it, so two at once never publish t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, TextClause, false, func, select, text
+from sqlalchemy import Connection, Engine, TextClause, func, select, text
 
 from notifier.domain.errors import CannotOpen
 from notifier.store import binds
-from notifier.store.binds import among
 from notifier.store.engine import transaction
 from notifier.store.operator_actions import ActionCounts, act_on_page, begin_record, note_result
 from notifier.store.personal_data import PersonalData
+from notifier.store.rejected_selection import CLAIM_SECONDS, IS_INTERRUPTED, RejectedSelection, chosen
 from notifier.store.repository import Repository
-from notifier.store.rows import columns_of, from_row, matching, newest, oldest, within
+from notifier.store.rows import columns_of, from_row, newest, oldest
 from notifier.store.schema.notifications import RejectedMessage
 from notifier.store.schema.operations import OperatorRecord
 
@@ -35,28 +35,8 @@ from notifier.store.schema.operations import OperatorRecord
 PAGE = 100
 #: Rejected messages that `groups` reads: a producer gone wrong makes a million in a night.
 COUNTED = 10_000
-#: A replay that has had a message in hand for this long is gone. Seconds.
-CLAIM_SECONDS = 60
 #: In the operator record of a replay with another body.
 EDITED = "replay_edited"
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedSelection:
-    """Those with these ids, or all that meet the conditions."""
-
-    ids: tuple[UUID, ...] = ()
-    #: When it was received.
-    since: datetime | None = None
-    until: datetime | None = None
-    #: One of its reasons has this code, as unknown_template.
-    code: str | None = None
-    producer: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        if self.ids:
-            return {"ids": [str(value) for value in self.ids]}
-        return {"filter": {name: value for name, value in asdict(self).items() if value}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +70,6 @@ class CodeCount:
     count: int
 
 
-#: A replay took it in hand, and is gone.
-IS_INTERRUPTED: ColumnElement[bool] = func.coalesce(
-    RejectedMessage.claimed_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, CLAIM_SECONDS), false()
-)
 _KEPT: Any = (
     *columns_of(
         KeptRejection,
@@ -208,19 +184,6 @@ class Rejections(Repository):
         query = select(RejectedMessage.id).where(*chosen(selection))
         query = oldest(query, RejectedMessage.id, limit=PAGE * 10, after=after)
         return act_on_page(self._engine, query, record, tally, purge)
-
-
-def chosen(selection: RejectedSelection, *, again: bool = True) -> Iterator[ColumnElement[bool]]:
-    """The selection as conditions. Without `again` a filter leaves out those that were replayed."""
-    if selection.ids:
-        yield among(RejectedMessage.id, selection.ids)
-        return
-    if not again:
-        yield RejectedMessage.replayed_at.is_(None)
-    yield from within(RejectedMessage.received_at, selection.since, selection.until)
-    if selection.code is not None:
-        yield RejectedMessage.faults.contains([{"code": selection.code}])
-    yield from matching(RejectedMessage, selection, "producer")
 
 
 def _claim(connection: Connection, ids: Sequence[UUID], record: UUID, *, again: bool, over: bool) -> set[UUID]:

@@ -19,7 +19,7 @@ from notifier.store.engine import allow_seconds, sqlstate_of, transaction
 from notifier.store.filters import Filter as Filter
 from notifier.store.filters import conditions
 from notifier.store.personal_data import PersonalData
-from notifier.store.rejected import IS_INTERRUPTED, RejectedSelection, chosen
+from notifier.store.rejected_selection import IS_INTERRUPTED, RejectedSelection, chosen
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row, newest
 from notifier.store.schema.notifications import Attempt, Event, Notification, ProviderMessage, RejectedMessage

@@ -34,7 +34,7 @@ from notifier.domain.statuses import (
     SuppressionReason,
 )
 from notifier.store.metrics import Gauges
-from notifier.store.schema.notifications import Base
+from notifier.store.schema.all_tables import Base
 from notifier.telemetry.metrics import REGISTRY
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.message import new_id
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.schema.notifications import Base
+from notifier.store.schema.all_tables import Base
 from notifier.store.schema.partitions import PARTITIONED, ensure_partitions, first_id, month_after
 from notifier.store.schema.revisions import missing_upgrade, revisions
 from notifier.store.schema.table_locks import LOCK_SECONDS

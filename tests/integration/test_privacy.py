@@ -31,7 +31,8 @@ from notifier.store.operator_actions import Operating
 from notifier.store.personal_data import PersonalData
 from notifier.store.re_encryption import Resealing, unknown_keys
 from notifier.store.records import DeliveryResult, NewNotification, NewRejection
-from notifier.store.rejected import RejectedSelection, Rejections
+from notifier.store.rejected import Rejections
+from notifier.store.rejected_selection import RejectedSelection
 from notifier.store.search import Audit, Filter
 from notifier.store.stuck import Lateness
 from tests.integration.test_deliverer import Scripted, World

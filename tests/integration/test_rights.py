@@ -19,7 +19,7 @@ from notifier.domain.statuses import JobState, Status, SuppressionReason
 from notifier.operations import Selection
 from notifier.operations.upkeep import NIGHTLY
 from notifier.store.re_encryption import Resealing
-from notifier.store.schema.notifications import Base
+from notifier.store.schema.all_tables import Base
 from notifier.store.schema.rights import NEEDED
 from notifier.store.search import Filter
 from tests.support.receipts import NUMBER, Texts

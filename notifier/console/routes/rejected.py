@@ -27,7 +27,8 @@ from notifier.intake.batch import Received
 from notifier.operations import ActionResult
 from notifier.operations.api_keys import Holder, Scope
 from notifier.operations.replayable import came_of
-from notifier.store.rejected import COUNTED, RejectedSelection
+from notifier.store.rejected import COUNTED
+from notifier.store.rejected_selection import RejectedSelection
 from notifier.store.status_lookup import StatusLookup
 
 router = APIRouter(route_class=PageRoute)

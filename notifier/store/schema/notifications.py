@@ -17,9 +17,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from notifier.domain.statuses import Channel, Lane, MessageProof, OnUnknown, Outcome, Status, SuppressionReason
-from notifier.store.schema import callbacks, feedback, operations, recurring  # noqa: F401 - for Base.metadata
-from notifier.store.schema.base import Base as Base
-from notifier.store.schema.base import one_of
+from notifier.store.schema.base import Base, one_of
 
 
 class StoredMessage(Base):

@@ -1,148 +1,54 @@
-"""The composition root: settings → engine, ledger, renderer, providers, services. Nothing else builds them."""
+"""Settings → ledger, renderer, providers, services. What few programs need is imported where it is made."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine
-
-from notifier.config.logs import log
+from notifier.bootstrap.database import Database
 from notifier.config.settings import Settings
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Channel
-from notifier.feedback.suppressions import Suppressions
-from notifier.operations.explanations import unfound_in_words
-from notifier.operations.held_suppressions import HeldSuppressions
-from notifier.operations.retention import RetentionJob
-from notifier.operations.statistics import Statistics
-from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
 from notifier.security.encryption import Sealer, read_keys
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
-from notifier.store.attachments import AttachmentRepository
-from notifier.store.callbacks import CallbackRepository
-from notifier.store.circuits import CircuitRepository
-from notifier.store.daily_statistics import StatisticsRepository
-from notifier.store.engine import check_sessions, make_engine
-from notifier.store.hash_keys import HashKeyRepository
-from notifier.store.heartbeats import HeartbeatRepository
-from notifier.store.held_suppressions import HeldSuppressionRepository
-from notifier.store.mass_alarm import AlarmRepository, AlarmRule, HardBounceWatch
-from notifier.store.metrics import GaugeRepository
-from notifier.store.minute_counts import MinuteCountRepository
-from notifier.store.operator_actions import Operating
 from notifier.store.personal_data import PersonalData
-from notifier.store.provider_health import HealthRepository
-from notifier.store.rate_limits import RateLimitRepository
-from notifier.store.retention import RetentionRepository
-from notifier.store.schema.revisions import missing_upgrade
 from notifier.store.search import Audit
-from notifier.store.sessions import DatabaseSession, in_words
-from notifier.store.suppressions import SuppressionRepository
-from notifier.store.unread_bounces import UnreadBounceRepository
-from notifier.store.upkeep import UpkeepRepository
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # each program needs some of them, and importing all takes a command a fifth of its time
     from notifier.delivery.sweep import Dispatcher, Publish
     from notifier.feedback.bounces import Bounces
     from notifier.feedback.receipts import Receipts
     from notifier.feedback.suppression_csv import SuppressionFiles
     from notifier.feedback.suppression_forecast import SuppressionForecast
+    from notifier.feedback.suppressions import Suppressions
     from notifier.intake import Intake
     from notifier.intake.batch import PublishTasks
     from notifier.operations.daily_report import DailyReport
     from notifier.operations.heartbeats import Heartbeats
+    from notifier.operations.held_suppressions import HeldSuppressions
     from notifier.operations.jobs import Jobs
     from notifier.operations.rate_history import RateHistory
     from notifier.operations.recurring_runs import RecurringRuns
+    from notifier.operations.retention import RetentionJob
+    from notifier.operations.statistics import Statistics
+    from notifier.operations.upkeep import Upkeep
     from notifier.providers.base import Provider
     from notifier.rendering import Renderer
+    from notifier.store.attachments import AttachmentRepository
+    from notifier.store.callbacks import CallbackRepository
+    from notifier.store.circuits import CircuitRepository
+    from notifier.store.hash_keys import HashKeyRepository
     from notifier.store.ledger import Ledger
+    from notifier.store.mass_alarm import AlarmRepository, HardBounceWatch
+    from notifier.store.minute_counts import MinuteCountRepository
+    from notifier.store.provider_health import HealthRepository
     from notifier.store.provider_reports import ProviderReportRepository
-
-#: A program that starts before `notifier db upgrade` looks again after this. Seconds.
-_LOOK_SECONDS = 1.0
-
-
-R = TypeVar("R")
-
-
-def _of_engine(repository: Callable[[Engine], R]) -> cached_property[R]:
-    return cached_property(lambda services: repository(services.engine))
-
-
-@dataclass
-class Database:
-    """The engine, and what a program checks before it begins. One for each process."""
-
-    settings: Settings
-    #: Connections the process may hold at rest; twice as many under load.
-    pool_size: int = 5
-    #: Shown in pg_stat_activity.
-    application: str = "notifier"
-    #: It does nothing on a database that is not the one it was; commands look, and act for an operator.
-    guarded: bool = True
-
-    @cached_property
-    def engine(self) -> Engine:
-        return make_engine(
-            self.settings.require("database_url"),
-            pool_size=self.pool_size,
-            application=self.application,
-            guarded=self.guarded,
-            trusts_failover=self.settings.trust_failover,
-        )
-
-    def wait_for_tables(self, stop: threading.Event) -> None:
-        """Return when the database has the tables of this version and is the one it was, or `stop` is set.
-
-        Without this a program on older tables would do half of its work: call a provider, say, and not be able to
-        record the answer. Tables of a later version are right, too.
-
-        Raises:
-            ConfigurationError: a pooler stands before the database that makes work impossible.
-        """
-        logged: str | None = None
-        while not stop.is_set():
-            try:
-                session = check_sessions(self.engine)
-                missing = missing_upgrade(self.engine)
-            except ServiceUnavailable as error:
-                missing = str(error)
-            else:
-                if missing is None:
-                    _log_pooler(session)
-                    return
-            if missing != logged:
-                log.warning("database.waiting", reason=missing)
-            logged = missing
-            stop.wait(_LOOK_SECONDS)
-
-    def check_pooler(self) -> None:
-        """For a program that starts without the database: refuse a pooler that makes work impossible.
-
-        Raises:
-            ConfigurationError: naming the fix.
-        """
-        try:
-            _log_pooler(check_sessions(self.engine))
-        except ServiceUnavailable:
-            pass  # it says so with each answer
-
-    def close(self) -> None:
-        if "engine" in self.__dict__:
-            self.engine.dispose()
-
-
-def _log_pooler(session: DatabaseSession | None) -> None:
-    if session is not None and (session.is_pooled or session.wrong):
-        log.info("database.pooled", reason=in_words(session))
+    from notifier.store.rate_limits import RateLimitRepository
+    from notifier.store.unread_bounces import UnreadBounceRepository
 
 
 class RecordServices(Database):
@@ -175,6 +81,8 @@ class RecordServices(Database):
 
     @cached_property
     def hard_bounces(self) -> HardBounceWatch:
+        from notifier.store.mass_alarm import AlarmRule, HardBounceWatch
+
         table = self.settings.structure.suppressions
 
         def identify(channel: str, sender: str | None, template: str) -> str:
@@ -194,10 +102,16 @@ class RecordServices(Database):
     def audit(self) -> Audit:
         return Audit(self.engine, self.personal_data)
 
-    hash_keys = _of_engine(HashKeyRepository)
+    @cached_property
+    def hash_keys(self) -> HashKeyRepository:
+        from notifier.store.hash_keys import HashKeyRepository
+
+        return HashKeyRepository(self.engine)
 
     def unfound_by_address(self) -> tuple[str, str] | None:
         """What a search by address misses, and the fix; None: nothing that we know of."""
+        from notifier.operations.explanations import unfound_in_words
+
         try:
             return unfound_in_words(self.hash_keys.uses(), self.hash_key.fingerprint)
         except ServiceUnavailable:
@@ -215,23 +129,36 @@ class FeedbackServices(RecordServices):
 
     @cached_property
     def suppressions(self) -> Suppressions:
+        from notifier.feedback.suppressions import Suppressions
+
         return Suppressions(self.engine, self.hash_key, self.hard_bounces)
 
     @cached_property
     def suppression_files(self) -> SuppressionFiles:
         from notifier.feedback.suppression_csv import SuppressionFiles
+        from notifier.store.suppressions import SuppressionRepository
 
         return SuppressionFiles(SuppressionRepository(self.engine), self.hash_key)
 
-    alarms = _of_engine(AlarmRepository)
+    @cached_property
+    def alarms(self) -> AlarmRepository:
+        from notifier.store.mass_alarm import AlarmRepository
+
+        return AlarmRepository(self.engine)
 
     @cached_property
     def held(self) -> HeldSuppressions:
+        from notifier.operations.held_suppressions import HeldSuppressions
+        from notifier.store.held_suppressions import HeldSuppressionRepository
+        from notifier.store.operator_actions import Operating
+
         operating = Operating(self.engine, self.hash_key)
         return HeldSuppressions(HeldSuppressionRepository(self.engine), self.alarms, operating)
 
     @cached_property
     def unread(self) -> UnreadBounceRepository:
+        from notifier.store.unread_bounces import UnreadBounceRepository
+
         return UnreadBounceRepository(self.engine, self.personal_data)
 
     @cached_property
@@ -257,6 +184,7 @@ class FeedbackServices(RecordServices):
     @cached_property
     def suppression_forecast(self) -> SuppressionForecast:
         from notifier.feedback.suppression_forecast import SuppressionForecast
+        from notifier.store.operator_actions import Operating
         from notifier.store.suppression_forecast import ForecastRepository
 
         repository = ForecastRepository(self.engine, Operating(self.engine, self.hash_key))
@@ -274,11 +202,35 @@ class FeedbackServices(RecordServices):
 class DeliveryServices(FeedbackServices):
     """What workers share through the database."""
 
-    health = _of_engine(HealthRepository)
-    circuits = _of_engine(CircuitRepository)
-    rates = _of_engine(RateLimitRepository)
-    attachments = _of_engine(AttachmentRepository)
-    callbacks = _of_engine(CallbackRepository)
+    @cached_property
+    def health(self) -> HealthRepository:
+        from notifier.store.provider_health import HealthRepository
+
+        return HealthRepository(self.engine)
+
+    @cached_property
+    def circuits(self) -> CircuitRepository:
+        from notifier.store.circuits import CircuitRepository
+
+        return CircuitRepository(self.engine)
+
+    @cached_property
+    def rates(self) -> RateLimitRepository:
+        from notifier.store.rate_limits import RateLimitRepository
+
+        return RateLimitRepository(self.engine)
+
+    @cached_property
+    def attachments(self) -> AttachmentRepository:
+        from notifier.store.attachments import AttachmentRepository
+
+        return AttachmentRepository(self.engine)
+
+    @cached_property
+    def callbacks(self) -> CallbackRepository:
+        from notifier.store.callbacks import CallbackRepository
+
+        return CallbackRepository(self.engine)
 
     def dispatcher(self, publish_deliver: Publish, publish_reconcile: Publish) -> Dispatcher:
         from notifier.delivery.sweep import Dispatcher
@@ -316,6 +268,7 @@ class Services(DeliveryServices):
     def jobs(self) -> Jobs:
         from notifier.operations.jobs import Jobs
         from notifier.store.jobs import JobRepository
+        from notifier.store.operator_actions import Operating
 
         operating = Operating(self.engine, self.hash_key)
         return Jobs(JobRepository(self.engine, operating), operating)
@@ -339,18 +292,29 @@ class Services(DeliveryServices):
 
     @cached_property
     def retention_job(self) -> RetentionJob:
+        from notifier.operations.retention import RetentionJob
+        from notifier.store.retention import RetentionRepository
+
         return RetentionJob(RetentionRepository(self.engine), self.settings.structure.retention)
 
-    minute_counts = _of_engine(MinuteCountRepository)
+    @cached_property
+    def minute_counts(self) -> MinuteCountRepository:
+        from notifier.store.minute_counts import MinuteCountRepository
+
+        return MinuteCountRepository(self.engine)
 
     @cached_property
     def rate_history(self) -> RateHistory:
         from notifier.operations.rate_history import RateHistory
+        from notifier.store.metrics import GaugeRepository
 
         return RateHistory(self.minute_counts, GaugeRepository(self.engine))
 
     @cached_property
     def statistics(self) -> Statistics:
+        from notifier.operations.statistics import Statistics
+        from notifier.store.daily_statistics import StatisticsRepository
+
         repository = StatisticsRepository(self.engine)
         return Statistics(repository, self.settings.timezone, self.retention_job.kept_from)
 
@@ -362,6 +326,7 @@ class Services(DeliveryServices):
     @cached_property
     def heartbeats(self) -> Heartbeats:
         from notifier.operations.heartbeats import Heartbeats
+        from notifier.store.heartbeats import HeartbeatRepository
 
         table = self.settings.structure.heartbeats
         return Heartbeats(table, HeartbeatRepository(self.engine), self.accept_own)
@@ -369,6 +334,10 @@ class Services(DeliveryServices):
     @cached_property
     def upkeep(self) -> Upkeep:
         """Its steps, in the order in which late ones are made up for."""
+        from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
+        from notifier.store.operator_actions import Operating
+        from notifier.store.upkeep import UpkeepRepository
+
         steps: dict[str, Work] = {
             "partitions": lambda: make_partitions(self.engine),
             "provider_outcomes": self.health.forget_old,

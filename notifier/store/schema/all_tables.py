@@ -1,0 +1,8 @@
+"""`Base` with every table, for whoever compares or upgrades all. Programs import the tables that they use."""
+
+from __future__ import annotations
+
+from notifier.store.schema import callbacks, feedback, notifications, operations, recurring
+from notifier.store.schema.base import Base
+
+__all__ = ["Base", "callbacks", "feedback", "notifications", "operations", "recurring"]
