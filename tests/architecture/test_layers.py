@@ -29,6 +29,48 @@ WORKER_PACKAGES = (
 )
 
 
+#: What a producer does, where only what `pip install notifier` brings can be imported.
+_PRODUCER = """
+import sys
+from importlib.metadata import packages_distributions, requires
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+allowed, waiting = set(), ["notifier"]
+while waiting:
+    name = canonicalize_name(waiting.pop())
+    if name not in allowed:
+        allowed.add(name)
+        wanted = map(Requirement, requires(name) or ())
+        waiting += [one.name for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+homes = packages_distributions()
+
+class NotInstalled:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        found = homes.get(name.partition(".")[0], ())
+        if found and not allowed.intersection(map(canonicalize_name, found)):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled)
+from notifier import *
+from notifier import Client, ConfigurationError, PublishFailed, RecordingClient
+
+client = RecordingClient(producer="shop")
+handle = client.send("hello", "ann@example.com", context={"price": 1.5}, idempotency_key="order-1")
+client.send_many([{"to": "+15550100123", "idempotency_key": "order-2"}], channel="sms", template="code")
+for url in ("amqp://127.0.0.1:1//", "redis://127.0.0.1:1/0"):
+    try:
+        Client(url, producer="shop", timeout_seconds=1).send("hello", "ann@example.com")
+    except PublishFailed:
+        pass
+try:
+    handle.status()
+except ConfigurationError as error:
+    assert "[http]" in str(error) or "NOTIFIER_API_URL" in str(error), error
+"""
+
+
 def test_layers_import_downward_only(monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(ROOT)
     # Its set-up of logging would disable every logger of this process.
@@ -43,6 +85,11 @@ def test_a_producer_loads_no_worker_package() -> None:
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert loaded.isdisjoint(WORKER_PACKAGES)
     assert "kombu" in loaded
+
+
+def test_the_packages_of_a_producer_are_enough_for_one() -> None:
+    done = subprocess.run([sys.executable, "-c", _PRODUCER], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_program_that_runs_loads_what_upgrades_the_tables() -> None:
