@@ -17,6 +17,7 @@ from typer.core import TyperCommand
 from typer.main import get_group
 
 from notifier.cli.exit_codes import Commands
+from notifier.config.imports import without
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ class CommandTree(Commands):
             for panel, commands in self.panels.items()
             for one in commands
         }
-        super(CommandTree, listed).format_help(ctx, formatter)
+        # Rich would import it, a tenth of the time of the help, to show objects that are made with it.
+        with without("attr"):
+            super(CommandTree, listed).format_help(ctx, formatter)
 
 
 def rooted_in(panels: Mapping[str, Sequence[LazyCommand | Family]]) -> type[CommandTree]:

@@ -11,7 +11,11 @@ import traceback
 from collections.abc import MutableMapping
 from typing import Any
 
-from notifier.config.plain_structlog import structlog
+from notifier.config.imports import without
+
+# It would import rich, an eighth of the start of a command, for coloured traces that we never write.
+with without("rich"):
+    import structlog
 
 #: The fields that a line may carry. Everything else is replaced by "(hidden)".
 FIELDS = frozenset(
