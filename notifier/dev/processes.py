@@ -182,6 +182,8 @@ class FolderLock:
     def release(self) -> None:
         """Let the next one have it. Safe to repeat."""
         if self._descriptor is not None:
+            # Closed alone, it would stay locked while a child that another thread forks has its copy.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -29,6 +29,20 @@ def test_lock_has_one_owner_at_a_time(tmp_path: Path) -> None:
     second.release()
 
 
+def test_a_released_lock_is_free_though_a_child_has_its_descriptor(tmp_path: Path) -> None:
+    first, second = FolderLock(tmp_path / "lock"), FolderLock(tmp_path / "lock")
+    assert first.acquire()
+    descriptor = first._descriptor
+    assert descriptor is not None
+    with subprocess.Popen(["sleep", "60"], pass_fds=[descriptor]) as child:
+        try:
+            first.release()
+            assert second.acquire()
+        finally:
+            child.kill()
+    second.release()
+
+
 def test_folder_in_use_is_an_error_that_names_the_owner_and_the_fix(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path / "lock")
     lock.acquire()
