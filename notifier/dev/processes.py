@@ -182,7 +182,7 @@ class FolderLock:
     def release(self) -> None:
         """Let the next one have it. Safe to repeat."""
         if self._descriptor is not None:
-            # Closed alone, it would stay locked while a child that another thread forks has its copy.
+            # Only closed, it stays locked as long as a child that another thread is starting has a copy.
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None

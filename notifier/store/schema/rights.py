@@ -1,6 +1,8 @@
 """What the role of the programs needs on each table, and what it lacks.
 
-`deploy/postgres/rights.sql` grants exactly this; a test holds the two together.
+`deploy/postgres/rights.sql` grants exactly this, and takes back `UPDATE` of other columns;
+a test holds the two together. Programs of the previous version run under it, too:
+a column leaves this list a version after the last program that changes it.
 """
 
 from __future__ import annotations
