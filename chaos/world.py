@@ -34,9 +34,9 @@ from notifier.store.schema.upgrade import upgrade
 from tests.provisioning.databases import with_database
 
 if TYPE_CHECKING:
+    from notifier.dev.embedded.pgbouncer import Pgbouncer
     from tests.support.clocks import Clocks
     from tests.support.name_server import NameServer
-    from tests.support.pgbouncer import Pgbouncer
 
 BrokerName = Literal["rabbitmq", "redis"]
 

@@ -20,11 +20,11 @@ import time
 from collections.abc import Callable
 from typing import Self, TypeVar
 
+from notifier.dev import machine
+
 T = TypeVar("T")
 
 PATIENCE = "NOTIFIER_TEST_PATIENCE"
-#: Processor time of one measurement: long enough to be interrupted in, wherever others want the processor too.
-_SPIN_SECONDS = 0.05
 #: So long a measurement holds for time-outs that are asked for one after the other.
 _FRESH_SECONDS = 5.0
 #: What cannot be stretched later gets this much beforehand: the machine may become busy meanwhile.
@@ -115,27 +115,11 @@ def patience() -> float:
 
 
 def slowness(*, fresh: bool = False) -> float:
-    """How many times longer than on an idle machine our work takes, at least 1.
-
-    The larger of two: how many processes wanted each processor in the last minute, and how long a bit of work
-    takes beside its processor time, which also shows a priority, a quota and a busy host.
-    """
+    """As `machine.slowness`; not measured again at once, unless `fresh`."""
     global _measured
     at, found = _measured
     if fresh or time.monotonic() - at > _FRESH_SECONDS:
         # Not before the machine has been asked: a thread that comes meanwhile measures for itself.
-        found = max(1.0, os.getloadavg()[0] / _processors(), _spin())
+        found = machine.slowness()
         _measured = (time.monotonic(), found)
     return found
-
-
-def _spin() -> float:
-    began, ends_at = time.monotonic(), time.thread_time() + _SPIN_SECONDS
-    while time.thread_time() < ends_at:
-        pass
-    return (time.monotonic() - began) / _SPIN_SECONDS
-
-
-def _processors() -> int:
-    """Those that we may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,12 +3,24 @@
 -- It makes no role: notifier_app must be there, notifier_auditor may be.
 \set ON_ERROR_STOP on
 
+BEGIN;
+-- Who did what, what was accepted, and each call to a provider: the programs change these columns and no other. A grant
+-- of a whole table, by an earlier file or by hand, would outlast the list. Programs that run never lack a right meanwhile.
+REVOKE UPDATE ON operator_records, attempts, messages, suppressions, api_keys FROM notifier_app;
+GRANT SELECT, INSERT, UPDATE (result, finished_at) ON operator_records TO notifier_app;
+GRANT SELECT, INSERT, UPDATE (finished_at, outcome, reason, code, detail, provider_message_id, subject)
+  ON attempts TO notifier_app;
+GRANT SELECT, INSERT, UPDATE (send_at, recipient, address, address_hash, context, sealed, secrets, secret_names,
+  metadata, callback_url) ON messages TO notifier_app;
+GRANT SELECT, INSERT, UPDATE (address_hash, lifted_at, lifted_by, lifted_detail) ON suppressions TO notifier_app;
+GRANT SELECT, INSERT, UPDATE (expires_at, revoked_at, last_used_at) ON api_keys TO notifier_app;
+COMMIT;
+
 GRANT SELECT ON alembic_version TO notifier_app;
 GRANT SELECT, INSERT ON events TO notifier_app;
 GRANT SELECT, INSERT, DELETE ON idempotency_keys TO notifier_app;
-GRANT SELECT, INSERT, UPDATE ON messages, states, attempts, operator_records, api_keys, suppressions, retention_marks,
-  upkeep_runs, database_identity, jobs, provider_states, circuits, rate_slots, callback_endpoints, bounce_alarms
-  TO notifier_app;
+GRANT SELECT, INSERT, UPDATE ON states, retention_marks, upkeep_runs, database_identity, jobs, provider_states, circuits,
+  rate_slots, callback_endpoints, bounce_alarms TO notifier_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON provider_messages, provider_outcomes, usage_counts, rejected_messages,
   attachments, callbacks, callback_attempts, hard_bounces, held_suppressions, unread_bounces, daily_statistics,
   console_sessions, minute_counts, failed_counts, hash_keys, recurring_notifications, recurring_recipients,

@@ -12,6 +12,7 @@ from notifier.cli.callback_checks import check_callbacks, check_endpoints, check
 from notifier.cli.check_result import Check, safely, split_error
 from notifier.cli.connection_checks import check_all_sessions, check_commits, check_connections, judge_rights
 from notifier.cli.console_checks import check_sign_in
+from notifier.cli.machine_checks import check_clock
 from notifier.cli.producer_checks import check_producers
 from notifier.cli.upkeep_checks import check_heartbeats, check_partitions, check_upkeep
 from notifier.domain.errors import ConfigurationError, SendError, ServiceUnavailable, TemplateInvalid
@@ -82,6 +83,7 @@ def check_database(services: OperatorServices) -> Iterator[Check]:
     age = "the newest" if current == newest else f"of a later version than this one, whose newest is {newest}"
     yield Check("tables", True, f"revision {current}, {age}")
     yield judge_rights(missing)
+    yield from safely("clock", lambda: check_clock(services))
     yield from safely("sessions", lambda: check_all_sessions(services))
     yield from safely("connections", lambda: check_connections(services))
     yield from safely("commits", lambda: check_commits(services))

@@ -52,6 +52,7 @@ def _checks(world: Wiring) -> Iterator[Check]:
     """One by one, because asking a provider that is away takes seconds."""
     from notifier.cli.check_result import Check
     from notifier.cli.checks import all_checks
+    from notifier.cli.machine_checks import check_secrets
     from notifier.config.unknown_variables import unknown_variables
 
     try:
@@ -64,5 +65,6 @@ def _checks(world: Wiring) -> Iterator[Check]:
     for problem in unknown_variables(settings):
         what, _, fix = problem.rpartition(": ")
         yield Check("settings", True, what, fix)
+    yield from check_secrets()
     with world.services() as services:
         yield from all_checks(services)

@@ -4,6 +4,7 @@ variable."""
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from notifier.domain.errors import ConfigurationError
@@ -34,6 +35,28 @@ def secret_files() -> list[Path]:
             setting=_FOLDER,
         )
     return []
+
+
+def open_secrets() -> list[Path]:
+    """Those that everybody on this machine can read.
+
+    None of a read-only file system: as Docker and Kubernetes mount them into a container, whose only user we are.
+    Their modes are what they are there, often 0444, and nobody could change them.
+    """
+    return [path for path in secret_files() if _is_open(path)]
+
+
+def _is_open(path: Path) -> bool:
+    if not hasattr(os, "statvfs"):
+        return False  # Windows: who may read a file is not in its mode
+    try:
+        # Kubernetes' are links.
+        found = path.resolve(strict=True)
+        is_reachable = all(folder.stat().st_mode & stat.S_IXOTH for folder in found.parents)
+        is_readable = found.is_file() and bool(found.stat().st_mode & stat.S_IROTH)
+        return is_reachable and is_readable and not os.statvfs(found).f_flag & os.ST_RDONLY
+    except OSError:
+        return False  # gone meanwhile, or in a folder that this user may not look into
 
 
 def read_secret(path: Path) -> str:

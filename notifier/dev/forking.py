@@ -153,11 +153,15 @@ class ForkServer:
             socket.send_fds(self._line, [message], files)
             answer = self._line.recv(64)
         if not answer:
-            self._process.wait()
-            self._errors.seek(0)
-            trace = self._errors.read().decode(errors="replace").splitlines()
-            raise ServiceUnavailable("\n".join(["the programs cannot be started:", *trace[-_TRACE_LINES:]]))
+            raise ServiceUnavailable(f"the programs cannot be started:{self._why_not()}")
         return int(answer)
+
+    def _why_not(self) -> str:
+        """Why it has ended: the end of its trace, on lines of its own."""
+        self._process.wait()
+        self._errors.seek(0)
+        trace = self._errors.read().decode(errors="replace").splitlines()
+        return "\n".join(["", *trace[-_TRACE_LINES:]])
 
 
 class Forked(subprocess.Popen[Any]):

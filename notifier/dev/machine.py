@@ -1,4 +1,4 @@
-"""What a server needs of the machine: a user to run as, a folder it can reach, a socket, a free port."""
+"""What a server needs of the machine: a user to run as, a folder it can reach, a socket, a free port, time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ _FIRST_PORT = 10_000
 _PORTS_TRIED = 100
 #: Linux: the first and the last port that an outgoing connection may get.
 _OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+#: Processor time of one measurement: long enough to be interrupted in, wherever others want the processor too.
+_SPIN_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +215,24 @@ def make_temporary_folder(parent: Path | None = None) -> Path:
     if os.geteuid() == 0:
         folder.chmod(0o711)
     return folder
+
+
+def slowness() -> float:
+    """How many times longer than on an idle machine our work takes now, at least 1. Measures for 50 ms or more.
+
+    The larger of two: how many processes wanted each processor in the last minute, and how long a bit of work
+    takes beside its processor time, which also shows a priority, a quota and a busy host.
+    """
+    return max(1.0, os.getloadavg()[0] / _processors(), _spin())
+
+
+def _spin() -> float:
+    began, ends_at = time.monotonic(), time.thread_time() + _SPIN_SECONDS
+    while time.thread_time() < ends_at:
+        pass
+    return (time.monotonic() - began) / _SPIN_SECONDS
+
+
+def _processors() -> int:
+    """Those that we may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

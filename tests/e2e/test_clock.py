@@ -6,6 +6,10 @@ Every program has a clock of its own here, so that they disagree with each other
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -127,6 +131,7 @@ def test_clocks_stepped_by_an_hour_lose_and_double_nothing(
         seen = {name: list(shown_times(log)) for name, log in service.programs.logs.items()}
         assert_each_arrived_once(service)
         assert_times_are_the_databases(service)
+        assert_doctor_names_it(clocks.environment("doctor"), clocks, database_url)
     # It was real: these have lived in both hours, by their own logs. Beat logs nothing.
     for name in ("intake", "worker-urgent"):
         assert min(seen[name]) < begun - timedelta(minutes=50)
@@ -159,3 +164,13 @@ def assert_times_are_the_databases(service: Service) -> None:
         assert story.notification.status == "expired"
         assert story.notification.expires_at
         assert story.notification.updated_at < story.notification.expires_at + late
+
+
+def assert_doctor_names_it(environment: Mapping[str, str], clocks: Clocks, database_url: str) -> None:
+    clocks.step("doctor", hours=1)
+    given = os.environ | environment | {"NOTIFIER_DATABASE_URL": database_url}
+    command = [sys.executable, "-m", "notifier", "doctor", "--json"]
+    answer = subprocess.run(command, env=given, capture_output=True, check=False, timeout=patient(30))
+    [check] = [one for one in json.loads(answer.stdout) if one["name"] == "clock"]
+    assert not check["ok"]
+    assert re.search(r" (3599|3600|3601) s ahead of the database's: .* UTC$", check["detail"])

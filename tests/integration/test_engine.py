@@ -123,7 +123,9 @@ def test_a_database_of_another_encoding_than_utf8_is_refused(database_url: str, 
     name = f"{make_url(database_url).database}_ascii"
     with other.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql(
-            f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'"
+            # The built-in locale of PostgreSQL 17 and newer is of UTF-8 alone.
+            f"CREATE DATABASE \"{name}\" TEMPLATE template0 LOCALE_PROVIDER libc ENCODING 'SQL_ASCII' "
+            "LC_COLLATE 'C' LC_CTYPE 'C'"
         )
         odd = make_engine(make_url(database_url).set(database=name).render_as_string(hide_password=False))
         try:

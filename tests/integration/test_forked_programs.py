@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -132,3 +133,15 @@ def test_a_program_that_may_outlive_who_forked_it_ends_in_order(tmp_path: Path) 
 def test_what_cannot_be_imported_is_named() -> None:
     with pytest.raises(ServiceUnavailable, match=r"No module named 'notifier\.nowhere'"):
         ForkServer(imports=["notifier.nowhere"]).wait_until_ready()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="programs are forked on Linux only")
+def test_who_shares_one_that_has_ended_is_told_where_the_reason_is(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(f"\0{tmp_path.name}.{os.getpid()}")
+        listener.listen()
+        shared = forking.SharedFork(str(listener.getsockname(), "utf-8"))
+        listener.accept()[0].close()
+        with pytest.raises(ServiceUnavailable, match="cannot be started: the first process of the run says why"):
+            shared.launch([sys.executable, "-c", ""])
+        shared.close()

@@ -9,7 +9,6 @@ forks for them alone.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
 import os
 import socket
@@ -50,7 +49,7 @@ _lock = Lock()
 _sharing: list[tuple[socket.socket, Thread]] = []
 
 
-class _OfShared(ForkServer):
+class SharedFork(ForkServer):
     """A fork of the shared one; our end of the line to it. It ends with the line."""
 
     def __init__(self, path: str) -> None:
@@ -61,14 +60,8 @@ class _OfShared(ForkServer):
     def close(self) -> None:
         self._line.close()
 
-    def _ask(self, message: bytes, files: Sequence[int]) -> int:
-        answer = b""
-        with contextlib.suppress(ConnectionError):
-            socket.send_fds(self._line, [message], files)
-            answer = self._line.recv(64)
-        if not answer:
-            raise ServiceUnavailable("the programs cannot be started: the first process of the run says why")
-        return int(answer)
+    def _why_not(self) -> str:
+        return " the first process of the run says why"
 
 
 def share(folder: Path) -> None:
@@ -165,7 +158,7 @@ def _server_for(environment: Mapping[str, str]) -> ForkServer:
     key = _key(environment)
     with _lock:
         if key not in _servers and (path := _shared_for(key)):
-            _servers[key] = _OfShared(path)
+            _servers[key] = SharedFork(path)
         if key not in _servers:
             imports = _IMPORTS_OF_DJANGO if "DJANGO_SETTINGS_MODULE" in environment else ()
             _servers[key] = ForkServer(environment, imports, cwd=_ROOT)

@@ -66,6 +66,12 @@ def find_rabbitmq() -> Path | None:
     return next((path for path in candidates if path.exists() and not _is_wrapper(path)), None)
 
 
+def find_pgbouncer() -> Path | None:
+    """Its program; Debian puts it where root alone has its path."""
+    found = shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+    return Path(found) if found else None
+
+
 def postgres_package() -> Path:
     """The installed wheel, found without importing it: the import makes folders in the user's runtime directory.
 

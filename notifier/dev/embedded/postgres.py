@@ -116,7 +116,7 @@ class EmbeddedPostgres(EmbeddedServer):
         )
         self._server.start()
         url = _url(folder, "postgres")
-        self._server.wait_until(lambda: _accepts_connections(url), _START_SECONDS)
+        self._server.wait_until(lambda: accepts_connections(url), _START_SECONDS)
 
     def _initdb(self, bin_dir: Path) -> None:
         """Into a folder beside, renamed when it is complete: an interrupted first start leaves nothing half-made.
@@ -207,7 +207,8 @@ def _url(folder: Path, database: str) -> str:
     return f"postgresql://{DATABASE}@/{database}?host={quote(str(folder), safe='')}"
 
 
-def _accepts_connections(url: str) -> bool:
+def accepts_connections(url: str) -> bool:
+    """Whether a client can log in."""
     try:
         psycopg.connect(url, connect_timeout=5).close()
     except psycopg.OperationalError:

@@ -33,7 +33,7 @@ class EmbeddedServer(ABC):
 
         Raises:
             ConfigurationError: if the folder is in use or cannot be reached, or holds another version's data.
-            ServiceUnavailable: if the server does not start within 60 s.
+            ServiceUnavailable: if the server does not start in time: 60 or 90 s, more on a slow machine.
         """
         own(self._data_dir, self._lock, self._name)
         try:

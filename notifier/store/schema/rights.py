@@ -1,27 +1,41 @@
 """What the role of the programs needs on each table, and what it lacks.
 
-`deploy/postgres/rights.sql` grants exactly this; a test holds the two together.
+`deploy/postgres/rights.sql` grants exactly this, and takes back `UPDATE` of other columns;
+a test holds the two together. Programs of the previous version run under it, too:
+a column leaves this list a version after the last program that changes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, text
 
 from notifier.store.engine import transaction
 
-#: Table → the privileges that programs need on it.
+#: One privilege, of a table or of the columns behind it.
+_PRIVILEGE = re.compile(r"[A-Z]+(?: \([^)]*\))?")
+#: Table → the privileges that programs need on it. Where `UPDATE` names columns, the rest stays as it was written.
 NEEDED: Mapping[str, tuple[str, ...]] = {
-    table: tuple(privileges.split(", "))
+    table: tuple(_PRIVILEGE.findall(privileges))
     for privileges, tables in {
         "SELECT": "alembic_version",
         "SELECT, INSERT": "events",
         "SELECT, INSERT, DELETE": "idempotency_keys",
+        "SELECT, INSERT, UPDATE (result, finished_at)": "operator_records",
+        "SELECT, INSERT, UPDATE (finished_at, outcome, reason, code, detail, provider_message_id, subject)": (
+            "attempts"
+        ),
+        # The time that an operator moves it to, and what protects people's data.
+        "SELECT, INSERT, UPDATE (send_at, recipient, address, address_hash, context, sealed, secrets, "
+        "secret_names, metadata, callback_url)": "messages",
+        "SELECT, INSERT, UPDATE (address_hash, lifted_at, lifted_by, lifted_detail)": "suppressions",
+        "SELECT, INSERT, UPDATE (expires_at, revoked_at, last_used_at)": "api_keys",
         "SELECT, INSERT, UPDATE": (
-            "messages states attempts operator_records api_keys suppressions retention_marks upkeep_runs "
-            "database_identity jobs provider_states circuits rate_slots callback_endpoints bounce_alarms"
+            "states retention_marks upkeep_runs database_identity jobs provider_states circuits rate_slots "
+            "callback_endpoints bounce_alarms"
         ),
         "SELECT, INSERT, UPDATE, DELETE": (
             "provider_messages provider_outcomes usage_counts rejected_messages attachments callbacks "
@@ -32,12 +46,15 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     for table in tables.split()
 }
 
-# A table that is not there is the business of `notifier db upgrade`.
+# A table or column that is not there is the business of `notifier db upgrade`.
 _MISSING = text("""
-    SELECT needed.name, needed.privilege
-    FROM unnest(cast(:tables AS text[]), cast(:privileges AS text[]))
-         WITH ORDINALITY AS needed (name, privilege, place)
-    WHERE NOT has_table_privilege(to_regclass(needed.name), needed.privilege)
+    SELECT needed.name, needed.privilege, needed.of_column
+    FROM unnest(cast(:tables AS text[]), cast(:privileges AS text[]), cast(:columns AS text[]))
+         WITH ORDINALITY AS needed (name, privilege, of_column, place)
+    LEFT JOIN pg_attribute AS c ON c.attrelid = to_regclass(needed.name) AND c.attname = needed.of_column
+    WHERE NOT CASE WHEN needed.of_column IS NULL
+      THEN has_table_privilege(to_regclass(needed.name), needed.privilege)
+      ELSE has_column_privilege(c.attrelid, c.attnum, needed.privilege) END
     ORDER BY needed.place
 """)
 _ROLE = text("SELECT current_user::text, quote_ident(current_user)")
@@ -58,16 +75,29 @@ def missing_rights(engine: Engine) -> MissingRights:
     """What the engine's role may not do, and programs need. Nothing for the owner of the tables and a superuser.
 
     Raises `ServiceUnavailable` if the database cannot be asked now."""
-    pairs = [(table, privilege) for table, privileges in NEEDED.items() for privilege in privileges]
+    asked = [(table, *one) for table, privileges in NEEDED.items() for one in _each(privileges)]
     with transaction(engine) as connection:
         role, quoted = connection.execute(_ROLE).one()
-        values = {"tables": [table for table, _ in pairs], "privileges": [privilege for _, privilege in pairs]}
+        tables, privileges, columns = map(list, zip(*asked, strict=True))
+        values = {"tables": tables, "privileges": privileges, "columns": columns}
         rows = connection.execute(_MISSING, values).all()
-    lacking: dict[str, list[str]] = {}
-    for table, privilege in rows:
-        lacking.setdefault(table, []).append(privilege)
+    lacking: dict[str, dict[str, list[str]]] = {}
+    for table, privilege, column in rows:
+        of = lacking.setdefault(table, {}).setdefault(privilege, [])
+        of += [column] if column else []
     alike: dict[str, list[str]] = {}
-    for table, privileges in lacking.items():
-        alike.setdefault(", ".join(privileges), []).append(table)
+    for table, its in lacking.items():
+        alike.setdefault(", ".join(_written(*one) for one in its.items()), []).append(table)
     grants = [f"GRANT {privileges} ON {', '.join(tables)} TO {quoted};" for privileges, tables in alike.items()]
     return MissingRights(role, tuple(grants), tuple(lacking))
+
+
+def _each(privileges: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
+    """Each privilege, and the column that it is of; None: all of them."""
+    for one in privileges:
+        name, *columns = re.findall(r"\w+", one)
+        yield from ((name, column) for column in columns or [None])
+
+
+def _written(privilege: str, columns: list[str]) -> str:
+    return f"{privilege} ({', '.join(columns)})" if columns else privilege

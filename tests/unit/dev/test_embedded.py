@@ -12,8 +12,8 @@ import pytest
 
 from notifier.dev import machine
 from notifier.dev.machine import Account, can_hold_socket, free_port, is_free, make_temporary_folder, run_as
-from notifier.dev.processes import FolderLock, command_line, end_leftover, own
-from notifier.domain.errors import ConfigurationError
+from notifier.dev.processes import FolderLock, ServerProcess, command_line, end_leftover, own
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from tests.waiting import patient, wait_until
 
 
@@ -26,6 +26,20 @@ def test_lock_has_one_owner_at_a_time(tmp_path: Path) -> None:
 
     first.release()
     assert second.acquire()
+    second.release()
+
+
+def test_a_released_lock_is_free_though_a_child_has_its_descriptor(tmp_path: Path) -> None:
+    first, second = FolderLock(tmp_path / "lock"), FolderLock(tmp_path / "lock")
+    assert first.acquire()
+    descriptor = first._descriptor
+    assert descriptor is not None
+    with subprocess.Popen(["sleep", "60"], pass_fds=[descriptor]) as child:
+        try:
+            first.release()
+            assert second.acquire()
+        finally:
+            child.kill()
     second.release()
 
 
@@ -53,6 +67,25 @@ def test_leftover_is_ended_only_if_the_marker_is_in_its_command() -> None:
 
         end_leftover(process.pid, "marked", [(signal.SIGTERM, 5)])
         assert process.wait(patient(5)) == -signal.SIGTERM
+
+
+def test_a_slow_machine_gets_more_time_for_the_start_of_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    server = ServerProcess(
+        "RabbitMQ", command, log=tmp_path / "log", stop_plan=[(signal.SIGTERM, 5)], cwd=tmp_path
+    )
+    server.start()
+    try:
+        with pytest.raises(ServiceUnavailable, match="RabbitMQ was not ready within"):
+            server.wait_until(lambda: False, 0.01)
+        # A minute in which a million programs wanted each processor.
+        monkeypatch.setattr(os, "getloadavg", lambda: (1e6 * (os.cpu_count() or 1), 0.0, 0.0))
+        looks = iter([False] * 10 + [True])
+        server.wait_until(lambda: next(looks), 0.01)
+    finally:
+        server.stop()
 
 
 def test_socket_does_not_fit_into_a_long_path(tmp_path: Path) -> None:
