@@ -60,7 +60,7 @@ class Handle(SentMessage):
         it, or because its transaction or relay is not that far.
 
         Raises:
-            InvalidMessage: its idempotency key was accepted before, for another content: it is rejected.
+            InvalidMessage: its id or idempotency key was accepted before, for another content: it is rejected.
             ConfigurationError: the address or key of the HTTP API is missing or wrong; the text says what to set.
             ServiceUnavailable: the service does not answer now.
         """

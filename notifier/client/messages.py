@@ -24,6 +24,8 @@ class Encoded:
 
     message: Message
     body: bytes
+    #: The producer gave its id, which another message may have had.
+    is_id_given: bool = False
 
     @property
     def id(self) -> UUID:
@@ -42,8 +44,9 @@ class Encoded:
 
     @property
     def content_hash(self) -> str | None:
-        """By which the service tells it from another message with its idempotency key. None: it has none."""
-        return None if self.message.idempotency_key is None else body_hash(self.message).hex()
+        """By which the service tells it from another message with its id or key. None: both are new."""
+        is_new = self.message.idempotency_key is None and not self.is_id_given
+        return None if is_new else body_hash(self.message).hex()
 
 
 class MessageEncoder:
@@ -62,7 +65,7 @@ class MessageEncoder:
         fields: Mapping[str, Any],
     ) -> Encoded:
         """Raises InvalidMessage with everything that is wrong."""
-        entry = {"template": template, "to": to, "context": context or {}, **fields}
+        entry = {"template": template, "to": to, "context": {} if context is None else context, **fields}
         is_neither = channel is None and _is_neither(to)
         by_recipient = (self._channel_of(template) if is_neither else None) or _by_recipient(to)
         faults: list[Fault] = []
@@ -114,11 +117,14 @@ class MessageEncoder:
         without_form: list[Fault] = []
         if isinstance(filled.get("context"), Mapping):
             filled["context"], without_form = as_json(filled["context"])
-        entry = read_message(filled, channel, lane, now=datetime.now(UTC))
+        try:
+            entry = read_message(filled, channel, lane, now=datetime.now(UTC))
+        except RecursionError:
+            raise InvalidMessage([_TOO_DEEP]) from None
         faults = self._faults(entry, without_form)
         if entry.message is None or faults:
             raise InvalidMessage(faults)
-        encoded = Encoded(entry.message, entry.message.encode())
+        encoded = Encoded(entry.message, entry.message.encode(), fields.get("id") is not None)
         if len(encoded.body) > MAX_ENTRY_BYTES:
             fix = f"Send at most {MAX_ENTRY_BYTES} bytes a message"
             raise InvalidMessage([Fault("", "too_large", f"{len(encoded.body)} bytes", fix)])
@@ -154,6 +160,10 @@ def _is_neither(to: object) -> bool:
     return isinstance(to, str) and "@" not in to and not to.startswith("+")
 
 
+#: Of a field that is no context, which has its own limit: lists in lists without end.
+_TOO_DEEP = Fault("", "too_deep", "a field lies too deep to be read", "Send texts, times and plain lists")
+
+
 def _of_no_channel(fault: Fault) -> Fault:
     """What is wrong with a recipient that `_is_neither`: no channel was named, so it is held against both."""
     if fault.field != "to" or fault.code not in ("not_an_address", "not_e164"):
@@ -168,6 +178,6 @@ def _choice(
     """A wrong one is `default`, by which the rest is checked, and a fault more."""
     try:
         return kind(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         faults.append(Fault(name, "bad_choice", f"is none of {', '.join(kind)}", "Use one of them"))
         return default

@@ -162,10 +162,15 @@ def _explain(
 def _conflict(personal_data: PersonalData, new: NewNotification, first: Row[Any]) -> Fault | None:
     """Why `new` is no repetition of the first message with its key; None: it is one."""
     if first.id_taken:
-        return Fault("id", "id_in_use", "another notification has this id", "Make a new UUIDv7 for each message")
+        return id_in_use()
     if personal_data.is_same_body(new.message, bytes(first.body_hash)):
         return None
     return another_content("id" if new.message.idempotency_key is None else "idempotency_key")
+
+
+def id_in_use() -> Fault:
+    """Of an id under which another message was accepted, with a key of its own."""
+    return Fault("id", "id_in_use", "another notification has this id", "Make a new UUIDv7 for each message")
 
 
 def another_content(field: str) -> Fault:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, Row, select, tuple_
 
 from notifier.domain.errors import Fault
 from notifier.domain.notification_status import NotificationStatus
-from notifier.store.acceptance import another_content
+from notifier.store.acceptance import another_content, id_in_use
 from notifier.store.engine import transaction
 from notifier.store.personal_data import PersonalData
 from notifier.store.records import TEST_KEYS
@@ -32,7 +32,7 @@ class AskedStatus:
     producer: str | None = None
     idempotency_key: str | None = None
     #: Digest of the message that is asked about, by which another one is told from it. None: whatever was accepted
-    #: under the key.
+    #: under the id or the key.
     content: bytes | None = None
     #: Of a test key, whose idempotency keys are apart.
     is_test: bool = False
@@ -43,6 +43,21 @@ class AskedStatus:
             return None
         return self.producer + TEST_KEYS * self.is_test, self.idempotency_key
 
+    def is_to_be_compared(self, found: Container[UUID]) -> bool:
+        """Whether the row of a key is needed to answer."""
+        return self.id not in found or self.content is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    status: NotificationStatus
+    idempotency_key: str | None
+
+    @property
+    def key(self) -> _Key:
+        """Under which it was accepted."""
+        return self.status.producer + TEST_KEYS * self.status.is_test, self.idempotency_key or str(self.status.id)
+
 
 class StatusLookup:
     """Thread-safe."""
@@ -52,40 +67,52 @@ class StatusLookup:
         self._personal_data = personal_data
 
     def find(self, wanted: Collection[AskedStatus]) -> dict[AskedStatus, NotificationStatus | Fault]:
-        """Those that are in the record; a fault where the key was accepted for another content. For some hundred
-        at once.
+        """Those that are in the record; a fault where the id or the key was accepted for another content. For some
+        hundred at once.
 
         Raises:
             ServiceUnavailable: the database is away.
         """
         with transaction(self._engine, plans_by_values=True) as connection:
             found = _read(connection, {one.id for one in wanted})
-            keys = {one.key for one in wanted if one.id not in found}
+            keys = {
+                found[one.id].key if one.id in found else one.key for one in wanted if one.is_to_be_compared(found)
+            }
             accepted = _accepted_under(connection, {key for key in keys if key is not None})
             found |= _read(connection, {row.notification_id for row in accepted.values()} - found.keys())
-        pairs = ((one, found.get(one.id) or self._by_key(one, accepted.get(one.key), found)) for one in wanted)
+        pairs = ((one, self._answer(one, found, accepted)) for one in wanted)
         return {one: status for one, status in pairs if status is not None}
 
-    def _by_key(
-        self,
-        asked: AskedStatus,
-        accepted: _Accepted | None,
-        found: Mapping[UUID, NotificationStatus],
+    def _answer(
+        self, asked: AskedStatus, found: Mapping[UUID, _Found], accepted: Mapping[_Key | None, _Accepted]
     ) -> NotificationStatus | Fault | None:
-        if accepted is None:
+        by_id = found.get(asked.id)
+        row = accepted.get(by_id.key if by_id else asked.key)
+        # Keys are forgotten after a while: what is found by its id is then taken for what was asked about.
+        is_other = row is not None and asked.content is not None and not self._is_content(asked.content, row)
+        if by_id:
+            if is_other:
+                return _why_other(asked, by_id)
+            return by_id.status
+        if row is None or row.notification_id not in found:
             return None
-        if asked.content is not None and not self._personal_data.is_same_digest(
-            asked.content, bytes(accepted.body_hash)
-        ):
-            return another_content("idempotency_key")
-        return found.get(accepted.notification_id)
+        return another_content("idempotency_key") if is_other else found[row.notification_id].status
+
+    def _is_content(self, digest: bytes, row: _Accepted) -> bool:
+        return self._personal_data.is_same_digest(digest, bytes(row.body_hash))
 
 
-def _read(connection: Connection, ids: set[UUID]) -> dict[UUID, NotificationStatus]:
+def _why_other(asked: AskedStatus, by_id: _Found) -> Fault:
+    if asked.idempotency_key is None:
+        return another_content("id")
+    return another_content("idempotency_key") if asked.idempotency_key == by_id.idempotency_key else id_in_use()
+
+
+def _read(connection: Connection, ids: set[UUID]) -> dict[UUID, _Found]:
     if not ids:
         return {}
-    rows = connection.execute(select(*_COLUMNS).where(Notification.id.in_(ids)))
-    return {row.id: from_row(NotificationStatus, row) for row in rows}
+    rows = connection.execute(select(*_COLUMNS, Notification.idempotency_key).where(Notification.id.in_(ids)))
+    return {row.id: _Found(from_row(NotificationStatus, row), row.idempotency_key) for row in rows}
 
 
 def _accepted_under(connection: Connection, keys: set[_Key]) -> dict[_Key | None, _Accepted]:

@@ -110,6 +110,16 @@ def test_a_message_is_followed_from_the_broker_to_its_end(service: Service, brok
         for ask in (other.status, lambda: other.wait(10), lambda: client.result(other).state):
             with pytest.raises(InvalidMessage, match="was used before with another content"):
                 ask()
+        # So it is under its id.
+        for key, why in (
+            (None, "with another content"),
+            ("order-1", "with another content"),
+            ("order-9", "has this id"),
+        ):
+            taken = hello(client, id=handle.id, idempotency_key=key, reference="order-3")
+            with pytest.raises(InvalidMessage, match=why):
+                taken.wait(10)
+        assert hello(client, id=handle.id, idempotency_key="order-1").wait(10) == found
         # A task's arguments do not tell the content, so the key alone is asked for.
         copy = pickle.loads(pickle.dumps(other)).asking(client._api)
         assert (copy, copy.wait(10).id) == (other, handle.id)

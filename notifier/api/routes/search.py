@@ -157,7 +157,7 @@ async def status(
         Header(
             alias=CONTENT_HEADER,
             pattern="^[0-9a-f]{64}$",
-            description="The hash that the Python client has of its message: 409 if the idempotency key was "
+            description="The hash that the Python client has of its message: 409 if its id or idempotency key was "
             "accepted for another content.",
         ),
     ] = None,

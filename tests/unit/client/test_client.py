@@ -108,6 +108,23 @@ def test_a_recipient_that_is_no_text_is_a_fault(client: RecordingClient, to: Any
     assert [fault.field for fault in refused.value.faults] == ["to"]
 
 
+@pytest.mark.parametrize("field", ["lane", "channel", "id", "attachments", "send_at", "metadata"])
+def test_a_field_without_end_is_a_fault(client: RecordingClient, field: str) -> None:
+    endless: Any = []
+    for _ in range(5000):
+        endless = [endless]
+    with pytest.raises(InvalidMessage):
+        client.send("hello", "ann@example.com", **{field: endless})
+    with pytest.raises(InvalidMessage):
+        client.send_many([{"template": "hello", "to": "ann@example.com", field: endless}], channel="email")
+
+
+@pytest.mark.parametrize("context", [0, "", [], (), set(), False])
+def test_a_context_that_is_no_object_is_a_fault(client: RecordingClient, context: Any) -> None:
+    with pytest.raises(InvalidMessage, match="context: is not an object"):
+        client.send("hello", "ann@example.com", context=context)
+
+
 def test_a_message_above_the_limit_is_refused_before_it_is_published(client: RecordingClient) -> None:
     with pytest.raises(InvalidMessage) as refused:
         client.send("hello", "ann@example.com", context={"text": "x" * MAX_BODY_BYTES})
