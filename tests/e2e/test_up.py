@@ -66,8 +66,8 @@ def test_what_the_readmes_show_runs_and_is_kept_and_a_change_restarts_the_progra
 
 
 def changes_restart_the_programs_and_lose_nothing(up: Up, folder: Path, api: Path) -> None:
-    """One that cannot be imported, one with which a program does not start, and one that is right. In each step what
-    is still wrong is saved before what is put right: they may be noticed together, or one after the other."""
+    """One that cannot be imported, one with which a program does not start, and one that is right. What is wrong
+    next is saved before what is put right: they may be noticed together, or one after the other."""
     url = up.variables["NOTIFIER_API_URL"]
     # One of the first that are imported.
     early, program, page = api / "__init__.py", api / "app.py", api / "routes" / "health.py"
