@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 from chaos import disk, endings, report, strange
+from chaos.load import Mix
 from chaos.report import Outcome
 from chaos.runner import Runner
 from chaos.scenarios import Scenario, long_form, short_form
@@ -29,7 +30,7 @@ _ENDINGS_AT_ONCE = 24
 def main() -> int:
     """Run the suite. 0 only if nothing was lost, nothing doubled unrecorded, and no program ended by itself."""
     options = _options()
-    scenarios = short_form() if options.short else long_form()
+    scenarios = short_form(options.rate) if options.short else long_form()
     if options.only:
         wanted = re.compile(options.only, re.IGNORECASE)
         scenarios = [scenario for scenario in scenarios if wanted.search(scenario.name)]
@@ -42,6 +43,9 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos", description="The fault suite of notifier.")
     parser.add_argument("--short", action="store_true", help="a few scenarios, under three minutes")
+    parser.add_argument(
+        "--rate", type=float, default=Mix().rate, help="messages a second in the short form (%(default)g)"
+    )
     parser.add_argument("--only", metavar="PATTERN", help="only scenarios whose name fits: a regular expression")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10_000), help="repeats a run's choices")
     parser.add_argument("--list", action="store_true", help="name the scenarios and end")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chaos import clocks, faults, feedback, months, names, poolers, provider_faults, restored
 from chaos.faults import Fault
@@ -165,12 +165,15 @@ def long_form(load: float = 8.0) -> Sequence[Scenario]:
     ]
 
 
-def short_form() -> Sequence[Scenario]:
-    """The most telling ones, briefly. Unknown outcomes take a minute to rest: the last scenarios run meanwhile."""
+def short_form(rate: float = _URGENT.rate) -> Sequence[Scenario]:
+    """The most telling ones, briefly. Unknown outcomes take a minute to rest: the last scenarios run meanwhile.
+
+    `rate`: messages a second.
+    """
     calls = faults.in_turn(
         faults.kill_workers_at(Point.AFTER_ANSWER, 1, 1), faults.kill_workers_at(Point.DURING_CALL, 1, 1)
     )
-    return [
+    scenarios = [
         Scenario("RabbitMQ killed", faults.kill_rabbitmq(0.5), seconds=3),
         Scenario("worker killed during a call, and after one", calls, seconds=4),
         Scenario("provider closing after data", provider_faults.closing_after_data(3), seconds=3),
@@ -186,3 +189,4 @@ def short_form() -> Sequence[Scenario]:
         Scenario("answers to commits lost", faults.lose_commit_answers(5), seconds=3),
         Scenario("messages and tasks delivered again", faults.repeat_tasks(3), Mix(repeat=0.6), seconds=3),
     ]
+    return [replace(scenario, mix=replace(scenario.mix, rate=rate)) for scenario in scenarios]

@@ -29,6 +29,7 @@ from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.records import NewNotification
 from notifier.store.search import Audit, Filter
+from tests.support import forking
 from tests.support.brokers import publish_raw
 from tests.support.columns import set_columns
 from tests.support.strange import properties
@@ -146,10 +147,10 @@ def test_retry_refuses_a_status_that_has_not_ended(notifier: CommandLine) -> Non
 def on_a_terminal(database_url: str, answer: str, *arguments: str) -> tuple[int, str]:
     """Run it as a person does, who types `answer`."""
     ours, theirs = pty.openpty()
-    environment = {"PATH": os.environ["PATH"], "NOTIFIER_DATABASE_URL": database_url, **ME}
+    environment = {**os.environ, "NOTIFIER_DATABASE_URL": database_url, **ME}
     command = [sys.executable, "-m", "notifier", *arguments]
     os.write(ours, f"{answer}\n".encode())
-    with subprocess.Popen(
+    with forking.launch(
         command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True
     ) as process:
         out, _ = process.communicate(timeout=patient(60))

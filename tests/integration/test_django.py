@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import parse_body
 from notifier.rendering import Renderer
+from tests.provisioning.databases import Databases
 from tests.support import forking
 from tests.support.queues import bodies
 from tests.waiting import patient, wait_until
@@ -74,23 +77,57 @@ class Shop:
         return done.stdout if code == 0 else done.stderr
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def bare_shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
-    """Without tables."""
+def on(place: Path | str) -> Shop:
+    """The example on a file of SQLite, or on a URL of PostgreSQL."""
     paths = os.pathsep.join([str(SHOP), str(ROOT)])
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "django_shop.settings", "PYTHONPATH": paths}
-    if request.param == "sqlite":
-        file = str(tmp_path / "shop.sqlite3")
-        return Shop(environment | {"SHOP_SQLITE": file}, f"sqlite:///{file}")
-    url: str = request.getfixturevalue("empty_database_url")
-    return Shop(environment | {"SHOP_POSTGRES": libpq(url)}, url)
+    if isinstance(place, Path):
+        return Shop(environment | {"SHOP_SQLITE": str(place)}, f"sqlite:///{place}")
+    return Shop(environment | {"SHOP_POSTGRES": libpq(place)}, place)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """A database without tables."""
+    url = None if request.param == "sqlite" else request.getfixturevalue("empty_database_url")
+    return url or tmp_path / "shop.sqlite3"
 
 
 @pytest.fixture
-def shop(bare_shop: Shop) -> Shop:
-    for app in ("notifier", "orders"):
-        bare_shop.manage("migrate", app, "--verbosity", "0")
-    return bare_shop
+def bare_shop(place: Path | str) -> Shop:
+    """Without tables."""
+    return on(place)
+
+
+@pytest.fixture(scope="module")
+def migrated(
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Path | str], Path | str]]:
+    """Tells of what kind of place to find one with the tables, to be copied: a migration takes a second."""
+    made: dict[bool, Path | str] = {}
+
+    def like(place: Path | str) -> Path | str:
+        is_file = isinstance(place, Path)
+        if is_file not in made:
+            made[is_file] = tmp_path_factory.mktemp("shop") / "shop.sqlite3" if is_file else databases.make_empty()
+            for app in ("notifier", "orders"):
+                on(made[is_file]).manage("migrate", app, "--verbosity", "0")
+        return made[is_file]
+
+    yield like
+    if url := made.get(False):
+        databases.drop(str(url))
+
+
+@pytest.fixture
+def shop(place: Path | str, migrated: Callable[[Path | str], Path | str], databases: Databases) -> Iterator[Shop]:
+    if isinstance(place, Path):
+        shutil.copy(migrated(place), place)
+        yield on(place)
+        return
+    url = databases.copy(str(migrated(place)))
+    yield on(url)
+    databases.drop(url)
 
 
 def libpq(url: str) -> str:
@@ -128,7 +165,7 @@ def test_a_commit_sends_once_and_a_rollback_nothing(shop: Shop, amqp_url: str) -
     assert Renderer(ROOT / "templates").check_context(Channel.EMAIL, message.template, message.context) == []
 
 
-@pytest.mark.parametrize("bare_shop", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_a_handle_asks_the_api_of_the_settings(shop: Shop) -> None:
     program = """
 from datetime import date
