@@ -29,7 +29,7 @@ def _written_as(pattern: str, example: str) -> BeforeValidator:
 
     def check(value: object) -> object:
         if isinstance(value, str) and not read.fullmatch(value):
-            raise rule_error("bad_number", "not a number as it is written here", f"Write it as {example}")
+            raise rule_error("bad_format", "not a number as it is written here", f"Write it as {example}")
         return value
 
     return BeforeValidator(check)

@@ -285,7 +285,7 @@ def test_a_number_of_the_address_is_written_in_digits(api: Api) -> None:
         for value in values:
             reply = api("GET", path, key=key, **{name: value})
             [error] = reply.json["errors"]
-            assert (reply.status, error["parameter"], error["code"]) == (422, name, "bad_number"), value
+            assert (reply.status, error["parameter"], error["code"]) == (422, name, "bad_format"), value
     assert [api("GET", "/v1/notifications", key=key, limit=limit).status for limit in ("10", "007", "-1")] == [
         *(200, 200, 422)
     ]
