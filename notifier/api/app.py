@@ -68,6 +68,8 @@ def make_app(
         version=installed_version() or "0",
         description=_ABOUT,
         lifespan=lifespan,
+        # A redirect would name whatever host the request did.
+        redirect_slashes=False,
         # The names that generated clients get.
         generate_unique_id_function=lambda route: route.name,
         # FastAPI's pages load their scripts from elsewhere.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import Annotated, Any
+from itertools import chain
+from typing import Annotated, Any, get_origin
 
 from fastapi import Depends, Request, Response, Security
 from fastapi.concurrency import run_in_threadpool
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from notifier.api.dependencies import ApiServices
-from notifier.api.errors import Refusal, retry_after
+from notifier.api.errors import GIVEN_TWICE, Refusal, retry_after
 from notifier.api.middleware import declared_size
 from notifier.operations.api_keys import ApiKeys, Holder, Scope
 from notifier.store.rate_limits import RateLimitRepository
@@ -90,8 +94,7 @@ class KeyedRoute(APIRoute):
         [needs] = [found.call for found in self.dependant.dependencies if isinstance(found.call, Needs)]
         # FastAPI runs the others in threads.
         takes_thread = not iscoroutinefunction(self.endpoint)
-        # A model of query parameters refuses others itself.
-        takes_query = bool(self.dependant.query_params)
+        query = _QueryNames.of(self.dependant)
 
         async def checked(request: Request) -> Response:
             services: ApiServices = request.app.state.services
@@ -102,8 +105,7 @@ class KeyedRoute(APIRoute):
                 async with services.shares.turn(key):
                     holder = await run_in_threadpool(needs.check, services, shown)
             request.state.holder = holder
-            if not takes_query:
-                _refuse_parameters(request)
+            query.check(request)
             async with AsyncExitStack() as turns:
                 if _is_large(request):
                     await turns.enter_async_context(services.large_bodies.turn(key))
@@ -117,14 +119,34 @@ class KeyedRoute(APIRoute):
         return checked
 
 
-def _refuse_parameters(request: Request) -> None:
-    """Where there is no `?dry_run=true` it would be taken for granted. Raises `RequestValidationError`."""
-    unknown = [
-        {"type": "extra_forbidden", "loc": ("query", name), "msg": "there is no such parameter here"}
-        for name in request.query_params
-    ]
-    if unknown:
-        raise RequestValidationError(unknown)
+@dataclass(frozen=True, slots=True)
+class _QueryNames:
+    """Which parameters of the query a route takes. Unknown ones are refused by the model that it has for them."""
+
+    has_model: bool
+    #: Those that may be given several times.
+    lists: frozenset[str]
+
+    @classmethod
+    def of(cls, route: Dependant) -> _QueryNames:
+        models: list[Any] = [found.field_info.annotation for found in route.query_params]
+        fields = chain.from_iterable(model.model_fields.items() for model in models)
+        lists = frozenset(name for name, field in fields if get_origin(field.annotation) is list)
+        return cls(bool(models), lists)
+
+    def check(self, request: Request) -> None:
+        """Nothing is dropped: `?dry_run=true` where there is none, and the first of two values, would be taken for
+        granted. Raises `RequestValidationError`."""
+        given = Counter(name for name, _ in request.query_params.multi_items())
+        if not self.has_model:
+            wrong = [("extra_forbidden", name, "there is no such parameter here") for name in given]
+        else:
+            repeated = [name for name, times in given.items() if times > 1 and name not in self.lists]
+            wrong = [(GIVEN_TWICE, name, f"given {given[name]} times, and takes one value") for name in repeated]
+        if wrong:
+            raise RequestValidationError(
+                [{"type": kind, "loc": ("query", name), "msg": problem} for kind, name, problem in wrong]
+            )
 
 
 def _is_large(request: Request) -> bool:

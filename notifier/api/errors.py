@@ -204,6 +204,9 @@ def _of_request(detail: Mapping[str, Any]) -> dict[str, str]:
     """A fault that FastAPI found. The first part of its place says where to look."""
     where, *path = [str(part) for part in detail["loc"]]
     code, fix = _REQUEST_CODES.get(detail["type"], ("invalid", "See `notifier schema openapi`"))
+    if detail["type"] == "contract":
+        # A rule of our own says what to do.
+        code, fix = detail["ctx"]["code"], detail["ctx"]["fix"]
     if code == "not_json":
         path = []
     return {
@@ -214,7 +217,9 @@ def _of_request(detail: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-#: pydantic's error type → our code, and what to do.
+#: The error type of a parameter that is given several times, and takes one value.
+GIVEN_TWICE = "given_twice"
+#: pydantic's error type, or ours → our code, and what to do.
 _REQUEST_CODES: Mapping[str, tuple[str, str]] = {
     "json_invalid": ("not_json", "Send one JSON object"),
     "missing": ("missing", "Add it"),
@@ -222,4 +227,5 @@ _REQUEST_CODES: Mapping[str, tuple[str, str]] = {
     "enum": ("bad_choice", "Use one of them"),
     "string_too_long": ("too_long", "Shorten it"),
     "string_too_short": ("too_short", "Send a longer one"),
+    GIVEN_TWICE: ("given_twice", "Give it once"),
 }

@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from notifier.api import openapi_examples
 from notifier.domain.errors import WrongSelection
 from notifier.domain.statuses import Channel, Reason, Status
-from notifier.domain.times import Instant
+from notifier.domain.times import Instant, rule_error
 from notifier.store.callbacks import CallbackFilter
 from notifier.store.search import Filter, NotificationView, RejectedView
 from notifier.store.suppressions import SuppressionFilter
 
 Words = Annotated[str, Field(min_length=1, max_length=320)]
+
+
+def _written_as(pattern: str, example: str) -> BeforeValidator:
+    """A number of an address is written like this: pydantic would take `1_0` and `1.0` for whole numbers, too."""
+    read = re.compile(pattern)
+
+    def check(value: object) -> object:
+        if isinstance(value, str) and not read.fullmatch(value):
+            raise rule_error("bad_format", "not a number as it is written here", f"Write it as {example}")
+        return value
+
+    return BeforeValidator(check)
+
+
+Digits = _written_as("-?[0-9]{1,20}", "50: digits only")
+PlainDecimal = _written_as(r"-?[0-9]{1,20}(\.[0-9]{1,20})?", "20 or 2.5: digits, and a point where it has to be")
 T = TypeVar("T")
 
 
@@ -171,7 +188,7 @@ class PageQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: Annotated[int, Field(ge=1, le=1000, description="Maximum number of results on a page.")] = 50
+    limit: Annotated[int, Field(ge=1, le=1000, description="Maximum number of results on a page."), Digits] = 50
     after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
 
     @property

@@ -14,9 +14,10 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from notifier.cli import standard_streams
 from notifier.cli.command_tree import Family, LazyCommand, rooted_in
 from notifier.cli.context import wiring
-from notifier.cli.exit_codes import GRACE_SECONDS
+from notifier.cli.exit_codes import GRACE_SECONDS, explain_os
 from notifier.cli.output import print_line
 from notifier.runtime.garbage_collection import spare_imports
 from notifier.runtime.shutdown import Stopped, interrupt_on_signals
@@ -234,13 +235,16 @@ def main() -> None:
     spare_imports()
     # Nobody extends our models from outside; looking for who might reads what is said of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show 中文 gets \u4e2d instead of a trace.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    standard_streams.prepare()
     interrupt_on_signals(GRACE_SECONDS)
     try:
-        app()
+        try:
+            app()
+        finally:
+            # Of the help and the version, too, which are no commands.
+            sys.stdout.flush()
+    except OSError as error:
+        sys.exit(explain_os(error))
     except Stopped as stopped:
         # Before the command began, or while the interpreter was at its own end.
         sys.exit(stopped.exit_code)

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -147,8 +148,18 @@ def _values(text: str, option: str) -> tuple[dict[str, Any], bool]:
 
 
 def _read_file(name: str, option: str) -> str:
+    # Imported here: most commands need no contract.
+    from notifier.domain.message import MAX_BODY_BYTES
+
     try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
+        with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as file:
+            content = file.read(MAX_BODY_BYTES + 1)
+        if len(content) > MAX_BODY_BYTES:
+            raise typer.BadParameter(
+                f"{name} is larger than {MAX_BODY_BYTES} bytes, as no message may be; give a smaller one",
+                param_hint=option,
+            )
+        return content.decode("utf-8")
     except OSError as error:
         raise typer.BadParameter(f"{name} cannot be read: {error.strerror}", param_hint=option) from None
     except UnicodeDecodeError:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from errno import EBADF, EDQUOT, EFBIG, EIO, ENOSPC, EROFS
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from notifier.cli.output import clean, first_line, hint, print_parts
+from notifier.cli.standard_streams import OutputFailed, forget_output
 from notifier.domain.errors import (
     ConfigurationError,
     InvalidMessage,
@@ -30,6 +32,8 @@ WRONG_USAGE = 2
 INTERRUPTED = 130
 #: How long a command has to stop when told to. Seconds.
 GRACE_SECONDS = 10.0
+#: Errors of files and streams that are no fault of ours.
+_OF_THE_MACHINE = (EBADF, EDQUOT, EFBIG, EIO, ENOSPC, EROFS)
 
 
 class Commands(TyperGroup):
@@ -40,9 +44,8 @@ class Commands(TyperGroup):
             result = super().invoke(ctx)
             # Here, not in the interpreter's last moments, where nobody can catch it.
             sys.stdout.flush()
-        except BrokenPipeError:
-            _forget_standard_output()
-            raise typer.Exit(FAILED) from None
+        except OSError as error:
+            raise typer.Exit(explain_os(error)) from None
         except KeyboardInterrupt as stopped:
             hint("\nstopped")
             raise typer.Exit(stopped.exit_code if isinstance(stopped, Stopped) else INTERRUPTED) from None
@@ -53,6 +56,14 @@ class Commands(TyperGroup):
                 raise
             raise typer.Exit(explain(error)) from None
         return result
+
+
+def explain_os(error: OSError) -> int:
+    """`explain`, without a word if a reader of ours went away."""
+    if isinstance(error, BrokenPipeError):
+        forget_output()
+        return FAILED
+    return explain(error)
 
 
 def explain(error: Exception) -> int:
@@ -76,6 +87,17 @@ def explain(error: Exception) -> int:
             elif isinstance(error, ServiceUnavailable | PublishFailed):
                 hint("next: notifier doctor")
             return FAILED
+        case OutputFailed():
+            forget_output()
+            report(
+                f"standard output cannot be written: {error.strerror}. What the command did stays done; give it "
+                "an output that can be written"
+            )
+            return FAILED
+        case OSError() if error.errno in _OF_THE_MACHINE:
+            place = error.filename or "a file or standard input"
+            report(f"{place} cannot be used: {error.strerror}; make room for it, or give another one")
+            return FAILED
     report(
         f"{type(error).__name__}: {first_line(error)}\nThis is a fault of notifier's own. Run it again with "
         "NOTIFIER_LOG_LEVEL=debug to see where, and report it."
@@ -85,8 +107,3 @@ def explain(error: Exception) -> int:
 
 def report(text: str) -> None:
     print_parts(("error: ", "bold red"), (clean(text), ""), stream=sys.stderr)
-
-
-def _forget_standard_output() -> None:
-    """Nobody reads any more. What is still buffered would raise again when the interpreter ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

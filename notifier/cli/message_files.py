@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from pydantic_core import from_json
 
-from notifier.domain.csv_rows import read_rows
+from notifier.domain.csv_rows import bounded_lines, read_rows
 from notifier.domain.errors import Fault
 from notifier.domain.message import MAX_BODY_BYTES, Message
 
@@ -91,9 +91,14 @@ def read_csv(file: TextIO, fields: Collection[str] = tuple(Message.model_fields)
         raise UnreadableFile(f"in the header row {header.problem}; close it")
     columns = [_column(name, fields) for name in header.cells]
     _check_header(columns)
-    for row in read_rows(file, delimiter=delimiter, first_line=2):
+    for row in read_rows(bounded_lines(file), delimiter=delimiter, first_line=2):
         if row.problem:
-            yield _bad(row.line, "bad_csv", row.problem, "Close the quote, or write two for one in the text")
+            yield _bad(
+                row.line,
+                "bad_csv",
+                row.problem,
+                row.fix,
+            )
         elif any(row.cells):
             yield _csv_line(row.line, columns, row.cells)
 

@@ -90,6 +90,13 @@ class ApiSearch:
                 "the address of the HTTP API is no URL: write https://notifier.example.com",
                 setting="NOTIFIER_API_URL",
             )
+        if "@" in urlsplit(url).netloc:
+            # It would be sent instead of the key, and the service would say that there is none.
+            raise ConfigurationError(
+                "the address of the HTTP API names a user: leave out what is before the @, as only the key says "
+                "who asks",
+                setting="NOTIFIER_API_URL",
+            )
         return ApiAddress(url, key)
 
 

@@ -114,10 +114,16 @@ class Asked:
     content: str | None = field(default=None, repr=False)
 
     @classmethod
-    def by(cls, notification_id: UUID | str) -> Asked:
-        """Raises ValueError: it is no id."""
+    def by(
+        cls, notification_id: UUID | str, idempotency_key: str | None = None, content: str | None = None
+    ) -> Asked:
+        """By an id that people give: only a checked one becomes a part of an address.
+
+        Raises:
+            ValueError: it is no id.
+        """
         try:
-            return cls(UUID(str(notification_id)))
+            return cls(UUID(str(notification_id)), idempotency_key, content)
         except ValueError:
             raise ValueError(
                 "notification_id is not a UUID: give the id of the handle that send() returned"

@@ -26,10 +26,9 @@ class SentMessage:
 
     @property
     def asked(self) -> Asked:
-        """What the service is asked for."""
-        return Asked(
-            self.id, None if self.idempotency_key == str(self.id) else self.idempotency_key, self._content
-        )
+        """What the service is asked for. Raises ValueError: a handle was made with what is no id."""
+        key = None if self.idempotency_key == str(self.id) else self.idempotency_key
+        return Asked.by(self.id, key, self._content)
 
     @property
     def _content(self) -> str | None:

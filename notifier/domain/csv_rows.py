@@ -8,6 +8,9 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TextIO
+
+from notifier.domain.message import MAX_BODY_BYTES
 
 #: Spreadsheets take a cell that begins so for a formula (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -15,6 +18,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _UNSEEN = re.compile(r"[\s\"\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]*")
 #: What begins so and is none: a number, also a telephone number.
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+
+#: As the largest message.
+MAX_LINE_CHARACTERS = MAX_BODY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,8 @@ class CsvRow:
     cells: tuple[str, ...] = ()
     #: What is wrong with it; "" if nothing is.
     problem: str = ""
+    #: What to do about that.
+    fix: str = "Close the quote, or write two for one in the text"
 
 
 def read_rows(lines: Iterable[str], *, delimiter: str = ",", first_line: int = 1) -> Iterator[CsvRow]:
@@ -33,7 +41,7 @@ def read_rows(lines: Iterable[str], *, delimiter: str = ",", first_line: int = 1
 
     A quote that is never closed, or closed inside of a later row, would swallow the rows between. Such a row is
     given up with the line of that quote, and reading goes on with the line after it. No more than one row, of at
-    most 128 KiB a cell (`csv.field_size_limit`), is in memory.
+    most 128 KiB a cell (`csv.field_size_limit`), is in memory, if the lines of a file come by `bounded_lines`.
     """
     source = _Lines(lines, first_line)
     reader = csv.reader(source, delimiter=delimiter, strict=True)
@@ -49,7 +57,24 @@ def read_rows(lines: Iterable[str], *, delimiter: str = ",", first_line: int = 1
             opened = _open_quote(source.taken, delimiter, at_end=at_end)
             yield CsvRow(source.give_back_after(opened), problem=_problem(error))
         else:
+            if any(map(_is_cut, source.taken)):
+                problem = f"a line is longer than {MAX_LINE_CHARACTERS} characters"
+                yield CsvRow(begins, problem=problem, fix="Shorten it")
+                continue
             yield CsvRow(begins, tuple(cells))
+
+
+def bounded_lines(file: TextIO) -> Iterator[str]:
+    """The lines of a file. Of one that is too long the rest is read and forgotten; `read_rows` knows it."""
+    while line := file.readline(MAX_LINE_CHARACTERS):
+        rest = line
+        while _is_cut(rest):
+            rest = file.readline(MAX_LINE_CHARACTERS)
+        yield line
+
+
+def _is_cut(line: str) -> bool:
+    return len(line) >= MAX_LINE_CHARACTERS and not line.endswith(("\n", "\r"))
 
 
 class _Lines:

@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Any, TextIO
 
-from notifier.domain.csv_rows import plain_cell, read_rows, write_rows
+from notifier.domain.csv_rows import bounded_lines, plain_cell, read_rows, write_rows
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.recipient_identity import recipient_faults
 from notifier.domain.statuses import Channel, SuppressionReason
@@ -182,7 +182,7 @@ def _lines(file: TextIO) -> Iterator[_Line | Bad]:
     names = [name.strip().lower() for row in read_rows([first]) for name in row.cells]
     if not _KNOWN.intersection(names):
         # A bare list: its first line is a recipient.
-        return _rows(chain([first], file), ("address",), 1)
+        return _rows(chain([first], bounded_lines(file)), ("address",), 1)
     unknown = [name for name in names if name not in _KNOWN]
     faults = [Fault(name[:50], "unknown_field", "is not a column", "Remove it, or rename it") for name in unknown]
     twice = dict.fromkeys(name for name in names if names.count(name) > 1)
@@ -191,7 +191,7 @@ def _lines(file: TextIO) -> Iterator[_Line | Bad]:
         faults.append(Fault("address", "missing", "is missing in the header row", "Add it"))
     if faults:
         raise InvalidMessage(faults)
-    return _rows(file, tuple(names), 2)
+    return _rows(bounded_lines(file), tuple(names), 2)
 
 
 def _rows(text: Iterable[str], names: tuple[str, ...], begins: int) -> Iterator[_Line | Bad]:
@@ -200,7 +200,7 @@ def _rows(text: Iterable[str], names: tuple[str, ...], begins: int) -> Iterator[
         values = (plain_cell(cell).strip() for cell in row.cells)
         cells = {name: value for name, value in zip(names, values, strict=False) if value}
         if row.problem:
-            yield _bad(row.line, "bad_csv", row.problem, "Close the quote, or write two for one in the text")
+            yield _bad(row.line, "bad_csv", row.problem, row.fix)
         elif len(row.cells) > len(names):
             problem = f"{len(row.cells)} cells, and there are {len(names)} columns"
             yield _bad(row.line, "too_many_cells", problem, "Quote cells that hold the separator")

@@ -250,6 +250,48 @@ def test_every_route_that_is_not_for_monitoring_needs_a_key_and_takes_no_unknown
             assert ("dry_run", "unknown_field") in {(e.get("parameter"), e["code"]) for e in reply.json["errors"]}
 
 
+def test_every_parameter_that_takes_one_value_is_refused_when_it_is_given_twice(api: Api) -> None:
+    key, one, lists = api.key(*Scope), set(), set()
+    for path, methods in api.app.openapi()["paths"].items():
+        place = re.sub(r"{(notification|message|callback|recurring_id|job)}", str(new_id()), path)
+        for method, described in methods.items():
+            for parameter in described.get("parameters", ()):
+                if parameter["in"] != "query":
+                    continue
+                name = parameter["name"]
+                is_list = parameter["schema"].get("type") == "array"
+                (lists if is_list else one).add((path, name))
+                reply = api(method.upper(), place, key=key, **{name: ["status", "status"]})
+                found = [(e.get("parameter"), e["code"]) for e in reply.json.get("errors", ())]
+                assert is_list == ((name, "given_twice") not in found), (path, name, found)
+                assert is_list or (reply.status, reply.json["errors"][0]["fix"]) == (422, "Give it once")
+    assert lists == {("/v1/notifications", "metadata"), ("/v1/stats", "by")}
+    assert len(one) > 30
+
+
+def test_nobody_is_redirected_to_whatever_host_the_request_names(api: Api) -> None:
+    for path in ("/v1/notifications/", "/healthz/"):
+        reply = api("POST", path, key=api.key(*Scope), json_body={}, headers={"host": "evil.example.com"})
+        assert (reply.status, "location" in reply.headers) == (404, False)
+
+
+def test_a_number_of_the_address_is_written_in_digits(api: Api) -> None:
+    key, place = api.key(*Scope), f"/v1/notifications/{new_id()}/status"
+    for path, name, values in (
+        ("/v1/notifications", "limit", ["1_0", "1.0", "+5", " 5", "٥", "1e1", "", "9" * 5000]),
+        ("/v1/jobs", "limit", ["1_0"]),
+        (place, "wait", ["0_1", "1e-3", "+1", " 1", "1.", ".5", "٥", "inf", ""]),
+    ):
+        for value in values:
+            reply = api("GET", path, key=key, **{name: value})
+            [error] = reply.json["errors"]
+            assert (reply.status, error["parameter"], error["code"]) == (422, name, "bad_format"), value
+    assert [api("GET", "/v1/notifications", key=key, limit=limit).status for limit in ("10", "007", "-1")] == [
+        *(200, 200, 422)
+    ]
+    assert [api("GET", place, key=key, wait=wait).status for wait in ("0", "0.001", "-1")] == [404, 404, 422]
+
+
 @pytest.mark.parametrize(
     "grants",
     [

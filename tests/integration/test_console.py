@@ -32,6 +32,7 @@ def test_who_is_not_signed_in_is_asked_to_and_comes_back(api: Api) -> None:
     assert browser.sign_in(key, "/search?status=failed").headers["location"] == "/search?status=failed"
     assert browser.sign_in(key, "//evil.example.com/").headers["location"] == "/"
     assert browser.get("/").status == 200
+    assert browser.get("/search/").status == 404
 
 
 def test_a_session_is_safe_from_scripts_and_ends_with_its_key(api: Api, operator: Browser) -> None:

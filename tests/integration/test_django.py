@@ -171,7 +171,7 @@ def test_a_handle_asks_the_api_of_the_settings(shop: Shop) -> None:
 from datetime import date
 from decimal import Decimal
 from django.conf import settings
-from notifier.contrib.django import send
+from notifier.contrib.django import send, status
 from notifier.contrib.django.models import OutboxMessage
 
 for address in (None, "http://127.0.0.1:1"):
@@ -183,10 +183,16 @@ for address in (None, "http://127.0.0.1:1"):
     except Exception as error:
         print(type(error).__name__, getattr(error, "setting", ""))
 print(OutboxMessage.objects.last().body)
+for wrong in ("x", None, 5, "\\0", "../providers?x="):
+    try:
+        status(wrong)
+    except ValueError as error:
+        print(error)
 """
     said = shop.manage("shell", "--no-imports", "-c", program)
     assert "ConfigurationError NOTIFIER_API_URL\nServiceUnavailable" in said
     assert '"context":{"on":"2026-03-05","total":"12.50"}' in said
+    assert said.count("is not a UUID: give the id of the handle") == 5
 
 
 def test_the_page_answers_at_once_while_the_broker_is_away(shop: Shop) -> None:

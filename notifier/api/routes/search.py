@@ -20,7 +20,7 @@ from notifier.api.auth import KeyedRoute, Reader
 from notifier.api.dependencies import AuditDep, LongReadsDep, StatusWatchDep
 from notifier.api.errors import Refusal
 from notifier.api.key_shares import LongReads
-from notifier.api.schemas import Conditions, NotificationPage, PageQuery, read_filter
+from notifier.api.schemas import Conditions, NotificationPage, PageQuery, PlainDecimal, read_filter
 from notifier.api.status_watch import MAX_WAIT_SECONDS
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.notification_status import CONTENT_HEADER, NotificationStatus
@@ -134,6 +134,7 @@ class StatusQuery(BaseModel):
             description="Answer as soon as a provider took it or it ended, or after so many seconds with what it "
             "is. While too many wait, the answer comes at once.",
         ),
+        PlainDecimal,
     ] = 0.0
     idempotency_key: Annotated[
         str | None,

@@ -70,17 +70,19 @@ def send_many(
     return messages(using).send_many(entries, channel=channel, lane=lane, **defaults)
 
 
-def status(notification: UUID, *, idempotency_key: str | None = None) -> NotificationStatus | None:
+def status(notification: UUID | str, *, idempotency_key: str | None = None) -> NotificationStatus | None:
     """Where a message stands, by the `id` of its handle; None: it is not in the record, as `Handle.status` has it.
 
     With its `idempotency_key` it is also found if that was accepted before. Then the key alone decides: if another
     content was sent under it, this is where that one stands, and yours was rejected. So use a key for one message.
 
     Raises:
+        ValueError: `notification` is no id.
         ConfigurationError: NOTIFIER_API_URL or NOTIFIER_API_KEY is missing or wrong.
         ServiceUnavailable: the service does not answer now.
     """
     from notifier.client.conversations import Asked, ask_status
     from notifier.contrib.django.sending import service_api
 
-    return service_api().run(ask_status(Asked(notification, idempotency_key)))
+    asked = Asked.by(notification, idempotency_key)
+    return service_api().run(ask_status(asked))

@@ -137,6 +137,36 @@ def test_a_reader_that_goes_away_is_no_reason_for_noise() -> None:
         assert process.stderr.read() == b""
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("schema message >/dev/full", "No space left on device"),
+        ("--help >/dev/full", "No space left on device"),
+        ("schema message >&-", "Bad file descriptor"),
+    ],
+)
+def test_an_output_that_takes_nothing_is_said_in_one_line(words: str, why: str) -> None:
+    program = f"{sys.executable} -c 'from notifier.cli.app import main; main()' {words}"
+    done = subprocess.run(program, shell=True, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith(f"error: standard output cannot be written: {why}. What the command did stays")
+
+
+def test_an_input_that_is_closed_is_said_in_one_line_and_an_error_stream_need_not_be_there() -> None:
+    program = f"{sys.executable} -c 'from notifier.cli.app import main; main()' "
+    done = subprocess.run(f"{program} send x a@example.com -c @- <&-", shell=True, capture_output=True, text=True)
+    assert (done.returncode, "- cannot be read: Bad file descriptor" in done.stderr) == (2, True), done.stderr
+    assert subprocess.run(f"{program} schema message 2>&- >/dev/null", shell=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device", "x.csv"), OSError(9, "Bad file descriptor")]
+)
+def test_a_full_disk_is_no_fault_of_ours(error: OSError) -> None:
+    shown = CliRunner().invoke(app_that_raises(error), ["fail"])
+    assert (shown.exit_code, str(error.strerror) in shown.stderr, "fault of" in shown.stderr) == (1, True, False)
+
+
 def walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     for name, found in getattr(command, "commands", {}).items():
         yield f"{path} {name}", found

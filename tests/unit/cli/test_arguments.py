@@ -44,6 +44,11 @@ def test_what_is_no_context_is_wrong_usage(text: str) -> None:
         read_context([text])
 
 
+def test_a_file_without_an_end_is_not_read_to_it() -> None:
+    with pytest.raises(typer.BadParameter, match="/dev/zero is larger than 1048576 bytes"):
+        read_context(["@/dev/zero"])
+
+
 def test_a_list_in_a_file_is_no_context(tmp_path: Path) -> None:
     file = tmp_path / "context.json"
     file.write_text("[]")

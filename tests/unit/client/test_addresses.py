@@ -129,6 +129,13 @@ def test_an_address_of_the_api_that_is_none_names_its_setting(url: str) -> None:
     assert wrong.value.setting == "NOTIFIER_API_URL"
 
 
+@pytest.mark.parametrize("url", ["http://shop:secret@h", "https://secret@h:8080/x", "http://@h"])
+def test_an_address_of_the_api_with_a_user_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="names a user: leave out") as wrong:
+        ApiSearch(api_url=url, api_key="ntf_live_x").find()
+    assert (wrong.value.setting, "secret" in str(wrong.value)) == ("NOTIFIER_API_URL", False)
+
+
 @pytest.mark.parametrize("key", ["ntf_live_x\r\nx-other: 1", "ntf_live_x\n", "ntf live", "ntf_live_é"])
 def test_a_key_that_no_header_can_carry_names_its_setting(key: str) -> None:
     client = Client("amqp://127.0.0.1:1//", producer="shop", api_url="http://127.0.0.1:1", api_key=key)

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.domain.csv_rows import CsvRow, plain_cell, read_rows, write_rows
+from notifier.domain.csv_rows import (
+    MAX_LINE_CHARACTERS,
+    CsvRow,
+    bounded_lines,
+    plain_cell,
+    read_rows,
+    write_rows,
+)
 
 UNCLOSED = "a quote is opened here and not closed"
 
@@ -23,6 +30,17 @@ def test_a_quote_that_is_never_closed_costs_its_own_row_only() -> None:
         (2, (), UNCLOSED),
         (3, ("bob@example.com", "Bob"), ""),
         (4, ("cy@example.com", "Cy"), ""),
+    ]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_of_a_line_that_is_too_long_no_piece_becomes_a_row(end: str) -> None:
+    file = io.StringIO(f"a,b\n{'c,' * MAX_LINE_CHARACTERS}{end}" + (f"d,e{end}" if end else ""), newline="")
+    found = list(read_rows(bounded_lines(file)))
+    assert [(row.line, row.cells, row.problem[:21]) for row in found] == [
+        (1, ("a", "b"), ""),
+        (2, (), "a line is longer than"),
+        *([(3, ("d", "e"), "")] if end else []),
     ]
 
 
