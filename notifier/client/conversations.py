@@ -124,7 +124,7 @@ class Asked:
         """
         try:
             return cls(UUID(str(notification_id)), idempotency_key, content)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError(
                 "notification_id is not a UUID: give the id of the handle that send() returned"
             ) from None
