@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from notifier.cli.output import clean, one_line, print_line, print_pairs, print_parts, status_style, utc
-from notifier.domain.labels import PROOFS, REDACTED, reason_in_words, status_in_words
+from notifier.domain.labels import PROOFS, REDACTED, due_in_words, reason_in_words, status_in_words
 
 if TYPE_CHECKING:
     from notifier.store.attachments import AttachmentView
@@ -57,7 +57,7 @@ def _facts(story: Story) -> Iterable[tuple[str, str]]:
     yield "attachments", one_line(", ".join(map(_file_in_words, story.attachments)))
     yield "not before", utc(n.send_at)
     yield "expires", utc(n.expires_at)
-    yield "next due", utc(n.due_at)
+    yield "next due", due_in_words(n.status, utc(n.due_at))
     if story.duplicates:
         yield "duplicates", str(story.duplicates)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from notifier.config.imports import without
+from notifier.domain.errors import ServiceUnavailable
 
 # It would import rich, an eighth of the start of a command, for coloured traces that we never write.
 with without("rich"):
@@ -60,6 +61,8 @@ _QUOTES = (
 
 #: Where Celery says, as critical and with a trace, that it could not acknowledge or give back a task.
 _ACKNOWLEDGING = "celery.worker.request"
+#: Where it says, with a trace, that a task ended in an error.
+_TASK_ERRORS = "celery.app.trace"
 
 log: Any = structlog.stdlib.get_logger("notifier")
 
@@ -149,6 +152,7 @@ def _quieten_libraries() -> None:
     for name in _QUOTING:
         logging.getLogger(name).addFilter(_keep_unless_it_quotes)
     logging.getLogger(_ACKNOWLEDGING).addFilter(_keep_unless_lost_acknowledgement)
+    logging.getLogger(_TASK_ERRORS).addFilter(_keep_unless_away)
 
 
 def _keep_unless_lost_acknowledgement(record: logging.LogRecord) -> bool:
@@ -160,6 +164,16 @@ def _keep_unless_lost_acknowledgement(record: logging.LogRecord) -> bool:
         return True
     error = record.exc_info[1] if record.exc_info else None
     log.info("worker.acknowledgement_lost", error=type(error).__name__ if error else "")
+    return False
+
+
+def _keep_unless_away(record: logging.LogRecord) -> bool:
+    """One line for each task that could not be done because the database or the broker is away."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, ServiceUnavailable):
+        return True
+    name = record.args.get("name", "") if isinstance(record.args, Mapping) else ""
+    log.warning("worker.task_not_done", step=name, reason=str(error))
     return False
 
 

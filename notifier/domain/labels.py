@@ -25,6 +25,16 @@ STATUSES: Mapping[str, str] = {
     Status.SUPPRESSED: "the recipient must not be sent to",
 }
 
+#: Status → what happens when it is due.
+DUE: Mapping[str, str] = {
+    Status.SCHEDULED: "it is queued",
+    Status.QUEUED: "it is given to the broker again, if no worker has taken it",
+    Status.SENDING: "its worker is taken for gone",
+    Status.RETRYING: "it is tried again",
+    Status.UNKNOWN: "it is looked up, whether the provider took it",
+    Status.SENT: "the provider is asked whether it arrived; it is not sent again",
+}
+
 REASONS: Mapping[str, str] = {
     Reason.INVALID_RECIPIENT: "there is no such mailbox or number",
     Reason.UNREACHABLE_RECIPIENT: "the recipient exists but cannot be reached",
@@ -105,6 +115,11 @@ EVENTS: Mapping[str, str] = {
 def status_in_words(status: str) -> str:
     """`sent: a provider took it`; a status of a later version stays as it is."""
     return f"{status}: {STATUSES[status]}" if status in STATUSES else status
+
+
+def due_in_words(status: str, moment: str) -> str:
+    """`2026-11-22 09:30:00: it is tried again`; "" without a moment."""
+    return f"{moment}: {DUE[status]}" if moment and status in DUE else moment
 
 
 def reason_in_words(reason: str | None) -> str:

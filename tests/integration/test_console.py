@@ -203,6 +203,7 @@ def test_an_operator_retries_after_a_dry_run(api: Api, operator: Browser) -> Non
 
 def test_a_form_of_another_site_or_session_is_refused(api: Api, operator: Browser) -> None:
     one = send(api)
+    assert b": it is given to the broker again" in operator.get(f"/notifications/{one}").body
     path = f"/notifications/{one}/cancel"
     key = urlencode({"key": api.key(Scope.OPERATE, producer=None)}).encode()
     for sent in ({"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example.com"}, {"origin": "null"}):

@@ -10,6 +10,7 @@ import pytest
 
 from notifier.cli.timeline import print_story, story_as_json
 from notifier.domain.labels import (
+    DUE,
     OUTCOMES,
     PROOFS,
     REASONS,
@@ -19,7 +20,7 @@ from notifier.domain.labels import (
     status_in_words,
 )
 from notifier.domain.producers import ProducerProof
-from notifier.domain.statuses import Outcome, Reason, Status, SuppressionReason
+from notifier.domain.statuses import FINAL_STATUSES, Outcome, Reason, Status, SuppressionReason
 from notifier.operations.timeline import timeline
 from notifier.store.search import AttemptView, EventView, NotificationView, Story
 
@@ -118,6 +119,19 @@ def test_the_story_is_printed_with_header_and_times(capsys: pytest.CaptureFixtur
     assert "producer    shop, proven by its broker user" in shown
     assert "+0.012 s  2026-11-22 09:30:00.012  sending" in shown
     assert "+5.000 s" in shown
+
+
+def test_what_is_due_is_said_and_of_what_was_sent_that_it_is_not_sent_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    story = failed_story()
+    for status, words in (
+        ("retrying", "it is tried again"),
+        ("sent", "the provider is asked whether it arrived"),
+    ):
+        print_story(replace(story, notification=replace(story.notification, status=status, due_at=at(0))))
+        assert f"next due    2026-11-22 09:30:00: {words}" in capsys.readouterr().out
+    assert set(DUE) == set(Status) - FINAL_STATUSES
 
 
 def test_what_a_provider_reports_is_told_in_its_own_words_with_its_own_time() -> None:

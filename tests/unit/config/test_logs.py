@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from kombu.message import Message
 
 from notifier.config.logs import FIELDS, configure
+from notifier.domain.errors import ServiceUnavailable
 
 CELERY = logging.getLogger("celery.worker.request")
 
@@ -43,6 +45,30 @@ def test_a_lost_acknowledgement_is_one_calm_line(lose: Any, capsys: pytest.Captu
     assert (line["event"], line["level"]) == ("worker.acknowledgement_lost", "info")
     assert line["error"] == "ConnectionResetError"
     assert line.keys() <= FIELDS
+
+
+@pytest.mark.parametrize(
+    ("error", "event", "has_trace"),
+    [
+        (ServiceUnavailable("the database cannot be used now: OperationalError"), "worker.task_not_done", False),
+        (RuntimeError("a bug"), "Task notifier.sweep", True),
+    ],
+)
+def test_a_task_without_its_database_is_one_line_and_a_bug_has_a_trace(
+    error: Exception, event: str, has_trace: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = Celery("test", broker="memory://", set_as_current=False)
+
+    @app.task(name="notifier.sweep", shared=False)  # type: ignore[untyped-decorator]
+    def sweep() -> None:
+        raise error
+
+    configure(style="json", program="worker")
+    assert sweep.apply().state == "FAILURE"
+    (line,) = lines(capsys)
+    assert (line["event"].startswith(event), "exception" in line) == (True, has_trace)
+    if not has_trace:
+        assert (line["step"], line["reason"], line["level"]) == ("notifier.sweep", str(error), "warning")
 
 
 def test_whatever_else_celery_says_of_a_task_stays(capsys: pytest.CaptureFixture[str]) -> None:
