@@ -49,7 +49,7 @@ class Readiness:
 
     def __init__(self, missing_upgrade: Callable[[], str | None], broker_url: str) -> None:
         self._missing_upgrade = missing_upgrade
-        self._broker_url = broker_url
+        self._broker_url = topology.verified(broker_url)
 
     def state(self) -> Ready:
         try:
