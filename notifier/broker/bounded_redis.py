@@ -26,7 +26,7 @@ class _Opens(redis.Connection):
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         # The limit of the whole handshake of TLS.
-        opened.settimeout(self._deadline.left())
+        opened.settimeout(max(0.01, self._deadline.remaining))
         return opened
 
 

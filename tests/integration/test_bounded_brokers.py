@@ -76,6 +76,7 @@ def test_a_broker_that_sends_a_byte_now_and_then_costs_the_deadline_and_no_more(
     scheme: str, first: bytes, then: bytes
 ) -> None:
     def drip(connection: socket.socket) -> None:
+        connection.recv(1000)
         connection.sendall(first)
         while True:
             time.sleep(0.05)
@@ -111,6 +112,7 @@ def test_closing_on_a_broker_that_drips_ends_within_the_deadline(amqp_url: str) 
 
 def test_a_host_that_drips_leaves_time_for_the_next_one(amqp_url: str) -> None:
     def drip(connection: socket.socket) -> None:
+        connection.recv(1000)
         while True:
             time.sleep(0.05)
             connection.sendall(b"+")
