@@ -19,9 +19,14 @@ _TOLERANCE = 0.02
 class Deadline:
     """When the call ends that a connection works for. It is moved for the next call."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0.0) -> None:
         #: A moment of `time.monotonic()`.
         self.ends_at = 0.0
+        self.begin(seconds)
+
+    def begin(self, seconds: float) -> None:
+        """From now on it is over after `seconds`."""
+        self.ends_at = time.monotonic() + seconds
 
     @property
     def remaining(self) -> float:

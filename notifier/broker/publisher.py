@@ -20,7 +20,7 @@ from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
 from notifier.broker import topology
-from notifier.broker.bounded_amqp import BoundedAmqpConnection
+from notifier.broker.bounded_connection import bounded_connection
 from notifier.broker.deadline import Deadline
 from notifier.broker.joint_publication import JointPublication
 from notifier.broker.other_protocol import no_tls, other_protocol
@@ -80,7 +80,7 @@ class Wire:
         """Say goodbye to the broker, within `timeout_seconds`. The next call opens a new connection."""
         with self._lock:
             if self._connection is not None and not self._is_blocked:
-                self._deadline.ends_at = time.monotonic() + self.timeout_seconds
+                self._deadline.begin(self.timeout_seconds)
                 self._release()
             self._drop()
 
@@ -154,12 +154,8 @@ class Wire:
         """An open connection: one try of each host in the URL, no pauses."""
         hosts = self._url.count(";") + 1
         timeout = max(0.01, self._remaining() * (1 - _PROBE_SHARE)) / hosts
-        options = topology.transport_options(self._url, timeout_seconds=timeout)
-        options["deadline"] = self._deadline
-        if not self._is_redis:
-            options["on_blocked"] = self._on_blocked
-        kind = _redis_connection() if self._is_redis else BoundedAmqpConnection
-        connection = kind(self._url, connect_timeout=timeout, transport_options=options)
+        options = {} if self._is_redis else {"on_blocked": self._on_blocked}
+        connection = bounded_connection(self._url, self._deadline, timeout_seconds=timeout, **options)
         try:
             connection.ensure_connection(max_retries=hosts - 1)
         except self._errors as error:
@@ -260,13 +256,6 @@ class Wire:
         if isinstance(cause, TimeoutError) or self._remaining() <= 0 or "Timeout" in type(cause).__name__:
             return f"the broker at {place} did not confirm the message within {self.timeout_seconds:g} s"
         return f"the broker at {place} did not confirm the message ({_kind(cause)})"
-
-
-def _redis_connection() -> type[Connection]:
-    # Imported here: producers on RabbitMQ start without redis-py.
-    from notifier.broker.bounded_redis import BoundedRedisConnection
-
-    return BoundedRedisConnection
 
 
 def _cause(error: Exception) -> BaseException:

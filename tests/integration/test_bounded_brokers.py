@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from notifier.broker.inspection import Broker
 from notifier.client.client import Client
-from notifier.domain.errors import PublishFailed, PublishRefused
+from notifier.domain.errors import PublishFailed, PublishRefused, ServiceUnavailable
 from tests.support.queues import bodies
 from tests.support.tcp_proxy import through_proxy
 from tests.waiting import patient
@@ -86,6 +87,24 @@ def test_a_broker_that_sends_a_byte_now_and_then_costs_the_deadline_and_no_more(
         client = Client(f"{scheme}://127.0.0.1:{port}/0", producer="shop", timeout_seconds=DEADLINE)
         fails_in_time(lambda: send(client))
         client.close()
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "redis"])
+def test_who_asks_a_broker_that_drips_is_told_in_time(scheme: str) -> None:
+    def drip(connection: socket.socket) -> None:
+        connection.recv(1000)
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.05)
+
+    with served(drip) as port:
+        started_at = time.monotonic()
+        with (
+            pytest.raises(ServiceUnavailable, match="did not answer in time"),
+            Broker.connect(f"{scheme}://127.0.0.1:{port}/0", timeout_seconds=DEADLINE),
+        ):
+            pass
+        assert time.monotonic() - started_at < 2 * DEADLINE + patient(SLACK)
 
 
 def test_a_confirmation_that_comes_byte_by_byte_costs_the_deadline_and_no_more(broker_url: str) -> None:
