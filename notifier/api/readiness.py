@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from kombu import Connection
-
 from notifier.broker import topology
+from notifier.broker.bounded_connection import bounded_connection
+from notifier.broker.deadline import Deadline
 from notifier.domain.errors import DatabaseChanged, ServiceUnavailable
 
 #: Deadline of the broker's answer. Seconds.
@@ -49,7 +49,7 @@ class Readiness:
 
     def __init__(self, missing_upgrade: Callable[[], str | None], broker_url: str) -> None:
         self._missing_upgrade = missing_upgrade
-        self._broker_url = broker_url
+        self._broker_url = topology.verified(broker_url)
 
     def state(self) -> Ready:
         try:
@@ -61,11 +61,9 @@ class Readiness:
         return Ready("ok", "ok" if missing is None else "run `notifier db upgrade`", self._broker())
 
     def _broker(self) -> str:
-        options = topology.transport_options(self._broker_url, timeout_seconds=BROKER_SECONDS)
+        deadline = Deadline(BROKER_SECONDS)
         try:
-            with Connection(
-                self._broker_url, connect_timeout=BROKER_SECONDS, transport_options=options
-            ) as connection:
+            with bounded_connection(self._broker_url, deadline, timeout_seconds=BROKER_SECONDS) as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_SECONDS)
         except Exception:
             return "away"

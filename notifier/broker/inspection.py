@@ -15,10 +15,15 @@ from kombu import Connection, Exchange, Queue
 from kombu.exceptions import ChannelError, KombuError
 
 from notifier.broker import topology
+from notifier.broker.bounded_connection import bounded_connection
+from notifier.broker.deadline import Deadline
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 
-#: Deadline of connecting; of each answer twice that. Seconds.
+#: Deadline of connecting; of each question twice that. Seconds.
 TIMEOUT_SECONDS = 5.0
+
+#: Deadline of declaring all our queues. Seconds.
+DECLARE_SECONDS = 60.0
 
 _INEQUIVALENT = re.compile(r"inequivalent arg '([^']+)' for (queue|exchange) '([^']+)'")
 
@@ -39,21 +44,25 @@ def producer_queues() -> list[Queue]:
 class Broker:
     """An open connection. Every question gets a channel of its own, because a refusal closes the channel."""
 
-    def __init__(self, connection: Connection, *, is_redis: bool) -> None:
+    def __init__(
+        self, connection: Connection, deadline: Deadline, answer_seconds: float, *, is_redis: bool
+    ) -> None:
         self._connection = connection
+        self._deadline = deadline
+        self._answer_seconds = answer_seconds
         self.is_redis = is_redis
 
     @classmethod
     @contextmanager
     def connect(cls, url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Self]:
-        """`timeout_seconds`: of connecting; of each answer twice that.
+        """`timeout_seconds`: of connecting; of each question and the goodbye twice that.
 
         Raises:
             ServiceUnavailable: the broker cannot be reached, refuses us, or goes away meanwhile.
         """
         is_redis = topology.is_redis(url)
-        options = topology.transport_options(url, timeout_seconds=timeout_seconds)
-        connection = Connection(topology.verified(url), connect_timeout=timeout_seconds, transport_options=options)
+        deadline = Deadline(timeout_seconds * 2)
+        connection = bounded_connection(url, deadline, timeout_seconds=timeout_seconds)
         errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
         try:
             with connection:
@@ -61,16 +70,21 @@ class Broker:
                 connection.connect()
                 with connection.channel():
                     pass
-                yield cls(connection, is_redis=is_redis)
+                yield cls(connection, deadline, timeout_seconds * 2, is_redis=is_redis)
+                deadline.begin(timeout_seconds * 2)
         except PreconditionFailed as error:
             raise ConfigurationError("; ".join(declared_otherwise(error.reply_text))) from error
         except errors as error:
             raise ServiceUnavailable(_unreachable(url, error)) from error
 
+    def _channel(self) -> Any:
+        self._deadline.begin(self._answer_seconds)
+        return self._connection.channel()
+
     def state(self, queue: Queue) -> QueueState:
         """Declares nothing."""
         try:
-            with self._connection.channel() as channel:
+            with self._channel() as channel:
                 found = channel.queue_declare(queue.name, passive=True)
         except (NotFound, ChannelError):
             # A list in Redis exists while something is in it.
@@ -80,7 +94,7 @@ class Broker:
     def mismatch(self, declared: Queue | Exchange) -> tuple[str, str] | None:
         """What is wrong with an existing queue or exchange, and the fix. None: it is as we declare it."""
         try:
-            with self._connection.channel() as channel:
+            with self._channel() as channel:
                 bound = declared.bind(channel)
                 bound.queue_declare() if isinstance(declared, Queue) else bound.declare()
         except PreconditionFailed as error:
@@ -92,7 +106,7 @@ class Broker:
     def exists(self, exchange: Exchange) -> bool:
         """Declares nothing."""
         try:
-            with self._connection.channel() as channel:
+            with self._channel() as channel:
                 exchange.bind(channel).declare(passive=True)
         except NotFound:
             return False
@@ -100,7 +114,8 @@ class Broker:
 
     def declare(self) -> None:
         """Declare all our exchanges and queues. Safe to repeat."""
-        with self._connection.channel() as channel:
+        with self._channel() as channel:
+            self._deadline.begin(DECLARE_SECONDS)
             topology.declare_for_producers(channel)
             for queue in topology.work_queues():
                 queue.bind(channel).declare()

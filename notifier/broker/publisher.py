@@ -20,8 +20,10 @@ from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
 from notifier.broker import topology
+from notifier.broker.bounded_connection import bounded_connection
+from notifier.broker.deadline import Deadline
 from notifier.broker.joint_publication import JointPublication
-from notifier.broker.other_protocol import other_protocol
+from notifier.broker.other_protocol import no_tls, other_protocol
 from notifier.broker.user_id import user_of
 from notifier.config.running_service import find_running_service
 from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRefused
@@ -37,9 +39,8 @@ class Wire:
 
     Thread-safe; one connection, opened at the first call and again after a failure or a fork. What several threads
     publish while another one waits for its confirmation goes out in one message behind it. Every call ends
-    within `timeout_seconds` (default 5): behind a memory alarm, on a half-open connection, with nothing there. Two
-    things cannot be bounded: looking up the host's name, and a Redis-protocol broker that answers each of the few
-    questions of a new connection at the last moment; there the limit applies to each answer.
+    within `timeout_seconds` (default 5): behind a memory alarm, on a half-open connection, with nothing there, or
+    where a byte comes now and then. One thing cannot be bounded: looking up the host's name.
     """
 
     def __init__(self, url: str, *, timeout_seconds: float = 5.0, broker_user: str | None = None) -> None:
@@ -61,7 +62,7 @@ class Wire:
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._is_blocked = False
-        self._ends_at = 0.0
+        self._deadline = Deadline()
         self._inherited: list[object] = []
         _WIRES.add(self)
 
@@ -79,7 +80,7 @@ class Wire:
         """Say goodbye to the broker, within `timeout_seconds`. The next call opens a new connection."""
         with self._lock:
             if self._connection is not None and not self._is_blocked:
-                self._set_socket_timeout(self.timeout_seconds)
+                self._deadline.begin(self.timeout_seconds)
                 self._release()
             self._drop()
 
@@ -97,7 +98,7 @@ class Wire:
         if not self._lock.acquire(timeout=max(0.0, ends_at - time.monotonic())):
             raise PublishFailed("the connection was busy until the time was over; publish again")
         try:
-            self._ends_at = ends_at
+            self._deadline.ends_at = ends_at
             self._publish(channel, lane, body)
         finally:
             self._lock.release()
@@ -130,7 +131,6 @@ class Wire:
             # Straight into the list: bindings on a Redis-protocol broker can vanish, and messages with them.
             exchange, key, options = "", topology.notify_queue_name(channel, lane), {}
         else:
-            self._set_socket_timeout(remaining)
             user = user_of(self._connection) if self._broker_user is None else self._broker_user
             options |= {"user_id": user} if user else {}
         producer.publish(
@@ -147,7 +147,6 @@ class Wire:
         if self._producer is None:
             self._is_blocked = False
             self._connection = connection = self._connect()
-            self._set_socket_timeout(max(0.01, self._remaining()))
             self._producer = Producer(connection.channel(), auto_declare=False)
         return self._producer
 
@@ -155,13 +154,8 @@ class Wire:
         """An open connection: one try of each host in the URL, no pauses."""
         hosts = self._url.count(";") + 1
         timeout = max(0.01, self._remaining() * (1 - _PROBE_SHARE)) / hosts
-        options = topology.transport_options(self._url, timeout_seconds=timeout)
-        if self._is_redis:
-            options["socket_timeout"] = self.timeout_seconds if hosts == 1 else timeout
-        else:
-            options |= {"read_timeout": self.timeout_seconds, "write_timeout": self.timeout_seconds}
-            options["on_blocked"] = self._on_blocked
-        connection = Connection(self._url, connect_timeout=timeout, transport_options=options)
+        options = {} if self._is_redis else {"on_blocked": self._on_blocked}
+        connection = bounded_connection(self._url, self._deadline, timeout_seconds=timeout, **options)
         try:
             connection.ensure_connection(max_retries=hosts - 1)
         except self._errors as error:
@@ -178,18 +172,11 @@ class Wire:
             return None
         return other_protocol(self._url, max(0.1, self._remaining() / 2))
 
-    def _set_socket_timeout(self, seconds: float) -> None:
-        """For what py-amqp waits for without a limit of its own: opening a channel, a goodbye."""
-        if not self._is_redis and self._connection is not None and self._connection.connected:
-            transport = self._connection.connection.transport
-            if transport is not None and transport.sock is not None:
-                transport.sock.settimeout(seconds)
-
     def _on_blocked(self, _reason: str) -> None:
         self._is_blocked = True
 
     def _remaining(self) -> float:
-        return self._ends_at - time.monotonic()
+        return self._deadline.remaining
 
     def _is_missing(self, error: Exception) -> bool:
         return isinstance(error, NotFound) or getattr(error, "reply_code", 0) == topology.NO_ROUTE
@@ -198,7 +185,6 @@ class Wire:
         """Declare missing queues. A producer that may not is told what to do."""
         try:
             self._connection = connection = self._connect()
-            self._set_socket_timeout(max(0.01, self._remaining()))
             topology.declare_for_producers(connection.channel())
         except AccessRefused:
             raise PublishRefused(
@@ -254,8 +240,7 @@ class Wire:
             fix = "have its certificate renewed, or give the authority that signed it"
             return f"the certificate of {place} is not valid: {fix}"
         if _speaks_no_tls(cause):
-            plain = "redis://" if self._is_redis else "amqp://"
-            return f"{place} speaks no TLS: give the port on which it does, or write {plain} in its URL"
+            return f"{place} {no_tls(self._is_redis)}"
         return None
 
     def _reason(self, error: Exception) -> str:

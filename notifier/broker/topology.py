@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from kombu import Exchange, Queue
 
+from notifier.broker.url_parameters import with_verified_certificate
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.statuses import Channel, Lane
 
@@ -140,13 +141,12 @@ def verified(broker_url: str) -> str:
     kombu's rediss:// does not.
 
     Raises:
-        ConfigurationError: it is none of a broker that we know, or no URL.
+        ConfigurationError: it is none of a broker that we know, or no URL, or has a parameter that is not known.
     """
     _check(broker_url)
-    parts = urlsplit(broker_url)
-    if parts.scheme.lower() != "rediss" or "ssl_cert_reqs=" in parts.query:
-        return broker_url
-    return parts._replace(query="&".join(filter(None, (parts.query, "ssl_cert_reqs=required")))).geturl()
+    # A host after the first may have no scheme, and then has all of the first one's.
+    hosts = broker_url.split(";")
+    return ";".join(with_verified_certificate(host) if "://" in host else host for host in hosts)
 
 
 def _check(broker_url: object) -> None:
@@ -158,12 +158,17 @@ def _check(broker_url: object) -> None:
         hosts = [urlsplit(host if "://" in host else f"//{host}") for host in broker_url.split(";")]
         for host in hosts:
             _ = host.port
+            if "@" in host.query:
+                raise ValueError("a ? in its password")
     except ValueError:
         raise ConfigurationError(
             "the broker URL is no URL: correct its host and port, and write special characters of its password as "
             "%2F; it looks like amqp://user:password@broker.example.com:5672//",
             setting="NOTIFIER_BROKER_URL",
         ) from None
+    for host in hosts[1:]:
+        if host.scheme:
+            is_redis(host.geturl())
     if is_redis(broker_url) and not _REDIS_PATH.fullmatch(hosts[0].path):
         raise ConfigurationError(
             "the broker URL names its database by something else than a number: it looks like "

@@ -36,6 +36,7 @@ def user_of(connection: Connection) -> str:
 
 def users_of_url(url: str) -> frozenset[str]:
     """The names that connections of this URL may have: one for each host in it, usually the same."""
+    url = topology.verified(url)
     if topology.is_redis(url):
         return frozenset()
     # A host after the first may have no scheme, and then has the first one's user.

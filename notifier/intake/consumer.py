@@ -18,7 +18,12 @@ class Reader(Protocol):
 
 
 def make_reader(broker_url: str) -> Reader:
-    """Imports only the library of this kind of broker."""
+    """Imports only the library of this kind of broker.
+
+    Raises:
+        ConfigurationError: the URL is not that of a broker that we know.
+    """
+    broker_url = topology.verified(broker_url)
     if topology.is_redis(broker_url):
         from notifier.intake.redis import RedisReader
 

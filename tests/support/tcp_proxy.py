@@ -1,16 +1,18 @@
-"""A TCP proxy between a client and its broker that can cut or freeze what goes through it."""
+"""A TCP proxy between a client and its broker that can cut, freeze or drip what goes through it."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 
 class TcpProxy:
-    """Forwards to one server; `cut` ends every connection, `freeze` swallows what they carry."""
+    """Forwards to one server; `cut` ends every connection, `freeze` swallows what they carry, `drip`
+    answers with a byte now and then."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -32,6 +34,18 @@ class TcpProxy:
     def freeze(self) -> None:
         """From now on nothing comes through; connections stay open, and new ones are taken."""
         self._frozen.set()
+
+    def drip(self) -> None:
+        """From now on clients get a byte every 50 ms, and nothing else."""
+        self.freeze()
+        threading.Thread(target=self._drip, args=(self._sockets[::2],), daemon=True).start()
+
+    def _drip(self, clients: list[socket.socket]) -> None:
+        with contextlib.suppress(OSError):
+            while self._frozen.is_set():
+                for client in clients:
+                    client.sendall(b"+")
+                time.sleep(0.05)
 
     def thaw(self) -> None:
         """Let everything through again; who has lost bytes must connect anew."""

@@ -61,7 +61,7 @@ class DjangoSettings:
             )
         else:
             try:
-                topology.is_redis(self.broker_url)
+                topology.verified(self.broker_url)
             except ConfigurationError as error:
                 yield error
         for name in ("timeout_seconds", "grace_seconds"):

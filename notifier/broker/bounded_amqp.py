@@ -1,0 +1,83 @@
+"""kombu's connection to RabbitMQ, with one deadline for all that it does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kombu
+from amqp import transport as sockets
+from kombu.transport import pyamqp
+
+from notifier.broker.deadline import BoundedSocket, Deadline, InTurn, open_socket
+
+_READ_BYTES = 65536
+
+
+class _Bounds:
+    """What the two kinds of py-amqp's transport have in common. Before them in the order of inheritance."""
+
+    connect_timeout: float | None
+    sock: Any
+
+    def __init__(self, *arguments: Any, deadline: Deadline, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._deadline = deadline
+
+    def _connect(self, host: str, port: int, _timeout: float | None) -> None:
+        self.sock = open_socket((host, port), self._deadline.left())
+
+    def _bound(self) -> None:
+        self.sock = BoundedSocket(self.sock, self._deadline)
+        # Of its own it has the limit of the handshake, or none.
+        self.sock.settimeout(None)
+        self._quick_recv = self._read_what_is_there
+        self._write = self.sock.sendall
+
+    def _read_what_is_there(self, _: int) -> bytes:
+        """One read for a frame instead of three: py-amqp keeps what it did not ask for."""
+        found: bytes = self.sock.recv(_READ_BYTES)
+        return found
+
+
+class _TcpTransport(_Bounds, sockets.TCPTransport):  # type: ignore[misc]  # amqp has no types
+    def _setup_transport(self) -> None:
+        super()._setup_transport()
+        self._bound()
+
+
+class _TlsTransport(_Bounds, sockets.SSLTransport):  # type: ignore[misc]
+    def _setup_transport(self) -> None:
+        # The limit of the whole handshake.
+        self.connect_timeout = self._deadline.left()
+        super()._setup_transport()
+        self._bound()
+
+    def _shutdown_transport(self) -> None:
+        """The goodbye of TLS is not waited for: that of AMQP came before, or the connection is given up."""
+
+
+class _Connection(pyamqp.Connection):  # type: ignore[misc]  # kombu's types are skipped
+    def __init__(self, *arguments: Any, deadline: Deadline, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._deadline = deadline
+
+    def Transport(self, host: str, _timeout: float, ssl: Any = False, *_: Any, **options: Any) -> Any:  # noqa: N802
+        """py-amqp's other timeouts have nothing to add."""
+        kind = _TlsTransport if ssl else _TcpTransport
+        return kind(host, ssl=ssl, deadline=self._deadline, socket_settings=options["socket_settings"])
+
+
+class _Transport(InTurn, pyamqp.Transport):  # type: ignore[misc]
+    Connection = _Connection
+
+
+class _SslTransport(InTurn, pyamqp.SSLTransport):  # type: ignore[misc]
+    Connection = _Connection
+
+
+class BoundedAmqpConnection(kombu.Connection):  # type: ignore[misc]
+    """Its `transport_options` hold the `deadline`; `connect_timeout` is the limit of one host."""
+
+    def get_transport_cls(self) -> type[Any]:
+        found: type[Any] = super().get_transport_cls()
+        return {pyamqp.Transport: _Transport, pyamqp.SSLTransport: _SslTransport}.get(found, found)

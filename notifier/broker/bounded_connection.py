@@ -1,0 +1,37 @@
+"""A connection to either kind of broker that keeps a deadline over everything it does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu import Connection
+
+from notifier.broker import topology
+from notifier.broker.bounded_amqp import BoundedAmqpConnection
+from notifier.broker.deadline import Deadline
+
+
+def bounded_connection(url: str, deadline: Deadline, *, timeout_seconds: float, **options: Any) -> Connection:
+    """Opens nothing. `timeout_seconds`: of connecting to one host of the URL; `options`: more transport options.
+
+    Raises:
+        ConfigurationError: the URL is not that of a broker we know.
+    """
+    return _kind(url)(
+        topology.verified(url),
+        connect_timeout=timeout_seconds,
+        transport_options={
+            **topology.transport_options(url, timeout_seconds=timeout_seconds),
+            "deadline": deadline,
+            **options,
+        },
+    )
+
+
+def _kind(url: str) -> type[Connection]:
+    if not topology.is_redis(url):
+        return BoundedAmqpConnection
+    # Imported here: producers on RabbitMQ start without redis-py.
+    from notifier.broker.bounded_redis import BoundedRedisConnection
+
+    return BoundedRedisConnection
