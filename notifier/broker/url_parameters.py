@@ -47,7 +47,7 @@ def parameters(url: str) -> dict[str, str]:
         if name not in known:
             named = f"the parameter {name}" if _NAME.fullmatch(name) else "a parameter"
             fix = "leave it out, or write rediss://" if name in _TLS and scheme == "redis" else "leave it out"
-            raise _error(f"{named}, and {scheme}:// knows {', '.join(known) or 'none'}", fix)
+            raise _error(f"{named}, and {scheme}:// knows {'only ' + ', '.join(known) if known else 'none'}", fix)
         pattern, words = known[name]
         if not pattern.fullmatch(value):
             raise _error(f"the parameter {name} with an impossible value", f"give {words}")

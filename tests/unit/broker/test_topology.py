@@ -47,7 +47,10 @@ def test_the_certificate_of_each_host_is_verified() -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("amqp://h//?connection_attempts=3", "connection_attempts, and amqp:// knows heartbeat, .*; leave it out"),
+        (
+            "amqp://h//?connection_attempts=3",
+            "connection_attempts, and amqp:// knows only heartbeat, .*; leave it out",
+        ),
         ("amqp://h//?login_method=PLAIN&connect_timeout=3", "connect_timeout"),
         ("amqp://h//;amqp://i//?zzz=1", "zzz"),
         ("redis://h/0?zzz=1", "zzz, and redis:// knows none; leave it out"),
