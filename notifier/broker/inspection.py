@@ -66,8 +66,9 @@ class Broker:
         errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
         try:
             with connection:
-                # On Redis connect() sends nothing; a channel does.
-                connection.connect()
+                # One try of each host: kombu would pause before another one, and the pause take the time. On Redis
+                # this sends nothing; a channel does.
+                connection.ensure_connection(max_retries=url.count(";"), reraise_as_library_errors=False)
                 with connection.channel():
                     pass
                 yield cls(connection, deadline, timeout_seconds * 2, is_redis=is_redis)
