@@ -114,11 +114,8 @@ class ForkServer:
             )
 
     def launch(self, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
-        """As `subprocess.Popen`; it always has a session of its own.
-
-        Raises:
-            ServiceUnavailable: the modules cannot be imported; the text says why.
-        """
+        """As `subprocess.Popen`; it always has a session of its own. Raises `ServiceUnavailable`: the modules
+        cannot be imported; the text says why."""
         return Forked(self, command, **options)
 
     def wait_until_ready(self) -> None:
@@ -212,10 +209,8 @@ class Forked(subprocess.Popen[Any]):
 
 
 class ProgramLauncher:
-    """Starts programs of the code as it is now: forked where that is safe, as usual elsewhere.
-
-    They may outlive it; `ServerProcess` sees to their end.
-    """
+    """Starts programs of the code as it is now: forked where that is safe, as usual elsewhere. They may outlive
+    it; `ServerProcess` sees to their end."""
 
     def __init__(self) -> None:
         self._server = _server_of_programs()

@@ -266,17 +266,22 @@ def _asked_wrongly(asked: Callable[..., NotifierResult], service: Service) -> No
         asked(api="x")
 
 
-def test_who_waits_outlives_a_service_that_is_away_for_a_while(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("notifier.api.errors.AWAY_SECONDS", 0)
-    with Client(
+def asking(service: Service) -> Client:
+    """A client that sends nothing."""
+    return Client(
         "amqp://127.0.0.1:1//",
         producer="shop",
         api_url=service.url,
         api_key=service.key,
         timeout_seconds=patient(5),
-    ) as client:
+    )
+
+
+def test_who_waits_outlives_a_service_that_is_away_for_a_while(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.api.errors.AWAY_SECONDS", 0)
+    with asking(service) as client:
         handle = asyncio.run(sent_by(service))
         find = service.api.parts.status_watch.find
         failed = threading.Event()
@@ -321,13 +326,7 @@ def test_templates_are_checked_before_anything_is_published(
 
 
 def test_a_child_process_makes_connections_of_its_own(service: Service) -> None:
-    with Client(
-        "amqp://127.0.0.1:1//",
-        producer="shop",
-        api_url=service.url,
-        api_key=service.key,
-        timeout_seconds=patient(5),
-    ) as client:
+    with asking(service) as client:
         assert client.status(new_id()) is None
         connections = client._service_api._connections
         assert list(connections) == [os.getpid()]
