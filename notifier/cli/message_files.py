@@ -93,12 +93,7 @@ def read_csv(file: TextIO, fields: Collection[str] = tuple(Message.model_fields)
     _check_header(columns)
     for row in read_rows(bounded_lines(file), delimiter=delimiter, first_line=2):
         if row.problem:
-            yield _bad(
-                row.line,
-                "bad_csv",
-                row.problem,
-                row.fix,
-            )
+            yield _bad(row.line, "bad_csv", row.problem, row.fix)
         elif any(row.cells):
             yield _csv_line(row.line, columns, row.cells)
 

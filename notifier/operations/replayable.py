@@ -126,6 +126,8 @@ def came_of(lookup: StatusLookup, rejected: RejectedView, replay: RecordView | N
     key = edit.selection.get("published", {}) if edit else key_of(rejected.body)
     # Its key may be another message's. Of an edited copy nothing is kept that would tell: see below.
     content = None if edit else _content_of(rejected)
+    if edit is None and content is None:
+        return None
     # Where there is no id, that of the rejected message, which no notification has.
     id_ = _uuid(key.get("id")) or rejected.id
     asked = AskedStatus(id_, key.get("producer"), key.get("idempotency_key"), content)
@@ -136,11 +138,13 @@ def came_of(lookup: StatusLookup, rejected: RejectedView, replay: RecordView | N
 
 
 def _content_of(rejected: RejectedView) -> bytes | None:
-    """The digest of its content; None if it is still no message."""
+    """The digest of its content; None if it was no message when it was replayed."""
     value, pair = decode(rejected.body), pair_of(rejected.queue)
     if not isinstance(value, dict) or pair is None:
         return None
-    message = read_message(value, *pair, now=datetime.now(UTC)).message
+    # Later its id would be too old.
+    then = rejected.replayed_at or rejected.claimed_at or datetime.now(UTC)
+    message = read_message(value, *pair, now=then).message
     return body_hash(message) if message else None
 
 
