@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-from notifier.bootstrap.database import Database
-from notifier.bootstrap.services import (
-    DeliveryServices,
-    FeedbackServices,
-    RecordServices,
-    Services,
-    make_providers,
-)
+from notifier.bootstrap.services import DeliveryServices, Services, make_providers
 
-__all__ = ["Database", "DeliveryServices", "FeedbackServices", "RecordServices", "Services", "make_providers"]
+__all__ = ["DeliveryServices", "Services", "make_providers"]
