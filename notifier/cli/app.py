@@ -19,7 +19,7 @@ from notifier.cli.command_tree import Family, LazyCommand, rooted_in
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import GRACE_SECONDS, explain_os
 from notifier.cli.output import print_line
-from notifier.runtime.garbage_collection import spare_imports
+from notifier.runtime.garbage_collection import spare_exit, spare_imports
 from notifier.runtime.shutdown import Stopped, interrupt_on_signals
 
 REJECTED = Family(
@@ -233,6 +233,7 @@ app = make_app()
 def main() -> None:
     """Entry point of the program `notifier`."""
     spare_imports()
+    spare_exit()
     # Nobody extends our models from outside; looking for who might reads what is said of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     standard_streams.prepare()
