@@ -7,19 +7,21 @@ import gc
 
 #: New objects before a collection, instead of 700: a batch makes tens of thousands, and hardly any is in a cycle.
 _OBJECTS_BEFORE_COLLECTION = 20_000
+#: While a program starts. All of a command makes some hundred thousand, nearly all by its imports.
+_OBJECTS_AT_START = 100_000
 
 
 def spare_imports() -> None:
     """Collect less often. Call it before the imports: what they make stays, and going through it again and again
-    took a fourteenth of the time of a command."""
-    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION, 10, 10)
+    took a tenth of the time of a command."""
+    gc.set_threshold(_OBJECTS_AT_START, 10, 10)
 
 
 def spare_exit() -> None:
     """Let the process give back its memory as it is. Call it once, at the start.
 
-    At its end the interpreter looks several times for cycles in everything that was imported, which took a fifth of
-    the time of a command. Files and connections are closed by who opened them, and do not wait for that.
+    At its end the interpreter looks several times for cycles in everything that was imported, which took a fifth
+    of the time of a command. Files and connections are closed by who opened them, and do not wait for that.
     """
     atexit.register(gc.freeze)
 
@@ -31,4 +33,4 @@ def tune_gc() -> None:
     for 100 ms. Only what comes from here on is looked at.
     """
     gc.freeze()
-    spare_imports()
+    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION, 10, 10)

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import Connection, TextClause, select, text
@@ -20,10 +20,12 @@ from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.store import binds, ledger_sql
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
-from notifier.store.records import NewNotification
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row
 from notifier.store.schema.notifications import StoredAttachment
+
+if TYPE_CHECKING:
+    from notifier.store.records import NewNotification
 
 #: A file that no message has named is deleted after this.
 UNUSED_HOURS = 24
