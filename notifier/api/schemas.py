@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from notifier.api import openapi_examples
 from notifier.domain.errors import WrongSelection
@@ -208,11 +208,11 @@ class RetryRequest(BaseModel):
 
     filter: Conditions
     #: Only count what would be done.
-    dry_run: bool = False
+    dry_run: StrictBool = False
     #: Answer at once with a job, which workers carry out.
-    background: bool = False
+    background: StrictBool = False
     #: Retries a second; left out: all at once.
-    rate_per_second: Annotated[float | None, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = None
+    rate_per_second: Annotated[float | None, Field(strict=True, gt=0, le=1_000_000, allow_inf_nan=False)] = None
     #: Kept in the operator record.
     reason: Annotated[str | None, Field(max_length=500)] = None
 

@@ -166,9 +166,11 @@ def _check(broker_url: object) -> None:
             "%2F; it looks like amqp://user:password@broker.example.com:5672//",
             setting="NOTIFIER_BROKER_URL",
         ) from None
-    for host in hosts[1:]:
-        if host.scheme:
-            is_redis(host.geturl())
+    if any(host.scheme and is_redis(host.geturl()) != is_redis(broker_url) for host in hosts[1:]):
+        raise ConfigurationError(
+            "the broker URL names RabbitMQ and Redis: name hosts of one kind, separated by ;",
+            setting="NOTIFIER_BROKER_URL",
+        )
     if is_redis(broker_url) and not _REDIS_PATH.fullmatch(hosts[0].path):
         raise ConfigurationError(
             "the broker URL names its database by something else than a number: it looks like "

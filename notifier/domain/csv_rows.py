@@ -21,6 +21,8 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 #: As the largest message.
 MAX_LINE_CHARACTERS = MAX_BODY_BYTES
+#: A row may have several lines, and each quote in its cells is written twice.
+MAX_ROW_CHARACTERS = 2 * MAX_LINE_CHARACTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +42,22 @@ def read_rows(lines: Iterable[str], *, delimiter: str = ",", first_line: int = 1
     """The rows of `lines`, which keep their line ends. Empty lines have no cells.
 
     A quote that is never closed, or closed inside of a later row, would swallow the rows between. Such a row is
-    given up with the line of that quote, and reading goes on with the line after it. No more than one row, of at
-    most 128 KiB a cell (`csv.field_size_limit`), is in memory, if the lines of a file come by `bounded_lines`.
+    given up with the line of that quote, and reading goes on with the line after it. A row that grows too long is
+    given up with all of its lines. No more than one row, of at most 128 KiB a cell (`csv.field_size_limit`), is in
+    memory, if the lines of a file come by `bounded_lines`.
     """
     source = _Lines(lines, first_line)
     reader = csv.reader(source, delimiter=delimiter, strict=True)
     while True:
-        source.taken.clear()
+        source.begin_row()
         begins = source.next_line
         try:
             cells = next(reader)
         except StopIteration:
             return
+        except _RowTooLong:
+            problem = f"the row is longer than {MAX_ROW_CHARACTERS} characters"
+            yield CsvRow(begins, problem=problem, fix="Close the quote in it, or shorten it")
         except csv.Error as error:
             at_end = "end of data" in str(error)
             opened = _open_quote(source.taken, delimiter, at_end=at_end)
@@ -77,6 +83,10 @@ def _is_cut(line: str) -> bool:
     return len(line) >= MAX_LINE_CHARACTERS and not line.endswith(("\n", "\r"))
 
 
+class _RowTooLong(Exception):
+    pass
+
+
 class _Lines:
     """The lines of a file. Remembers those of the current row and can take them back."""
 
@@ -86,6 +96,11 @@ class _Lines:
         self.next_line = first_line
         #: Of the present row.
         self.taken: list[str] = []
+        self._room = MAX_ROW_CHARACTERS
+
+    def begin_row(self) -> None:
+        self.taken.clear()
+        self._room = MAX_ROW_CHARACTERS
 
     def __iter__(self) -> _Lines:
         return self
@@ -94,6 +109,9 @@ class _Lines:
         line = self._again.popleft() if self._again else next(self._lines)
         self.taken.append(line)
         self.next_line += 1
+        self._room -= len(line)
+        if self._room < 0:
+            raise _RowTooLong
         return line
 
     def give_back_after(self, index: int) -> int:

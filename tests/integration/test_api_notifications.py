@@ -298,6 +298,8 @@ def test_a_retry_in_the_background_is_a_job(api: Api) -> None:
         {"filter": {"status": "sent"}},
         {"filter": {"stauts": "failed"}},
         {"filter": {"status": "failed"}, "rate_per_second": 0},
+        {"filter": {"status": "failed"}, "rate_per_second": "1_0"},
+        {"filter": {"status": "failed"}, "dry_run": "no"},
         {},
     ],
 )

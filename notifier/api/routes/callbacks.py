@@ -6,7 +6,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from notifier.api.auth import KeyedRoute, Operator
 from notifier.api.dependencies import CallbacksDep
@@ -50,7 +50,7 @@ class ReplayRequest(BaseModel):
 
     ids: Annotated[list[UUID], Field(max_length=1000)] = Field(default_factory=list)
     filter: CallbackConditions | None = None
-    dry_run: bool = False
+    dry_run: StrictBool = False
     reason: Annotated[str | None, Field(max_length=500, description="Why; kept in the record.")] = None
 
 

@@ -63,6 +63,8 @@ def test_the_certificate_of_each_host_is_verified() -> None:
         ("rediss://h/0?ssl_cert_reqs=maybe", "give required, optional or none"),
         ("amqp://shop:12?secret@h//", "write special characters of its password"),
         ("amqp://h//;http://i//", "begins with http"),
+        ("amqp://h//;redis://i/0", "names RabbitMQ and Redis"),
+        ("redis://h/0;amqp://i//", "names RabbitMQ and Redis"),
     ],
 )
 @pytest.mark.parametrize("read", [Client, make_reader, users_of_url])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from notifier.domain.csv_rows import (
     MAX_LINE_CHARACTERS,
+    MAX_ROW_CHARACTERS,
     CsvRow,
     bounded_lines,
     plain_cell,
@@ -31,6 +33,20 @@ def test_a_quote_that_is_never_closed_costs_its_own_row_only() -> None:
         (3, ("bob@example.com", "Bob"), ""),
         (4, ("cy@example.com", "Cy"), ""),
     ]
+
+
+def test_a_row_that_goes_on_over_endless_short_lines_is_given_up() -> None:
+    taken = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield 'a,"\n' if taken == 1 else '","\n'
+
+    given_up = next(read_rows(endless()))
+    assert (given_up.line, given_up.problem) == (1, f"the row is longer than {MAX_ROW_CHARACTERS} characters")
+    assert taken < MAX_ROW_CHARACTERS
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", ""])
