@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,20 @@ def test_a_relay_that_refuses_every_mail_is_not_well(api: Api) -> None:
     assert "Something needs you" in page
     assert "300 of 300 email sends failed in the last hour; most often: the provider refused it for good" in page
     assert re.search(r'href="/failed".{,200}300', page, re.DOTALL)
+
+
+def test_an_endpoint_that_is_suspended_is_not_well(api: Api) -> None:
+    with api.services.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO callback_endpoints (endpoint, producer, failing_since, failures, suspended_at, failure)"
+            " VALUES ('shop', 'shop', now(), 9, now(), 'refused')"
+        )
+    operator = Browser(api)
+    operator.sign_in(api.key(Scope.OPERATE, producer=None))
+    page = html.unescape(operator.get("/health/now").body.decode())
+    assert "Something needs you" in page
+    assert "0 callbacks of shop: every call for days has failed (last: refused), so it is suspended" in page
+    assert "notifier callbacks resume 'shop'" in page
 
 
 def test_a_pause_says_what_waits_and_keeps_its_reason(api: Api) -> None:

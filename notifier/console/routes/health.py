@@ -65,6 +65,7 @@ def _state(parts: ConsoleParts) -> dict[str, Any]:
         "providers": api.providers.providers(),
         "circuits": api.providers.open_circuits(),
         "stuck": api.operations.stuck(ids=3),
+        "stuck_callbacks": api.callbacks.stuck(),
         "steps": services.upkeep.schedule(services.settings.timezone),
         "held": services.held.stuck(),
         "failed": failed_lately(services.minute_counts),
