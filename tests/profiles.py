@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 
 PROFILE = "NOTIFIER_TEST_PROFILE"
@@ -16,6 +17,10 @@ settings.register_profile("full", max_examples=300, deadline=None)
 def is_full() -> bool:
     """Whether everything is to be tried, however long it takes."""
     return os.environ.get(PROFILE, "quick") == "full"
+
+
+#: Of a test that takes long and tells little that others do not.
+full_only = pytest.mark.skipif(not is_full(), reason=f"in the full profile alone: {PROFILE}=full")
 
 
 def brokers() -> list[str]:

@@ -16,6 +16,7 @@ from bench.http_load import message
 from bench.http_servers import HttpServer, celery_view, notifier_api
 from bench.postfix import Absent
 from bench.subjects import Ground
+from tests.profiles import full_only
 from tests.provisioning.databases import Databases
 from tests.provisioning.rabbitmq import AmqpServer
 from tests.waiting import patient, wait_until
@@ -43,6 +44,7 @@ def test_message_that_is_answered_is_there(
         wait_until(lambda: server.held() == 1)
 
 
+@full_only
 def test_every_producer_sends_what_it_counts(ground: Ground) -> None:
     found = client_calls.measure(ground, rounds=1, seconds=0.2, say=lambda _: None)
     assert set(found) == set(client_calls.TURNS)

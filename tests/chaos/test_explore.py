@@ -14,7 +14,7 @@ from chaos.explore.mutations import MUTATIONS
 from chaos.explore.scenarios import SCENARIOS
 from chaos.explore.search import parse
 from chaos.explore.steps import Choice, Kind, Option, Step
-from tests.profiles import is_full
+from tests.profiles import full_only
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,8 +38,9 @@ def test_every_promise_is_kept_in_every_order(postgres_url: str) -> None:
     assert f"{len(KEPT)} schedules that broke a promise once keep it" in done.stdout
 
 
+@full_only
 def test_faults_that_are_put_back_are_found(postgres_url: str) -> None:
-    names = ("claim-twice", "start-twice", "twins") if is_full() else ("claim-twice",)
+    names = ("claim-twice", "start-twice", "twins")
     only = f"^({'|'.join(names)})$"
     done = explore(postgres_url, "--prove", "--seconds", "60", "--processes", "1", "--only", only)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -24,7 +24,7 @@ from notifier.dev.smtp_server import Rule
 from notifier.domain.statuses import Channel, Lane
 from notifier.rendering import Renderer
 from notifier.store.search import Filter, Story
-from tests.profiles import brokers, is_full
+from tests.profiles import brokers, full_only
 from tests.provisioning.install import apt_install, can_apt_install
 from tests.support.clocks import Clocks, find_faketime
 from tests.support.service import Service, running_service
@@ -52,7 +52,7 @@ LATE_SECONDS = 40.0
 # tests/integration/test_database_clock.py has wrong clocks, one program each.
 pytestmark = [
     pytest.mark.timeout(240),
-    pytest.mark.skipif(not is_full(), reason="steps clocks in the full profile alone: NOTIFIER_TEST_PROFILE=full"),
+    full_only,
 ]
 
 

@@ -14,6 +14,7 @@ import yaml
 from amqp.exceptions import AccessRefused
 
 from notifier.client.client import Client
+from tests.profiles import full_only
 from tests.provisioning.rabbitmq import AmqpServer, PrivateRabbitmq
 from tests.support.brokers import amqp_connection
 from tests.unit.cli.commandline import CommandLine
@@ -35,6 +36,8 @@ def run(server: PrivateRabbitmq, vhost: str, producers: str) -> subprocess.Compl
     )
 
 
+# Each of RabbitMQ's tools starts an Erlang of its own, for a second of processor time.
+@full_only
 def test_compose_makes_users_who_may_publish_and_nothing_else(amqp_server: AmqpServer) -> None:
     if not isinstance(amqp_server, PrivateRabbitmq):
         pytest.skip("needs a node of our own")

@@ -22,6 +22,7 @@ from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import parse_body
 from notifier.rendering import Renderer
+from tests.profiles import is_full
 from tests.provisioning.databases import Databases
 from tests.support import forking
 from tests.support.queues import bodies
@@ -86,7 +87,7 @@ def on(place: Path | str) -> Shop:
     return Shop(environment | {"SHOP_POSTGRES": libpq(place)}, place)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql"] if is_full() else ["postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     """A database without tables."""
     url = None if request.param == "sqlite" else request.getfixturevalue("empty_database_url")

@@ -42,7 +42,7 @@ def test_a_row_that_goes_on_over_endless_short_lines_is_given_up() -> None:
         nonlocal taken
         while True:
             taken += 1
-            yield 'a,"\n' if taken == 1 else '","\n'
+            yield 'a,"\n' if taken == 1 else f'",{"x" * 100},"\n'
 
     given_up = next(read_rows(endless()))
     assert (given_up.line, given_up.problem) == (1, f"the row is longer than {MAX_ROW_CHARACTERS} characters")

@@ -305,9 +305,9 @@ def test_too_many_connections_are_fewer_in_a_moment() -> None:
 
 
 @pytest.mark.parametrize("stage", Stage)
-@pytest.mark.parametrize("code", [*range(400, 600, 7), 421, 450, 452, 535, 550, 554, 599])
-def test_every_refusal_has_a_verdict_that_is_none_of_acceptance_and_doubt(stage: Stage, code: int) -> None:
-    assert judge(stage, read_answer(code, "no")).outcome not in (Outcome.ACCEPTED, Outcome.UNKNOWN)
+def test_every_refusal_has_a_verdict_that_is_none_of_acceptance_and_doubt(stage: Stage) -> None:
+    for code in (*range(400, 600, 7), 421, 450, 452, 535, 550, 554, 599):
+        assert judge(stage, read_answer(code, "no")).outcome not in (Outcome.ACCEPTED, Outcome.UNKNOWN), code
 
 
 @pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.AUTH, Stage.MAIL])
