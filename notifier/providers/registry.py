@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -108,6 +109,8 @@ def _options(provider: object, table: ProviderTable, settings: Settings) -> Mapp
     return settings.provider_options(table, model.names() if model else ())
 
 
+# To read what is said of every installed package takes 12 ms, and the console asks for each provider.
+@cache
 def _entries() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 

@@ -64,7 +64,7 @@ class Acme:
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The page's package, as pip leaves it."""
     site = tmp_path / "site-packages"
     metadata = site / "acme_notifier-1.0.dist-info"
@@ -75,6 +75,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (metadata / "METADATA").write_text(METADATA)
     (metadata / "entry_points.txt").write_text(f"[{entry_points[0]}]\n{entry_points[1]}".replace('"', ""))
     monkeypatch.syspath_prepend(site)
+    registry._entries.cache_clear()
+    yield
+    registry._entries.cache_clear()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ broken = plugin_package.gone:Provider
 
 
 @pytest.fixture(autouse=True)
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A package with providers, as pip would leave it."""
     metadata = tmp_path / "some_plugins-1.0.dist-info"
     metadata.mkdir()
@@ -33,7 +34,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "plugin_without_package.py").write_text("import surely_not_installed\n")
     (tmp_path / "plugin_package").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+    registry._entries.cache_clear()
+    yield tmp_path
+    registry._entries.cache_clear()
 
 
 def load(name: str, kind: str, **options: str) -> Provider:
