@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Response
@@ -14,6 +13,7 @@ from starlette.types import Lifespan
 from notifier.api import errors
 from notifier.api.dependencies import ApiServices
 from notifier.api.middleware import Shield
+from notifier.api.routers import add_routes
 from notifier.api.routes import (
     attachments,
     callbacks,
@@ -39,23 +39,6 @@ Every request except those of monitoring needs a key: `Authorization: Bearer ntf
 with `ntf_test_` nothing is sent. Errors are `application/problem+json` and name everything that is wrong at once.
 """
 
-#: Status → when. What any route with a key may answer.
-_REFUSALS = {
-    400: "The body is not JSON.",
-    401: "No valid key.",
-    403: "The key does not allow it.",
-    404: "It does not exist, or it is another producer's.",
-    408: "The body did not arrive in time.",
-    409: "It conflicts with what happened before.",
-    413: "The body is too large.",
-    415: "The type of the body is not accepted.",
-    422: "Something is wrong with the request; `errors` says what.",
-    429: "Too fast for this key; come back after `Retry-After` seconds.",
-    500: "The service failed on it.",
-    503: "The database is away; try again after `Retry-After` seconds.",
-}
-_ALWAYS = (401, 403, 408, 422, 429, 500, 503)
-
 
 def make_app(
     services: ApiServices | None = None,
@@ -70,8 +53,6 @@ def make_app(
         lifespan=lifespan,
         # A redirect would name whatever host the request did.
         redirect_slashes=False,
-        # The names that generated clients get.
-        generate_unique_id_function=lambda route: route.name,
         # FastAPI's pages load their scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
@@ -95,21 +76,23 @@ def make_app(
 
 
 def _add_routes(app: FastAPI, services: ApiServices | None) -> None:
-    bodied = (*_ALWAYS, 400, 409, 413)
-    app.include_router(notifications.router, responses=_responses((*bodied, 415)))
-    app.include_router(attachments.router, responses=_responses((*_ALWAYS, 413, 415)))
-    app.include_router(notifications.actions, responses=_responses((*bodied, 404)))
-    app.include_router(search.router, responses=_responses((*_ALWAYS, 404)))
-    app.include_router(search.one_status, responses=_responses((*_ALWAYS, 404, 409)))
-    app.include_router(templates.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
-    app.include_router(recurring.router, responses=_responses((*bodied, 404)))
-    app.include_router(suppressions.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
-    app.include_router(callbacks.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
-    app.include_router(jobs.router, responses=_responses((*_ALWAYS, 400, 404, 409, 413)))
-    app.include_router(health.router, responses=_responses((500, 503)))
+    for router in (
+        notifications.router,
+        attachments.router,
+        notifications.actions,
+        search.router,
+        search.one_status,
+        templates.router,
+        recurring.router,
+        suppressions.router,
+        callbacks.router,
+        jobs.router,
+        health.router,
+    ):
+        add_routes(app, router)
     if services is not None:
-        app.include_router(webhooks.make_router(services.receipts))
-    app.include_router(unsubscribe.router)
+        add_routes(app, webhooks.make_router(services.receipts))
+    add_routes(app, unsubscribe.router)
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -123,17 +106,6 @@ def document(app: FastAPI) -> dict[str, Any]:
         schemas.pop("ValidationError", None)
         app.openapi_schema = found
     return app.openapi_schema
-
-
-def _responses(statuses: Sequence[int]) -> dict[int | str, dict[str, Any]]:
-    content = {errors.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    found: dict[int | str, dict[str, Any]] = {}
-    for status in sorted(statuses):
-        found[status] = {"description": _REFUSALS[status], "content": content}
-        if status in (429, 503):
-            found[status]["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
-    found.get(401, {})["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
-    return found
 
 
 def _contract() -> dict[str, Any]:

@@ -19,6 +19,7 @@ from notifier.api.app import make_app
 from notifier.api.connection import ClientConnection
 from notifier.api.dependencies import ApiServices, make_services
 from notifier.api.readiness import DRAIN_SECONDS, Drain
+from notifier.api.routers import add_routes
 from notifier.api.routes import swagger_ui
 from notifier.api.status_watch import StatusWatch
 from notifier.api.task_queue import CLOSE_SECONDS, Handover
@@ -66,7 +67,7 @@ def serve(settings: Settings, publish: PublishTasks, add_pages: AddPages) -> Non
     parts = make_services(services, handover)
     app = make_app(parts, lifespan)
     if settings.api_docs is not None:
-        app.include_router(swagger_ui.make_router(settings.api_docs))
+        add_routes(app, swagger_ui.make_router(settings.api_docs))
     add_pages(app, services, parts)
     log.info("api.start", host=settings.api_host, port=settings.api_port, count=settings.api_threads)
     limit: ConnectionLimit[ClientConnection] = ConnectionLimit(

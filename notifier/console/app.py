@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from notifier.api.dependencies import ApiServices
+from notifier.api.routers import add_routes
 from notifier.bootstrap import Services
 from notifier.console.answers import ProblemPages
 from notifier.console.pages import STATIC
@@ -55,7 +56,7 @@ def add_console(app: FastAPI, services: Services, api: ApiServices) -> None:
         failed,
         jobs,
     ):
-        app.include_router(part.router, include_in_schema=False)
+        add_routes(app, part.router)
     # Of 635 kB of styles an eighth is sent, once to each browser.
     app.mount("/static", GZipMiddleware(_Assets(directory=STATIC), compresslevel=6))
 

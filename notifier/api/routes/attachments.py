@@ -6,18 +6,19 @@ from email.message import Message as Headers
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import Depends, Header, Request
 from pydantic import BaseModel, ConfigDict
 
 from notifier.api import openapi_examples
-from notifier.api.auth import KeyedRoute, Sender
+from notifier.api.auth import Sender
 from notifier.api.dependencies import AttachmentsDep
 from notifier.api.errors import Refusal, errors_of, refusal
 from notifier.api.headers import as_written
+from notifier.api.routers import keyed_router
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.statuses import Channel
 
-router = APIRouter(tags=["send"], route_class=KeyedRoute)
+router = keyed_router("send", 413, 415)
 
 PATH = "/v1/attachments"
 

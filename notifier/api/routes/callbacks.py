@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from notifier.api.auth import KeyedRoute, Operator
+from notifier.api.auth import Operator
 from notifier.api.dependencies import CallbacksDep
+from notifier.api.routers import keyed_router
 from notifier.api.schemas import ListPage, PageQuery, Words, read_filter
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 from notifier.domain.times import Time
 from notifier.operations.callbacks import CallbackReplay, CallbackStory
 from notifier.store.callbacks import CallbackFilter, CallbackView, EndpointView
 
-router = APIRouter(tags=["callbacks"], route_class=KeyedRoute)
+router = keyed_router("callbacks", 400, 404, 413)
 
 
 class CallbackConditions(BaseModel):

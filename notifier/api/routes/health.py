@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import generate_latest
 from pydantic import BaseModel
@@ -11,9 +11,10 @@ from notifier.api.dependencies import BrokerMetricsDep, DrainDep, ReadinessDep, 
 from notifier.api.key_shares import for_monitoring
 from notifier.api.readiness import Ready
 from notifier.api.record_metrics import Collected
+from notifier.api.routers import open_router
 from notifier.telemetry.metrics import REGISTRY
 
-router = APIRouter(tags=["watch"])
+router = open_router("watch", 500, 503)
 
 
 class HealthView(BaseModel):

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
-from notifier.api.auth import KeyedRoute, Operator
+from notifier.api.auth import Operator
 from notifier.api.dependencies import JobsDep
 from notifier.api.errors import Refusal
+from notifier.api.routers import keyed_router
 from notifier.api.schemas import ListPage, PageQuery, Why
 from notifier.domain.errors import WrongSelection
 from notifier.store.jobs import JobView
 
-router = APIRouter(tags=["act"], route_class=KeyedRoute)
+router = keyed_router("act", 400, 404, 409, 413)
 
 
 class JobList(ListPage[JobView]):

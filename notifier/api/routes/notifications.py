@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import Depends, Header, Request, Response
 
 from notifier.api import openapi_examples
-from notifier.api.auth import KeyedRoute, Operator, Sender, SenderOrOperator, admit
+from notifier.api.auth import Operator, Sender, SenderOrOperator, admit
 from notifier.api.dependencies import AcceptanceDep, AuditDep, IntakeDep, JobsDep, OperationsDep, RateLimitsDep
 from notifier.api.errors import Refusal, errors_of, refusal, status_of
 from notifier.api.headers import as_written
+from notifier.api.routers import keyed_router
 from notifier.api.routes.search import story_for
 from notifier.api.schemas import (
     AcceptedEntry,
@@ -42,8 +43,8 @@ from notifier.store.filters import Filter
 from notifier.store.jobs import JobView
 from notifier.telemetry import metrics
 
-router = APIRouter(tags=["send"], route_class=KeyedRoute)
-actions = APIRouter(tags=["act"], route_class=KeyedRoute)
+router = keyed_router("send", 400, 409, 413, 415)
+actions = keyed_router("act", 400, 404, 409, 413)
 
 
 async def _body(request: Request) -> bytes:

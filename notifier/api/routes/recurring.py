@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from notifier.api import openapi_examples
-from notifier.api.auth import KeyedRoute, Sender, SenderOrOperator, SenderOrReader
+from notifier.api.auth import Sender, SenderOrOperator, SenderOrReader
 from notifier.api.dependencies import RecurringDep
 from notifier.api.errors import Refusal, refusal
+from notifier.api.routers import keyed_router
 from notifier.api.schemas import Done, Why
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.message import Locale, Name
@@ -29,7 +29,7 @@ from notifier.operations.recurring import (
 )
 from notifier.store.recurring import ListedRecipient, RecurringPlan, RecurringView
 
-router = APIRouter(tags=["recurring"], route_class=KeyedRoute)
+router = keyed_router("recurring", 400, 404, 409, 413)
 
 
 class Recipients(Why):

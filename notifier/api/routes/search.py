@@ -9,17 +9,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from notifier.api import export, openapi_examples
-from notifier.api.auth import KeyedRoute, Reader
+from notifier.api.auth import Reader
 from notifier.api.dependencies import AuditDep, LongReadsDep, StatusWatchDep
 from notifier.api.errors import Refusal
 from notifier.api.key_shares import LongReads
+from notifier.api.routers import keyed_router
 from notifier.api.schemas import Conditions, NotificationPage, PageQuery, PlainDecimal, read_filter
 from notifier.api.status_watch import MAX_WAIT_SECONDS
 from notifier.domain.errors import NotFound, WrongSelection
@@ -30,9 +31,9 @@ from notifier.store.filters import MAX_SPAN, Filter
 from notifier.store.search import Audit, Dimension, Story
 from notifier.store.status_lookup import AskedStatus
 
-router = APIRouter(tags=["read"], route_class=KeyedRoute)
+router = keyed_router("read", 404)
 #: Alone, since it answers 409 too.
-one_status = APIRouter(tags=["read"], route_class=KeyedRoute)
+one_status = keyed_router("read", 404, 409)
 
 
 class Search(PageQuery, Conditions):

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.api import openapi_examples
-from notifier.api.auth import KeyedRoute, Operator
+from notifier.api.auth import Operator
 from notifier.api.dependencies import SuppressionsDep
 from notifier.api.errors import Refusal
+from notifier.api.routers import keyed_router
 from notifier.api.schemas import ListPage, PageQuery, Words, read_filter, write_cursor
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.domain.times import Instant
 from notifier.feedback.suppressions import GLOBAL
 from notifier.store.suppressions import SuppressionFilter, SuppressionView
 
-router = APIRouter(tags=["suppressions"], route_class=KeyedRoute)
+router = keyed_router("suppressions", 400, 404, 413)
 
 ScopeText = Annotated[
     str, Field(max_length=120, description="`global`, `sender:<identity>` or `category:<name>`.")

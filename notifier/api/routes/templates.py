@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 
-from notifier.api.auth import KeyedRoute, Operator, SenderOrReader
+from notifier.api.auth import Operator, SenderOrReader
 from notifier.api.dependencies import AuditDep, ProvidersDep, RendererDep
 from notifier.api.errors import Refusal, refusal
+from notifier.api.routers import keyed_router
 from notifier.api.schemas import PageQuery, PreviewRequest, RejectedMessageView, RejectedPage
 from notifier.domain.errors import TemplateInvalid
 from notifier.domain.statuses import Channel
@@ -19,7 +20,7 @@ from notifier.operations.api_keys import Holder, Scope
 from notifier.operations.providers import ProviderView
 from notifier.rendering import Renderer, Segments, Type
 
-router = APIRouter(tags=["look"], route_class=KeyedRoute)
+router = keyed_router("look", 400, 404, 413)
 
 
 class MemberShape(BaseModel):

@@ -15,7 +15,7 @@ from notifier.console.session import OperatorThere, PageRoute
 from notifier.domain.errors import NotFound
 from notifier.operations.api_keys import Holder, Scope
 
-router = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 #: Letters on the page: each look at one counts as a delivery.
 SHOWN = 50

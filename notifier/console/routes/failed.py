@@ -24,7 +24,7 @@ from notifier.operations import RETRYABLE, Selection
 from notifier.operations.api_keys import Holder
 from notifier.store.failures import COUNTED, FailureGroup, FailureRepository
 
-router = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 #: Causes on the page; what is smaller can be searched for.
 CAUSES = 100

@@ -17,7 +17,7 @@ from notifier.operations.explanations import resumed_in_words
 from notifier.operations.failed_lately import failed_lately
 from notifier.store.metrics import GaugeRepository
 
-router = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
 @router.get("/")

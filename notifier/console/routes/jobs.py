@@ -12,7 +12,7 @@ from notifier.api.schemas import read_cursor, write_cursor
 from notifier.console.parts import PartsDep
 from notifier.console.session import OperatorThere, PageRoute
 
-router = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 #: Jobs on a page.
 PAGE = 50

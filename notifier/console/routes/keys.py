@@ -16,7 +16,7 @@ from notifier.domain.local_days import day_bounds
 from notifier.domain.statuses import Channel
 from notifier.operations.api_keys import Grants, Scope
 
-router = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 KeyId = Annotated[str, Path(pattern=r"^[0-9a-f]{12}$")]
 

@@ -27,7 +27,7 @@ from notifier.operations.timeline import timeline
 from notifier.store.callbacks import CallbackFilter
 from notifier.store.search import Story
 
-router = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 #: A notification has a dozen statuses to tell of.
 CALLBACKS_SHOWN = 50

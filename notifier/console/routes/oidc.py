@@ -25,7 +25,7 @@ from notifier.domain.errors import SignInFailed
 if TYPE_CHECKING:
     from notifier.operations.id_tokens import OidcSignIn
 
-router = APIRouter(route_class=ConsoleRoute)
+router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 #: RFC 6749, section 4.1.2.1, and what others add.
 _CODE = re.compile(r"[a-z_]{1,40}\Z")

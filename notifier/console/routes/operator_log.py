@@ -24,7 +24,7 @@ from notifier.domain.local_days import day_bounds
 from notifier.store.operator_actions import RecordView
 from notifier.store.operator_log import RecordFilter
 
-router = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 #: Records on a page.
 PAGE = 50

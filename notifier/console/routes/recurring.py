@@ -15,7 +15,7 @@ from notifier.console.session import PageRoute, ReaderThere, SenderOrOperatorThe
 from notifier.operations.api_keys import Holder, Scope
 from notifier.store.recurring import RecurringView
 
-router = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
 class RecurringAct(StrEnum):

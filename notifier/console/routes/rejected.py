@@ -31,7 +31,7 @@ from notifier.store.rejected import COUNTED
 from notifier.store.rejected_selection import RejectedSelection
 from notifier.store.status_lookup import StatusLookup
 
-router = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 #: One request replays for no longer than this, and a page; the next goes on from there.
 REPLAY_SECONDS = 10.0

@@ -10,7 +10,7 @@ from notifier.console.forms import ActForm
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.session import OperatorThere, PageRoute
 
-router = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
 @router.get("/schedules")

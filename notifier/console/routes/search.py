@@ -25,7 +25,7 @@ from notifier.operations.api_keys import Holder
 from notifier.operations.lookup import look_up, record_read
 from notifier.store.filters import Filter
 
-router = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 #: Notifications on a page.
 PAGE = 50

@@ -21,8 +21,8 @@ from notifier.console.session import (
 from notifier.domain.errors import SignInFailed
 from notifier.store.console_sessions import LONGEST_HOURS
 
-router = APIRouter(route_class=ConsoleRoute)
-_inside = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
+_inside = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
 @router.get(SIGN_IN)

@@ -20,7 +20,7 @@ from notifier.operations.lookup import record_read
 from notifier.store.filters import Filter
 from notifier.store.suppressions import SuppressionFilter
 
-router = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 #: Suppressions on a page.
 PAGE = 50

@@ -19,7 +19,7 @@ from notifier.operations.api_keys import Holder
 from notifier.operations.template_previews import previews, read_context
 from notifier.rendering import Template, TemplateProblem
 
-router = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 #: A context as somebody typed it. Characters.
 MAX_CONTEXT = 100_000

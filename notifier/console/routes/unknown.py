@@ -20,7 +20,7 @@ from notifier.operations import Resolution, Selection
 from notifier.store.filters import Filter
 from notifier.store.held_suppressions import HeldFilter
 
-router = APIRouter(route_class=PageRoute)
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 #: Unknown outcomes and held suppressions that are shown as examples; mails that came back unread, on a page.
 SHOWN, UNREAD_SHOWN = 10, 50
