@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     metrics_host: str = "127.0.0.1"
     #: Deliver tasks that one worker process works on at once.
     worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
-    #: Provider calls under way at once in one worker process.
+    #: Calls under way at once to each provider in one worker process.
     worker_calls: Annotated[int, Field(ge=1, le=1000)] = 200
     #: Workers answer the questions of Flower and `celery inspect`, which come over the broker. Commands, never.
     worker_questions: bool = False

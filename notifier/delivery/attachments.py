@@ -17,6 +17,14 @@ from notifier.store.attachments import AttachmentRepository
 PORTION_BYTES = MAX_MAIL_ATTACHMENTS
 #: Portions at once in one process; other tasks wait.
 PORTIONS_AT_ONCE = 2
+#: Mails with files for which a process has no thread are due again after this. Seconds.
+AGAIN_SECONDS = 10.0
+
+
+def threads_for_files(threads: int) -> int:
+    """How many of a process's threads may be busy with mails with files, or wait for that. A server that is slow
+    with them holds up nothing else."""
+    return max(1, threads // 2)
 
 
 class Files:

@@ -16,6 +16,10 @@ was written is counted and traced last: who dies before that loses a count and a
 called stands in the attempt's row; on the notification's own it is written with the result, so one whose worker
 died in a call shows the provider from before, until its next result.
 
+Mails with files for which no thread is free are left unclaimed, and due again in a moment; before that is written,
+or if it is not, the sweep finds them as it finds lost tasks. What takes long to render goes in parts: no lease
+ends, and no claim begins, while the rest of a batch is rendered.
+
 Lost answers of the database. A claim is repeated with the token of this task, the start of attempts for the same
 numbers, both in one with both, and each finds what it had done. If no answer comes while there is time for the
 call, no provider is called, and what has the token is given back: an attempt that may be open for it is closed as
@@ -29,7 +33,8 @@ moment. What is claimed is delivered, or given back, and its results are written
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import BoundedSemaphore, Event
@@ -38,7 +43,7 @@ from uuid import UUID, uuid4
 
 from notifier.config.logs import log, log_failure
 from notifier.config.settings import Settings
-from notifier.delivery.attachments import PORTIONS_AT_ONCE, Files
+from notifier.delivery.attachments import AGAIN_SECONDS, PORTIONS_AT_ONCE, Files, threads_for_files
 from notifier.delivery.attempt_counts import count_attempts, count_failed
 from notifier.delivery.attempt_spans import trace_attempts
 from notifier.delivery.circuit_breaker import CircuitBreaker
@@ -61,6 +66,10 @@ T = TypeVar("T")
 #: A task waits this long for the database, or as long as a lease if that is more; then the sweep takes over.
 #: Seconds.
 CLAIM_DEADLINE_SECONDS = 60.0
+#: What is rendered is sent after this, before the rest of its batch is rendered. Seconds.
+RENDER_SECONDS = 5.0
+#: What was only read is left to the sweep after this, which dispatches it again before long. Seconds.
+READ_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,8 @@ class _Task:
     #: When its claims were requested: their leases are counted from then or later.
     begun: float = 0.0
     writer: ResultWriter = field(default_factory=ResultWriter)
+    #: Its thread may be busy with files.
+    has_file_turn: bool = False
 
 
 class Deliverer:
@@ -113,6 +124,7 @@ class Deliverer:
         self._settings = settings
         self._stop = stop
         self._portions = BoundedSemaphore(PORTIONS_AT_ONCE)
+        self._file_turns = BoundedSemaphore(threads_for_files(settings.worker_threads))
 
     def deliver(self, ids: Sequence[UUID], *, is_redelivered: bool = False) -> DeliverySummary:
         """Send those of `ids` that are queued; the others are done, or another worker's.
@@ -122,17 +134,36 @@ class Deliverer:
         Raises:
             ServiceUnavailable: the database went away. What was claimed is tried again when its lease ends.
         """
-        summary, rest = DeliverySummary(), ids
+        summary, rest, with_files = DeliverySummary(), ids, list[UUID]()
         if not is_redelivered and self._settings.lease_seconds > self._margin_seconds:
             queued = self._until_answered(lambda _: self._ledger.read_queued(ids))
             summary += self._run(_Task([Delivery(claim, is_claimed=False) for claim in queued.new]))
-            rest = queued.others
+            rest, with_files = queued.others, queued.with_files
         if rest:
-            task = _Task([])
-            claims, task.begun = self._claim(rest, task)
-            task.deliveries = [Delivery(claim) for claim in claims]
-            summary += self._run(task)
+            summary += self._claim_and_run(rest, _Task([]))
+        if with_files:
+            with self._file_turn() as is_ours:
+                if is_ours:
+                    summary += self._claim_and_run(with_files, _Task([], has_file_turn=True))
+                else:
+                    # Nobody's yet: another thread or worker takes them, or this one later.
+                    self._ledger.requeue_soon(with_files, seconds=AGAIN_SECONDS)
         return summary
+
+    def _claim_and_run(self, ids: Sequence[UUID], task: _Task) -> DeliverySummary:
+        claims, task.begun = self._claim(ids, task)
+        task.deliveries = [Delivery(claim) for claim in claims]
+        return self._run(task)
+
+    @contextmanager
+    def _file_turn(self) -> Iterator[bool]:
+        """Whether this thread may be busy with files meanwhile."""
+        is_ours = self._file_turns.acquire(blocking=False)
+        try:
+            yield is_ours
+        finally:
+            if is_ours:
+                self._file_turns.release()
 
     def _run(self, task: _Task) -> DeliverySummary:
         begun, deliveries = time.monotonic(), task.deliveries
@@ -186,20 +217,52 @@ class Deliverer:
         self._deliver_portion([one for one in task.deliveries if not one.claim.attachments], {}, task)
         if not heavy:
             return
+        with nullcontext(True) if task.has_file_turn else self._file_turn() as is_ours:
+            if is_ours:
+                self._deliver_files(heavy, task)
+            else:
+                self._give_back(heavy, not_called("others with files are being sent"), task)
+
+    def _deliver_files(self, heavy: Sequence[Delivery], task: _Task) -> None:
         files = Files(self._composer.attachments)
         for portion in files.portions(heavy):
             with self._portions:
-                if time.monotonic() <= self._start_by(task):
+                if self._has_time(portion, task):
                     self._deliver_portion(portion, files.of(portion), task)
-                    continue
-            # Given back at once: an expired lease would count as the death of a worker.
-            self._give_back(portion, not_called(LEASE_NEARLY_OVER), task)
+
+    def _has_time(self, deliveries: Sequence[Delivery], task: _Task) -> bool:
+        """Whether calls for these claims may still begin. Otherwise they are given back at once: a lease that ends
+        would count as the death of a worker."""
+        if time.monotonic() <= self._start_by(task):
+            return True
+        self._give_back(deliveries, not_called(LEASE_NEARLY_OVER), task)
+        return False
 
     def _deliver_portion(
         self, deliveries: Sequence[Delivery], files: Mapping[UUID, Attachment], task: _Task
     ) -> None:
+        """Those that take long to render in parts, so that none waits for the rendering of all."""
+        begun, left = time.monotonic(), list(deliveries)
+        while left:
+            part = self._rendered(left, files)
+            self._deliver_part(part, task)
+            del left[: len(part)]
+            if left and not left[0].is_claimed and time.monotonic() - begun > READ_SECONDS:
+                return
+            if left and left[0].is_claimed and not self._has_time(left, task):
+                return
+
+    def _rendered(self, deliveries: Sequence[Delivery], files: Mapping[UUID, Attachment]) -> list[Delivery]:
+        """As many of them, from the first on, as are rendered within `RENDER_SECONDS`; at least one."""
+        ends_at, rendered = time.monotonic() + RENDER_SECONDS, list[Delivery]()
         for delivery in deliveries:
+            if rendered and time.monotonic() > ends_at:
+                break
             self._prepare(delivery, files)
+            rendered.append(delivery)
+        return rendered
+
+    def _deliver_part(self, deliveries: Sequence[Delivery], task: _Task) -> None:
         prepared = [delivery for delivery in deliveries if delivery.result is None]
         self._router.route(prepared)
         self._end_uncalled([delivery for delivery in deliveries if delivery.result is not None], task)

@@ -1,4 +1,4 @@
-"""Provider calls on the process's event loop: as many at once as there are slots, each with a deadline.
+"""Provider calls on the process's event loop: as many at once as each provider has slots, each with a deadline.
 
 A provider that keeps a queue is given its calls as slots become free, and reports how each ended. For others there
 is a task for each call, and so there is for a call that needs a turn under a rate limit.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
@@ -122,9 +122,10 @@ class ProviderCaller:
         self._providers = providers
         self._queues = {name: provider for name, provider in providers.items() if isinstance(provider, Queues)}
         self._limiter = limiter
-        self._slots = asyncio.Semaphore(slots)
+        #: Of each provider: one that does not answer takes none from the others.
+        self._slots = {name: asyncio.Semaphore(slots) for name in providers}
         #: One batch after the other takes its slots: its results come together then, and are written together.
-        self._handing = asyncio.Lock()
+        self._handing = {name: asyncio.Lock() for name in providers}
         self._deadline_seconds = deadline_seconds
 
     def permits(self, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[tuple[Delivery, float]]]:
@@ -178,23 +179,25 @@ class ProviderCaller:
         self, calls: Sequence[ProviderCall], start_by: float, report: Callable[[list[ProviderCall]], None]
     ) -> None:
         gathered = _Gathered(self._loop, len(calls), report)
-        queued, alone = deque[ProviderCall](), list[ProviderCall]()
+        queued, alone = defaultdict[str, deque[ProviderCall]](deque), list[ProviderCall]()
         for call in calls:
             is_queued = call.delivery.provider in self._queues and not call.permit.turns
-            (queued if is_queued else alone).append(call)
+            (queued[call.delivery.provider] if is_queued else alone).append(call)
         works = [self._call(call, start_by, gathered) for call in alone]
-        if queued:
-            works.append(self._queue(queued, start_by, gathered))
+        works += [self._queue(name, waiting, start_by, gathered) for name, waiting in queued.items()]
         await asyncio.gather(*works)
 
-    async def _queue(self, waiting: deque[ProviderCall], start_by: float, gathered: _Gathered) -> None:
-        """Hand these to their providers' queues, each when it has a slot, and wait for all of them."""
+    async def _queue(
+        self, provider: str, waiting: deque[ProviderCall], start_by: float, gathered: _Gathered
+    ) -> None:
+        """Hand these to their provider's queue, each when it has a slot, and wait for all of them."""
+        slots = self._slots[provider]
         under_way: set[_Queued] = set()
         all_ended = self._loop.create_future()
 
         def ended(queued: _Queued, call: ProviderCall) -> None:
             under_way.discard(queued)
-            self._slots.release()
+            slots.release()
             gathered.add(call)
             if not under_way and not waiting and not all_ended.done():
                 all_ended.set_result(None)
@@ -202,9 +205,9 @@ class ProviderCaller:
         try:
             # Providers keep their deadlines themselves; this guards against one that does not.
             async with asyncio.timeout(start_by - time.monotonic() + self._deadline_seconds + MARGIN_SECONDS / 2):
-                async with self._handing:
+                async with self._handing[provider]:
                     while waiting:
-                        await self._slots.acquire()
+                        await slots.acquire()
                         self._put(waiting.popleft(), start_by, under_way, ended)
                 await all_ended
         except TimeoutError:
@@ -240,7 +243,7 @@ class ProviderCaller:
         try:
             # A turn under a rate limit is awaited outside of the slots; a missed turn inside.
             await self._limiter.wait(call.permit)
-            async with self._slots:
+            async with self._slots[call.delivery.provider]:
                 hindrance = await self._hindrance(call, start_by)
                 call.begun = time.monotonic()
                 # Unknown until it is answered.

@@ -10,21 +10,27 @@ look-up that found it: an attempt's row is committed before its call, so every a
 message is among them by then, with the message's id or without. What changes between that and the writing, such as
 the answer to a call that was under way or another look-up, locks the message's row first or finds it there: see
 `store.provider_messages`. The same task twice, or in two workers, writes the same once.
+
+A look-up may take as long as its deadline, in a thread that others want. So few threads of a process do this at
+once, each for a while; and a provider whose look-up failed is left in peace, by all of them. Whoever is left out
+stays as it is: the sweep dispatches it again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from threading import BoundedSemaphore, Event
 from uuid import UUID
 
 from notifier.config.logs import log, log_failure
 from notifier.config.settings import Settings
-from notifier.domain.errors import RenderingFailed, SendError, ServiceUnavailable, TemplateInvalid
+from notifier.domain.errors import Rejected, RenderingFailed, SendError, ServiceUnavailable, TemplateInvalid
 from notifier.domain.statuses import Channel, MessageProof, OnUnknown, Outcome, Status
 from notifier.feedback.receipt_polling import first_wait
 from notifier.providers.base import LATEST_SECONDS, Provider, Receipt, Reconciles, Sought, id_space
@@ -34,6 +40,10 @@ from notifier.store.ledger import MAX_CRASHES, Ledger
 from notifier.store.records import DeliveryResult, Rivals, Unknown
 
 LOOKUP_SECONDS = 15.0
+#: One task looks up for this long: a little less than until its ids come again. Seconds.
+ROUND_SECONDS = 40.0
+#: A provider whose look-up failed is not asked again before this is over. Seconds.
+AWAY_SECONDS = 40.0
 #: The messages of two calls further apart than this can be told apart by time: a message may be late, and clocks
 #: may differ. Seconds.
 NEAR_SECONDS = LATEST_SECONDS + 5.0
@@ -51,7 +61,7 @@ class _Answer(StrEnum):
 
 
 class Reconciler:
-    """Settles unknown outcomes. Thread-safe; one per process."""
+    """Settles unknown outcomes. Thread-safe; one per process. `stop` is set when the process must end."""
 
     def __init__(
         self,
@@ -60,12 +70,19 @@ class Reconciler:
         providers: Mapping[str, Provider],
         settings: Settings,
         loop: asyncio.AbstractEventLoop,
+        stop: Event | None = None,
     ) -> None:
         self._ledger = ledger
         self._renderer = renderer
         self._providers = providers
         self._settings = settings
         self._loop = loop
+        self._stop = stop or Event()
+        self._turns = BoundedSemaphore(max(1, settings.worker_threads // 4))
+        #: Provider → until when it is not asked, on the monotonic clock.
+        self._away: dict[str, float] = {}
+        #: The last one whose provider failed: next time others come first, in case it is the cause.
+        self._failed = UUID(int=0)
 
     def reconcile(self, ids: Sequence[UUID]) -> int:
         """Look up what is still unknown among `ids`. Returns how many were found at their provider. One that
@@ -73,8 +90,21 @@ class Reconciler:
         attempts: defaultdict[UUID, list[Unknown]] = defaultdict(list)
         for attempt in self._ledger.unknown_attempts(ids):
             attempts[attempt.id].append(attempt)
-        found = 0
-        for unknowns in attempts.values():
+        if not attempts or not self._turns.acquire(blocking=False):
+            return 0
+        try:
+            return self._settle_all(attempts)
+        finally:
+            self._turns.release()
+
+    def _settle_all(self, attempts: Mapping[UUID, Sequence[Unknown]]) -> int:
+        ends_at, found, left = time.monotonic() + ROUND_SECONDS, 0, 0
+        for notification in sorted(attempts, key=lambda one: (one <= self._failed, one)):
+            unknowns = attempts[notification]
+            now = time.monotonic()
+            if self._stop.is_set() or now > ends_at or any(self._is_away(each, now) for each in unknowns):
+                left += 1
+                continue
             if unknowns[0].problem is not None:
                 # Neither sent again nor held: it comes again when the key is there.
                 log.warning("reconcile.later", notification_id=str(unknowns[0].id), reason=unknowns[0].problem)
@@ -89,7 +119,12 @@ class Reconciler:
             except Exception as error:
                 # This one comes again; the others are settled now.
                 log_failure("reconcile.failed", error, notification_id=str(unknowns[0].id))
+        if left:
+            log.warning("reconcile.later", count=left, reason="no time, or their providers do not answer")
         return found
+
+    def _is_away(self, unknown: Unknown, now: float) -> bool:
+        return now < self._away.get(unknown.provider, now)
 
     def _settle(self, unknowns: Sequence[Unknown]) -> bool:
         answers = []
@@ -115,7 +150,7 @@ class Reconciler:
             return _Answer.SILENT
         for _ in range(_LOOK_UPS):
             known = self._rivals(unknown, space, ()).known_ids
-            receipts = self._ask(provider, replace(sought, exclude=known))
+            receipts = self._ask(provider, unknown, replace(sought, exclude=known))
             rivals = self._rivals(unknown, space, [receipt.provider_message_id for receipt in receipts])
             free = [receipt for receipt in receipts if receipt.provider_message_id not in rivals.known_ids]
             # If it has none, the provider says how long one may still turn up.
@@ -155,9 +190,17 @@ class Reconciler:
         names = [name for name, provider in self._providers.items() if id_space(provider) == space]
         return self._ledger.rivals(unknown, names, space, found, near_seconds=NEAR_SECONDS)
 
-    def _ask(self, provider: Reconciles, sought: Sought) -> Sequence[Receipt]:
+    def _ask(self, provider: Reconciles, unknown: Unknown, sought: Sought) -> Sequence[Receipt]:
         coroutine = provider.find(sought, deadline_seconds=LOOKUP_SECONDS)
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=LOOKUP_SECONDS + 5)
+        try:
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=LOOKUP_SECONDS + 5)
+        except (SendError, TimeoutError) as error:
+            # What is refused is this question alone.
+            if not isinstance(error, Rejected):
+                wait = getattr(error, "retry_after_seconds", None) or 0.0
+                self._away[unknown.provider] = time.monotonic() + max(AWAY_SECONDS, wait)
+                self._failed = unknown.id
+            raise
 
     def _sought(self, unknown: Unknown) -> Sought | None:
         """What was sent, rendered again; None if the template no longer renders it."""

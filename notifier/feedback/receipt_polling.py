@@ -7,6 +7,7 @@ crash costs one more question.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
@@ -19,6 +20,8 @@ from notifier.store.provider_reports import ProviderReportRepository, Silent
 ASK_SECONDS = 15.0
 #: Questions at once.
 _AT_ONCE = 8
+#: A provider that failed is not asked before this is over. Seconds.
+_AWAY_SECONDS = 30.0
 #: A question that failed is asked again after this …
 _AGAIN_SECONDS = 1_800.0
 #: … until the message is this old. Also the wait for a receipt if the provider cannot be asked. Seconds.
@@ -57,6 +60,8 @@ class ReceiptPoller:
         self._receipts = receipts
         self._providers = providers
         self._loop = loop
+        #: Provider → until when it is not asked, on the monotonic clock. On the event loop only.
+        self._away: dict[str, float] = {}
 
     def ask(self, ids: Sequence[UUID]) -> int:
         """Ask about those of `ids` that are `sent` without a receipt. Returns how many have ended."""
@@ -98,23 +103,24 @@ class ReceiptPoller:
         return True
 
     async def _ask_all(self, silent: Sequence[Silent]) -> list[Report | None]:
-        turns, away = asyncio.Semaphore(_AT_ONCE), set[str]()
-        return await asyncio.gather(*(self._ask(one, turns, away) for one in silent))
+        turns = asyncio.Semaphore(_AT_ONCE)
+        return await asyncio.gather(*(self._ask(one, turns) for one in silent))
 
-    async def _ask(self, one: Silent, turns: asyncio.Semaphore, away: set[str]) -> Report | None:
-        """None if there is no answer. A provider that fails once is not asked about the others."""
+    async def _ask(self, one: Silent, turns: asyncio.Semaphore) -> Report | None:
+        """None if there is no answer. A provider that fails once is not asked about the others, nor by other tasks
+        for a while: each of them holds a thread up."""
         provider: object = self._providers.get(one.provider)
         if not isinstance(provider, Reports):
             return None
         async with turns:
-            if one.provider in away:
+            if time.monotonic() < self._away.get(one.provider, 0.0):
                 return None
             try:
                 # A guard against providers that do not keep the deadline themselves.
                 async with asyncio.timeout(ASK_SECONDS + 0.5):
                     return await provider.ask(one.provider_message_id, deadline_seconds=ASK_SECONDS)
             except (SendError, TimeoutError) as error:
-                away.add(one.provider)
+                self._away[one.provider] = time.monotonic() + _AWAY_SECONDS
                 log.warning("receipts.later", provider=one.provider, error=type(error).__name__)
                 return None
 

@@ -91,7 +91,8 @@ class Ledger(Repository):
         rows = queued_rows(self._engine, ids)
         return Queued(
             claims_of([row for row in rows if row.is_new], self._personal_data, read_at),
-            [row.id for row in rows if not row.is_new],
+            [row.id for row in rows if not row.is_new and not row.attachments],
+            [row.id for row in rows if row.attachments],
         )
 
     def claim_and_start(
@@ -119,9 +120,10 @@ class Ledger(Repository):
             again=again,
         )
 
-    def requeue_soon(self, ids: Sequence[UUID]) -> None:
-        """The tasks of these could not be published: those still queued are due again at once."""
-        self._execute(ledger_sql.HURRY, {"ids": list(ids), "seconds": HURRY_SECONDS})
+    def requeue_soon(self, ids: Sequence[UUID], *, seconds: float = HURRY_SECONDS) -> None:
+        """Those of `ids` that are still queued are due again after `seconds`: their tasks could not be published,
+        or a worker has no room for them."""
+        self._execute(ledger_sql.HURRY, {"ids": list(ids), "seconds": seconds})
 
     def start_attempts(
         self, calls: Iterable[NewAttempt], *, margin_seconds: float, again: bool = False

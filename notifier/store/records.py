@@ -151,8 +151,10 @@ class Queued:
 
     #: Untouched since they were accepted, and without files: they may be rendered before they are claimed.
     new: list[Claimed]
-    #: The others: to be claimed before anybody looks into them.
+    #: To be claimed before anybody looks into them.
     others: list[UUID]
+    #: The same, with files.
+    with_files: list[UUID]
 
 
 @record(frozen=True, slots=True)

@@ -78,7 +78,9 @@ class DeliveryLoop:
         everyone: Mapping[str, Provider] = {**self._providers, SIMULATOR: Simulator()}
         prepare_providers(everyone)
         self.deliverer = self._make_deliverer(everyone)
-        self.reconciler = Reconciler(services.ledger, services.renderer, everyone, services.settings, self._loop)
+        self.reconciler = Reconciler(
+            services.ledger, services.renderer, everyone, services.settings, self._loop, stop
+        )
         self.poller = ReceiptPoller(services.provider_reports, services.receipts, everyone, self._loop)
 
     def _make_deliverer(self, everyone: Mapping[str, Provider]) -> Deliverer:

@@ -247,6 +247,33 @@ def test_a_batch_of_large_mails_goes_in_portions(
     assert loads == [1]
 
 
+def test_mails_with_files_leave_threads_to_all_others(api: Api, mail: MailServer) -> None:
+    large = send(api, upload(api).json["id"], idempotency_key="large").json["id"]
+    small = send(api, idempotency_key="small").json["id"]
+    delivery = DeliveryLoop(api.services)
+    turns = delivery.deliverer._file_turns
+    try:
+        taken = 0
+        while turns.acquire(blocking=False):
+            taken += 1
+        assert taken == api.services.settings.worker_threads // 2
+        ids = [UUID(value) for value in (large, small)]
+        assert delivery.deliverer.deliver(ids).sent == 1
+        waiting = api.services.audit.story(ids[0])
+        # Nobody's, and soon due again, without a line in its history.
+        assert (waiting.notification.status, len(waiting.events)) == ("queued", 1)
+        assert waiting.notification.due_at is not None
+        # After the death of a worker it is claimed first.
+        assert delivery.deliverer.deliver(ids, is_redelivered=True).sent == 0
+        assert api.services.audit.story(ids[0]).notification.reason == "lease_expired"
+        turns.release(taken)
+        execute(api, "UPDATE states SET status = 'queued' WHERE status = 'retrying'")
+        assert delivery.deliverer.deliver(ids).sent == 1
+    finally:
+        delivery.stop()
+    assert mail.received == 2
+
+
 def test_what_has_no_time_left_is_given_back_and_is_no_crash(
     api: Api, mail: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

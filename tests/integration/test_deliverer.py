@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any, Self
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from sqlalchemy import Engine, text
 
 from notifier.config.settings import Settings
 from notifier.config.structure import Sender, Structure
-from notifier.delivery import CircuitBreaker, Deliverer, DeliverySummary, Reconciler
+from notifier.delivery import CircuitBreaker, Deliverer, DeliverySummary, Reconciler, deliver, reconcile
 from notifier.delivery.prepare import Composer
 from notifier.delivery.provider_calls import ProviderCaller
 from notifier.delivery.rate_limiter import RateLimiter
@@ -138,10 +139,13 @@ class World:
         return deliverer.deliver(ids, is_redelivered=is_redelivered)
 
     def reconcile(self, ids: Sequence[UUID], *providers: Provider) -> int:
+        return self.reconciler(*providers).reconcile(ids)
+
+    def reconciler(self, *providers: Provider, stop: Event | None = None, **settings: Any) -> Reconciler:
         structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
-        made = Settings().model_copy(update={"structure": structure})
+        made = Settings().model_copy(update={"structure": structure, **settings})
         known = {provider.name: provider for provider in providers}
-        return Reconciler(self.ledger, Renderer(self.templates), known, made, self.loop).reconcile(ids)
+        return Reconciler(self.ledger, Renderer(self.templates), known, made, self.loop, stop)
 
     def pass_time(self) -> None:
         """As if everything that waits had become due, and every pause of a circuit were over."""
@@ -549,8 +553,8 @@ class Searchable(Scripted):
         return [self.has] if self.has else []
 
 
-def unknown(world: World, provider: Provider, policy: OnUnknown = OnUnknown.HOLD) -> UUID:
-    notification_id = world.accept(on_unknown=policy)
+def unknown(world: World, provider: Provider, policy: OnUnknown = OnUnknown.HOLD, key: str = "k") -> UUID:
+    notification_id = world.accept(key, on_unknown=policy)
     world.deliver([notification_id], provider)
     assert world.story(notification_id).notification.status == "unknown"
     return notification_id
@@ -594,6 +598,78 @@ def test_a_provider_that_cannot_tell_now_is_asked_again(world: World) -> None:
     note = world.story(notification_id).notification
     assert note.status == "unknown"
     assert note.due_at is not None
+
+
+@dataclass
+class Hanging(Searchable):
+    """It does not answer while it is away."""
+
+    is_away: bool = True
+
+    async def find(self, sought: Sought, *, deadline_seconds: float) -> Sequence[Receipt]:
+        await super().find(sought, deadline_seconds=deadline_seconds)
+        if self.is_away:
+            raise Unavailable("no answer in time")
+        return []
+
+
+def test_a_provider_that_does_not_answer_is_asked_once_and_then_about_another(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = Hanging(error=OutcomeUnknown("lost"))
+    ids = [unknown(world, provider, key=f"k{number}") for number in range(3)]
+    reconciler = world.reconciler(provider)
+    for _ in range(3):
+        reconciler.reconcile(ids)
+    assert [sought.notification_id for sought in provider.asked] == ids[:1]
+    monkeypatch.setattr(reconcile, "AWAY_SECONDS", 0.0)
+    reconciler._away.clear()
+    provider.is_away = False
+    reconciler.reconcile(ids)
+    # The first one again, after the others: it may have been the cause.
+    assert [sought.notification_id for sought in provider.asked[1:]] == [*ids[1:], ids[0]]
+
+
+def test_look_ups_take_a_quarter_of_the_threads_and_end_with_the_process(world: World) -> None:
+    asked_by_other: list[int] = []
+
+    class Slow(Searchable):
+        async def find(self, sought: Sought, *, deadline_seconds: float) -> Sequence[Receipt]:
+            self.asked.append(sought)
+            # Meanwhile another thread has a task.
+            asked_by_other.append(await asyncio.to_thread(reconciler.reconcile, ids))
+            stop.set()
+            return []
+
+    provider, stop = Slow(error=OutcomeUnknown("lost")), Event()
+    ids = [unknown(world, provider, key=f"k{number}") for number in range(2)]
+    reconciler = world.reconciler(provider, stop=stop, worker_threads=4)
+    reconciler.reconcile(ids)
+    assert (len(provider.asked), asked_by_other) == (1, [0])
+
+
+def test_what_is_rendered_is_sent_before_the_rest_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long all of them take."""
+    order: list[str] = []
+    prepare = Composer.prepare
+
+    def rendered(composer: Composer, *arguments: Any) -> Any:
+        order.append("rendered")
+        return prepare(composer, *arguments)
+
+    monkeypatch.setattr(Composer, "prepare", rendered)
+    monkeypatch.setattr(deliver, "RENDER_SECONDS", -1.0)
+    provider = Scripted(before=lambda _: order.append("sent"))
+    ids = [world.accept(f"k{number}") for number in range(3)]
+    assert world.deliver(ids, provider).sent == 3
+    assert order == ["rendered", "sent"] * 3
+    # What was only read is left to the sweep if that takes long, and is nobody's until then.
+    monkeypatch.setattr(deliver, "READ_SECONDS", -1.0)
+    ids = [world.accept(f"l{number}") for number in range(3)]
+    assert world.deliver(ids, provider).claimed == 1
+    assert [world.story(one).notification.status for one in ids] == ["sent", "queued", "queued"]
+    world.pass_time()
+    assert world.deliver(ids, provider).sent == 2
 
 
 def test_what_cannot_go_on_to_its_next_provider_is_given_back(world: World) -> None:

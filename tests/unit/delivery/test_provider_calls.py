@@ -110,6 +110,23 @@ def test_a_queue_holds_no_more_calls_than_there_are_slots(loop: asyncio.Abstract
     assert sum(len(chunk) for chunk in answers) == 5
 
 
+def test_a_provider_that_does_not_answer_takes_no_slot_from_another(loop: asyncio.AbstractEventLoop) -> None:
+    hanging, well = Queueing(at_once=False), Queueing()
+    limiter: Any = Unlimited()
+    both: Any = {"hanging": hanging, "queueing": well}
+    caller = ProviderCaller(loop, both, limiter, slots=1, deadline_seconds=patient(1))
+    others = make_deliveries(3)
+    for one in others:
+        one.provider = "hanging"
+    waiting = caller.call(others, start_by=time.monotonic() + 60)
+    provider_has(hanging, 1)
+    assert call(caller, make_deliveries(3)) == [RECEIPT] * 3
+    for number in range(3):
+        provider_has(hanging, number + 1)
+        loop.call_soon_threadsafe(hanging.calls[number].end, RECEIPT)
+    assert sum(len(chunk) for chunk in waiting) == 3
+
+
 def provider_has(provider: Queueing, count: int) -> None:
     gives_up_at = time.monotonic() + patient(10)
     while len(provider.calls) < count:
