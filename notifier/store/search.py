@@ -38,7 +38,7 @@ class NotificationView:
     idempotency_key: str | None
     channel: str
     lane: str
-    #: None: it was redacted. In brackets why it cannot be seen, if its key is missing.
+    #: None: it was redacted. An `UnreadableRecipient` says why it cannot be seen, if its key is missing.
     recipient: str | None
     template: str
     template_version: str
