@@ -6,11 +6,10 @@ import base64
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import chain
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from notifier.api import openapi_examples
 from notifier.domain.errors import WrongSelection
@@ -20,7 +19,16 @@ from notifier.store.callbacks import CallbackFilter
 from notifier.store.search import Filter, NotificationView, RejectedView
 from notifier.store.suppressions import SuppressionFilter
 
-Words = Annotated[str, Field(min_length=1, max_length=320)]
+
+def _without_nul(value: str) -> str:
+    if "\0" in value:
+        raise rule_error("nul_character", "holds a NUL character, which nothing on record does", "Remove it")
+    return value
+
+
+#: A text that the record can hold, and be asked for.
+Storable = Annotated[str, AfterValidator(_without_nul)]
+Words = Annotated[Storable, Field(min_length=1, max_length=320)]
 
 
 def _written_as(pattern: str, example: str) -> BeforeValidator:
@@ -168,16 +176,13 @@ F = TypeVar("F", Filter, CallbackFilter, SuppressionFilter)
 
 
 def read_filter(kind: type[F], wanted: BaseModel, **more: Any) -> F:
-    """The conditions in `wanted` as the record takes them, with `more` in their places.
+    """The conditions in `wanted` as the record takes them, with `more` in their places. Texts are `Storable`.
 
     Raises:
-        WrongSelection: a text or a time that no record can hold.
+        WrongSelection: a time that no record can hold.
     """
     names = kind.__dataclass_fields__.keys() & type(wanted).model_fields.keys()
     values: dict[str, Any] = {name: getattr(wanted, name) for name in names} | more
-    texts = [*values.values(), *chain.from_iterable((values.get("metadata") or {}).items())]
-    if any(isinstance(text, str) and "\0" in text for text in texts):
-        raise WrongSelection("a condition holds a NUL character, which nothing on record does")
     if any(isinstance(value, datetime) and value.year < 1970 for value in values.values()):
         raise WrongSelection("a time before 1970: there was nothing to record then")
     return kind(**values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 from collections.abc import Callable
@@ -37,12 +36,27 @@ R = TypeVar("R")
 
 
 def operator() -> str:
-    """Who acts: the login name of this process."""
+    """Who acts: the account of this process, by its uid, whatever LOGNAME says.
+
+    Without a name "uid 1234", as in many containers; behind sudo "root (sudo: ann)". Only a root process can
+    choose SUDO_USER, and that could take any account.
+    """
+    uid = os.getuid()
+    before_sudo = _account(os.environ.get("SUDO_USER", "")) if uid == 0 else None
+    name = _account(uid) or f"uid {uid}"
+    return f"{name} (sudo: {before_sudo})" if before_sudo else name
+
+
+def _account(which: int | str) -> str | None:
+    """The name of an account, by its uid or name. None: there is none; or its name is like what we add to names
+    of others, as "(OIDC)"."""
+    import pwd  # POSIX alone has it; this module is imported elsewhere, too
+
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container whose user has no name.
-        return f"uid {os.getuid()}"
+        name = (pwd.getpwuid(which) if isinstance(which, int) else pwd.getpwnam(which)).pw_name
+    except (KeyError, ValueError):
+        return None
+    return None if "(" in name else name
 
 
 def run_action(

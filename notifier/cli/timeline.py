@@ -58,8 +58,7 @@ def _facts(story: Story) -> Iterable[tuple[str, str]]:
     yield "not before", utc(n.send_at)
     yield "expires", utc(n.expires_at)
     yield "next due", due_in_words(n.status, utc(n.due_at))
-    if story.duplicates:
-        yield "duplicates", str(story.duplicates)
+    yield "duplicates", story.duplicates_in_words
 
 
 def _file_in_words(file: AttachmentView) -> str:

@@ -53,28 +53,34 @@ class OutcomeWaiter:
     def _poll(self, notification_id: UUID, seconds: float) -> tuple[Story | None, RejectedView | None]:
         gives_up_at = time.monotonic() + seconds
         while True:
-            story = self._story(notification_id)
+            is_last = time.monotonic() >= gives_up_at
+            story = self._story(notification_id, is_last=is_last)
             if story is not None and story.notification.status in READY_STATUSES:
                 return story, None
             rejected = None if story else self._rejected(notification_id)
-            if rejected is not None or time.monotonic() >= gives_up_at:
+            if rejected is not None or is_last:
                 return story, rejected
             time.sleep(POLL_SECONDS)
 
-    def _story(self, notification_id: UUID) -> Story | None:
+    def _story(self, notification_id: UUID, *, is_last: bool) -> Story | None:
         try:
             return self._audit.story(notification_id)
         except NotFound:
-            return self._repeated()
+            return self._repeated(is_last=is_last)
 
     def _rejected(self, notification_id: UUID) -> RejectedView | None:
         ours = str(notification_id).encode()
         return next((found for found in self._audit.rejected(limit=LOOKED_AT) if ours in found.body), None)
 
-    def _repeated(self) -> Story | None:
-        """The notification that ours repeats, once the intake has recorded that."""
+    def _repeated(self, *, is_last: bool) -> Story | None:
+        """The notification that ours repeats, once the intake has recorded that. If it lists no more repetitions,
+        at the last look: until then ours may be rejected."""
+        from notifier.store.records import LISTED_DUPLICATES
+
         first = self._first_with_key()
-        return first if first and first.duplicates > self._duplicates_before else None
+        is_listed = first is not None and first.duplicates > self._duplicates_before
+        is_unlisted = is_last and self._duplicates_before >= LISTED_DUPLICATES
+        return first if is_listed or is_unlisted else None
 
     def _first_with_key(self) -> Story | None:
         from notifier.store.search import Filter

@@ -20,16 +20,10 @@ def _none_if_empty(value: object) -> object:
 Empty = BeforeValidator(_none_if_empty)
 
 
-def _without_nul(value: str | None) -> str | None:
-    if value is not None and "\0" in value:
-        raise ValueError("it holds a NUL character, which nothing on record does")
-    return value
-
-
 #: A day of the service's zone; None: none was given.
 Day = Annotated[Annotated[date, AfterValidator(check_day)] | None, Empty]
 #: A text that is looked for; None: no condition.
-Condition = Annotated[Words | None, Empty, AfterValidator(_without_nul)]
+Condition = Annotated[Words | None, Empty]
 
 
 def _said(reason: str) -> str:

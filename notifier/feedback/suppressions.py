@@ -21,6 +21,7 @@ from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import UnsubscribeLink
 from notifier.store.operator_actions import ActionCounts, Operating
+from notifier.store.personal_data import UnreadableRecipient
 from notifier.store.records import NewSuppression
 from notifier.store.suppressions import Noted, SuppressionFilter, SuppressionRepository, SuppressionView
 
@@ -58,9 +59,9 @@ def address_of(recipient: str | None) -> str:
     """The recipient of a notification, as it is shown, for `Suppressions.add`.
 
     Raises:
-        WrongSelection: it is redacted; or sealed under a key that is missing, and why stands there in brackets.
+        WrongSelection: it is redacted, or sealed under a key that is missing.
     """
-    if recipient is None or recipient.startswith("("):
+    if recipient is None or isinstance(recipient, UnreadableRecipient):
         raise WrongSelection("its recipient cannot be read any more: suppress them by their address")
     return recipient
 

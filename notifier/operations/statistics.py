@@ -1,8 +1,9 @@
 """Daily statistics: which days are counted, and what was counted.
 
 Each night counts the last days again, because statuses change after their day: a mail comes back, a report is
-late. A day that retention may have begun to delete is left as it was counted. So can be a day that was counted by
-another zone: docs/reference/database.md says what that makes of sums.
+late, or a message is accepted with an id of a month ago. A day that retention may have begun to delete is left as
+it was counted. So can be a day that was counted by another zone: docs/reference/database.md says what that makes
+of sums.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from notifier.domain.local_days import day_bounds, day_of
+from notifier.domain.message import MAX_AGE
 from notifier.store.daily_statistics import StatisticsKey, StatisticsRepository, StatisticsRow
 
-#: Most mail servers give a mail up, and say so, within five days.
-RECOUNTED_DAYS = 7
+#: How many days ago those are that a night counts. The last week: most mail servers give a mail up, and say so,
+#: within five days. Then once a week, until no message with an id of that day is accepted any more: that is two
+#: nights after its last hour, as a clock may be changed in between.
+RECOUNTED_DAYS = (*range(1, 8), *range(14, MAX_AGE.days + 2 + 7, 7))
 
 _DAY = timedelta(days=1)
 
@@ -45,7 +49,7 @@ class Statistics:
         """Count the days before today, the latest first. Returns those that were written."""
         today, kept_from = self.today(), self._kept_from()
         written = []
-        for day in (today - days * _DAY for days in range(1, RECOUNTED_DAYS + 1)):
+        for day in (today - days * _DAY for days in RECOUNTED_DAYS):
             bounds = day_bounds(day, self.zone)
             is_whole = kept_from is None or bounds[0] >= kept_from
             if is_whole and self._repository.count_day(day, bounds):

@@ -53,6 +53,13 @@ class Person:
         return recipient_identity(self.recipient)
 
 
+class UnreadableRecipient(str):
+    """Stands for a recipient that cannot be decrypted: why, in brackets, for people. Known by its type: a display
+    name may be in brackets, too."""
+
+    __slots__ = ()
+
+
 class PersonalData:
     """Thread-safe."""
 
@@ -105,13 +112,13 @@ class PersonalData:
         return person
 
     def recipient_of(self, row: PersonalRow) -> str | None:
-        """For people: None if it was redacted, or in brackets why it cannot be seen."""
+        """For people: None if it was redacted, or an `UnreadableRecipient`."""
         if row.sealed is None:
             return row.recipient
         try:
             return self.open(row).recipient
         except CannotOpen as error:
-            return f"({error})"
+            return UnreadableRecipient(f"({error})")
 
     def body_hash(self, message: Message, content: Mapping[str, Any]) -> bytes:
         """Of the message's `content`. With keys it is a keyed hash, so that nobody finds the content by trying."""

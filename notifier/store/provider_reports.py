@@ -39,6 +39,7 @@ from notifier.telemetry.traces import Attributes, SpanName
 
 #: The largest integer of Postgres: a query with a larger one would fail.
 _MAX_NUMBER = 2**31 - 1
+_NOT_COUNTED = " — not counted: the message"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class ProviderReportRepository(Repository):
         known = set(connection.execute(_KNOWN, key).scalars())
         words = _words(report, row.provider_message_id)
         if not is_ours:
-            words = f"{words} — not counted: the message {storable(report.provider_message_id)[:60]} is another's"
+            words = f"{words}{_NOT_COUNTED} {storable(report.provider_message_id)[:60]} is another's"
         if words in known:
             return _Written(RecordedReport.REPEATED)
         to = _status(report, known) if is_ours else None
@@ -274,7 +275,7 @@ def _status(report: NewReport, known: set[str]) -> Status | None:
     """A text in several parts has arrived when all parts have, in any order."""
     if report.status is not Status.DELIVERED or report.parts <= 1:
         return report.status
-    arrived = 1 + sum(words.startswith(report.words) for words in known)
+    arrived = 1 + sum(words.startswith(report.words) and _NOT_COUNTED not in words for words in known)
     return Status.DELIVERED if arrived >= report.parts else Status.SENT
 
 

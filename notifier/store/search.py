@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Executable, Select, TextClause, func, select, text
+from sqlalchemy import Connection, Engine, Executable, Select, TextClause, func, or_, select, text
 
 from notifier.domain.errors import CannotOpen, NotFound, ServiceUnavailable, WrongSelection
 from notifier.store import filters
@@ -19,6 +19,7 @@ from notifier.store.engine import allow_seconds, sqlstate_of, transaction
 from notifier.store.filters import Filter as Filter
 from notifier.store.filters import conditions
 from notifier.store.personal_data import PersonalData
+from notifier.store.records import LISTED_DUPLICATES
 from notifier.store.rejected_selection import IS_INTERRUPTED, RejectedSelection, chosen
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row, newest
@@ -37,7 +38,7 @@ class NotificationView:
     idempotency_key: str | None
     channel: str
     lane: str
-    #: None: it was redacted. In brackets why it cannot be seen, if its key is missing.
+    #: None: it was redacted. An `UnreadableRecipient` says why it cannot be seen, if its key is missing.
     recipient: str | None
     template: str
     template_version: str
@@ -106,8 +107,14 @@ class Story:
 
     @property
     def duplicates(self) -> int:
-        """How often the same message came again."""
+        """How often the same message came again; `LISTED_DUPLICATES`: that, or more often."""
         return sum(event.kind == "duplicate" for event in self.events)
+
+    @property
+    def duplicates_in_words(self) -> str:
+        """For people; empty: it never came again."""
+        found = self.duplicates
+        return f"at least {found}" if found >= LISTED_DUPLICATES else str(found or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +244,8 @@ class Audit(Repository):
         return [row.id for row in self._rows(self._filtered(select(Notification.id).where(known), within))]
 
     def story(self, notification_id: UUID) -> Story:
-        """The notification with its attempts and events, oldest first.
+        """The notification with its attempts and events, oldest first. Of its duplicates the first
+        `LISTED_DUPLICATES`: the record may hold more from before they were bounded.
 
         Raises:
             NotFound: no notification has this id.
@@ -249,8 +257,7 @@ class Audit(Repository):
                 raise NotFound(f"no notification has the id {notification_id}")
             calls = select(*_ATTEMPT).where(Attempt.notification_id == notification_id)
             attempts = connection.execute(calls.order_by(Attempt.number)).all()
-            lines = select(*_EVENT).where(Event.notification_id == notification_id)
-            events = connection.execute(lines.order_by(Event.id)).all()
+            events = connection.execute(_events(notification_id)).all()
             attachments = views_of(connection, found.attachments) if found.attachments else ()
         return Story(
             notification=self._view(found),
@@ -358,6 +365,12 @@ class Audit(Repository):
         except CannotOpen as error:
             body, headers = f"({error})".encode(), {}
         return replace(view, body=body, headers=headers)
+
+
+def _events(notification_id: UUID) -> Select[Any]:
+    of_it, duplicate = Event.notification_id == notification_id, Event.kind == "duplicate"
+    listed = select(Event.id).where(of_it, duplicate).order_by(Event.id).limit(LISTED_DUPLICATES)
+    return select(*_EVENT).where(of_it, or_(~duplicate, Event.id.in_(listed))).order_by(Event.id)
 
 
 # The key begins with the id space, of which there are a few: each is looked into.

@@ -156,13 +156,22 @@ def test_a_span_of_time_is_searched(api: Api) -> None:
         ({"metadata": "order=7", "since": "2020-01-01T00:00:00Z", "format": "csv"}, None),
         ({"metadata": "order", "reference": "x"}, None),
         ({"after": "%%%"}, None),
-        ({"reference": "a\0b"}, None),
+        ({"reference": "a\0b"}, "nul_character"),
+        ({"recipient": "\0"}, "nul_character"),
+        ({"metadata": "order=\0", "reference": "x"}, "nul_character"),
     ],
 )
 def test_a_wrong_condition_is_refused(api: Api, query: dict[str, Any], code: str | None) -> None:
     reply = api("GET", "/v1/notifications", key=api.key(Scope.READ), **query)
     assert reply.status == 422
     assert [error["code"] for error in reply.json["errors"]] == ([code] if code else [])
+    assert all(error["parameter"].partition(".")[0] in query for error in reply.json["errors"])
+
+
+def test_a_nul_character_is_refused_by_its_parameter_in_every_list(api: Api) -> None:
+    for path, name in (("suppressions", "scope"), ("suppressions", "source"), ("callbacks", "endpoint")):
+        [error] = api("GET", f"/v1/{path}", key=api.key(Scope.OPERATE), **{name: "a\0"}).json["errors"]
+        assert (error["parameter"], error["code"], error["fix"]) == (name, "nul_character", "Remove it")
 
 
 def test_a_read_that_takes_too_long_is_broken_off_with_a_way_out(api: Api) -> None:

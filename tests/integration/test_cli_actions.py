@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from notifier.broker import amqp_transport, topology
+from notifier.cli.actions import operator
 from notifier.config.structure import Structure
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason
@@ -38,12 +39,7 @@ from tests.support.templates import write_templates
 from tests.unit.cli.commandline import Answer, CommandLine
 from tests.waiting import patient, wait_until
 
-ME = {"LOGNAME": "ann"}
-
-
-@pytest.fixture(autouse=True)
-def logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOGNAME", "ann")
+ME = operator()
 
 
 @pytest.fixture
@@ -86,7 +82,7 @@ def test_retry_by_id_is_told_by_show(notifier: CommandLine, make: Make) -> None:
     assert "operator record " in answer.err
     shown = notifier("show", wanted).out
     assert "retrying: will be tried again" in shown
-    assert "an operator stepped in — retried by ann: the password is mended (operator record " in shown
+    assert f"an operator stepped in — retried by {ME}: the password is mended (operator record " in shown
 
 
 def test_a_retry_in_the_background_is_a_job_that_can_be_stopped(notifier: CommandLine, make: Make) -> None:
@@ -97,7 +93,7 @@ def test_a_retry_in_the_background_is_a_job_that_can_be_stopped(notifier: Comman
     assert notifier(*retry).out.endswith(": 3 selected\n")
     assert [one["state"] for one in notifier("jobs", "list", "--json").json] == ["waiting"] * 2
     shown = notifier("jobs", "show", job).out
-    assert "retry by ann: mended" in shown
+    assert f"retry by {ME}: mended" in shown
     assert "0 of 3" in shown
     assert "stops after this page" in notifier("jobs", "stop", job, "--why", "wrong ones").out
     assert notifier("jobs", "show", new_id()).code == 1
@@ -147,7 +143,7 @@ def test_retry_refuses_a_status_that_has_not_ended(notifier: CommandLine) -> Non
 def on_a_terminal(database_url: str, answer: str, *arguments: str) -> tuple[int, str]:
     """Run it as a person does, who types `answer`."""
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "NOTIFIER_DATABASE_URL": database_url, **ME}
+    environment = {**os.environ, "NOTIFIER_DATABASE_URL": database_url}
     command = [sys.executable, "-m", "notifier", *arguments]
     os.write(ours, f"{answer}\n".encode())
     with forking.launch(
@@ -445,7 +441,7 @@ def test_dead_letters_are_purged_with_a_count(dead: CommandLine, engine: Engine)
     assert dead("queues", "dead", "purge", "--all").out == "1 deleted\n"
     with transaction(engine) as connection:
         query = "SELECT operator, action FROM operator_records ORDER BY at"
-        assert set(map(tuple, connection.execute(text(query)))) == {("ann", "purge_dead")}
+        assert set(map(tuple, connection.execute(text(query)))) == {(ME, "purge_dead")}
 
 
 def test_redis_has_no_dead_queue(redis_broker_url: str, database_url: str) -> None:

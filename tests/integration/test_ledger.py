@@ -108,6 +108,26 @@ def test_a_message_is_accepted_once_and_its_repetition_is_recorded(ledger: Ledge
     assert audit.story(first.id).duplicates == 1
 
 
+def test_repetitions_without_end_make_no_story_without_end(ledger: Ledger, audit: Audit, engine: Engine) -> None:
+    (first,) = ledger.accept([make_notification()])
+    for _ in range(3):
+        answers = ledger.accept([make_notification("k", n) for n in range(60)])
+        assert {(answer.id, answer.fault) for answer in answers} == {(first.id, None)}
+    story = audit.story(first.id)
+    assert (story.duplicates, story.duplicates_in_words) == (100, "at least 100")
+    assert "not listed" in (story.events[-1].detail or "")
+    assert not any("not listed" in (event.detail or "") for event in story.events[:-1])
+    # From before they were bounded: the rest of the story is still read.
+    with transaction(engine) as connection:
+        written = (
+            "INSERT INTO events (notification_id, kind) SELECT :id, k FROM unnest(CAST(:kinds AS text[])) AS k"
+        )
+        connection.execute(text(written), {"id": first.id, "kinds": ["duplicate"] * 500 + ["held"]})
+    story = audit.story(first.id)
+    assert (story.duplicates, story.events[0].kind, story.events[-1].kind) == (100, "accepted", "held")
+    assert len(story.events) == 102
+
+
 def test_the_same_key_with_another_content_is_refused(ledger: Ledger) -> None:
     ledger.accept([make_notification()])
     (other,) = ledger.accept([make_notification(to="bob@example.com")])

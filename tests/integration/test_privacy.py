@@ -17,10 +17,11 @@ from sqlalchemy import text
 from notifier.bootstrap import Services
 from notifier.cli.checks import check_encryption
 from notifier.config.settings import Settings
-from notifier.domain.errors import Unavailable
+from notifier.domain.errors import Unavailable, WrongSelection
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Status
 from notifier.domain.validation import check
+from notifier.feedback.suppressions import address_of
 from notifier.operations import Operations, Selection
 from notifier.operations.rejected import Replays
 from notifier.security.encryption import Sealer, new_key, read_keys
@@ -194,6 +195,10 @@ def test_a_missing_key_lets_its_messages_wait_and_the_others_go(world: Private) 
     assert (note.status, note.reason, note.attempt_count) == ("retrying", "not_configured", 0)
     assert note.detail == "sealed under the key one, which is missing: add it to NOTIFIER_ENCRYPTION_KEYS"
     assert note.recipient == f"({note.detail})"
+    with pytest.raises(WrongSelection, match="suppress them by their address"):
+        address_of(note.recipient)
+    # A name in brackets is a name.
+    assert address_of("(Ann) <ann@example.com>") == "(Ann) <ann@example.com>"
     assert unknown_keys(world.engine, Sealer(TWO)) == ["one"]
     world.use(vault(**TWO, **ONE))
     world.pass_time()

@@ -15,7 +15,7 @@ from notifier.providers.vonage.webhooks import read_receipt
 from notifier.store.engine import make_engine
 from notifier.store.operator_actions import Operating
 from notifier.store.provider_reports import NewReport, RecordedReport
-from notifier.store.records import DeliveryResult
+from notifier.store.records import Claimed, DeliveryResult
 from notifier.store.stuck import Lateness
 from tests.support.counted import counted
 from tests.support.receipts import SID, Texts, taken
@@ -259,3 +259,20 @@ def test_a_text_in_parts_has_arrived_when_every_part_has_in_any_order(texts: Tex
             texts.book.record(report)
             arrived += word == "delivered"
             assert (texts.status(claim.id) == Status.DELIVERED) == (arrived == 3), order
+
+
+def test_a_part_that_is_another_texts_does_not_count_as_arrived(texts: Texts) -> None:
+    ours, other = texts.start(2, provider="vonage")
+
+    def deliver(claim: Claimed, message: str) -> None:
+        new = NewReport(
+            claim.id, 1, ["vonage"], message, "delivered", Status.DELIVERED, parts=2, id_space="vonage"
+        )
+        texts.book.record(new)
+
+    deliver(other, "B1")
+    deliver(ours, "B1")
+    deliver(ours, "A1")
+    assert texts.status(ours.id) != Status.DELIVERED
+    deliver(ours, "A2")
+    assert texts.status(ours.id) == Status.DELIVERED

@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -20,7 +21,7 @@ from notifier.bootstrap import Services
 from notifier.config.limits import Retention
 from notifier.config.settings import Settings
 from notifier.domain.local_days import day_bounds
-from notifier.domain.message import time_of_id
+from notifier.domain.message import MAX_AGE, time_of_id
 from notifier.domain.statuses import Channel
 from notifier.operations.retention import RetentionJob
 from notifier.operations.statistics import RECOUNTED_DAYS, Statistics
@@ -36,6 +37,8 @@ SHORT = (StatisticsKey.DAY, StatisticsKey.CHANNEL, StatisticsKey.STATUS)
 #: In these the clocks of New York are changed.
 MONTHS = (3, 11)
 PAST_ROWS = 6000
+#: Days ago that are counted once a week.
+OLDER = (35, 28, 21, 14)
 
 
 class World:
@@ -163,8 +166,8 @@ def test_a_day_is_counted_again_until_its_statuses_rest(world: World) -> None:
     world.past.accept(4, Channel.SMS, "undelivered")
     tested = world.past.accept(2)
     world.past.execute("UPDATE states SET is_test = true WHERE id = :id", id=tested)
-    assert len(world.statistics.count_recent_days()) == RECOUNTED_DAYS
-    counted = [*zeros(7, 6, 5), (4, "sms", "undelivered", 1), *zeros(3, 2), (1, "email", "sent", 2)]
+    assert len(world.statistics.count_recent_days()) == len(RECOUNTED_DAYS)
+    counted = [*zeros(*OLDER, 7, 6, 5), (4, "sms", "undelivered", 1), *zeros(3, 2), (1, "email", "sent", 2)]
     assert world.rows() == counted
     # Nothing is counted twice: neither by another run, nor under the status that it had before.
     world.statistics.count_recent_days()
@@ -173,13 +176,23 @@ def test_a_day_is_counted_again_until_its_statuses_rest(world: World) -> None:
     world.past.accept(5)
     world.statistics.count_recent_days()
     assert world.rows() == [
-        *zeros(7, 6),
+        *zeros(*OLDER, 7, 6),
         (5, "email", "sent", 1),
         (4, "sms", "undelivered", 1),
         *zeros(3, 2),
         (1, "email", "delivered", 1),
         (1, "email", "sent", 1),
     ]
+
+
+def test_what_is_accepted_with_an_old_id_is_counted_within_a_week_of_its_acceptance(world: World) -> None:
+    assert RECOUNTED_DAYS[-1] >= MAX_AGE.days + 2
+    # A night in which its day is not counted, and the first one in which no such id is accepted any more.
+    for days in (13, 35):
+        world.past.accept(days)
+    world.statistics.count_recent_days()
+    assert [row for row in world.rows() if row[3]] == [(35, "email", "sent", 1)]
+    assert all(later - earlier <= 7 for earlier, later in pairwise(RECOUNTED_DAYS))
 
 
 def test_what_retention_deletes_stays_counted(world: World) -> None:
@@ -217,7 +230,7 @@ def test_what_was_never_counted_is_not_shown_as_nothing(world: World) -> None:
 
 
 def test_several_count_at_once(world: World) -> None:
-    for days in range(1, RECOUNTED_DAYS + 1):
+    for days in RECOUNTED_DAYS:
         world.past.accept(days)
     errors: list[BaseException] = []
 
@@ -233,7 +246,7 @@ def test_several_count_at_once(world: World) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    assert world.rows() == [(days, "email", "sent", 1) for days in range(RECOUNTED_DAYS, 0, -1)]
+    assert world.rows() == [(days, "email", "sent", 1) for days in reversed(RECOUNTED_DAYS)]
 
 
 def test_what_is_sent_late_on_purpose_is_not_slow(world: World) -> None:
@@ -294,5 +307,5 @@ def test_beat_counts_the_days_of_the_configured_zone(database_url: str) -> None:
     assert done == {"statistics": []}
     today = services.statistics.today()
     assert abs(datetime.now(zone).date() - today) <= timedelta(days=1)
-    assert not services.statistics.report(today - timedelta(days=RECOUNTED_DAYS), today, EVERYTHING).missing
+    assert not services.statistics.report(today - timedelta(days=7), today, EVERYTHING).missing
     services.close()

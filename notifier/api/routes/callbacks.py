@@ -13,7 +13,7 @@ from notifier.api.dependencies import CallbacksDep
 from notifier.api.routers import keyed_router
 from notifier.api.schemas import ListPage, PageQuery, Words, read_filter
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
-from notifier.domain.times import Time
+from notifier.domain.times import Instant
 from notifier.operations.callbacks import CallbackReplay, CallbackStory
 from notifier.store.callbacks import CallbackFilter, CallbackView, EndpointView
 
@@ -30,8 +30,8 @@ class CallbackConditions(BaseModel):
     notification: UUID | None = None
     failure: CallbackFailure | None = None
     status: Status | None = None
-    since: Annotated[Time | None, Field(description="The status changed then or later.")] = None
-    until: Annotated[Time | None, Field(description="Before that.")] = None
+    since: Annotated[Instant | None, Field(description="The status changed then or later.")] = None
+    until: Annotated[Instant | None, Field(description="Before that.")] = None
 
 
 class CallbackSearch(PageQuery, CallbackConditions):

@@ -21,7 +21,7 @@ from notifier.api.dependencies import AuditDep, LongReadsDep, StatusWatchDep
 from notifier.api.errors import Refusal
 from notifier.api.key_shares import LongReads
 from notifier.api.routers import keyed_router
-from notifier.api.schemas import Conditions, NotificationPage, PageQuery, PlainDecimal, read_filter
+from notifier.api.schemas import Conditions, NotificationPage, PageQuery, PlainDecimal, Storable, read_filter
 from notifier.api.status_watch import MAX_WAIT_SECONDS
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.notification_status import CONTENT_HEADER, NotificationStatus
@@ -40,7 +40,7 @@ class Search(PageQuery, Conditions):
     """Which notifications, and how they are answered."""
 
     metadata: Annotated[
-        list[str],
+        list[Storable],
         Field(
             max_length=10,
             description="`name=value`, as often as you like. No index is for it: give `recipient` or `reference`, "

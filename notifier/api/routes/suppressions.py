@@ -12,7 +12,7 @@ from notifier.api.auth import Operator
 from notifier.api.dependencies import SuppressionsDep
 from notifier.api.errors import Refusal
 from notifier.api.routers import keyed_router
-from notifier.api.schemas import ListPage, PageQuery, Words, read_filter, write_cursor
+from notifier.api.schemas import ListPage, PageQuery, Storable, Words, read_filter, write_cursor
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.domain.times import Instant
 from notifier.feedback.suppressions import GLOBAL
@@ -21,7 +21,7 @@ from notifier.store.suppressions import SuppressionFilter, SuppressionView
 router = keyed_router("suppressions", 400, 404, 413)
 
 ScopeText = Annotated[
-    str, Field(max_length=120, description="`global`, `sender:<identity>` or `category:<name>`.")
+    Storable, Field(max_length=120, description="`global`, `sender:<identity>` or `category:<name>`.")
 ]
 Detail = Annotated[str | None, Field(max_length=500, description="Why, in your words; kept with it.")]
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import pytest
 import typer
 
-from notifier.cli.actions import ActionEnding, SelectionEnding, run_action
+from notifier.cli.actions import ActionEnding, SelectionEnding, operator, run_action
 from notifier.cli.options import ActionOptions
 from notifier.domain.errors import ServiceUnavailable
 from notifier.operations import ActionResult, Skipped
@@ -79,3 +82,19 @@ def test_one_that_was_named_and_skipped_makes_it_fail(capsys: pytest.CaptureFixt
     printed = capsys.readouterr()
     assert printed.out == "1 retried, 1 skipped because of their expires_at, 1 left alone\n"
     assert "b  is sent" in printed.err
+
+
+def test_an_operator_is_the_account_of_the_process_and_not_what_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("LOGNAME", "USER", "SUDO_USER"):
+        monkeypatch.setenv(name, "alice (OIDC)")
+    assert operator() == pwd.getpwuid(os.getuid()).pw_name
+    # Of an account that there is, but only root comes from sudo.
+    monkeypatch.setenv("SUDO_USER", "daemon")
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert operator() == "root (sudo: daemon)"
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    assert operator() == "uid 4000000000"
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_name="alice (OIDC)"))
+    assert operator() == "uid 4000000000"
