@@ -69,6 +69,8 @@ def test_the_programs_of_the_page_do_what_it_says(capsys: pytest.CaptureFixture[
     with served(shop["app"], ClientTimeouts()) as port:
         url = f"http://127.0.0.1:{port}"
         path = call("POST", f"{url}/logins?number=%2B15550100123").json["code_sent"]
+        refused = call("POST", f"{url}/logins?number=+15550100123")
+        assert (refused.status, refused.json["detail"][0]["field"]) == (422, "to")
         found = call("GET", url + path).json
         assert found.keys() == {"ready", "successful"}
         assert call("GET", f"{url}/logins/01a2047b-fb2a-7da5-858e-3be3814fe3b1").status == 404

@@ -24,7 +24,9 @@ from notifier.domain.errors import ConfigurationError, InvalidMessage, ServiceUn
 
 FILE_ID = "01a2047b-fb2a-7da5-858e-3be3814fe3b1"
 _TYPE = {"code": "attachment_type", "problem": "is not an accepted type", "fix": "Send a PDF"}
-REFUSED = {"detail": "it is not accepted", "errors": [{"parameter": "Content-Type", **_TYPE}]}
+_NAME = {"code": "bad_file_name", "problem": "names no file", "fix": "Give it as filename*"}
+_FAULTS = [{"parameter": "Content-Type", **_TYPE}, {"parameter": "Content-Disposition", **_NAME}]
+REFUSED = {"detail": "it is not accepted", "errors": _FAULTS}
 
 
 @contextmanager
@@ -98,7 +100,7 @@ class MailTests(TestCase):
 
     def test_each_recipient_gets_a_mail_of_its_own_and_the_count_is_of_mails(self) -> None:
         mail = EmailMessage(
-            "Hi", "Hello", to=["a@example.com", "b@example.com"], cc=["a@example.com"], bcc=["c@example.com"]
+            "Hi", "Hello", to=["a@example.com", "b@example.com"], cc=["Ann <A@example.com>"], bcc=["c@example.com"]
         )
         self.assertEqual(1, mail.send())
         self.assertEqual(
@@ -145,7 +147,9 @@ class MailTests(TestCase):
         for name in ("subject", "body", "from_email"):
             self.refused(name, **{name: half})
         for name in ("to", "cc", "bcc", "reply_to"):
-            self.refused(name, **{name: ["ada@example.com", half]})
+            self.refused(
+                f"{name}.1", **{name: [None, half]} if name == "reply_to" else {name: ["ada@example.com", half]}
+            )
         for headers in ({"Reply-To": half}, {half: "x"}):
             self.refused("headers", headers=headers)
         self.refused("alternatives.0", alternatives=[(half, "text/html")])
@@ -158,14 +162,53 @@ class MailTests(TestCase):
         self.refused("headers.X-Campaign", headers={"X-Campaign": "spring"})
         self.refused("body", body="")
         self.refused("attachments.0", attachments=[MIMEImage(b"x", "png")])
-        self.refused("alternatives", alternatives=[("BEGIN:VCALENDAR", "text/calendar")])
-        self.refused("0.to", to=["nobody"])
-        self.refused("from_email", "body", from_email="ceo@shop.example.com", body=" ")
+        self.refused("alternatives.0", alternatives=[("BEGIN:VCALENDAR", "text/calendar")])
+        self.refused("alternatives.1", alternatives=[("<p>a</p>", "text/html")] * 2)
+        self.refused("body", body="a\0b", cc=["b@example.com"])
+        self.refused("body", "to.0", body=" ", to=["a@b@c"])
+        self.refused("body", body="", alternatives=[("<a" * 600, "text/html")])
+        self.refused("to.0", to=["x" * 320 + " <a@example.com>"])
+
+    def test_everything_that_is_refused_is_named_at_once(self) -> None:
+        mail = EmailMessage(
+            5,
+            "",
+            "ceo@shop.example.com",
+            ["x", "a@example.com", 5],
+            bcc=["b@example.com", "z"],
+            cc=["y"],
+            headers={"X": "1"},
+            reply_to=["q"],
+        )
+        for name in ("a.exe", "b.exe", "c" * 256):
+            mail.attach(name, b"MZ", "application/x-msdownload")
+        found = "subject to.2 attachments.2 from_email reply_to headers.X body to.0 cc.0 bcc.1 "
+        found += "attachments.0 attachments.1"
+        with api(415), self.assertRaises(InvalidMessage) as caught:
+            mail.send()
+        # The service says two things against each file.
+        self.assertEqual(found.split(), list(dict.fromkeys(fault.field for fault in caught.exception.faults)))
+        # Without the service, all but what it alone knows.
+        with self.assertRaises(InvalidMessage) as caught:
+            mail.send()
+        self.assertEqual(found.split()[:-2], [fault.field for fault in caught.exception.faults])
+
+    def test_of_several_mails_a_fault_names_the_one_that_is_wrong(self) -> None:
+        nobody = ("Hi", "Hello", None, [])
+        with self.assertRaises(InvalidMessage) as caught:
+            send_mass_mail([nobody, ("Hi", "Hello", None, ["a@example.com", "b@example.com", "nope"])])
+        self.assertEqual(["1.to.2"], [fault.field for fault in caught.exception.faults])
+
+    def test_a_type_that_no_header_can_hold_is_refused_before_anything_is_sent(self) -> None:
+        with api() as requests:
+            for kind in ("application/pdf\r\nX: y", "text/plain; charset=ü", " text/plain", "a/" + "x" * 999):
+                self.refused("attachments.0", attachments=[("a.pdf", b"%PDF-1.4", kind)])
+        self.assertEqual([], requests)
 
     def test_values_of_a_wrong_kind_are_refused_by_the_name_of_their_field(self) -> None:
         self.refused("subject", subject=5)
         self.refused("body", body=b"Hello")
-        self.refused("to", to=[5])
+        self.refused("to.0", to=[5])
         self.refused("headers", headers={5: "x"})
         self.refused("alternatives.0", alternatives=[(b"\xff", "text/html")])
         self.refused("alternatives.0", alternatives=[(None, "text/html")])
@@ -246,7 +289,10 @@ class MailTests(TestCase):
             mail.send()
         with api(415) as requests, self.assertRaises(InvalidMessage) as refused:
             mail.send()
-        self.assertEqual("attachments.0: is not an accepted type. Send a PDF.", str(refused.exception.faults[0]))
+        of_type, of_name = refused.exception.faults
+        self.assertEqual("attachments.0: is not an accepted type. Send a PDF.", str(of_type))
+        self.assertIn("attachments.0: has a file name", str(of_name))
+        self.assertNotIn("filename*", str(of_name))
         # A redirect would carry the key elsewhere.
         with api(307) as requests, self.assertRaisesMessage(ConfigurationError, "HTTP 307"):
             mail.send()

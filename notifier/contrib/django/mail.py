@@ -16,24 +16,18 @@ Crash points: none of its own. A file that was uploaded for a mail that is not c
 from __future__ import annotations
 
 import logging
-import mimetypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
-from django.utils.html import strip_tags
 
-from notifier.client.service_requests import upload_file
-from notifier.contrib.django import mail_faults
+from notifier.contrib.django.mail_draft import MailDraft
 from notifier.contrib.django.settings import DjangoSettings
-from notifier.domain.errors import Fault, InvalidMessage, NotifierError
-from notifier.domain.statuses import Channel, Lane
+from notifier.domain.errors import ConfigurationError, InvalidMessage, NotifierError, ServiceUnavailable
 
 log = logging.getLogger("notifier.contrib.django.mail")
-
-#: The service's template that takes text as it is; its operator decides who may use it.
-TEMPLATE = "raw_email"
 
 
 class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django ships no types
@@ -52,31 +46,55 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django ships no t
         counted, and named in the log. Errors of the database are raised all the same: the transaction is broken.
 
         Raises:
-            InvalidMessage: `faults` lists everything that is wrong. A `ValueError`, as Django's `BadHeaderError`.
+            InvalidMessage: `faults` lists everything that is wrong; of several mails, fields are prefixed with the
+                mail's position, from 0. A `ValueError`, as Django's `BadHeaderError`.
             ConfigurationError: a setting is missing or wrong, or the service refuses the key.
             ServiceUnavailable: an attachment could not be uploaded.
         """
-        mails = [mail for mail in email_messages if _has_recipients(mail)]
+        given = list(email_messages)
+        mails = {
+            f"{position}." if len(given) > 1 else "": mail
+            for position, mail in enumerate(given)
+            if _has_recipients(mail)
+        }
         if not self.fail_silently:
             self._write(mails)
             return len(mails)
-        return sum(map(self._was_written, mails))
+        return sum(map(self._was_written, mails.values()))
 
     def _was_written(self, mail: EmailMessage) -> bool:
         try:
-            self._write([mail])
+            self._write({"": mail})
         except (NotifierError, ValueError) as error:
             log.warning("a mail was left out, as it may fail silently: %s", _without_values(error))
             return False
         return True
 
-    def _write(self, mails: Sequence[EmailMessage]) -> None:
+    def _write(self, mails: Mapping[str, EmailMessage]) -> None:
+        """Writes mails, by what their fields are prefixed with."""
+        if not mails:
+            return
         # Imported here: models cannot be before Django's apps are.
-        from notifier.contrib.django import send_many
+        from notifier.contrib.django.sending import messages
 
-        entries = [entry for mail in mails for entry in _entries(mail)]
-        if entries:
-            send_many(entries, channel=Channel.EMAIL, lane=Lane.NORMAL, template=TEMPLATE)
+        settings = DjangoSettings.read().require("NOTIFIER_PRODUCER", "NOTIFIER_SENDERS")
+        outbox = messages(None)
+        drafts = {prefix: MailDraft(mail, settings.senders, outbox) for prefix, mail in mails.items()}
+        try:
+            for draft in drafts.values():
+                draft.upload_files()
+        except (ConfigurationError, ServiceUnavailable):
+            # A mail that is wrong stays wrong, whenever the service answers.
+            if not any(draft.faults for draft in drafts.values()):
+                raise
+        faults = [
+            replace(fault, field=f"{prefix}{fault.field}".rstrip("."))
+            for prefix, draft in drafts.items()
+            for fault in draft.faults
+        ]
+        if faults:
+            raise InvalidMessage(faults)
+        outbox.write([message for draft in drafts.values() for message in draft.messages()])
 
 
 def _has_recipients(mail: EmailMessage) -> bool:
@@ -90,69 +108,3 @@ def _has_recipients(mail: EmailMessage) -> bool:
 def _without_values(error: Exception) -> str:
     """What it says, without what a mail holds: Django's own errors repeat subjects and addresses."""
     return str(error) if isinstance(error, NotifierError) else type(error).__name__
-
-
-def _entries(mail: EmailMessage) -> Iterator[dict[str, Any]]:
-    """The messages of one mail, one for each recipient."""
-    settings = DjangoSettings.read().require("NOTIFIER_PRODUCER", "NOTIFIER_SENDERS")
-    faults = list(mail_faults.kind_faults(mail))
-    if faults:
-        raise InvalidMessage(faults)
-    faults = list(mail_faults.faults(mail, settings.senders))
-    text, html = _parts(mail)
-    if not text.strip():
-        without = "" if html is None else ", and its HTML has no text either"
-        faults.append(Fault("body", "too_short", f"is empty{without}", "Write a text"))
-    faults += mail_faults.length_faults(str(mail.subject), text, html)
-    if faults:
-        raise InvalidMessage(faults)
-    replies_to = mail_faults.replies_to(mail)
-    common: dict[str, Any] = {
-        "context": {"subject": str(mail.subject), "text": text} | ({} if html is None else {"html": html}),
-        "sender": mail_faults.identity(mail_faults.sender_of(mail), settings.senders),
-        "reply_to": mail_faults.identity(replies_to[0], settings.senders) if replies_to else None,
-        "attachments": _upload(mail) or None,
-    }
-    for recipient in dict.fromkeys(mail.recipients()):
-        yield common | {"to": str(recipient)}
-
-
-def _parts(mail: EmailMessage) -> tuple[str, str | None]:
-    """Text and HTML; of a mail of HTML alone, the text is what is left without the tags."""
-    body = str(mail.body)
-    if mail.content_subtype == "html":
-        return strip_tags(body), body
-    alternatives = getattr(mail, "alternatives", None) or ()
-    html = next((_text_of(content) for content, _ in alternatives), None)
-    return body if body.strip() or html is None else strip_tags(html), html
-
-
-def _text_of(content: Any) -> str:
-    return content.decode() if isinstance(content, bytes) else str(content)
-
-
-def _upload(mail: EmailMessage) -> list[str]:
-    """Ids of the mail's files, in its order."""
-    if not mail.attachments:
-        return []
-    # Imported here: models cannot be before Django's apps are.
-    from notifier.contrib.django.sending import service_api
-
-    api = service_api()
-    ids = []
-    for position, (name, content, kind) in enumerate(mail.attachments):
-        try:
-            ids.append(api.run(upload_file(*_file(name, content, kind))))
-        except InvalidMessage as error:
-            field = f"attachments.{position}"
-            faults = [Fault(field, one.code, one.problem, one.fix) for one in error.faults]
-            raise InvalidMessage(faults) from None
-    return ids
-
-
-def _file(name: str | None, content: str | bytes, kind: str | None) -> tuple[str, bytes, str]:
-    kind = kind or mimetypes.guess_type(name or "")[0] or "application/octet-stream"
-    name = name or f"attachment{mimetypes.guess_extension(kind) or ''}"
-    if isinstance(content, str) and kind.startswith("text/") and "charset" not in kind:
-        kind += "; charset=utf-8"
-    return name, mail_faults.file_bytes(content), kind

@@ -7,7 +7,7 @@ that name no field.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from email.errors import MessageError
 from email.message import Message as MimePart
@@ -15,7 +15,7 @@ from email.utils import parseaddr
 from typing import Any
 
 from django.conf import settings as project
-from django.core.mail import EmailMessage
+from django.core.mail import EmailAlternative, EmailMessage
 from django.utils.functional import Promise
 
 from notifier.domain.errors import Fault
@@ -25,15 +25,25 @@ from notifier.domain.message import (
     MAX_PART_LENGTH,
     MAX_SUBJECT_LENGTH,
 )
+from notifier.domain.recipient_identity import recipient_faults
+from notifier.domain.statuses import Channel
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
+#: What the value of a header may be.
+_HEADER = re.compile("[!-~](?:[ -~]*[!-~])?")
+#: Of a file's name and type, each. More the service never takes, and far more no server reads. Bytes.
+_MAX_PART_OF_HEADER = 255
+_TYPE_FIX = "Give one as application/pdf, or none"
+
 #: Of a file's content, beside text.
 BYTES = (bytes, bytearray, memoryview)
+#: In the place of an entry of a wrong kind; of addresses, None.
+_HARMLESS = {"alternatives": EmailAlternative("", "text/html"), "attachments": ("a", b"", "text/plain")}
 
 
 def kind_faults(mail: EmailMessage) -> Iterator[Fault]:
-    """Values of a wrong kind. Without these, the functions below can read the mail."""
+    """Values of a wrong kind. With these, only `readable` can be judged further."""
     for name in ("subject", "body", "from_email"):
         if not _is_text(getattr(mail, name)):
             yield Fault(name, "wrong_type", "is not text", "Give text")
@@ -43,19 +53,40 @@ def kind_faults(mail: EmailMessage) -> Iterator[Fault]:
         addresses = getattr(mail, name)
         if not isinstance(addresses, list | tuple):
             yield Fault(name, "wrong_type", "is not a list", "Give a list of addresses")
-        elif not all(address is None or _is_text(address) for address in addresses):
-            yield Fault(name, "wrong_type", "holds something else than addresses", "Give text for each")
-        elif not all(map(_is_whole, addresses)):
-            yield _half(name)
+            continue
+        for position, address in enumerate(addresses):
+            if address is not None and not _is_text(address):
+                yield Fault(f"{name}.{position}", "wrong_type", "is not text", "Give an address as text")
+            elif not _is_whole(address):
+                yield _half(f"{name}.{position}")
     headers = mail.extra_headers
     if not isinstance(headers, Mapping) or not all(isinstance(name, str) for name in headers):
         yield Fault("headers", "wrong_type", "is not a dictionary of text", "Give names and values as text")
     elif not all(map(_is_whole, [*headers, *headers.values()])):
         yield _half("headers")
-    for position, alternative in enumerate(getattr(mail, "alternatives", None) or ()):
+    for position, alternative in enumerate(alternatives_of(mail)):
         yield from _alternative_faults(f"alternatives.{position}", alternative)
     for position, attachment in enumerate(mail.attachments):
         yield from _attachment_faults(f"attachments.{position}", attachment)
+
+
+def readable(mail: EmailMessage, faults: Iterable[Fault]) -> EmailMessage:
+    """A copy that has something harmless for every value of a wrong kind, each in its position."""
+    found = copy(mail)
+    for fault in faults:
+        name, _, position = fault.field.partition(".")
+        if name == "headers":
+            found.extra_headers = {}
+        elif not position:
+            is_text = name in ("subject", "body", "from_email")
+            setattr(found, name, "" if is_text else [])
+        else:
+            values = list(getattr(found, name))
+            values[int(position)] = _HARMLESS.get(name)
+            setattr(found, name, values)
+    if not found.from_email:
+        found.from_email = project.DEFAULT_FROM_EMAIL
+    return found
 
 
 def _is_text(value: object) -> bool:
@@ -107,12 +138,16 @@ def _attachment_faults(field: str, attachment: Any) -> Iterator[Fault]:
     name, content, kind = attachment
     if not isinstance(name, str | None):
         yield Fault(field, "wrong_type", "has a name that is not text", "Give its name as text, or none")
+    elif name and _is_whole(name) and len(name.encode()) > _MAX_PART_OF_HEADER:
+        yield bad_name(field)
     if not isinstance(content, (str, *BYTES)):
         yield Fault(
             field, "wrong_type", "has a content that is neither text nor bytes", "Give what read() returns"
         )
     if not isinstance(kind, str | None):
-        yield Fault(field, "wrong_type", "has a type that is not text", "Give one as application/pdf, or none")
+        yield Fault(field, "wrong_type", "has a type that is not text", _TYPE_FIX)
+    elif kind and (len(kind) > _MAX_PART_OF_HEADER or not _HEADER.fullmatch(kind)) and _is_whole(kind):
+        yield Fault(field, "bad_format", "has a type that no header can hold", _TYPE_FIX)
     if not all(map(_is_whole, attachment)):
         yield _half(field)
 
@@ -121,11 +156,15 @@ def faults(mail: EmailMessage, senders: Mapping[str, str]) -> Iterator[Fault]:
     """What of it no notification carries."""
     if mail.content_subtype not in ("plain", "html"):
         yield Fault("content_subtype", "bad_choice", "is neither plain nor html", "Send text or HTML")
-    kinds = [kind for _, kind in getattr(mail, "alternatives", None) or ()]
-    if any(kind != "text/html" for kind in kinds) or len(kinds) > 1:
-        yield Fault(
-            "alternatives", "bad_choice", "are more than one part of text/html", "Attach the others as files"
-        )
+    has_html = mail.content_subtype == "html"
+    for position, (_, kind) in enumerate(alternatives_of(mail)):
+        if kind != "text/html":
+            fix = "Leave it out, or attach it as a file"
+            yield Fault(f"alternatives.{position}", "bad_choice", "is not of the type text/html", fix)
+        elif has_html:
+            fix = "Give one, or attach it as a file"
+            yield Fault(f"alternatives.{position}", "bad_choice", "is a second part of text/html", fix)
+        has_html = has_html or kind == "text/html"
     if identity(sender_of(mail), senders) is None and not _is_default(sender_of(mail)):
         yield _no_identity("from_email")
     addresses = replies_to(mail)
@@ -138,10 +177,14 @@ def faults(mail: EmailMessage, senders: Mapping[str, str]) -> Iterator[Fault]:
             fix = "Leave it out, or send a template of the service's"
             yield Fault(f"headers.{name}", "unknown_field", "is a header that notifications do not have", fix)
     yield from _total_faults(mail)
-    yield from _own_faults(mail)
+    yield from _own_faults(mail, senders)
 
 
-def length_faults(subject: str, text: str, html: str | None) -> Iterator[Fault]:
+def address_faults(field: str, address: str) -> Iterator[Fault]:
+    yield from recipient_faults(address, Channel.EMAIL, field)
+
+
+def length_faults(subject: str, text: str, html: str | None, html_field: str) -> Iterator[Fault]:
     """What the service could not render."""
     # As the service makes it one line.
     line = " ".join(subject.split())
@@ -150,7 +193,7 @@ def length_faults(subject: str, text: str, html: str | None) -> Iterator[Fault]:
         yield Fault("subject", "too_long", problem, f"Give at most {MAX_SUBJECT_LENGTH}")
     if _CONTROL.search(line):
         yield Fault("subject", "bad_format", "holds control characters", "Leave them out")
-    for name, part in (("body", text), ("alternatives.0", html or "")):
+    for name, part in (("body", text), (html_field, html or "")):
         if len(part) > MAX_PART_LENGTH:
             fix = f"Give at most {MAX_PART_LENGTH}, or send a link"
             yield Fault(name, "too_long", f"has {len(part)} characters", fix)
@@ -166,16 +209,38 @@ def _total_faults(mail: EmailMessage) -> Iterator[Fault]:
         yield Fault("attachments", "attachments_too_large", f"are {total} bytes together", fix)
 
 
-def _own_faults(mail: EmailMessage) -> Iterator[Fault]:
+def _own_faults(mail: EmailMessage, senders: Mapping[str, str]) -> Iterator[Fault]:
     """Django's own checks. A line break in a header, and an address that cannot be written, stay errors of its own
-    (`ValueError`)."""
+    (`ValueError`). What is refused already is not shown to Django, unless it has a line break."""
     bare_mail = copy(mail)
     bare_mail.attachments = []  # They are no headers, and encoding them takes long.
+    for name in ("to", "cc", "reply_to"):
+        addresses = [str(address) for address in getattr(mail, name) if address]
+        setattr(bare_mail, name, [one for one in addresses if _is_broken(one) or not any(address_faults("", one))])
+    if identity(mail.from_email, senders) is None and not _is_broken(mail.from_email):
+        bare_mail.from_email = project.DEFAULT_FROM_EMAIL
+    bare_mail.extra_headers = {
+        name: value
+        for name, value in mail.extra_headers.items()
+        if _is_broken(value) or name.lower() in ("from", "reply-to")
+    }
+    if alternatives_of(mail):
+        bare_mail.alternatives = [one for one in alternatives_of(mail) if one[1] == "text/html"]
     try:
         bare_mail.message()
     except (AttributeError, TypeError, LookupError, UnicodeError, MessageError) as error:
         problem = f"is none that Django can write out ({type(error).__name__})"
         yield Fault("mail", "wrong_type", problem, "Look at its headers, addresses and encoding")
+
+
+def _is_broken(value: object) -> bool:
+    """Into lines: it would begin another header."""
+    return any(end in str(value) for end in "\r\n")
+
+
+def bad_name(field: str) -> Fault:
+    fix = 'Give a short one without / \\ : * ? " < > |, as invoice.pdf'
+    return Fault(field, "bad_file_name", "has a file name that not every mail program can keep", fix)
 
 
 def _no_identity(field: str) -> Fault:
@@ -187,13 +252,28 @@ def file_bytes(content: str | bytes | bytearray | memoryview) -> bytes:
     return content.encode() if isinstance(content, str) else bytes(content)
 
 
+def alternatives_of(mail: EmailMessage) -> Sequence[Any]:
+    return getattr(mail, "alternatives", None) or ()
+
+
+def recipients_of(mail: EmailMessage) -> Iterator[tuple[str, str]]:
+    """Field and address of all `recipients`; a class of the project's may leave some out, or add some."""
+    fields: dict[str, list[str]] = {}
+    for name in ("to", "cc", "bcc"):
+        for position, address in enumerate(getattr(mail, name)):
+            fields.setdefault(str(address), []).append(f"{name}.{position}")
+    for position, address in enumerate(mail.recipients()):
+        places = fields.get(str(address))
+        yield places.pop(0) if places else f"recipients.{position}", str(address)
+
+
 def sender_of(mail: EmailMessage) -> str:
     return str(_header(mail, "from") or mail.from_email)
 
 
 def replies_to(mail: EmailMessage) -> list[str]:
     given = _header(mail, "reply-to")
-    return [str(given)] if given else [str(address) for address in mail.reply_to]
+    return [str(given)] if given else [str(address) for address in mail.reply_to if address]
 
 
 def _header(mail: EmailMessage, name: str) -> Any:

@@ -25,6 +25,10 @@ class DjangoMessages(Messages):
     def _api(self) -> ServiceApi:
         return service_api()
 
+    def write(self, messages: Sequence[Encoded]) -> None:
+        """Write messages that were encoded before, in the current transaction."""
+        self._hand_over(messages, None)
+
     def _hand_over(self, messages: Sequence[Encoded], outbox: Any) -> None:
         if outbox is not None:
             raise TypeError("outbox= takes no session here: the current transaction of `using` is the outbox's")

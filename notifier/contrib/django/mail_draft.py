@@ -1,0 +1,124 @@
+"""One of Django's mails on its way into the outbox: everything that is wrong with it, and the messages it becomes.
+
+Nothing is written before all mails of a call are judged. Files are uploaded of a mail that is refused, too: which
+of them are taken only the service knows, and whoever corrects a mail wants to hear of everything at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import SuspiciousOperation
+from django.core.mail import EmailMessage
+from django.utils.html import strip_tags
+
+from notifier.client.messages import Encoded, MessageEncoder
+from notifier.contrib.django import mail_faults
+from notifier.contrib.django.mail_files import upload
+from notifier.domain.errors import Fault, InvalidMessage
+from notifier.domain.recipient_identity import recipient_identity
+from notifier.domain.statuses import Channel, Lane
+
+#: The service's template that takes text as it is; its operator decides who may use it.
+TEMPLATE = "raw_email"
+
+#: Stands for a file until it is uploaded, so that the message has the size that it will have.
+_NO_ID = UUID(int=0)
+
+
+class MailDraft:
+    """`faults` are those that can be known without the service; `upload_files` adds what that refuses."""
+
+    def __init__(self, mail: EmailMessage, senders: Mapping[str, str], encoder: MessageEncoder) -> None:
+        self.faults = list(mail_faults.kind_faults(mail))
+        self._mail = mail_faults.readable(mail, self.faults)
+        self._senders = senders
+        self._file_ids: list[UUID] = []
+        self._add(mail_faults.faults(self._mail, senders))
+        text, html, html_field = self._parts()
+        self._add(mail_faults.length_faults(str(self._mail.subject), text, html, html_field))
+        self._messages = self._encoded(encoder, text, html, html_field)
+
+    def upload_files(self) -> None:
+        """Raises `ConfigurationError` or `ServiceUnavailable`."""
+        known = {fault.field for fault in self.faults}
+        for position, attachment in enumerate(self._mail.attachments):
+            field = f"attachments.{position}"
+            if not known & {"attachments", field}:
+                try:
+                    self._file_ids.append(UUID(upload(field, *attachment)))
+                except InvalidMessage as error:
+                    self.faults += error.faults
+
+    def messages(self) -> Iterator[Encoded]:
+        """One for each recipient; only without `faults`, and after the files."""
+        for one in self._messages:
+            if self._file_ids:
+                message = one.message.model_copy(update={"attachments": self._file_ids})
+                yield replace(one, message=message, body=message.encode())
+            else:
+                yield one
+
+    def _add(self, news: Iterable[Fault]) -> None:
+        """Of a field that is wrong already, no more is said: something harmless stands there."""
+        known = {fault.field for fault in self.faults}
+        self.faults += [fault for fault in news if fault.field not in known]
+
+    def _parts(self) -> tuple[str, str | None, str]:
+        """Text, HTML and the field of the latter; of a mail of HTML alone, the text is what is left without the
+        tags."""
+        body, html, html_field = str(self._mail.body), None, "body"
+        if self._mail.content_subtype == "html":
+            html = body
+        else:
+            for position, (content, kind) in enumerate(mail_faults.alternatives_of(self._mail)):
+                if html is None and kind == "text/html":
+                    html, html_field = _text_of(content), f"alternatives.{position}"
+        text = body
+        if html is not None and (html_field == "body" or not body.strip()):
+            try:
+                text = strip_tags(html)
+            except SuspiciousOperation:
+                self._add([Fault("body", "bad_format", "is HTML with too many open tags", "Write a text")])
+        if not text.strip() and not any(fault.field == html_field for fault in self.faults):
+            without = "" if html is None else ", and its HTML has no text either"
+            self._add([Fault("body", "too_short", f"is empty{without}", "Write a text")])
+        return text, html, html_field
+
+    def _encoded(self, encoder: MessageEncoder, text: str, html: str | None, html_field: str) -> list[Encoded]:
+        replies_to = mail_faults.replies_to(self._mail)
+        common: dict[str, Any] = {
+            "template": TEMPLATE,
+            "context": {"subject": str(self._mail.subject), "text": text}
+            | ({} if html is None else {"html": html}),
+            "sender": mail_faults.identity(mail_faults.sender_of(self._mail), self._senders),
+            "reply_to": mail_faults.identity(replies_to[0], self._senders) if replies_to else None,
+            "attachments": [_NO_ID] * len(self._mail.attachments) or None,
+        }
+        places = dict(mail_faults.recipients_of(self._mail))
+        self._add(fault for field, to in places.items() for fault in mail_faults.address_faults(field, to))
+        # One mail for a person, as the first spelling has it.
+        firsts: dict[str, str] = {}
+        for field, to in places.items():
+            firsts.setdefault(recipient_identity(to), field)
+        fields = list(firsts.values())
+        entries = [common | {"to": places[field]} for field in fields]
+        try:
+            return encoder.encode_many(entries, Channel.EMAIL, Lane.NORMAL, {})
+        except InvalidMessage as error:
+            names = {"context.subject": "subject", "context.text": "body", "context.html": html_field}
+            found = []
+            for fault in error.faults:
+                position, _, name = fault.field.partition(".")
+                field = fields[int(position)] if name == "to" else names.get(name, name)
+                found.append(replace(fault, field=field))
+            # What all recipients share is wrong with each of them.
+            self._add(dict.fromkeys(found))
+            return []
+
+
+def _text_of(content: Any) -> str:
+    return content.decode() if isinstance(content, bytes) else str(content)
