@@ -75,7 +75,7 @@ class OutcomeWaiter:
     def _repeated(self, *, is_last: bool) -> Story | None:
         """The notification that ours repeats, once the intake has recorded that. If it lists no more repetitions,
         at the last look: until then ours may be rejected."""
-        from notifier.store.records import LISTED_DUPLICATES
+        from notifier.store.ledger_sql import LISTED_DUPLICATES
 
         first = self._first_with_key()
         is_listed = first is not None and first.duplicates > self._duplicates_before

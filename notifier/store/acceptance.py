@@ -9,18 +9,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, TextClause, text
+from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.statuses import Lane, Status
-from notifier.store import binds, ledger_sql
+from notifier.store import ledger_sql
 from notifier.store.attachments import use_attachments
 from notifier.store.clock import clock_of
 from notifier.store.engine import execute_directly, transaction
 from notifier.store.ledger_rows import as_json
+from notifier.store.ledger_sql import LISTED_DUPLICATES
 from notifier.store.personal_data import Person, PersonalData
-from notifier.store.records import LISTED_DUPLICATES, TEST_KEYS, Acceptance, NewNotification, NewRejection
+from notifier.store.records import TEST_KEYS, Acceptance, NewNotification, NewRejection
 from notifier.store.sanitize import storable
 
 #: A queued notification that nobody claims within this time is dispatched again. Seconds, by lane: short enough
@@ -162,7 +163,8 @@ def _explain(
 def _note_duplicates(connection: Connection, found: Sequence[tuple[UUID, str]]) -> None:
     """Write (notification, detail), as many as the record lists: a producer may repeat a message without end, and
     each event makes the story longer. Two that note the hundredth at once write one too many."""
-    rows = connection.execute(_LISTED, {"ids": list({id_ for id_, _ in found}), "limit": LISTED_DUPLICATES})
+    ids = list({id_ for id_, _ in found})
+    rows = connection.execute(ledger_sql.COUNT_DUPLICATES, {"ids": ids, "limit": LISTED_DUPLICATES})
     listed: dict[UUID, int] = {row.id: row.listed for row in rows}
     wanted = []
     for id_, detail in found:
@@ -173,14 +175,6 @@ def _note_duplicates(connection: Connection, found: Sequence[tuple[UUID, str]]) 
             wanted.append({"id": str(id_), "detail": f"{detail}{more}"})
     if wanted:
         connection.execute(ledger_sql.NOTE_DUPLICATES, {"rows": as_json(wanted)})
-
-
-# Reads the events of each by their key, and no more of them than are listed.
-_LISTED: TextClause = text("""
-SELECT w.id, (SELECT count(*) FROM (
-  SELECT FROM events AS e WHERE e.notification_id = w.id AND e.kind = 'duplicate' LIMIT :limit) AS few) AS listed
-FROM unnest(:ids) AS w(id)
-""").bindparams(binds.IDS)
 
 
 def _conflict(personal_data: PersonalData, new: NewNotification, first: Row[Any]) -> Fault | None:

@@ -28,8 +28,6 @@ from notifier.store.sanitize import storable
 
 #: Follows a producer's name in the idempotency keys of its test messages; no name has a "/".
 TEST_KEYS = "/test"
-#: Repetitions of one notification that become events; later ones leave none.
-LISTED_DUPLICATES = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from notifier.store.attachments import AttachmentView, views_of
 from notifier.store.engine import allow_seconds, sqlstate_of, transaction
 from notifier.store.filters import Filter as Filter
 from notifier.store.filters import conditions
+from notifier.store.ledger_sql import LISTED_DUPLICATES
 from notifier.store.personal_data import PersonalData
-from notifier.store.records import LISTED_DUPLICATES
 from notifier.store.rejected_selection import IS_INTERRUPTED, RejectedSelection, chosen
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row, newest
