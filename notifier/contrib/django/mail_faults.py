@@ -210,20 +210,17 @@ def _total_faults(mail: EmailMessage) -> Iterator[Fault]:
 
 
 def _own_faults(mail: EmailMessage, senders: Mapping[str, str]) -> Iterator[Fault]:
-    """Django's own checks. A line break in a header, and an address that cannot be written, stay errors of its own
-    (`ValueError`). What is refused already is not shown to Django, unless it has a line break."""
+    """Django's own checks, of which a line break in a header stays an error of its own (`ValueError`).
+
+    What is judged here already, as each address, is not shown to Django, unless it has a line break.
+    """
     bare_mail = copy(mail)
     bare_mail.attachments = []  # They are no headers, and encoding them takes long.
     for name in ("to", "cc", "reply_to"):
-        addresses = [str(address) for address in getattr(mail, name) if address]
-        setattr(bare_mail, name, [one for one in addresses if _is_broken(one) or not any(address_faults("", one))])
+        setattr(bare_mail, name, [address for address in getattr(mail, name) if _is_broken(address)])
     if identity(mail.from_email, senders) is None and not _is_broken(mail.from_email):
         bare_mail.from_email = project.DEFAULT_FROM_EMAIL
-    bare_mail.extra_headers = {
-        name: value
-        for name, value in mail.extra_headers.items()
-        if _is_broken(value) or name.lower() in ("from", "reply-to")
-    }
+    bare_mail.extra_headers = {name: value for name, value in mail.extra_headers.items() if _is_broken(value)}
     if alternatives_of(mail):
         bare_mail.alternatives = [one for one in alternatives_of(mail) if one[1] == "text/html"]
     try:
