@@ -22,19 +22,25 @@ FROM due WHERE c.id = due.id
 
 # Endpoint by endpoint, so that no backlog hides another's, and for each as many as there is room for: all workers
 # together have `per_endpoint` in hand at once, or `per_failing` while all its calls fail. The endpoints of a
-# producer share the room of `per_producer`; those that have waited longest come first. The first query walks the
-# index from one endpoint to the next. In order: a callback waits while an earlier one of its notification has not
-# been tried, or is being called. Once that has failed it waits no more: what the endpoint refuses would hold up
-# the rest for a day.
+# producer share the room of `per_producer`; those that have waited longest come first. If few are due, the
+# first query has all of them; otherwise the second one walks the index from one endpoint to the next, past the
+# backlog of each. In order: a callback waits while an earlier one of its notification has not been tried, or is
+# being called. Once that has failed it waits no more: what the endpoint refuses would hold up the rest for a day.
 GIVE_OUT: TextClause = text("""
-WITH RECURSIVE endpoints(endpoint) AS (
-  (SELECT endpoint FROM callbacks WHERE due_at IS NOT NULL
-     AND (CAST(:endpoint AS text) IS NULL OR endpoint = CAST(:endpoint AS text))
+WITH RECURSIVE few AS MATERIALIZED (
+  SELECT endpoint FROM callbacks WHERE due_at <= now() AND sequence > 0 AND CAST(:endpoint AS text) IS NULL
+  ORDER BY due_at LIMIT 1000
+), walked(endpoint) AS (
+  (SELECT endpoint FROM callbacks WHERE due_at IS NOT NULL AND (SELECT count(*) FROM few) = 1000
    ORDER BY endpoint LIMIT 1)
   UNION ALL
   SELECT (SELECT c.endpoint FROM callbacks AS c WHERE c.due_at IS NOT NULL AND c.endpoint > e.endpoint
           ORDER BY c.endpoint LIMIT 1)
-  FROM endpoints AS e WHERE e.endpoint IS NOT NULL AND CAST(:endpoint AS text) IS NULL
+  FROM walked AS e WHERE e.endpoint IS NOT NULL
+), endpoints AS (
+  SELECT endpoint FROM walked
+  UNION ALL SELECT DISTINCT endpoint FROM few WHERE (SELECT count(*) FROM few) < 1000
+  UNION ALL SELECT CAST(:endpoint AS text)
 ), busy AS MATERIALIZED (
   SELECT producer, count(*) AS calls FROM callbacks
   WHERE state IN ('given', 'calling') AND due_at > now() GROUP BY producer

@@ -307,6 +307,8 @@ def test_the_sweep_finds_what_is_due_by_its_index_and_sorts_no_callbacks(world: 
     assert "Sort" not in plan[plan.index("CTE due") :]
     assert "Seq Scan" not in plan
     assert "Index Cond: ((endpoint = roomy.endpoint) AND (due_at <= now()))" in plan
+    # It says which endpoints are due, and nothing else reads through what is due of all of them.
+    assert plan.count("ix_callbacks_due_at") == 1
 
 
 def insert_due(world: World, producer: str, endpoints: int, each: int) -> None:

@@ -17,7 +17,7 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
 from notifier.store.personal_data import PersonalData
-from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NewRejection
+from notifier.store.records import LISTED_DUPLICATES, DeliveryResult, NewAttempt, NewNotification, NewRejection
 from tests.unit.cli.commandline import CommandLine
 
 
@@ -179,6 +179,19 @@ def test_send_with_a_used_key_waits_for_the_first_one(notifier: CommandLine, led
     notifier.client = AnswersWith(ledger, None)
     answer = notifier("send", "code", "+15550100123", "--key", "k", "--wait", "5", "--json")
     assert answer.json["id"] == str(first)
+
+
+def test_send_with_a_key_whose_repetitions_are_listed_no_more_still_finds_the_first_one(
+    notifier: CommandLine, ledger: Ledger
+) -> None:
+    first = accept(ledger, key="k")
+    for _ in range(LISTED_DUPLICATES):
+        accept(ledger, key="k")
+    fail(ledger, first)
+    notifier.client = AnswersWith(ledger, None)
+    answer = notifier("send", "code", "+15550100123", "--key", "k", "--wait", "0.1")
+    assert answer.out.startswith(str(first))
+    assert f"at least {LISTED_DUPLICATES}" in answer.out
 
 
 def test_send_tells_that_it_was_rejected(notifier: CommandLine, ledger: Ledger) -> None:

@@ -53,6 +53,9 @@ class Callback(Base):
         one_of("state", CallbackState),
         # The sweep's: what is due, endpoint by endpoint.
         Index("ix_callbacks_due", "endpoint", "due_at", "sequence", postgresql_where=text("due_at IS NOT NULL")),
+        # … and whether it is little. All have a sequence: only a query that says so may use the index, for others
+        # would read through a whole backlog to find an endpoint's callbacks.
+        Index("ix_callbacks_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL AND sequence > 0")),
         Index("ix_callbacks_notification_id_sequence", "notification_id", "sequence"),
         Index("ix_callbacks_in_flight", "endpoint", postgresql_where=text("state IN ('given', 'calling')")),
         Index("ix_callbacks_parked", "endpoint", "id", postgresql_where=text("state = 'parked'")),
