@@ -81,9 +81,14 @@ def _run(
             _print_running(world.places, service, is_ready, time.monotonic() - begun)
             _print_lines(_variables(data_dir, service), _example(settings, world))
             follower.start()
-            check = _no_check
-            if reload:
-                check = Reloader(settings, programs, launcher, stop, hint, warn, _port(service)).check
+            port = _port(service)
+            reloader = Reloader(settings, programs, launcher, stop, hint, warn, port) if reload else None
+
+            def check() -> None:
+                world.keep_servers(_say_death_of_server)
+                if reloader:
+                    reloader.check()
+
             programs.watch(stop, _say_death, check)
             hint("stopping: what is in flight is finished first")
         follower.join()
@@ -93,8 +98,8 @@ def _say_death(program: str, pause: float) -> None:
     warn(f"{program} ended; it starts again in {pause:g} s")
 
 
-def _no_check() -> None:
-    """Nothing is watched."""
+def _say_death_of_server(server: str) -> None:
+    warn(f"{server} ended; it starts again, on its data")
 
 
 def _database_url(settings: Settings, world: LocalWorld) -> str:
