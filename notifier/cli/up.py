@@ -77,11 +77,12 @@ def _run(
         service, programs = _prepare(settings, world, data_dir, launcher)
         follower = LogFollower(programs.logs, stop, _show_line)
         with announced(data_dir, {**world.environment, **_hash_key(settings)}, service), programs:
-            is_ready = programs.wait_until_ready(stop, _port(service))
-            _print_running(world.places, service, is_ready, time.monotonic() - begun)
+            port = _port(service)
+            is_ready = programs.wait_until_ready(stop, port)
+            _print_state(programs, is_ready, time.monotonic() - begun)
+            _print_running(world.places, service)
             _print_lines(_variables(data_dir, service), _example(settings, world))
             follower.start()
-            port = _port(service)
             reloader = Reloader(settings, programs, launcher, stop, hint, warn, port) if reload else None
 
             def check() -> None:
@@ -155,11 +156,16 @@ def _port(service: RunningService) -> int | None:
     return urlsplit(service.api_url).port if service.api_url else None
 
 
-def _print_running(places: Iterable[Place], service: RunningService, is_ready: bool, seconds: float) -> None:
+def _print_state(programs: Programs, is_ready: bool, seconds: float) -> None:
     if is_ready:
         print_line(f"ready after {seconds:.1f} s", "bold green")
     else:
-        warn(f"not ready after {seconds:.0f} s: what the programs say follows")
+        ended = [name for name, runs in programs.running.items() if not runs]
+        why = f", {', '.join(ended)} ended" if ended else ""
+        warn(f"not ready after {seconds:.0f} s{why}: what the programs say follows")
+
+
+def _print_running(places: Iterable[Place], service: RunningService) -> None:
     print_line()
     if service.api_url:
         sign_in = "sign in with the key below" if service.api_key else "sign in with a key: notifier keys create"

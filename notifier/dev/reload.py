@@ -91,7 +91,7 @@ class Reloader:
 
     def _look_at_start(self) -> None:
         """A start has failed when a program has ended, however long the machine takes. It is over when all run, a
-        moment after the API listens: the others tell nobody when they have started."""
+        moment after the API answers: the others tell nobody when they have started."""
         if not all(self._programs.running.values()):
             self._is_starting = False
             self._programs.leave_ended()

@@ -1,8 +1,9 @@
-"""`notifier up --reload`: what it says of a change that is wrong. How it restarts: tests/e2e/test_up.py."""
+"""The programs of `notifier up`: when they are ready, and what `--reload` says of a change that is wrong."""
 
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -13,6 +14,7 @@ from notifier.config.settings import bundled, load_settings
 from notifier.dev.forking import ProgramLauncher
 from notifier.dev.programs import Programs
 from notifier.dev.reload import Reloader
+from notifier.dev.twilio_server import running_twilio_server
 from tests.waiting import wait_until
 
 TEMPLATES = Path(__file__).parents[1] / "unit" / "cli" / "templates"
@@ -36,6 +38,24 @@ def templates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def programs(tmp_path: Path) -> Iterator[Programs]:
     with Programs(NOWHERE, tmp_path / "logs", programs={"intake": ("intake",)}, grace_seconds=1) as running:
         yield running
+
+
+def test_the_api_is_ready_once_it_answers(programs: Programs) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert not programs.is_ready(silent.getsockname()[1])
+    with running_twilio_server() as server:
+        assert programs.is_ready(server.port)
+
+
+def test_programs_that_end_because_all_is_to_end_have_not_died(programs: Programs) -> None:
+    stop, died = Event(), list[str]()
+
+    def end() -> None:
+        programs.stop()
+        stop.set()
+
+    programs.watch(stop, lambda name, _: died.append(name), end)
+    assert died == []
 
 
 def test_a_broken_template_is_named_and_the_programs_are_said_to_go_on_only_if_they_do(
