@@ -114,7 +114,7 @@ def _prepare(
     from notifier.config.running_service import RunningService
     from notifier.dev.console_key import console_key
     from notifier.dev.local import Place, with_api
-    from notifier.dev.machine import is_free
+    from notifier.dev.machine import is_free, kept_port
     from notifier.dev.programs import API, PROGRAMS, Programs
     from notifier.intake.producers import check_broker, in_words
 
@@ -123,7 +123,9 @@ def _prepare(
     if settings.public_url:
         world.environment["NOTIFIER_PUBLIC_URL"] = settings.public_url
     # A port that is taken is replaced, as those of mail and Twilio are.
-    api = with_api(world, settings.api_port if is_free(settings.api_port) else None)
+    api = with_api(
+        world, settings.api_port if is_free(settings.api_port) else kept_port(data_dir / "api-port.txt")
+    )
     wanted = {**API, **PROGRAMS} if api else PROGRAMS
     own, metrics = _metrics_ports(settings, wanted)
     logs = data_dir / "logs"
