@@ -77,13 +77,19 @@ def _run(
         service, programs = _prepare(settings, world, data_dir, launcher)
         follower = LogFollower(programs.logs, stop, _show_line)
         with announced(data_dir, {**world.environment, **_hash_key(settings)}, service), programs:
-            is_ready = programs.wait_until_ready(stop, _port(service))
-            _print_running(world.places, service, is_ready, time.monotonic() - begun)
+            port = _port(service)
+            is_ready = programs.wait_until_ready(stop, port)
+            _print_state(programs, is_ready, time.monotonic() - begun)
+            _print_running(world.places, service)
             _print_lines(_variables(data_dir, service), _example(settings, world))
             follower.start()
-            check = _no_check
-            if reload:
-                check = Reloader(settings, programs, launcher, stop, hint, warn, _port(service)).check
+            reloader = Reloader(settings, programs, launcher, stop, hint, warn, port) if reload else None
+
+            def check() -> None:
+                world.keep_servers(_say_death_of_server)
+                if reloader:
+                    reloader.check()
+
             programs.watch(stop, _say_death, check)
             hint("stopping: what is in flight is finished first")
         follower.join()
@@ -93,8 +99,8 @@ def _say_death(program: str, pause: float) -> None:
     warn(f"{program} ended; it starts again in {pause:g} s")
 
 
-def _no_check() -> None:
-    """Nothing is watched."""
+def _say_death_of_server(server: str) -> None:
+    warn(f"{server} ended; it starts again, on its data")
 
 
 def _database_url(settings: Settings, world: LocalWorld) -> str:
@@ -108,7 +114,7 @@ def _prepare(
     from notifier.config.running_service import RunningService
     from notifier.dev.console_key import console_key
     from notifier.dev.local import Place, with_api
-    from notifier.dev.machine import is_free
+    from notifier.dev.machine import is_free, kept_port
     from notifier.dev.programs import API, PROGRAMS, Programs
     from notifier.intake.producers import check_broker, in_words
 
@@ -117,7 +123,9 @@ def _prepare(
     if settings.public_url:
         world.environment["NOTIFIER_PUBLIC_URL"] = settings.public_url
     # A port that is taken is replaced, as those of mail and Twilio are.
-    api = with_api(world, settings.api_port if is_free(settings.api_port) else None)
+    api = with_api(
+        world, settings.api_port if is_free(settings.api_port) else kept_port(data_dir / "api-port.txt")
+    )
     wanted = {**API, **PROGRAMS} if api else PROGRAMS
     own, metrics = _metrics_ports(settings, wanted)
     logs = data_dir / "logs"
@@ -150,11 +158,16 @@ def _port(service: RunningService) -> int | None:
     return urlsplit(service.api_url).port if service.api_url else None
 
 
-def _print_running(places: Iterable[Place], service: RunningService, is_ready: bool, seconds: float) -> None:
+def _print_state(programs: Programs, is_ready: bool, seconds: float) -> None:
     if is_ready:
         print_line(f"ready after {seconds:.1f} s", "bold green")
     else:
-        warn(f"not ready after {seconds:.0f} s: what the programs say follows")
+        ended = [name for name, runs in programs.running.items() if not runs]
+        why = f", {', '.join(ended)} ended" if ended else ""
+        warn(f"not ready after {seconds:.0f} s{why}: what the programs say follows")
+
+
+def _print_running(places: Iterable[Place], service: RunningService) -> None:
     print_line()
     if service.api_url:
         sign_in = "sign in with the key below" if service.api_key else "sign in with a key: notifier keys create"

@@ -18,6 +18,7 @@ from typing import Literal
 from notifier.config.running_service import RUNNING_FILE, SERVICE_FILE, RunningService
 from notifier.config.settings import Settings, bundled
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedRabbitmq, EmbeddedValkey
+from notifier.dev.embedded.server import EmbeddedServer
 from notifier.dev.machine import free_port, is_free, make_data_folder, write_private
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
@@ -45,6 +46,18 @@ class LocalWorld:
     places: list[Place] = field(default_factory=list)
     mail: MailServer | None = None
     twilio: TwilioServer | None = None
+    servers: list[EmbeddedServer] = field(default_factory=list)
+
+    def keep_servers(self, died: Callable[[str], None]) -> None:
+        """Start each of our servers that has ended again, where it was. `died` is told its name before.
+
+        Raises:
+            ServiceUnavailable: it cannot be started again.
+        """
+        for server in self.servers:
+            if not server.is_running:
+                died(server.name)
+                server.start_again()
 
 
 @contextmanager
@@ -83,27 +96,28 @@ def _start_stores(
     stack: ExitStack, world: LocalWorld, settings: Settings, data_dir: Path, broker: LocalBroker | None
 ) -> None:
     """Database and broker, both at once: each takes a second or two, RabbitMQ more."""
-    starts: list[tuple[str, str, Callable[[], str]]] = []
+    starts: list[tuple[str, EmbeddedServer]] = []
     if settings.database_url is None:
         postgres = EmbeddedPostgres(data_dir)
         stack.callback(postgres.stop)
-        starts.append(("NOTIFIER_DATABASE_URL", "PostgreSQL", postgres.start))
+        starts.append(("NOTIFIER_DATABASE_URL", postgres))
     valkey, rabbitmq = EmbeddedValkey(data_dir), EmbeddedRabbitmq(data_dir)
     # A line of an earlier run that was pasted into this terminal sets one of the kept ones.
     if settings.broker_url is None or settings.require("broker_url") in (valkey.kept_url(), rabbitmq.kept_url()):
         chosen = rabbitmq if broker == "rabbitmq" else valkey
         stack.callback(chosen.stop)
-        starts.append(("NOTIFIER_BROKER_URL", "RabbitMQ" if chosen is rabbitmq else "Valkey", chosen.start))
+        starts.append(("NOTIFIER_BROKER_URL", chosen))
     elif broker is not None:
         raise ConfigurationError(
             "NOTIFIER_BROKER_URL is set, so its broker is used: unset it, or leave --broker out",
             setting="NOTIFIER_BROKER_URL",
         )
     with ThreadPoolExecutor() as pool:
-        urls = list(pool.map(lambda start: start[2](), starts))
-    for (variable, name, _), url in zip(starts, urls, strict=True):
+        urls = list(pool.map(lambda start: start[1].start(), starts))
+    for (variable, server), url in zip(starts, urls, strict=True):
         world.environment[variable] = url
-        world.places.append(Place(name, f"{data_dir / name.lower().replace('postgresql', 'postgres')} (embedded)"))
+        world.servers.append(server)
+        world.places.append(Place(server.name, f"{server.home} (embedded)"))
 
 
 def _start_mail(

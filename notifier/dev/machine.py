@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import random
@@ -193,6 +194,18 @@ def _first_outgoing_port() -> int:
         return int(_OUTGOING_PORTS.read_text("ascii").split()[0])
     except (OSError, ValueError, IndexError):
         return 49_152
+
+
+def kept_port(file: Path) -> int:
+    """The port that the file says, if it is free; else a free one, which the file says from now on. So addresses
+    that people have copied stay right over restarts."""
+    with contextlib.suppress(OSError, ValueError):
+        port = int(file.read_text("ascii"))
+        if 0 < port < 1 << 16 and is_free(port):
+            return port
+    port = free_port()
+    write_private(file, f"{port}\n")
+    return port
 
 
 def is_free(port: int) -> bool:

@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from subprocess import Popen
 from threading import Event
 
-from notifier.dev.machine import is_free, make_private
+from notifier.dev.machine import make_private
 from notifier.dev.processes import ServerProcess
 
 #: In the order of starting.
@@ -37,6 +39,8 @@ _KILL_SECONDS = 10.0
 _PAUSES = (0.5, 2.0, 5.0, 15.0)
 #: A machine with much else to do takes its time. Seconds.
 _START_SECONDS = 60.0
+#: Between two looks at whether it has died meanwhile.
+_ANSWER_SECONDS = 1.0
 #: A program that ran this long is healthy: its next death counts as the first. Seconds.
 _HEALTHY_SECONDS = 60.0
 
@@ -110,11 +114,11 @@ class Programs:
             program.started_at, program.deaths, program.restart_at = time.monotonic(), 0, None
 
     def is_ready(self, port: int | None = None) -> bool:
-        """Whether all run and, with `port`, the API listens there."""
-        return all(self.running.values()) and (port is None or not is_free(port))
+        """Whether all run and, with `port`, the API answers there: it listens before it knows that it can."""
+        return all(self.running.values()) and (port is None or _answers(port))
 
     def wait_until_ready(self, stop: Event, port: int | None = None) -> bool:
-        """Until all run and, with `port`, the API listens there. False: `stop` is set, one died, or it took
+        """Until all run and, with `port`, the API answers there. False: `stop` is set, one died, or it took
         `_START_SECONDS`."""
         deadline = time.monotonic() + _START_SECONDS
         while not stop.wait(0.05) and all(self.running.values()) and time.monotonic() < deadline:
@@ -140,6 +144,9 @@ class Programs:
         `check` is called five times a second."""
         while not stop.wait(0.2):
             check()
+            if stop.is_set():
+                # Set while programs were being restarted, it finds none running.
+                return
             now = time.monotonic()
             for name, program in self._programs.items():
                 if program.restart_at is not None and now >= program.restart_at:
@@ -158,3 +165,13 @@ class Programs:
         Safe to repeat."""
         with ThreadPoolExecutor(len(self._programs)) as pool:
             list(pool.map(lambda program: program.process.stop(), self._programs.values()))
+
+
+def _answers(port: int) -> bool:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)) as connection:
+        try:
+            connection.request("GET", "/healthz")
+            connection.getresponse()
+        except (OSError, HTTPException):
+            return False
+    return True

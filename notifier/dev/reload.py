@@ -1,12 +1,15 @@
 """`notifier up --reload`: restarts the programs when their code, templates or notifier.toml change.
 
-The new code is imported before anything ends, in a process of its own. Then the programs end as on Ctrl-C: what is
-in flight is finished first, and what comes in meanwhile is in the record or the broker.
+The new code is imported before anything ends, in a process of its own, and another checks the templates. Then the
+programs end as on Ctrl-C: what is in flight is finished first, and what comes in meanwhile is in the record or the
+broker.
 """
 
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
@@ -19,6 +22,7 @@ from notifier.config.settings import Settings, bundled, load_settings, structure
 from notifier.dev.forking import ProgramLauncher
 from notifier.dev.programs import Programs
 from notifier.domain.errors import ConfigurationError, MissingPackage, ServiceUnavailable, add_extra
+from notifier.rendering import Severity
 
 _PACKAGE = Path(__file__).parents[1]
 #: A program that runs this long after its start has not failed at once. Seconds.
@@ -72,9 +76,13 @@ class Reloader:
         self._say(f"{changed} changed: the programs start again, once what is in flight is finished")
         try:
             load_settings(use_running=False)
+            _check_templates()
             self._launcher.renew(self._programs.stop)
         except (ConfigurationError, ServiceUnavailable) as error:
-            self._complain(f"the programs go on as they were, because the change is wrong: {error}")
+            # Those that are starting may have met what is wrong; `_look_at_start` says so.
+            goes_on = all(self._programs.running.values()) and not self._is_starting
+            state = "the programs go on as they were" if goes_on else "nothing is started anew"
+            self._complain(f"{state}, because this is wrong: {error}")
             return
         if self._stop.is_set():
             return
@@ -83,7 +91,7 @@ class Reloader:
 
     def _look_at_start(self) -> None:
         """A start has failed when a program has ended, however long the machine takes. It is over when all run, a
-        moment after the API listens: the others tell nobody when they have started."""
+        moment after the API answers: the others tell nobody when they have started."""
         if not all(self._programs.running.values()):
             self._is_starting = False
             self._programs.leave_ended()
@@ -114,6 +122,16 @@ class Reloader:
                 path = Path(name)
                 if only is None or path == only:
                     self._changed.put(path)
+
+
+def _check_templates() -> None:
+    """Raises `ConfigurationError` if a template is broken, by the code as it is now: it may have become able to do
+    what a template does. Code that cannot be imported finds nothing here."""
+    command = [sys.executable, "-m", "notifier", "templates", "check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    errors = [line for line in done.stdout.splitlines() if f": {Severity.ERROR}: " in line]
+    if errors:
+        raise ConfigurationError("\n".join(["templates", *errors]))
 
 
 def _provider_folders() -> Iterator[Path]:

@@ -33,8 +33,11 @@ _ARGUMENTS = (
     *("--cf=use_bayes 0", "--cf=clear_report_template"),
     *("--cf=report NOTIFIER-SCORE _SCORE_", "--cf=report _SUMMARY_"),
 )
-_SCORE = re.compile(r"^NOTIFIER-SCORE (-?[0-9.]+)$", re.MULTILINE)
+_SCORE = re.compile(r"^NOTIFIER-SCORE (-?[0-9]+(?:\.[0-9]+)?)$", re.MULTILINE)
 _RULE = re.compile(r"^ *(-?[0-9]+\.[0-9]+) (\w+) +(.+(?:\n {20,}\S.*)*)", re.MULTILINE)
+_REPAIR = "Run `spamassassin --lint` to see what is wrong with it, or leave --spam out"
+#: Of what it says.
+_SHOWN = 200
 #: A mail takes a tenth of a second, the start two.
 _TIMEOUT_SECONDS = 300.0
 
@@ -69,8 +72,9 @@ def spam_scores(
     `sender` gives the From address of an identity's name.
 
     Raises:
-        ConfigurationError: SpamAssassin is not installed.
-        ServiceUnavailable: it ended without a score for each mail.
+        ConfigurationError: SpamAssassin is not installed, or does not start or score each mail; the text has what
+            it said.
+        ServiceUnavailable: it took minutes.
         TemplateInvalid, RenderingFailed: `check_templates` says more.
     """
     program = which("spamassassin")
@@ -124,11 +128,23 @@ def _judge(program: str, mails: Sequence[EmailMessage]) -> list[tuple[float, tup
         except subprocess.TimeoutExpired:
             problem = f"SpamAssassin took more than {_TIMEOUT_SECONDS:.0f} s: score fewer templates at once"
             raise ServiceUnavailable(problem) from None
+        except OSError as error:
+            raise ConfigurationError(f"{program} cannot be run: {error.strerror}. {_REPAIR}") from None
     judged = list(parse_reports(run.stdout.decode("utf-8", "replace")))
     if len(judged) != len(mails):
-        said = run.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
-        raise ServiceUnavailable(f"SpamAssassin scored {len(judged)} of {len(mails)} mails: {said or 'no error'}")
+        how = f"a signal, {-run.returncode}" if run.returncode < 0 else f"exit code {run.returncode}"
+        raise ConfigurationError(
+            f"SpamAssassin scored {len(judged)} of {len(mails)} mails: {program} ended with {how}, and "
+            f"{_first_words(run.stderr, run.stdout)}. {_REPAIR}"
+        )
     return judged
+
+
+def _first_words(*streams: bytes) -> str:
+    """The first line of the first that has one."""
+    lines = (stream.decode("utf-8", "replace").strip().partition("\n")[0] for stream in streams)
+    said = next(filter(None, lines), None)
+    return f"said {said[:_SHOWN]!r}" if said else "said nothing"
 
 
 def _mail(rendered: Rendered, template: Template, sender: str) -> EmailMessage:

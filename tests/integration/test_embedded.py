@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -19,11 +20,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import create_engine, text
 
+from notifier.config.settings import load_settings
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from notifier.dev.embedded.binaries import postgres_binaries, postgres_package
+from notifier.dev.embedded.server import EmbeddedServer
+from notifier.dev.local import local_world
 from notifier.dev.machine import make_temporary_folder, server_account
 from notifier.dev.processes import command_line
-from notifier.domain.errors import ConfigurationError
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from tests.waiting import wait_until
 
 #: Starts both on the folder given, prints their process ids, and waits to be killed.
@@ -223,6 +227,42 @@ def test_leftover_servers_are_replaced_at_the_next_start(
     assert fetch(postgres.start(), "SELECT 1") == (1,)
     assert valkey.start()
     assert not any(command_line(pid) for pid in pids)
+
+
+def test_servers_of_up_that_are_killed_start_again_where_they_were(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("NOTIFIER_DATABASE_URL", "NOTIFIER_BROKER_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    died: list[str] = []
+    # So long that the socket of PostgreSQL is in a folder made for this run.
+    with local_world(load_settings(use_running=False), data_dir / ("x" * 100)) as world:
+        database_url, broker_url = (world.environment[f"NOTIFIER_{one}_URL"] for one in ("DATABASE", "BROKER"))
+        execute(database_url, "CREATE TABLE kept AS SELECT 7 AS number")
+        world.keep_servers(died.append)
+        assert died == []
+        for server in world.servers:
+            kill(server)
+        world.keep_servers(died.append)
+        assert died == ["PostgreSQL", "Valkey"]
+        assert fetch(database_url, "SELECT number FROM kept") == (7,)
+        with redis.Redis.from_url(broker_url) as client:
+            assert client.ping()
+        # Where another program listens by then, nobody would find it.
+        kill(world.servers[1])
+        with (
+            socket.create_server(("127.0.0.1", urlsplit(broker_url).port or 0)),
+            pytest.raises(ServiceUnavailable, match="Valkey ended, and cannot be started again: another"),
+        ):
+            world.keep_servers(died.append)
+        assert not world.servers[1].is_running
+
+
+def kill(server: EmbeddedServer) -> None:
+    """SIGKILL; returns when it is known to have ended."""
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    wait_until(lambda: not server.is_running)
 
 
 def execute(url: str, statement: str) -> None:

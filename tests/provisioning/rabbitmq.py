@@ -171,7 +171,7 @@ class PrivateRabbitmq(EmbeddedRabbitmq):
             stderr=subprocess.DEVNULL,
             text=True,
             env=self.environment(),
-            cwd=self._home,
+            cwd=self.home,
             start_new_session=True,
         )
 

@@ -60,7 +60,7 @@ class EmbeddedPostgres(EmbeddedServer):
         self, data_dir: Path, bin_dir: Path | None = None, *, settings: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(data_dir, "postgres", "PostgreSQL")
-        self._cluster = self._home / "data"
+        self._cluster = self.home / "data"
         self._given_bin_dir = bin_dir
         self._settings = {**_SETTINGS, **(settings or {})}
         self._account = server_account()
@@ -74,8 +74,8 @@ class EmbeddedPostgres(EmbeddedServer):
             self._short_folder = None
 
     def _start(self) -> str:
-        give(self._home, self._account)
-        self._check_reach(self._home)
+        give(self.home, self._account)
+        self._check_reach(self.home)
         bin_dir = self._given_bin_dir or postgres_binaries(self._data_dir, self._account)
         self._end_leftover()
         if not (self._cluster / "PG_VERSION").exists():
@@ -110,7 +110,7 @@ class EmbeddedPostgres(EmbeddedServer):
             [bin_dir / "postgres", "-D", self._cluster, *options],
             log=self._data_dir / "postgres.log",
             stop_plan=_STOP_PLAN,
-            cwd=self._home,
+            cwd=self.home,
             env=server_environment(),
             launch=launcher(self._account),
         )
@@ -124,7 +124,7 @@ class EmbeddedPostgres(EmbeddedServer):
         `trust` lets in whoever reaches the socket, and only the owner of the folder does. Only a local socket is
         configured at all, so there is no password to keep.
         """
-        unfinished = self._home / "data.unfinished"
+        unfinished = self.home / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         # The wheel has no ICU, and C.UTF-8 is not among every system's locales; since 17 it is built in.
         locale = ["--locale=C"]
@@ -142,7 +142,7 @@ class EmbeddedPostgres(EmbeddedServer):
         ]
         done = run_quietly(command, self._account)
         if done.returncode:
-            raise ServiceUnavailable(f"initdb failed in {self._home}: {(done.stderr or done.stdout).strip()}")
+            raise ServiceUnavailable(f"initdb failed in {self.home}: {(done.stderr or done.stdout).strip()}")
         unfinished.rename(self._cluster)
 
     def _check_reach(self, folder: Path) -> None:
@@ -194,11 +194,12 @@ class EmbeddedPostgres(EmbeddedServer):
         Its path may have about 100 characters, and not every file system can hold one; where the data folder
         does not do, a short private temporary folder does.
         """
-        folder = self._home / "run"
+        folder = self.home / "run"
         give(folder, self._account)
         if can_hold_socket(folder):
             return folder
-        self._short_folder = Path(tempfile.mkdtemp(prefix="notifier-", dir="/tmp"))
+        # Started again, it is where it was.
+        self._short_folder = self._short_folder or Path(tempfile.mkdtemp(prefix="notifier-", dir="/tmp"))
         give(self._short_folder, self._account)
         return self._short_folder
 

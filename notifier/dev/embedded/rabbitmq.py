@@ -48,24 +48,19 @@ class EmbeddedRabbitmq(EmbeddedServer):
     def __init__(self, data_dir: Path, script: Path | None = None) -> None:
         super().__init__(data_dir, "rabbitmq", "RabbitMQ")
         self._script = script
-        self._configuration = self._home / "rabbitmq.conf"
-        self._pid_file = self._home / "rabbitmq.pid"
-        self._plugins = self._home / "plugins"
+        self._configuration = self.home / "rabbitmq.conf"
+        self._pid_file = self.home / "rabbitmq.pid"
+        self._plugins = self.home / "plugins"
         self._port = 0
         self._password = ""
         self._epmd_port = self._distribution_port = 0
         self._epmd: ServerProcess | None = None
 
-    def stop(self) -> None:
-        """SIGTERM, then harder. Safe to repeat."""
-        self._end_processes()
-        super().stop()
-
     def _end_processes(self) -> None:
-        for process in (self._server, self._epmd):
-            if process:
-                process.stop()
-        self._server = self._epmd = None
+        super()._end_processes()
+        if self._epmd:
+            self._epmd.stop()
+            self._epmd = None
 
     def url_of(self, vhost: str) -> str:
         return f"amqp://{USER}:{self._password}@127.0.0.1:{self._port}/{quote(vhost, safe='')}"
@@ -82,19 +77,19 @@ class EmbeddedRabbitmq(EmbeddedServer):
         names = [name for name in os.environ if not name.startswith(("RABBITMQ_", "ERL_"))]
         inherited = {name: value for name in names if (value := os.environ.get(name)) is not None}
         return inherited | {
-            "HOME": str(self._home),
+            "HOME": str(self.home),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._epmd_port),
             "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
-            "RABBITMQ_MNESIA_BASE": str(self._home / "data"),
-            "RABBITMQ_LOG_BASE": str(self._home / "log"),
-            "RABBITMQ_GENERATED_CONFIG_DIR": str(self._home / "generated"),
+            "RABBITMQ_MNESIA_BASE": str(self.home / "data"),
+            "RABBITMQ_LOG_BASE": str(self.home / "log"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(self.home / "generated"),
             "RABBITMQ_PID_FILE": str(self._pid_file),
             "RABBITMQ_CONFIG_FILE": str(self._configuration),
-            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self._home / "advanced.config"),
-            "RABBITMQ_CONF_ENV_FILE": str(self._home / "environment.conf"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._home / "enabled_plugins"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.home / "advanced.config"),
+            "RABBITMQ_CONF_ENV_FILE": str(self.home / "environment.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.home / "enabled_plugins"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(PRIVATE),
             **({"RABBITMQ_PLUGINS_DIR": str(self._plugins)} if self._plugins.exists() else {}),
         }
@@ -103,8 +98,8 @@ class EmbeddedRabbitmq(EmbeddedServer):
         self._script = self._script or find_rabbitmq()
         if self._script is None:
             raise MissingPackage(_NOT_INSTALLED)
-        self._home.mkdir(mode=0o700, exist_ok=True)
-        end_leftover(self._last_pid(), str(self._home), _STOP_PLAN)
+        self.home.mkdir(mode=0o700, exist_ok=True)
+        end_leftover(self._last_pid(), str(self.home), _STOP_PLAN)
         known = self._port_and_password()
         self._password = known[1] if known else secrets.token_urlsafe(16)
         self._port = known[0] if known and is_free(known[0]) else free_port()
@@ -126,7 +121,7 @@ class EmbeddedRabbitmq(EmbeddedServer):
         return self.url_of("/")
 
     def _write_files(self) -> None:
-        cookie = self._home / ".erlang.cookie"
+        cookie = self.home / ".erlang.cookie"
         if not cookie.exists():
             cookie.touch(mode=0o600)
             cookie.write_text(secrets.token_hex(16))
@@ -136,9 +131,9 @@ class EmbeddedRabbitmq(EmbeddedServer):
                 f"listeners.tcp.default = 127.0.0.1:{self._port}\n"
                 f"default_user = {USER}\ndefault_pass = {self._password}\n"
             )
-        (self._home / "enabled_plugins").write_text("[].\n")
-        (self._home / "environment.conf").touch()
-        (self._home / "log").mkdir(exist_ok=True)
+        (self.home / "enabled_plugins").write_text("[].\n")
+        (self.home / "environment.conf").touch()
+        (self.home / "log").mkdir(exist_ok=True)
         self._leave_plugins_out()
 
     def _leave_plugins_out(self) -> None:
@@ -170,9 +165,9 @@ class EmbeddedRabbitmq(EmbeddedServer):
         return ServerProcess(
             name,
             command,
-            log=self._home / f"{name.lower()}.log",
+            log=self.home / f"{name.lower()}.log",
             stop_plan=_STOP_PLAN,
-            cwd=self._home,
+            cwd=self.home,
             env=self.environment(),
         )
 

@@ -43,8 +43,8 @@ class EmbeddedValkey(EmbeddedServer):
         self, data_dir: Path, binary: Path | None = None, *, settings: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(data_dir, "valkey", "Valkey")
-        self._configuration = self._home / "valkey.conf"
-        self._pid_file = self._home / "valkey.pid"
+        self._configuration = self.home / "valkey.conf"
+        self._pid_file = self.home / "valkey.pid"
         self._binary = binary
         self._settings = {**_SETTINGS, **(settings or {})}
 
@@ -54,7 +54,7 @@ class EmbeddedValkey(EmbeddedServer):
         return _url(*known) if known else None
 
     def _start(self) -> str:
-        self._home.mkdir(mode=0o700, exist_ok=True)
+        self.home.mkdir(mode=0o700, exist_ok=True)
         end_leftover(self._last_pid(), str(self._configuration), _STOP_PLAN)
         known = self._port_and_password()
         password = known[1] if known else secrets.token_urlsafe(24)
@@ -79,7 +79,7 @@ class EmbeddedValkey(EmbeddedServer):
             [self._binary or valkey_binary(), self._configuration],
             log=self._data_dir / "valkey.log",
             stop_plan=_STOP_PLAN,
-            cwd=self._home,
+            cwd=self.home,
             env=server_environment(),
         )
         self._server.start()
@@ -93,7 +93,7 @@ class EmbeddedValkey(EmbeddedServer):
             **self._settings,
             "port": str(port),
             "requirepass": password,
-            "dir": f'"{self._home}"',
+            "dir": f'"{self.home}"',
             "pidfile": f'"{self._pid_file}"',
         }
         text = "".join(f"{key} {value}\n" for key, value in settings.items())

@@ -56,6 +56,14 @@ print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
     assert done.stderr.strip() == "[]"
 
 
+def test_without_its_packages_one_line_says_what_installs_them() -> None:
+    # None in place of a module: it cannot be imported.
+    program = "import sys; sys.modules['typer'] = None; from notifier.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: the commands need typer: install notifier\[worker\] from [^\n]+\n", done.stderr)
+
+
 @pytest.mark.parametrize("command", [command for commands in PANELS.values() for command in commands])
 def test_the_list_of_commands_says_what_the_help_of_each_says(command: Any) -> None:
     root: Any = get_command(app)

@@ -60,6 +60,27 @@ def test_check_for_spam_names_the_command_that_installs_what_it_needs(
     assert "sudo apt-get install spamassassin" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("exit 3", "ended with exit code 3, and said nothing. Run `spamassassin --lint`"),
+        ("echo 'no rules' >&2; kill -9 $$", "ended with a signal, 9, and said 'no rules'. Run"),
+        ("echo NOTIFIER-SCORE 1.2.3", "exit code 0, and said 'NOTIFIER-SCORE 1.2.3'. Run"),
+    ],
+)
+def test_check_for_spam_says_what_spamassassin_answered(
+    notifier: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, does: str, said: str
+) -> None:
+    program = tmp_path / "spamassassin"
+    program.write_text(f"#!/bin/sh\n{does}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    answer = notifier("templates", "check", "--spam")
+    assert answer.code == 2
+    assert "scored 0 of " in answer.err
+    assert said in " ".join(answer.err.split())
+
+
 def test_check_of_a_template_that_is_not_there_fails(notifier: CommandLine) -> None:
     assert notifier("templates", "check", "nosuch").code == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from notifier.dev import machine
-from notifier.dev.machine import Account, can_hold_socket, free_port, is_free, make_temporary_folder, run_as
+from notifier.dev.machine import (
+    Account,
+    can_hold_socket,
+    free_port,
+    is_free,
+    kept_port,
+    make_temporary_folder,
+    run_as,
+)
 from notifier.dev.processes import FolderLock, ServerProcess, command_line, end_leftover, own
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from tests.waiting import patient, wait_until
@@ -102,6 +111,18 @@ def test_socket_does_not_fit_into_a_long_path(tmp_path: Path) -> None:
 
 def test_free_port_is_free() -> None:
     assert is_free(free_port())
+
+
+def test_a_kept_port_stays_while_it_is_free(tmp_path: Path) -> None:
+    file = tmp_path / "port"
+    port = kept_port(file)
+    assert kept_port(file) == port
+    with socket.create_server(("127.0.0.1", port)):
+        another = kept_port(file)
+    assert another != port
+    assert kept_port(file) == another
+    file.write_text("99999")
+    assert is_free(kept_port(file))
 
 
 def test_a_free_port_is_none_that_an_outgoing_connection_may_get_meanwhile(
