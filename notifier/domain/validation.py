@@ -140,11 +140,11 @@ def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now:
     try:
         message = Message.model_validate({**value, **_agreed(value, channel, lane)})
     except ValidationError as error:
-        entry = Entry(None, faults_of(error), producer=producer, draft=draft_of(value, channel, lane, error))
-        if entry.draft is None:
-            return entry
-        faults = entry.with_further(_value_faults(entry.draft.message, channel, now))
-        return replace(entry, faults=faults, draft=entry.draft.without(faults))
+        draft = draft_of(value, channel, lane, error)
+        found = few(chain.from_iterable(map(faults_of, [error, *(draft.as_whole if draft else ())])))
+        entry = Entry(None, found, producer=producer, draft=draft)
+        faults = entry.with_further(_value_faults(draft.message, channel, now)) if draft else found
+        return replace(entry, faults=faults, draft=draft and draft.without(faults))
     faults = few(_value_faults(message, channel, now))
     if faults:
         return Entry(None, faults, producer=producer, draft=Draft(message).without(faults))

@@ -135,6 +135,7 @@ def test_every_fault_of_a_message_is_listed_at_once() -> None:
         "to": "wrong_type",
         "template": "missing",
         "colour": "unknown_field",
+        "": "no_key",
     }
 
 
