@@ -223,6 +223,17 @@ def test_over_http_every_fault_is_told_at_once_by_position(service: Service) -> 
             with pytest.raises(InvalidMessage) as none:
                 await client.send_many([{"to": "b@example.com"}], channel="email", template="hello")
             assert [fault.field for fault in none.value.faults] == ["0.context.name"]
+            # What breaks the contract is not sent; of its template is told all the same.
+            with pytest.raises(InvalidMessage) as broken:
+                await client.send("hello", "adaexample.com", context={"n": object()})
+            assert [fault.field for fault in broken.value.faults] == ["context.n", "to", "context.name"]
+            with pytest.raises(InvalidMessage) as broken:
+                await client.send_many(iter([good, {"to": "b"}]), channel="email", template="hello")
+            assert [fault.field for fault in broken.value.faults] == ["1.to", "1.context.name"]
+        async with AsyncClient(AWAY, "x", timeout_seconds=1) as client:
+            with pytest.raises(InvalidMessage) as broken:
+                await client.send("hello", "adaexample.com")
+            assert [fault.field for fault in broken.value.faults] == ["to"]
         for wrong in ("ntf_live_1", service.api.key(Scope.READ)):
             async with AsyncClient(service.url, wrong) as client:
                 with pytest.raises(PublishRefused, match="publishing again does not help"):
