@@ -280,5 +280,18 @@ def test_the_schema_takes_what_the_parser_takes() -> None:
     assert validator.is_valid({"producer": "shop", "batch": [GOOD]})
     event = {"specversion": "1.0", "id": "7", "source": "/orders", "type": "order.shipped", "data": GOOD}
     assert validator.is_valid(event)
-    for wrong in ({**GOOD, "x": 1}, {**GOOD, "to": 5}, {"batch": []}, 7, [], {**event, "data": {}}):
+    unkeyed = {**GOOD, "idempotency_key": None}
+    # The event's id and source are the key of its message.
+    assert validator.is_valid({**event, "data": unkeyed})
+    assert validator.is_valid({**unkeyed, "id": str(new_id())})
+    for wrong in (
+        unkeyed,
+        {"producer": "shop", "to": "+15550100123", "template": "code"},
+        {**GOOD, "x": 1},
+        {**GOOD, "to": 5},
+        {"batch": []},
+        7,
+        [],
+        {**event, "data": {}},
+    ):
         assert not validator.is_valid(wrong)
