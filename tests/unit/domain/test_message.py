@@ -123,6 +123,14 @@ def test_a_wrong_field_is_named_with_its_code(change: dict[str, Any], field: str
     assert codes(body.encode()).get(field) == code
 
 
+def test_texts_are_for_people() -> None:
+    event = {"specversion": "2", "id": "", "source": "/orders", "type": "order.shipped", "data": GOOD}
+    told = {fault.field: fault for fault in parse(event)[0].faults}
+    assert (told["cloudevent.id"].code, told["cloudevent.id"].problem) == ("too_short", "is empty")
+    version = told["cloudevent.specversion"]
+    assert (version.code, version.problem) == ("bad_format", "is not '1.0'")
+
+
 @pytest.mark.parametrize("number", ["15550100123", "+0555010012", "+1555", "+1 555 0100", "ann@example.com"])
 def test_an_sms_goes_to_an_e164_number_only(number: str) -> None:
     assert codes({**GOOD, "to": number}, Channel.SMS) == {"to": "not_e164"}
