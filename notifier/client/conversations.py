@@ -309,6 +309,11 @@ def _refused(reply: ApiReply, first: int | None = None) -> InvalidMessage | Publ
         problem = reply.problem
     elif reply.status in (401, 403):
         problem = f"the service refuses the key: {_with_scope(reply, 'send')}"
+    elif reply.status == 413:
+        problem = (
+            f"it is too large for a server before the service ({reply.detail}): send less at once, or have that "
+            "server take larger bodies"
+        )
     else:
         problem = f"the service refused the message: {reply.detail}; correct the address of its API"
     return PublishRefused(f"{problem}; until then publishing again does not help")
