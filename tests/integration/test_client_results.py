@@ -133,9 +133,10 @@ def test_a_result_has_the_words_of_celery(service: Service, monkeypatch: pytest.
     assert (result.id, result.state, result.ready(), result.failed()) == (str(handle.id), "PENDING", False, False)
     service.become("failed", handle.id, "invalid_recipient")
     assert (result.status, result.ready(), result.failed(), result.successful()) == ("FAILURE", True, True, False)
+    assert (result.task_id, result.result) == (result.id, result.info)
     with pytest.raises(NotificationFailed, match=r"ended as failed \(invalid_recipient\)") as failed:
         result.get(timeout=10)
-    assert failed.value.status == result.get(propagate=False) == result.info
+    assert failed.value.status == result.get(propagate=False) == result.wait(10, propagate=False) == result.info
     assert failed.value.status.reason == "invalid_recipient"
     result._api.close()
 
