@@ -345,7 +345,7 @@ def test_a_child_process_makes_connections_of_its_own(service: Service) -> None:
         connections[1] = connections.pop(os.getpid())  # as a child sees them
         assert client.status(new_id()) is None
         assert set(connections) == {1, os.getpid()}
-        for inherited in connections.pop(1).all():
+        for inherited in connections.pop(1).close():
             inherited.close()
 
 
