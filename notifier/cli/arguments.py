@@ -18,7 +18,6 @@ import typer
 
 from notifier.domain.id_range import IdRange, read_id_range
 from notifier.domain.local_days import check_day
-from notifier.domain.statuses import Channel
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -68,11 +67,6 @@ def read_choices(kind: type[Choice], text: str, option: str) -> list[Choice]:
         return list(dict.fromkeys(map(kind, split_commas(text))))
     except ValueError:
         raise typer.BadParameter(f"takes {', '.join(kind)}, separated by commas", param_hint=option) from None
-
-
-def channel_of(to: object) -> Channel:
-    """The default channel of a recipient, as in `Client.send`."""
-    return Channel.SMS if isinstance(to, str) and to.startswith("+") else Channel.EMAIL
 
 
 def read_id(text: str) -> UUID:

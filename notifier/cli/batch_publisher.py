@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
-from notifier.cli.arguments import channel_of
 from notifier.cli.message_files import Line
 from notifier.client.client import Messages
+from notifier.domain.assumed_channel import by_recipient
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.statuses import Channel, Lane
 
@@ -140,7 +140,7 @@ class BatchPublisher:
 
     def _queue(self, entry: Mapping[str, Any]) -> tuple[Channel, Lane]:
         faults: list[Fault] = []
-        wanted = entry.get("channel") or self._defaults.channel or channel_of(entry.get("to"))
+        wanted = entry.get("channel") or self._defaults.channel or by_recipient(entry.get("to"))
         channel = _choice(wanted, Channel, "channel", faults)
         lane = _choice(entry.get("lane") or self._defaults.lane, Lane, "lane", faults)
         if channel is None or lane is None:

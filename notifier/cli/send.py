@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from notifier.cli.arguments import GivenContext, channel_of, read_context
+from notifier.cli.arguments import GivenContext, read_context
 from notifier.cli.context import wiring
 from notifier.cli.options import AsJson, MessageOptions, future, grouped
 from notifier.cli.output import hint, one_line, print_json, print_line
 from notifier.cli.wait import OutcomeWaiter
+from notifier.domain.assumed_channel import assumed_channel
+from notifier.domain.errors import InvalidMessage
 from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
@@ -51,33 +53,39 @@ def send(
     """
     world = wiring(context)
     given, settings = read_context(message.values or ()), world.settings()
-    variables = _typed(given, settings, message.channel or channel_of(to), template)
+    variables = _typed(given, settings, message.channel, to, template)
     with ExitStack() as stack:
         waiter = None
         if wait is not None:
             waiter = OutcomeWaiter(stack.enter_context(world.services()).audit, to, message.key)
         client = stack.enter_context(world.client(settings, message.producer))
-        handle = client.send(
-            template,
-            to,
-            context=variables,
-            channel=message.channel,
-            lane=message.lane,
-            idempotency_key=message.key,
-            **message.fields(),
-        )
+        fields = {"idempotency_key": message.key, **message.fields()}
+        try:
+            handle = client.send(
+                template, to, context=variables, channel=message.channel, lane=message.lane, **fields
+            )
+        except InvalidMessage:
+            from notifier.cli.local_encoder import LocalEncoder
+
+            local = LocalEncoder(settings.templates, message.producer)
+            local.encode(template, to, variables, message.channel, message.lane, fields)
+            raise
         if waiter is None or wait is None:
             _print_handle(handle, as_json=as_json)
         else:
             waiter.wait(handle, seconds=wait, as_json=as_json)
 
 
-def _typed(given: GivenContext, settings: Settings, channel: Channel, template: str) -> dict[str, Any]:
+def _typed(
+    given: GivenContext, settings: Settings, channel: Channel | None, to: str, template: str
+) -> dict[str, Any]:
     if not given.texts:
         return given.values
     from notifier.cli.template_types import VariableTypes
 
-    return VariableTypes(settings.templates).typed(channel, template, given.values, given.texts)
+    types = VariableTypes(settings.templates)
+    channel = channel or assumed_channel(to, template, types.channel_of)
+    return types.typed(channel, template, given.values, given.texts)
 
 
 def _print_handle(handle: Handle, *, as_json: bool) -> None:

@@ -12,7 +12,6 @@ from typer import Argument, Option
 
 from notifier.cli import held_suppressions
 from notifier.cli.actions import operator
-from notifier.cli.arguments import channel_of
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
 from notifier.cli.files import opened, written
@@ -30,6 +29,7 @@ from notifier.cli.options import (
     grouped,
 )
 from notifier.cli.output import clean, columns, count, hint, print_json, print_line, print_list, utc
+from notifier.domain.assumed_channel import by_recipient
 from notifier.domain.labels import SUPPRESSIONS
 from notifier.domain.statuses import SuppressionReason
 
@@ -96,7 +96,7 @@ def list_(
 def show(context: typer.Context, address: Address, channel: OfChannel = None, as_json: AsJson = False) -> None:
     """Show whether a recipient is suppressed, with the history: since when, why, who ended it."""
     with wiring(context).services() as services:
-        found = services.suppressions.find(channel or channel_of(address), address)
+        found = services.suppressions.find(channel or by_recipient(address), address)
     if as_json:
         print_json(found)
         return
@@ -139,7 +139,7 @@ def add(
     """Send nothing more to a recipient."""
     with wiring(context).services() as services:
         is_new = services.suppressions.add(
-            channel=channel or channel_of(address),
+            channel=channel or by_recipient(address),
             address=address,
             scope=scope,
             reason=reason,
@@ -217,7 +217,7 @@ def _lift_one(
             lifted = services.suppressions.lift_other_keys(source=source, detail=options.why)
         else:
             found = services.suppressions.lift(
-                channel=filters.channel or channel_of(address),
+                channel=filters.channel or by_recipient(address),
                 address=address,
                 scope=filters.scope or "global",
                 source=source,

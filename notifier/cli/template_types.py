@@ -28,6 +28,10 @@ class VariableTypes:
         self._renderer = Renderer(folder)
         self._known: dict[tuple[Channel, str], Mapping[str, Type]] = {}
 
+    def channel_of(self, template: object) -> Channel | None:
+        """The only channel that has a template of this name; None: several have one, or none."""
+        return self._renderer.channel_of(template)
+
     def typed(
         self, channel: Channel, template: object, context: Mapping[str, Any], texts: Collection[str]
     ) -> dict[str, Any]:

@@ -65,9 +65,19 @@ class ApiSearch:
     templates: bool | str = False
 
     def of_templates(self) -> Self | None:
-        """Where the templates are listed; None: nobody looks."""
-        if not self.templates:
+        """Where the templates are listed; None: nobody looks.
+
+        Raises:
+            ConfigurationError: it is neither said that nobody looks, nor where.
+        """
+        if self.templates is False:
             return None
+        if not self.templates:
+            # As a rule from a variable that is not set: without an error nothing would be checked, unnoticed.
+            raise ConfigurationError(
+                f"templates={self.templates!r} names no API: give its address, or True for the client's own, or "
+                "False to check nothing"
+            )
         return self if self.templates is True else replace(self, api_url=self.templates)
 
     def find(self) -> ApiAddress:

@@ -11,22 +11,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from notifier.broker.batch_form import portions
 from notifier.client.addresses import ApiSearch
-from notifier.client.conversations import Asked, ask_status, publish, publish_batch, wait_for
+from notifier.client.conversations import Asked, ask_status, list_templates, publish, publish_batch, wait_for
 from notifier.client.handles import AsyncHandle
 from notifier.client.messages import Encoded, MessageEncoder
 from notifier.client.service_api import AsyncServiceApi
-from notifier.domain.errors import Fault, InvalidMessage
+from notifier.domain.errors import ConfigurationError, Fault, InvalidMessage
 from notifier.domain.notification_status import NotificationStatus
 from notifier.domain.statuses import Channel, Lane
 
 #: Stands where the producer does in checks; over HTTP it is the key's.
 _OF_THE_KEY = "of-the-key"
+
+_T = TypeVar("_T")
 
 
 class AsyncClient(MessageEncoder):
@@ -62,10 +64,11 @@ class AsyncClient(MessageEncoder):
 
         Raises:
             InvalidMessage: it was not accepted; `faults` lists everything that is wrong, also with its template.
+                Sender, callback URL and rights are judged by the service, of a message that keeps the contract.
             PublishFailed: the service did not answer; send again with the same idempotency key.
             PublishRefused: the service refuses the key.
         """
-        encoded = self.encode(template, to, context, channel, lane, fields)
+        encoded = await self._checked(lambda by: by.encode(template, to, context, channel, lane, fields))
         return self._handle(encoded, await self._api.run(publish(_body(encoded))))
 
     async def send_many(
@@ -79,11 +82,14 @@ class AsyncClient(MessageEncoder):
         """Send many messages of one channel and lane, up to 1000 in a request; as in `Client.send_many`.
 
         Raises:
-            InvalidMessage: some were not accepted, the others were; fields begin with an entry's position, from 0.
+            InvalidMessage: some were not accepted; fields begin with an entry's position, from 0. If one breaks
+                the contract, none was sent, and `faults` is about all of them; otherwise the others were accepted.
             PublishFailed, PublishRefused: as `send`; some may have been accepted. Repeat the call with the same
                 idempotency keys.
         """
-        messages = [(encoded, _body(encoded)) for encoded in self.encode_many(entries, channel, lane, defaults)]
+        given = list(entries)
+        checked = await self._checked(lambda by: by.encode_many(given, channel, lane, defaults))
+        messages = [(encoded, _body(encoded)) for encoded in checked]
         handles: list[AsyncHandle] = []
         faults: list[Fault] = []
         first = 0
@@ -118,6 +124,27 @@ class AsyncClient(MessageEncoder):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def _checked(self, encode: Callable[[MessageEncoder], _T]) -> _T:
+        """What `encode` makes of it. What breaks the contract is not sent, but held against the templates, too."""
+        try:
+            return encode(self)
+        except InvalidMessage as error:
+            listed = await self._listed()
+            if listed is None:
+                raise error from None
+        return encode(listed)
+
+    async def _listed(self) -> MessageEncoder | None:
+        """One that knows the service's templates; None: it does not tell them now."""
+        # Imported here: who sends what is right need not load it.
+        from notifier.client.template_check import ListedEncoder, TemplateList
+
+        try:
+            found = TemplateList.read(await self._api.run(list_templates()))
+        except ConfigurationError:
+            return None
+        return None if found is None else ListedEncoder(found, producer=self.producer)
 
     def _handle(self, encoded: Encoded, notification_id: UUID) -> AsyncHandle:
         return AsyncHandle(notification_id, encoded.message.key, encoded.channel, encoded.lane, self._api)

@@ -72,6 +72,8 @@ class ApiReply:
     is_crowded: bool = False
     #: None ever comes before somebody corrects what `problem` names.
     is_lasting: bool = False
+    #: The client was closed while it waited.
+    is_closed: bool = False
     media_type: str = ""
 
     @property
@@ -170,7 +172,7 @@ def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationSt
     Raises:
         NotReady: not within `timeout`; also if too many others waited with the client to ask.
         InvalidMessage: as `ask_status`.
-        ServiceUnavailable: the service did not answer at the end of it.
+        ServiceUnavailable: the service did not answer at the end of it; or the client was closed, at once.
         ConfigurationError: it refuses the key.
         TypeError, ValueError: `timeout` is no number of seconds, or more than a year.
     """
@@ -182,7 +184,7 @@ def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationSt
         began_at = time.monotonic()
         hold = HOLD_SECONDS if ends_at is None else min(max(0.0, ends_at - began_at), HOLD_SECONDS)
         reply = yield asked.request(hold)
-        is_last = ends_at is not None and time.monotonic() >= ends_at
+        is_last = reply.is_closed or (ends_at is not None and time.monotonic() >= ends_at)
         heard = heard if reply.is_crowded else reply
         if is_last and heard is None:
             raise NotReady(f"not known after {timeout:g} s: {asked.id}; {reply.detail}", status=None)
@@ -241,7 +243,7 @@ def _post(path: str, body: bytes) -> Conversation[ApiReply]:
     over: the caller decides about more of it."""
     request = ApiRequest("POST", path, body=body, headers=(("content-type", "application/json"),))
     reply = yield request
-    if reply.status == 0 and not reply.is_late and not reply.is_lasting:
+    if reply.status == 0 and not (reply.is_late or reply.is_lasting or reply.is_closed):
         reply = yield request
     return reply
 
@@ -309,6 +311,11 @@ def _refused(reply: ApiReply, first: int | None = None) -> InvalidMessage | Publ
         problem = reply.problem
     elif reply.status in (401, 403):
         problem = f"the service refuses the key: {_with_scope(reply, 'send')}"
+    elif reply.status == 413:
+        problem = (
+            f"it is too large for a server before the service ({reply.detail}): send less at once, or have that "
+            "server take larger bodies"
+        )
     else:
         problem = f"the service refused the message: {reply.detail}; correct the address of its API"
     return PublishRefused(f"{problem}; until then publishing again does not help")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -11,6 +11,7 @@ from uuid import UUID
 from notifier.broker.batch_form import MAX_ENTRY_BYTES
 from notifier.client.context_values import as_json
 from notifier.client.current_span import current_traceparent
+from notifier.domain.assumed_channel import assumed_channel, by_recipient, is_neither, of_no_channel
 from notifier.domain.errors import Fault, InvalidMessage, few
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane
@@ -66,15 +67,15 @@ class MessageEncoder:
     ) -> Encoded:
         """Raises InvalidMessage with everything that is wrong."""
         entry = {"template": template, "to": to, "context": {} if context is None else context, **fields}
-        is_neither = channel is None and _is_neither(to)
-        by_recipient = (self._channel_of(template) if is_neither else None) or _by_recipient(to)
+        is_assumed = channel is None and is_neither(to)
+        assumed = by_recipient(to) if channel else assumed_channel(to, template, self._channel_of)
         faults: list[Fault] = []
-        known = by_recipient if channel is None else _choice(Channel, "channel", channel, by_recipient, faults)
+        known = assumed if channel is None else _choice(Channel, "channel", channel, assumed, faults)
         known_lane = _choice(Lane, "lane", lane, Lane.NORMAL, faults)
         try:
             encoded = self._encode(entry, known, known_lane)
         except InvalidMessage as error:
-            found = map(_of_no_channel, error.faults) if is_neither else error.faults
+            found = map(of_no_channel, error.faults) if is_assumed else error.faults
             raise InvalidMessage(few([*faults, *found])) from None
         if faults:
             raise InvalidMessage(faults)
@@ -99,7 +100,7 @@ class MessageEncoder:
                 continue
             fields = {**defaults, **entry}
             try:
-                found.append(self._encode(fields, to_channel or _by_recipient(fields.get("to")), to_lane))
+                found.append(self._encode(fields, to_channel or by_recipient(fields.get("to")), to_lane))
             except InvalidMessage as error:
                 faults.extend(
                     Fault(f"{position}.{fault.field}".rstrip("."), fault.code, fault.problem, fault.fix)
@@ -150,26 +151,8 @@ class MessageEncoder:
 _Choice = TypeVar("_Choice", Channel, Lane)
 _Default = TypeVar("_Default")
 
-
-def _by_recipient(to: object) -> Channel:
-    return Channel.SMS if isinstance(to, str) and to.startswith("+") else Channel.EMAIL
-
-
-def _is_neither(to: object) -> bool:
-    """Whether this tells no channel: it begins like no number, and is like no address."""
-    return isinstance(to, str) and "@" not in to and not to.startswith("+")
-
-
 #: Of a field that is no context, which has its own limit: lists in lists without end.
 _TOO_DEEP = Fault("", "too_deep", "a field lies too deep to be read", "Send texts, times and plain lists")
-
-
-def _of_no_channel(fault: Fault) -> Fault:
-    """What is wrong with a recipient that `_is_neither`: no channel was named, so it is held against both."""
-    if fault.field != "to" or fault.code not in ("not_an_address", "not_e164"):
-        return fault
-    problem = "neither an e-mail address nor a number in E.164"
-    return replace(fault, problem=problem, fix="Write it as name@example.com or as +15550100123")
 
 
 def _choice(

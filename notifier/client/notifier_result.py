@@ -72,6 +72,16 @@ class NotifierResult:
         return self._api.run(ask_status(self._asked))
 
     @property
+    def task_id(self) -> str:
+        """The id, as `AsyncResult` has it."""
+        return self.id
+
+    @property
+    def result(self) -> NotificationStatus | None:
+        """The same as `info`, as `AsyncResult` has it: of one that failed, too, and never an exception."""
+        return self.info
+
+    @property
     def state(self) -> str:
         info = self.info
         return STATES[info.status if info else None]
@@ -106,6 +116,10 @@ class NotifierResult:
         if propagate and not found.is_successful:
             raise NotificationFailed(found)
         return found
+
+    def wait(self, timeout: float | None = None, propagate: bool = True) -> NotificationStatus:
+        """The same as `get`, as `AsyncResult` has it."""
+        return self.get(timeout, propagate)
 
     def __repr__(self) -> str:
         return f"NotifierResult({self.id})"

@@ -12,9 +12,9 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, InvalidStateError
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import copy_context
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -25,6 +25,8 @@ from notifier.client.http_faults import lasting_fault
 from notifier.domain.errors import ConfigurationError, MissingPackage, add_extra
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Timeout
+
     import httpx2
 
 _T = TypeVar("_T")
@@ -63,6 +65,9 @@ class _Connections(Generic[_C]):
         self._counting, self._making = threading.Lock(), threading.Lock()
         self._free = threading.BoundedSemaphore(_MOST[_Use.HOLD])
         self.polls = polls
+        #: Set when they are closed.
+        self.closed = threading.Event()
+        self._answers: set[Future[ApiReply]] = set()
 
     def use(self, request: ApiRequest) -> _Use:
         """What this request is to be carried as. One that is to be held has a place for it now; for a poll its
@@ -98,12 +103,28 @@ class _Connections(Generic[_C]):
             problem += f", with {_MOST[use]} requests or more at once, of which each has a connection"
         return ApiReply(problem=problem, is_late=True)
 
+    def close(self) -> list[_C]:
+        """Tell all who wait for an answer that there will be none; what is left to be closed."""
+        self.closed.set()
+        for answer in list(self._answers):
+            _settle(answer, _CLOSED)
+        return list(self._clients.values())
+
+    @contextmanager
+    def answer(self) -> Iterator[Future[ApiReply]]:
+        """A place for one, which `close` fills, too."""
+        answer: Future[ApiReply] = Future()
+        self._answers.add(answer)
+        if self.closed.is_set():
+            _settle(answer, _CLOSED)
+        try:
+            yield answer
+        finally:
+            self._answers.discard(answer)
+
     def _count(self, use: _Use, change: int) -> None:
         with self._counting:
             self._busy[use] += change
-
-    def all(self) -> list[_C]:
-        return list(self._clients.values())
 
     def _of(self, use: _Use) -> _C:
         # One at a time: each reads the certificates, and a hundred threads that begin together would all do that.
@@ -113,6 +134,10 @@ class _Connections(Generic[_C]):
                 limits = _httpx2().Limits(max_connections=_MOST[use], max_keepalive_connections=20)
                 client = self._clients[use] = self._make(limits=limits, **self._settings)
             return client
+
+
+#: To whoever still waits for an answer of closed connections: a new conversation opens new ones.
+_CLOSED = ApiReply(problem="the client was closed meanwhile", is_closed=True)
 
 
 class ServiceApi:
@@ -129,23 +154,24 @@ class ServiceApi:
     def run(self, conversation: Conversation[_T]) -> _T:
         """The result of a conversation, or what it raises."""
         step = next(conversation)
+        connections = self._opened()
         while True:
             try:
-                step = conversation.send(self._do(step))
+                step = conversation.send(_CLOSED if connections.closed.is_set() else self._do(step, connections))
             except StopIteration as end:
                 result: _T = end.value
                 return result
 
     def close(self) -> None:
+        """Close its connections. Who waits for an answer of theirs is told so at once."""
         connections = self._connections.pop(os.getpid(), None)
-        for client in connections.all() if connections is not None else ():
+        for client in connections.close() if connections is not None else ():
             client.close()
 
-    def _do(self, step: ApiRequest | Pause) -> ApiReply:
+    def _do(self, step: ApiRequest | Pause, connections: _Connections[httpx2.Client]) -> ApiReply:
         if isinstance(step, Pause):
-            time.sleep(step.seconds)
+            connections.closed.wait(step.seconds)
             return ApiReply()
-        connections = self._opened()
         use = connections.use(step)
         if use is _Use.POLL and not connections.polls.acquire(timeout=step.patience_seconds):
             return connections.crowded()
@@ -160,7 +186,8 @@ class ServiceApi:
                 return self._ask(client, request, ends_at)
 
         try:
-            return _within(seconds, ask)
+            with connections.answer() as answer:
+                return _within(seconds, ask, answer)
         except TimeoutError:
             return connections.late(step, seconds)
         except RuntimeError:
@@ -202,45 +229,86 @@ class AsyncServiceApi:
         self._find = find
         self._timeout_seconds = timeout_seconds
         self._connections: _Connections[httpx2.AsyncClient] | None = None
+        self._loop: AbstractEventLoop | None = None
+        #: Of all that waits now.
+        self._limits: set[Timeout] = set()
 
     async def run(self, conversation: Conversation[_T]) -> _T:
         """The result of a conversation, or what it raises."""
         step = next(conversation)
+        connections = self._opened()
         while True:
+            reply = _CLOSED if connections.closed.is_set() else await self._do(step, connections)
+            if reply.status == 0 and connections.closed.is_set():
+                reply = _CLOSED
             try:
-                step = conversation.send(await self._do(step))
+                step = conversation.send(reply)
             except StopIteration as end:
                 result: _T = end.value
                 return result
 
     async def close(self) -> None:
-        connections, self._connections = self._connections, None
-        for client in connections.all() if connections is not None else ():
-            await client.aclose()
-
-    async def _do(self, step: ApiRequest | Pause) -> ApiReply:
         # Imported here: who uses no asyncio need not load it.
         import asyncio
 
-        if isinstance(step, Pause):
-            await asyncio.sleep(step.seconds)
-            return ApiReply()
-        errors, late = _httpx2().HTTPError, (TimeoutError, _httpx2().PoolTimeout)
+        connections, self._connections = self._connections, None
+        clients = connections.close() if connections is not None else []
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            return  # What belongs to another one has ended with it, or would have to be ended there.
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(loop.time())
+        for client in clients:
+            await client.aclose()
+
+    @asynccontextmanager
+    async def _within(self, seconds: float) -> AsyncIterator[None]:
+        """Raises TimeoutError after this time, and when it is closed."""
+        import asyncio
+
+        async with asyncio.timeout(seconds) as limit:
+            self._limits.add(limit)
+            try:
+                yield
+            finally:
+                self._limits.discard(limit)
+
+    def _opened(self) -> _Connections[httpx2.AsyncClient]:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
         if self._connections is None:
+            self._loop = loop
             polls = asyncio.Semaphore(_MOST[_Use.POLL])
             self._connections = _Connections(_httpx2().AsyncClient, self._find(), polls)
-        connections = self._connections
+        elif self._loop is not loop:
+            fix = (
+                "make one in each, as `async with AsyncClient() as client` in the coroutine that asyncio.run runs"
+            )
+            raise ConfigurationError(f"this AsyncClient belongs to another event loop: {fix}")
+        return self._connections
+
+    async def _do(self, step: ApiRequest | Pause, connections: _Connections[httpx2.AsyncClient]) -> ApiReply:
+        import asyncio
+
+        if isinstance(step, Pause):
+            with suppress(TimeoutError):
+                async with self._within(step.seconds):
+                    await asyncio.Event().wait()
+            return ApiReply()
+        errors, late = _httpx2().HTTPError, (TimeoutError, _httpx2().PoolTimeout)
         use = connections.use(step)
         if use is _Use.POLL:
             try:
-                async with asyncio.timeout(step.patience_seconds):
+                async with self._within(step.patience_seconds):
                     await connections.polls.acquire()
             except TimeoutError:
                 return connections.crowded()
         with connections.carrier(step, use) as (client, request):
             seconds = _limit(request, self._timeout_seconds)
             try:
-                async with asyncio.timeout(seconds):
+                async with self._within(seconds):
                     answer = await client.request(**_arguments(request, self._timeout_seconds))
             except late:
                 return connections.late(step, seconds)
@@ -287,21 +355,25 @@ def _limit(request: ApiRequest, timeout_seconds: float) -> float:
     return timeout_seconds + request.held_seconds + len(request.body or b"") / _BYTES_PER_SECOND
 
 
-def _within(seconds: float, ask: Callable[[], ApiReply]) -> ApiReply:
-    """What `ask` returns or raises; TimeoutError if that takes longer. What is left then ends with its connection:
-    a thread that reads from a socket cannot be called off, and httpx does not tell which socket that is.
-    """
-    done: Future[ApiReply] = Future()
+def _within(seconds: float, ask: Callable[[], ApiReply], done: Future[ApiReply]) -> ApiReply:
+    """What `ask` returns or raises, or `done` gets before; TimeoutError if that takes longer. What is left then
+    ends with its connection: a thread that reads cannot be called off, and httpx does not tell its socket."""
 
     def run() -> None:
         try:
-            done.set_result(ask())
+            _settle(done, ask())
         except BaseException as error:
-            done.set_exception(error)
+            _settle(done, error)
 
     # Not one of an executor: the interpreter would wait for it at its end.
     threading.Thread(target=copy_context().run, args=(run,), name="notifier-http", daemon=True).start()
     return done.result(seconds)
+
+
+def _settle(answer: Future[ApiReply], found: ApiReply | BaseException) -> None:
+    """Fill it, unless it was filled before."""
+    with suppress(InvalidStateError):
+        answer.set_exception(found) if isinstance(found, BaseException) else answer.set_result(found)
 
 
 def _reply(answer: httpx2.Response, content: bytes) -> ApiReply:

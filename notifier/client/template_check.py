@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Self
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from notifier.client.conversations import list_templates, refused_key
+from notifier.client.conversations import ApiReply, list_templates, refused_key
+from notifier.client.messages import MessageEncoder
 from notifier.client.service_api import ServiceApi
 from notifier.domain.errors import ConfigurationError, Fault
 from notifier.domain.message import Message
@@ -46,7 +48,56 @@ class ListedTemplate(BaseModel):
 
 
 _LIST = TypeAdapter(list[ListedTemplate])
-_Templates = Mapping[tuple[Channel, str], ListedTemplate]
+
+
+class TemplateList:
+    """The templates of the service, as they were listed once."""
+
+    def __init__(self, listed: Iterable[ListedTemplate]) -> None:
+        self._templates: Mapping[tuple[Channel, str], ListedTemplate] = {
+            (one.channel, one.name): one for one in listed
+        }
+
+    @classmethod
+    def read(cls, reply: ApiReply) -> Self | None:
+        """None: the answer is no list of templates."""
+        try:
+            return cls(_LIST.validate_json(reply.body)) if reply.status == 200 else None
+        except ValidationError:
+            return None
+
+    def faults(self, message: Message) -> list[Fault]:
+        """What they say against a message."""
+        if message.channel is None:
+            return []
+        template = self._templates.get((message.channel, message.template))
+        if template is None:
+            names = ", ".join(sorted(name for of, name in self._templates if of is message.channel)) or "none"
+            problem = f"there is no {message.channel} template {message.template!r} that the key may see"
+            return [Fault("template", "unknown_template", problem, f"Use one of: {names[:500]}")]
+        if template.is_broken:
+            fix = "Run `notifier templates check` on the service's side"
+            return [Fault("template", "template_invalid", "the template is broken", fix)]
+        return list(check_values(template.variables, message.context, "context"))
+
+    def channel_of(self, template: object) -> Channel | None:
+        """The only channel that has a template of this name; None: several have one, or none."""
+        found = [channel for channel, name in self._templates if name == template]
+        return found[0] if len(found) == 1 else None
+
+
+class ListedEncoder(MessageEncoder):
+    """Checks messages by this list, too."""
+
+    def __init__(self, listed: TemplateList, *, producer: str | None) -> None:
+        super().__init__(producer=producer)
+        self._listed = listed
+
+    def _template_faults(self, message: Message) -> list[Fault]:
+        return self._listed.faults(message)
+
+    def _channel_of(self, template: object) -> Channel | None:
+        return self._listed.channel_of(template)
 
 
 class TemplateCheck:
@@ -56,7 +107,7 @@ class TemplateCheck:
         self._api = api
         self._clock = clock
         #: None: no list was ever read.
-        self._templates: _Templates | None = None
+        self._templates: TemplateList | None = None
         self._read_at = float("-inf")
         self._ask_at = float("-inf")
         #: Why the last list could not be read; "": it could.
@@ -70,9 +121,9 @@ class TemplateCheck:
         """
         if self._clock() - self._read_at >= REFRESH_SECONDS:
             self._read()
-        found = self._found(message)
+        found = self._templates.faults(message) if self._templates else []
         if found and self._clock() - self._read_at >= FRESH_SECONDS:
-            found = self._found(message) if self._read() else []
+            found = self._templates.faults(message) if self._read() and self._templates else []
         return found
 
     def channel_of(self, template: object) -> Channel | None:
@@ -83,25 +134,10 @@ class TemplateCheck:
         """
         if self._clock() - self._read_at >= REFRESH_SECONDS:
             self._read()
-        found = [channel for channel, name in self._templates or () if name == template]
-        return found[0] if len(found) == 1 else None
+        return self._templates.channel_of(template) if self._templates else None
 
     def close(self) -> None:
         self._api.close()
-
-    def _found(self, message: Message) -> list[Fault]:
-        templates, channel = self._templates, message.channel
-        if templates is None or channel is None:
-            return []
-        template = templates.get((channel, message.template))
-        if template is None:
-            names = ", ".join(sorted(name for of, name in templates if of is channel)) or "none"
-            problem = f"there is no {channel} template {message.template!r} that the key may see"
-            return [Fault("template", "unknown_template", problem, f"Use one of: {names[:500]}")]
-        if template.is_broken:
-            fix = "Run `notifier templates check` on the service's side"
-            return [Fault("template", "template_invalid", "the template is broken", fix)]
-        return list(check_values(template.variables, message.context, "context"))
 
     def _read(self) -> bool:
         """Whether a list was read now."""
@@ -118,10 +154,7 @@ class TemplateCheck:
                 raise
             self._tell(str(error))
             return False
-        try:
-            listed = _LIST.validate_json(reply.body) if reply.status == 200 else None
-        except ValidationError:
-            listed = None
+        listed = TemplateList.read(reply)
         if listed is None:
             if self._templates is None and reply.status != 200 and not reply.is_temporary:
                 self._ask_at = now
@@ -129,7 +162,7 @@ class TemplateCheck:
             self._tell(reply.detail if reply.status != 200 else "the service is of another version")
             return False
         self._tell("")
-        self._templates = {(one.channel, one.name): one for one in listed}
+        self._templates = listed
         self._read_at, self._ask_at = now, now
         return True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -34,7 +34,7 @@ class CloudEvent(BaseModel):
         json_schema_extra={"propertyNames": {"pattern": "^[a-z0-9]+$"}},
     )
 
-    specversion: Annotated[str, Field(pattern=r"^1\.0$", description="1.0")]
+    specversion: Annotated[Literal["1.0"], Field(description="1.0")]
     id: Annotated[
         str,
         Field(

@@ -7,7 +7,7 @@ A draft is never sent and never stored, so it adds no crash point to the intake.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,39 +24,60 @@ class Draft:
     message: Message
     #: Fields that were wrong and have harmless values here; what is found there means nothing.
     replaced: frozenset[str] = frozenset()
+    #: What is wrong with it as a whole, which pydantic tells only once each field is right.
+    as_whole: tuple[ValidationError, ...] = field(default=(), compare=False)
 
     def without(self, faults: Iterable[Fault]) -> Draft:
         """Without the values that these are about and that are parsed by who checks it."""
         harmless = {"to": _SOMEBODY[self.message.channel or Channel.EMAIL], "callback_url": None}
         wrong = {fault.field for fault in faults}.intersection(harmless)
         message = self.message.model_copy(update={name: harmless[name] for name in wrong})
-        return Draft(message, self.replaced | wrong)
+        return replace(self, message=message, replaced=self.replaced | wrong)
 
 
 #: In the place of a recipient that is wrong.
 _SOMEBODY = {Channel.EMAIL: "x@example.com", Channel.SMS: "+15550100100"}
 
 
+#: Code of what is wrong with a message as a whole → fields to leave out of its draft.
+_OF_WHOLE: Mapping[str, frozenset[str]] = {
+    "no_key": frozenset({"idempotency_key"}),
+    "expires_before_send": frozenset({"send_at", "expires_at"}),
+}
+#: Field that is wrong → another that cannot be judged without it.
+_JUDGED_BY = {"producer": "callback_url", "template": "context"}
+
+
 def draft_of(value: Mapping[str, Any], channel: Channel, lane: Lane, error: ValidationError) -> Draft | None:
     """A message of what is right in `value`, which pydantic refused. None: it is for another channel, or something
     is wrong in itself that no field is to blame for."""
-    details = error.errors(include_url=False, include_context=False, include_input=False)
-    wrong = {str(detail["loc"][0]) for detail in details if detail["loc"]}
-    if "channel" in wrong:
-        return None
-    if any(not detail["loc"] for detail in details):  # no key, or times that do not go together
-        wrong |= {"idempotency_key", "send_at", "expires_at"}
-    if "producer" in wrong:
-        wrong.add("callback_url")  # it depends on who sends
-    if "template" in wrong:
-        wrong.add("context")
-    harmless = {"producer": "x", "template": "x", "to": _SOMEBODY[channel], "idempotency_key": "x"}
-    clean = {name: item for name, item in value.items() if name not in wrong}
-    known = {"channel": channel, "lane": lane}
-    try:
-        message = Message.model_validate(
-            {**{name: harmless[name] for name in harmless.keys() - clean}, **clean, **known}
-        )
-    except ValidationError:
-        return None
-    return Draft(message, frozenset(wrong))
+    wrong: set[str] = set()
+    as_whole: list[ValidationError] = []
+    while True:
+        found = _wrong_fields(error)
+        if "channel" in found or found <= wrong:
+            return None
+        wrong |= found | {_JUDGED_BY[name] for name in found & _JUDGED_BY.keys()}
+        try:
+            message = Message.model_validate(_clean(value, channel, lane, wrong))
+        except ValidationError as more:
+            as_whole.append(more)
+            error = more
+        else:
+            return Draft(message, frozenset(wrong), tuple(as_whole))
+
+
+def _wrong_fields(error: ValidationError) -> set[str]:
+    details = error.errors(include_url=False, include_input=False)
+    fields = {str(detail["loc"][0]) for detail in details if detail["loc"]}
+    codes = [detail.get("ctx", {}).get("code", "") for detail in details if not detail["loc"]]
+    return fields.union(*(_OF_WHOLE.get(code, frozenset()) for code in codes))
+
+
+def _clean(value: Mapping[str, Any], channel: Channel, lane: Lane, wrong: set[str]) -> dict[str, Any]:
+    """What is right of it, with harmless values for what a message must have."""
+    harmless = {"producer": "x", "template": "x", "to": _SOMEBODY[channel]}
+    if wrong & {"id", "idempotency_key"}:
+        harmless["idempotency_key"] = "x"
+    kept = {name: item for name, item in value.items() if name not in wrong and item is not None}
+    return {**harmless, **kept, "channel": channel, "lane": lane}

@@ -11,7 +11,6 @@ step, so that each fault can be told. Both ways come to the same (property test)
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -38,9 +37,8 @@ from notifier.domain.message import (
 )
 from notifier.domain.recipient_identity import recipient_faults
 from notifier.domain.statuses import Channel, Lane
+from notifier.domain.storable_values import storage_faults
 
-#: NUL, and half a character: JSON text cannot bring one, a Python producer can.
-_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 #: Bodies with these are read step by step: a NUL character, and what Python takes for numbers and JSON does not.
 _DOUBTFUL = (b"\\u0000", b"NaN", b"Infinity")
 #: How a body begins that gets the channel and lane of its queue, unless it names others further on.
@@ -140,11 +138,11 @@ def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now:
     try:
         message = Message.model_validate({**value, **_agreed(value, channel, lane)})
     except ValidationError as error:
-        entry = Entry(None, faults_of(error), producer=producer, draft=draft_of(value, channel, lane, error))
-        if entry.draft is None:
-            return entry
-        faults = entry.with_further(_value_faults(entry.draft.message, channel, now))
-        return replace(entry, faults=faults, draft=entry.draft.without(faults))
+        draft = draft_of(value, channel, lane, error)
+        found = few(chain.from_iterable(map(faults_of, [error, *(draft.as_whole if draft else ())])))
+        entry = Entry(None, found, producer=producer, draft=draft)
+        faults = entry.with_further(_value_faults(draft.message, channel, now)) if draft else found
+        return replace(entry, faults=faults, draft=draft and draft.without(faults))
     faults = few(_value_faults(message, channel, now))
     if faults:
         return Entry(None, faults, producer=producer, draft=Draft(message).without(faults))
@@ -157,7 +155,7 @@ def _value_faults(message: Message, channel: Channel, now: datetime) -> Iterator
         recipient_faults(message.to, channel),
         _check_attachments(message, channel),
         _check_times(message, now),
-        _check_values(message),
+        storage_faults(message),
     )
 
 
@@ -324,48 +322,8 @@ def _check_id_time(ahead: timedelta) -> list[Fault]:
     return [Fault("id", "bad_id_time", problem, "Set the clock of the machine that makes it, and publish at once")]
 
 
-def _check_values(message: Message) -> Iterator[Fault]:
-    """What JSON allows and the record cannot hold, one by one, because nobody reads a million of them."""
-    for field in ("to", "idempotency_key", "reference", "callback_url", "context", "metadata"):
-        value = getattr(message, field)
-        if not _is_storable(value):
-            yield from _walk(value, field)
-
-
-def _is_storable(value: Any) -> bool:
-    """Whether `_walk` finds nothing. It makes no paths, so it takes a fraction of the time."""
-    if isinstance(value, str):
-        return not _NOT_STORABLE.search(value)
-    if isinstance(value, dict):
-        return all(not _NOT_STORABLE.search(key) and _is_storable(item) for key, item in value.items())
-    if isinstance(value, list):
-        return all(map(_is_storable, value))
-    return not isinstance(value, int | float) or abs(value) < MAX_NUMBER
-
-
-def _walk(value: Any, path: str) -> Iterator[Fault]:
-    if isinstance(value, str):
-        yield from _check_text(value, path)
-    elif isinstance(value, int | float) and not abs(value) < MAX_NUMBER:
-        fix = "Send a smaller one; or text, if the template takes text there"
-        yield Fault(path, "bad_number", "a number out of range", fix)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            found = _check_text(key, path, "a name in it ")
-            yield from found or _walk(item, f"{path}.{key}"[:MAX_FIELD])
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _walk(item, f"{path}.{index}"[:MAX_FIELD])
-
-
-def _check_text(text: str, path: str, what: str = "") -> list[Fault]:
-    if "\0" in text:
-        return [Fault(path, "nul_character", f"{what}contains a NUL character", "Remove it")]
-    if _NOT_STORABLE.search(text):
-        return [Fault(path, "bad_utf8", f"{what}holds half a character", "Send whole Unicode text")]
-    return []
-
-
+#: In the place of pydantic's error type: of a text that is to have a character, and has none.
+_EMPTY = "empty"
 #: pydantic's error type → (our code, what is wrong, what to do); texts may use the error's own context.
 _TEXTS: Mapping[str, tuple[str, str, str]] = {
     "missing": ("missing", "is missing", "Add it"),
@@ -375,6 +333,8 @@ _TEXTS: Mapping[str, tuple[str, str, str]] = {
     "dict_type": ("wrong_type", "is not an object", "Send a JSON object"),
     "list_type": ("wrong_type", "is not a list", "Send a JSON list"),
     "string_too_short": ("too_short", "is shorter than {min_length} characters", "Send a longer one"),
+    _EMPTY: ("too_short", "is empty", "Give it a value, or leave it out if it may be missing"),
+    "literal_error": ("bad_format", "is not {expected}", "Write exactly that, as text"),
     "string_too_long": ("too_long", "is longer than {max_length} characters", "Shorten it"),
     "too_long": ("too_long", "has more than {max_length} entries", "Send fewer"),
     "too_short": ("too_short", "has no entries", "Send at least one"),
@@ -395,5 +355,8 @@ def _fault_of(detail: Any) -> Fault:
     if isinstance(detail["input"], _Disagreement):
         fix = "Publish it to the queue it belongs to, or leave it out"
         return Fault(field, "queue_mismatch", f"is not the {field} of the queue it came by", fix)
-    code, problem, fix = _TEXTS.get(detail["type"], ("invalid", detail["msg"], "See `notifier schema message`"))
+    is_empty = detail["type"] == "string_too_short" and context["min_length"] == 1
+    code, problem, fix = _TEXTS.get(
+        _EMPTY if is_empty else detail["type"], ("invalid", detail["msg"], "See `notifier schema message`")
+    )
     return Fault(field, code, problem.format(**context), fix)

@@ -45,6 +45,10 @@ class Checks:
             faults += self._producers.own_html_faults(message)
         return faults + self._callbacks.faults(message)
 
+    def channel_of(self, template: object) -> Channel | None:
+        """The only channel that has a template of this name; None: several have one, or none."""
+        return self._renderer.channel_of(template)
+
     def _template_sender(self, message: Message, channel: Channel) -> str | None:
         template = self._template(message, channel)
         return None if template is None else template.sender

@@ -6,15 +6,17 @@ The message holds its channel, because there is no routing key, and its lane, wh
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from notifier.domain.drafts import Draft, draft_of
-from notifier.domain.errors import Fault, InvalidMessage
+from notifier.domain.assumed_channel import assumed_channel, is_neither, of_no_channel
+from notifier.domain.drafts import Draft
+from notifier.domain.errors import Fault, InvalidMessage, few
 from notifier.domain.message import Envelope, Message
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import (
@@ -29,10 +31,21 @@ from notifier.domain.validation import (
 )
 
 Word = TypeVar("Word", bound=StrEnum)
+#: The only channel that has this template, if there is one.
+ChannelOf = Callable[[object], Channel | None]
 
 
-def read_request(body: bytes, producer: str, key: str | None = None, *, now: datetime) -> Entry:
+def _unknown(_: object) -> None:
+    return None
+
+
+def read_request(
+    body: bytes, producer: str, key: str | None = None, *, now: datetime, channel_of: ChannelOf = _unknown
+) -> Entry:
     """One message. `key` is from the header Idempotency-Key, `now` as in `parse_body`.
+
+    One without a channel is refused; by the channel that its recipient or else its template tells, it is checked
+    all the same.
 
     Raises:
         InvalidMessage: it is not a JSON object.
@@ -44,8 +57,8 @@ def read_request(body: bytes, producer: str, key: str | None = None, *, now: dat
     if isinstance(value, Entry):
         if value.of_event is None:
             raise InvalidMessage(value.faults)
-        return value.beside(_read(value.of_event, producer, key, now))
-    return _read(value, producer, key, now)
+        return value.beside(_read(value.of_event, producer, key, now, channel_of))
+    return _read(value, producer, key, now, channel_of)
 
 
 def _read_faultless(body: bytes, producer: str, key: str | None, now: datetime) -> Message | None:
@@ -56,29 +69,55 @@ def _read_faultless(body: bytes, producer: str, key: str | None, now: datetime) 
     return message if key is None or message.idempotency_key == key else None
 
 
-def read_batch_request(body: bytes, producer: str, *, now: datetime) -> list[Entry]:
-    """The entries of a batch, each a message or its faults.
+@dataclass(frozen=True, slots=True)
+class BatchRequest:
+    """The entries of a batch, each a message or its faults."""
+
+    entries: list[Entry]
+    #: What is wrong with the batch as a whole: none of them is accepted.
+    faults: tuple[Fault, ...] = ()
+
+
+def read_batch_request(
+    body: bytes, producer: str, *, now: datetime, channel_of: ChannelOf = _unknown
+) -> BatchRequest:
+    """A batch.
 
     Raises:
-        InvalidMessage: the batch as a whole is not right.
+        InvalidMessage: it is not right as a whole, and its entries cannot be told from it.
     """
     value = decode(body)
     if isinstance(value, Entry):
         raise InvalidMessage(value.faults)
+    faults: tuple[Fault, ...] = ()
+    wrong: set[str] = set()
     try:
         envelope = Envelope.model_validate(value)
     except ValidationError as error:
-        raise InvalidMessage(faults_of(error)) from None
-    faults = batch_faults(envelope)
-    if faults:
+        faults = faults_of(error)
+        wrong = {str(detail["loc"][0]) for detail in error.errors(include_url=False) if detail["loc"]}
+        if wrong & {"batch", "defaults"}:
+            raise InvalidMessage(faults) from None
+        envelope = Envelope.model_validate({name: item for name, item in value.items() if name not in wrong})
+    faults += batch_faults(envelope)
+    if any(fault.code == "too_large" for fault in faults):
         raise InvalidMessage(faults)
-    return [
-        _read(item, producer, None, now) if item is not None else no_object() for item, _ in entries_of(envelope)
+    known = {name: item for name, item in envelope.defaults.items() if name in Message.model_fields}
+    entries = [
+        _read(item, producer, None, now, channel_of) if item is not None else no_object()
+        for item, _ in entries_of(envelope.model_copy(update={"defaults": known}))
     ]
+    return BatchRequest([_not_blamed(entry, wrong) for entry in entries], faults)
 
 
-def _read(value: Mapping[str, Any], producer: str, key: str | None, now: datetime) -> Entry:
-    faults = []
+def _not_blamed(entry: Entry, shared: set[str]) -> Entry:
+    """The entry without what only a wrong field that all share has left missing."""
+    kept = tuple(one for one in entry.faults if not (one.code == "missing" and one.field in shared))
+    return entry if len(kept) == len(entry.faults) else replace(entry, faults=kept)
+
+
+def _read(value: Mapping[str, Any], producer: str, key: str | None, now: datetime, channel_of: ChannelOf) -> Entry:
+    faults: list[Fault] = []
     if value.get("producer") not in (None, producer):
         fix = f"Leave it out: this key is that of {producer}"
         faults.append(Fault("producer", "wrong_producer", "is not the producer of the key", fix))
@@ -86,27 +125,25 @@ def _read(value: Mapping[str, Any], producer: str, key: str | None, now: datetim
         fix = "Give it in one place, or the same in both"
         faults.append(Fault("idempotency_key", "key_mismatch", "is not that of the header Idempotency-Key", fix))
     known = {"producer": producer} if key is None else {"producer": producer, "idempotency_key": key}
-    lane_given = value.get("lane")
-    merged = {**value, **known, "lane": Lane.NORMAL if lane_given is None else lane_given}
-    channel, lane = _word(Channel, merged.get("channel")), _word(Lane, merged["lane"])
-    if merged.get("channel") is None:
-        fix = f"Add it: one of {', '.join(Channel)}"
-        faults.append(Fault("channel", "missing", "is required, but missing", fix))
-    if channel is not None and lane is not None:
-        found = read_message(merged, channel, lane, now=now)
-        if not faults:
-            return Entry(found.message, found.faults, draft=found.draft)
-        draft = found.draft if found.message is None else Draft(found.message)
-        return Entry(None, (*faults, *found.faults), draft=draft)
-    draft = None
-    try:
-        Message.model_validate(merged)
-    except ValidationError as error:
-        faults += faults_of(error)
-        if channel is not None:
-            draft = draft_of(merged, channel, Lane.NORMAL, error)
-    return Entry(None, tuple(faults), draft=draft)
+    channel = _word(Channel, "channel", value.get("channel"), faults)
+    lane = _word(Lane, "lane", Lane.NORMAL if value.get("lane") is None else value["lane"], faults) or Lane.NORMAL
+    is_assumed = channel is None
+    channel = channel or assumed_channel(value.get("to"), value.get("template"), channel_of)
+    found = read_message({**value, **known, "channel": channel, "lane": lane}, channel, lane, now=now)
+    if not faults:
+        return found
+    of_message = map(of_no_channel, found.faults) if is_assumed and is_neither(value.get("to")) else found.faults
+    draft = found.draft if found.message is None else Draft(found.message)
+    return Entry(None, few((*faults, *of_message)), draft=draft)
 
 
-def _word(words: type[Word], value: object) -> Word | None:
-    return words(value) if isinstance(value, str) and value in set(words) else None
+def _word(kind: type[Word], name: str, value: object, faults: list[Fault]) -> Word | None:
+    """None, and a fault more: it is missing or none of these words."""
+    choices = ", ".join(kind)
+    if value is None:
+        faults.append(Fault(name, "missing", "is required, but missing", f"Add it: one of {choices}"))
+        return None
+    if not isinstance(value, str) or value not in set(kind):
+        faults.append(Fault(name, "bad_choice", f"is none of {choices}", "Use one of them"))
+        return None
+    return kind(value)

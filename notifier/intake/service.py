@@ -88,6 +88,10 @@ class Intake:
         assert message.channel is not None, "set by parsing"
         return few(self._checks.faults(message, message.channel))
 
+    def channel_of(self, template: object) -> Channel | None:
+        """The only channel that has a template of this name; None: several have one, or none."""
+        return self._checks.channel_of(template)
+
     def process(self, batch: Sequence[Received]) -> IntakeSummary:
         """Accept or reject every message; when this returns, all of them are recorded.
 

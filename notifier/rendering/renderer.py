@@ -67,6 +67,11 @@ class Renderer:
         """Raises `NotFound`, whose text lists similar names, or `TemplateInvalid`."""
         return self._loaded(channel, name).template
 
+    def channel_of(self, name: object) -> Channel | None:
+        """The only channel that has a template of this name; None: several have one, or none."""
+        found = [channel for channel in Channel if name in self.names(channel)]
+        return found[0] if len(found) == 1 else None
+
     def check_context(self, channel: Channel, name: str, context: Mapping[str, Any]) -> list[Fault]:
         """Why `context` cannot be rendered with this template; surplus variables are tolerated.
 

@@ -85,6 +85,22 @@ def test_one_answer_has_everything_that_is_wrong(api: Api) -> None:
     batch = {"batch": [{**HELLO, "to": "nobody", "context": {}}]}
     reply = api("POST", "/v1/notifications/batch", key=api.key(Scope.SEND), json_body=batch)
     assert codes(reply) == {("/batch/0/to", "not_an_address"), ("/batch/0/context/name", "missing_variable")}
+    # Without a channel, by the one of the recipient or the template.
+    assert codes(send(api, to="nobody", channel=None, context={}, sender="mallory", idempotency_key=None)) == {
+        ("/channel", "missing"),
+        ("/to", "not_an_address"),
+        ("/context/name", "missing_variable"),
+        ("/sender", "unknown_sender"),
+        ("", "no_key"),
+    }
+    batch = {"rate": 5, "batch": [{**HELLO, "idempotency_key": "1"}, {**HELLO, "to": "nobody", "context": {}}]}
+    reply = api("POST", "/v1/notifications/batch", key=api.key(Scope.SEND), json_body=batch)
+    assert codes(reply) == {
+        ("/rate", "unknown_field"),
+        ("/batch/1/to", "not_an_address"),
+        ("/batch/1/context/name", "missing_variable"),
+    }
+    assert api.services.audit.search(Filter()) == []
     # A key that may not send the template learns nothing of it.
     other = api.key(Scope.SEND, templates=("receipt",))
     assert codes(send(api, key=other, to="nobody", context={})) == {

@@ -133,9 +133,10 @@ def test_a_result_has_the_words_of_celery(service: Service, monkeypatch: pytest.
     assert (result.id, result.state, result.ready(), result.failed()) == (str(handle.id), "PENDING", False, False)
     service.become("failed", handle.id, "invalid_recipient")
     assert (result.status, result.ready(), result.failed(), result.successful()) == ("FAILURE", True, True, False)
+    assert (result.task_id, result.result) == (result.id, result.info)
     with pytest.raises(NotificationFailed, match=r"ended as failed \(invalid_recipient\)") as failed:
         result.get(timeout=10)
-    assert failed.value.status == result.get(propagate=False) == result.info
+    assert failed.value.status == result.get(propagate=False) == result.wait(10, propagate=False) == result.info
     assert failed.value.status.reason == "invalid_recipient"
     result._api.close()
 
@@ -223,6 +224,17 @@ def test_over_http_every_fault_is_told_at_once_by_position(service: Service) -> 
             with pytest.raises(InvalidMessage) as none:
                 await client.send_many([{"to": "b@example.com"}], channel="email", template="hello")
             assert [fault.field for fault in none.value.faults] == ["0.context.name"]
+            # What breaks the contract is not sent; of its template is told all the same.
+            with pytest.raises(InvalidMessage) as broken:
+                await client.send("hello", "adaexample.com", context={"n": object()})
+            assert [fault.field for fault in broken.value.faults] == ["context.n", "to", "context.name"]
+            with pytest.raises(InvalidMessage) as broken:
+                await client.send_many(iter([good, {"to": "b"}]), channel="email", template="hello")
+            assert [fault.field for fault in broken.value.faults] == ["1.to", "1.context.name"]
+        async with AsyncClient(AWAY, "x", timeout_seconds=1) as client:
+            with pytest.raises(InvalidMessage) as broken:
+                await client.send("hello", "adaexample.com")
+            assert [fault.field for fault in broken.value.faults] == ["to"]
         for wrong in ("ntf_live_1", service.api.key(Scope.READ)):
             async with AsyncClient(service.url, wrong) as client:
                 with pytest.raises(PublishRefused, match="publishing again does not help"):
@@ -333,7 +345,7 @@ def test_a_child_process_makes_connections_of_its_own(service: Service) -> None:
         connections[1] = connections.pop(os.getpid())  # as a child sees them
         assert client.status(new_id()) is None
         assert set(connections) == {1, os.getpid()}
-        for inherited in connections.pop(1).all():
+        for inherited in connections.pop(1).close():
             inherited.close()
 
 

@@ -95,7 +95,8 @@ async def send(
 
     def read(now: datetime) -> Message:
         with _counted():
-            entry = read_request(body, _producer(holder), _key_of(idempotency_key), now=now)
+            producer, key = _producer(holder), _key_of(idempotency_key)
+            entry = read_request(body, producer, key, now=now, channel_of=intake.channel_of)
         faults = _faults(intake, holder, entry)
         if entry.message is None or faults:
             _count_refused([faults])
@@ -137,7 +138,8 @@ def send_batch(
         )
         raise Refusal(422, "a batch has no key of its own", [{**fault.as_dict(), "parameter": fault.field}])
     with _counted():
-        entries = read_batch_request(body, _producer(holder), now=intake.now())
+        batch = read_batch_request(body, _producer(holder), now=intake.now(), channel_of=intake.channel_of)
+    entries = batch.entries
     # `KeyedRoute` has counted one of them.
     if len(entries) > 1:
         admit(rates, holder, len(entries) - 1)
@@ -148,8 +150,14 @@ def send_batch(
         faults = _faults(intake, holder, entry)
         if entry.message is None or faults:
             answers[position] = IntakeAnswer(None, False, faults)
+        elif batch.faults:
+            answers[position] = IntakeAnswer(None, False, intake.faults(entry.message))
         else:
             valid[position] = entry.message.within(context)
+    if batch.faults:
+        _count_refused([batch.faults])
+        errors = [*errors_of(batch.faults), *_batch_errors([answers[i] for i in range(len(entries))])]
+        raise Refusal(status_of(batch.faults), "the batch is not valid, and no entry was accepted", errors)
     found = intake.answer(list(valid.values()), is_test=holder.is_test) if valid else ()
     answers |= zip(valid, found, strict=True)
     return _batch_answer([answers[position] for position in range(len(entries))])
@@ -160,10 +168,13 @@ def _batch_answer(answers: Sequence[IntakeAnswer]) -> BatchAnswer:
     _count_refused([answer.faults for answer in answers if answer.id is None])
     if not accepted:
         faults = [fault for answer in answers for fault in answer.faults]
-        errors = [e for i, answer in enumerate(answers) for e in errors_of(answer.faults, below=f"/batch/{i}")]
-        raise Refusal(status_of(faults), "no entry was accepted", errors)
+        raise Refusal(status_of(faults), "no entry was accepted", _batch_errors(answers))
     entries = [_batch_entry(answer) for answer in answers]
     return BatchAnswer(accepted=accepted, refused=len(answers) - accepted, entries=entries)
+
+
+def _batch_errors(answers: Sequence[IntakeAnswer]) -> list[dict[str, str]]:
+    return [e for i, answer in enumerate(answers) for e in errors_of(answer.faults, below=f"/batch/{i}")]
 
 
 def _batch_entry(answer: IntakeAnswer) -> AcceptedEntry | RefusedEntry:

@@ -10,7 +10,6 @@ import pytest
 import typer
 
 from notifier.cli.arguments import (
-    channel_of,
     read_context,
     read_id,
     read_id_start,
@@ -19,6 +18,7 @@ from notifier.cli.arguments import (
     read_moment_exactly,
     read_past,
 )
+from notifier.domain.assumed_channel import by_recipient
 from notifier.domain.id_range import IdRange
 from notifier.domain.statuses import Channel
 
@@ -99,9 +99,9 @@ def test_an_id_must_be_whole() -> None:
 
 
 def test_a_number_is_for_sms() -> None:
-    assert channel_of("+15550100123") is Channel.SMS
-    assert channel_of("ann@example.com") is Channel.EMAIL
-    assert channel_of(None) is Channel.EMAIL
+    assert by_recipient("+15550100123") is Channel.SMS
+    assert by_recipient("ann@example.com") is Channel.EMAIL
+    assert by_recipient(None) is Channel.EMAIL
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from notifier.client.client import RecordingClient
 from notifier.domain.errors import PublishFailed
 from notifier.domain.statuses import Channel, Lane
@@ -44,6 +46,29 @@ def test_send_tells_every_fault(notifier: CommandLine) -> None:
     answer = notifier("send", "hello world", "nobody")
     assert answer.code == 1
     assert answer.err.count("\n  ") >= 1
+    assert not notifier.sent
+
+
+@pytest.mark.parametrize(
+    ("template", "to", "options", "told"),
+    [
+        ("hello", "adaexample.com", (), {"to", "context.name"}),
+        ("hello", "adaexample.com", ("--channel", "email"), {"to", "context.name"}),
+        # The number of minutes is text of a number: right, as the template is that of the only channel.
+        ("code", "015550100123", ("-c", "minutes=5"), {"to", "context.code"}),
+        ("elsewhere", "adaexample.com", (), {"to"}),
+    ],
+)
+def test_a_refused_message_is_held_against_the_templates_at_hand(
+    notifier: CommandLine, template: str, to: str, options: tuple[str, ...], told: set[str]
+) -> None:
+    answer = notifier("send", template, to, *options)
+    assert answer.code == 1
+    assert {
+        name
+        for name in ("to", "context.name", "context.code", "context.minutes", "template")
+        if f"\n  {name}:" in answer.err
+    } == told
     assert not notifier.sent
 
 

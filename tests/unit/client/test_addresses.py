@@ -6,6 +6,7 @@ import json
 import socket
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,3 +143,9 @@ def test_a_key_that_no_header_can_carry_names_its_setting(key: str) -> None:
     with pytest.raises(ConfigurationError, match="key of the HTTP API is none") as wrong:
         client.status(new_id())
     assert (wrong.value.setting, "ntf_live_x" in str(wrong.value)) == ("NOTIFIER_API_KEY", False)
+
+
+@pytest.mark.parametrize("templates", ["", None])
+def test_a_check_whose_address_is_not_set_is_not_left_out(templates: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"templates=\S+ names no API"):
+        Client("redis://127.0.0.1:1/0", producer="shop", templates=templates)

@@ -67,6 +67,15 @@ def test_a_refusal_that_cannot_be_read_is_that_of_a_wrong_address(errors: Any) -
         said(publish(b"{}"), refused(422, errors))
 
 
+def test_what_is_too_large_for_a_proxy_is_no_wrong_address() -> None:
+    for conversation in (publish(b"{}"), publish_batch([b"{}"], 0)):
+        with pytest.raises(PublishRefused, match=r"\(HTTP 413\): send less at once") as large:
+            said(conversation, ApiReply(413, HTML, media_type="text/html"))
+        assert "address" not in str(large.value)
+    with pytest.raises(ConfigurationError, match=r"HTTP 413.* send a smaller one"):
+        said(upload_file("a.txt", b"a", "text/plain"), ApiReply(413, HTML, media_type="text/html"))
+
+
 def test_a_refusal_names_the_entry_that_is_meant() -> None:
     for pointer, field in (("/batch/1/to", "8.to"), ("/batch/x", "batch.x"), ("/batch", "batch")):
         with pytest.raises(InvalidMessage) as invalid:

@@ -123,6 +123,14 @@ def test_a_wrong_field_is_named_with_its_code(change: dict[str, Any], field: str
     assert codes(body.encode()).get(field) == code
 
 
+def test_texts_are_for_people() -> None:
+    event = {"specversion": "2", "id": "", "source": "/orders", "type": "order.shipped", "data": GOOD}
+    told = {fault.field: fault for fault in parse(event)[0].faults}
+    assert (told["cloudevent.id"].code, told["cloudevent.id"].problem) == ("too_short", "is empty")
+    version = told["cloudevent.specversion"]
+    assert (version.code, version.problem) == ("bad_format", "is not '1.0'")
+
+
 @pytest.mark.parametrize("number", ["15550100123", "+0555010012", "+1555", "+1 555 0100", "ann@example.com"])
 def test_an_sms_goes_to_an_e164_number_only(number: str) -> None:
     assert codes({**GOOD, "to": number}, Channel.SMS) == {"to": "not_e164"}
@@ -135,6 +143,7 @@ def test_every_fault_of_a_message_is_listed_at_once() -> None:
         "to": "wrong_type",
         "template": "missing",
         "colour": "unknown_field",
+        "": "no_key",
     }
 
 
@@ -279,5 +288,18 @@ def test_the_schema_takes_what_the_parser_takes() -> None:
     assert validator.is_valid({"producer": "shop", "batch": [GOOD]})
     event = {"specversion": "1.0", "id": "7", "source": "/orders", "type": "order.shipped", "data": GOOD}
     assert validator.is_valid(event)
-    for wrong in ({**GOOD, "x": 1}, {**GOOD, "to": 5}, {"batch": []}, 7, [], {**event, "data": {}}):
+    unkeyed = {**GOOD, "idempotency_key": None}
+    # The event's id and source are the key of its message.
+    assert validator.is_valid({**event, "data": unkeyed})
+    assert validator.is_valid({**unkeyed, "id": str(new_id())})
+    for wrong in (
+        unkeyed,
+        {"producer": "shop", "to": "+15550100123", "template": "code"},
+        {**GOOD, "x": 1},
+        {**GOOD, "to": 5},
+        {"batch": []},
+        7,
+        [],
+        {**event, "data": {}},
+    ):
         assert not validator.is_valid(wrong)
