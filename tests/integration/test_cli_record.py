@@ -16,8 +16,9 @@ from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, 
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
+from notifier.store.ledger_sql import LISTED_DUPLICATES
 from notifier.store.personal_data import PersonalData
-from notifier.store.records import LISTED_DUPLICATES, DeliveryResult, NewAttempt, NewNotification, NewRejection
+from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NewRejection
 from tests.unit.cli.commandline import CommandLine
 
 
