@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Connection, Engine, Row, TextClause, text
 from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.statuses import Lane, Status
-from notifier.store import ledger_sql
+from notifier.store import binds, ledger_sql
 from notifier.store.attachments import use_attachments
 from notifier.store.clock import clock_of
 from notifier.store.engine import execute_directly, transaction
@@ -164,7 +164,7 @@ def _note_duplicates(connection: Connection, found: Sequence[tuple[UUID, str]]) 
     """Write (notification, detail), as many as the record lists: a producer may repeat a message without end, and
     each event makes the story longer. Two that note the hundredth at once write one too many."""
     ids = list({id_ for id_, _ in found})
-    rows = connection.execute(ledger_sql.COUNT_DUPLICATES, {"ids": ids, "limit": LISTED_DUPLICATES})
+    rows = connection.execute(_COUNT_DUPLICATES, {"ids": ids, "limit": LISTED_DUPLICATES})
     listed: dict[UUID, int] = {row.id: row.listed for row in rows}
     wanted = []
     for id_, detail in found:
@@ -174,7 +174,20 @@ def _note_duplicates(connection: Connection, found: Sequence[tuple[UUID, str]]) 
             more = "; later repetitions are not listed" if is_last else ""
             wanted.append({"id": str(id_), "detail": f"{detail}{more}"})
     if wanted:
-        connection.execute(ledger_sql.NOTE_DUPLICATES, {"rows": as_json(wanted)})
+        connection.execute(_NOTE_DUPLICATES, {"rows": as_json(wanted)})
+
+
+# Reads the events of each by their key, and no more of them than are listed.
+_COUNT_DUPLICATES: TextClause = text("""
+SELECT w.id, (SELECT count(*) FROM (
+  SELECT FROM events AS e WHERE e.notification_id = w.id AND e.kind = 'duplicate' LIMIT :limit) AS few) AS listed
+FROM unnest(:ids) AS w(id)
+""").bindparams(binds.IDS)
+
+_NOTE_DUPLICATES: TextClause = text("""
+INSERT INTO events (notification_id, kind, detail)
+SELECT id, 'duplicate', detail FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, detail text)
+""")
 
 
 def _conflict(personal_data: PersonalData, new: NewNotification, first: Row[Any]) -> Fault | None:

@@ -125,18 +125,6 @@ WHERE k.producer = r.producer AND k.key = r.key AND k.notification_id = r.id
 #: Repetitions of one notification that become events; later ones leave none.
 LISTED_DUPLICATES = 100
 
-# Reads the events of each by their key, and no more of them than are listed.
-COUNT_DUPLICATES: TextClause = text("""
-SELECT w.id, (SELECT count(*) FROM (
-  SELECT FROM events AS e WHERE e.notification_id = w.id AND e.kind = 'duplicate' LIMIT :limit) AS few) AS listed
-FROM unnest(:ids) AS w(id)
-""").bindparams(binds.IDS)
-
-NOTE_DUPLICATES: TextClause = text("""
-INSERT INTO events (notification_id, kind, detail)
-SELECT id, 'duplicate', detail FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, detail text)
-""")
-
 REJECT: TextClause = text("""
 INSERT INTO rejected_messages (id, queue, producer, broker_user, body, body_size, entry, headers, sealed, faults,
                                redelivered)
