@@ -17,8 +17,8 @@ called stands in the attempt's row; on the notification's own it is written with
 died in a call shows the provider from before, until its next result.
 
 Mails with files for which no thread is free are left unclaimed, and due again in a moment; before that is written,
-or if it is not, the sweep finds them as it finds lost tasks. What takes long to render goes in parts: no lease
-ends, and no claim begins, while the rest of a batch is rendered.
+or if it is not, the sweep finds them as it finds lost tasks. What takes long to render goes in parts, with a look
+at the leases between them: what has no time left is given back, and what was only read is left to the sweep.
 
 Lost answers of the database. A claim is repeated with the token of this task, the start of attempts for the same
 numbers, both in one with both, and each finds what it had done. If no answer comes while there is time for the
