@@ -125,17 +125,27 @@ def check(kind: str, service: Path, producer: Path, database_url: str, broker_ur
                 found = json.loads(run([*notifier, "search", "--json"], cwd=home, env=environment))
                 return [(one["id"], one["status"]) for one in found] == [(id_.strip(), "sent")]
 
+            def is_ready() -> bool:
+                for name, process in running.items():
+                    assert process.poll() is None, f"{name} ended by itself:\n{log_of(home, name)}"
+                return answers_ready(f"http://127.0.0.1:{environment['NOTIFIER_API_PORT']}")
+
             wait_until(is_sent, PATIENCE, every=0.5)
             assert len(mail.messages) == 1
-            ready = f"http://127.0.0.1:{environment['NOTIFIER_API_PORT']}/readyz"
-            with urllib.request.urlopen(ready, timeout=PATIENCE) as answer:
-                assert answer.status == 200
-            for name, process in running.items():
-                assert process.poll() is None, f"{name} ended by itself:\n{log_of(home, name)}"
+            wait_until(is_ready, PATIENCE, every=0.1)
         for name in running:
             text = log_of(home, name)
             assert "Traceback" not in text, f"{name}:\n{text}"
     say(f"{kind}: {', '.join(running)}: each started, a mail went through, each stopped")
+
+
+def answers_ready(url: str) -> bool:
+    """Whether the API there takes requests; it may still be starting when the others have sent a mail."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=patient(10)) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -171,7 +181,7 @@ def programs(
         for process in running.values():
             process.send_signal(signal.SIGTERM)
         for name, process in running.items():
-            code = process.wait(PATIENCE)
+            code = process.wait(patient(PATIENCE))
             assert code in (0, -signal.SIGTERM), f"{name} ended with {code}:\n{log_of(home, name)}"
     finally:
         for process in running.values():
