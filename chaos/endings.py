@@ -272,7 +272,7 @@ class Endings:
             if case.moment is Moment.START and any(link.connections for link in place.links.values()):
                 return True
             if not program.ready or program.is_command:
-                return place.database.connections
+                return bool(place.database.connections)
             return program.ready in place.log.read_bytes() or not _lives(pid)
 
         if not _wait(is_ready, Deadline(_READY_SECONDS)):
@@ -330,7 +330,7 @@ def _refuse_at_question(proxy: Proxy) -> Tap:
 
 def _lives(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from threading import Thread
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
@@ -146,6 +146,7 @@ class Place:
 
     def publish(self, count: int) -> None:
         """So many messages into the producers' queue, past the proxy."""
+        entries: list[dict[str, Any]]
         entries = [{"to": self.to, "context": {"number": n}, "idempotency_key": f"k{n}"} for n in range(count)]
         with Client(self.broker_url, producer="chaos") as client:
             for entry in entries:

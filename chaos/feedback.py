@@ -133,7 +133,7 @@ class Feedback:
                 rows = connection.execute(query).fetchall()
         except psycopg.OperationalError:
             return []
-        found = []
+        found: list[Sent] = []
         for id_, channel, recipient, number, message in rows:
             if id_ not in self._seen and len(found) < _AT_ONCE // 2:
                 self._seen.add(id_)

@@ -49,10 +49,10 @@ class PairKills(Kills):
         taken = Counter(sms.to for sms in self._twilio.messages)
         sent: Counter[str] = Counter()
         with psycopg.connect(self._database_url) as connection:
-            found = dict(connection.execute("SELECT id, status FROM notifications").fetchall())
+            found: dict[Any, Any] = dict(connection.execute("SELECT id, status FROM notifications").fetchall())
             events = connection.execute("SELECT count(*) FROM events WHERE kind = 'provider_message'").fetchone()
         for message in load.messages:
-            sent[message.to] += found.get(message.id) in ("sent", "delivered", "undelivered")
+            sent[message.to] += found.get(message.id, "") in ("sent", "delivered", "undelivered")
         names = ("kills", "where", "after_a_call_began", "with_a_call_under_way", "seed", "messages", "lost")
         return {name: whole[name] for name in names} | {
             "pairs": len({message.to for message in load.messages}),

@@ -138,7 +138,7 @@ def _are_in_record(world: World) -> bool:
 
 def _count(world: World, condition: str) -> int:
     with psycopg.connect(world.postgres.url, connect_timeout=5) as connection:
-        row = connection.execute(f"SELECT count(*) FROM notifications WHERE {condition}").fetchone()  # type: ignore[arg-type]
+        row = connection.execute(f"SELECT count(*) FROM notifications WHERE {condition}").fetchone()
     return int(row[0]) if row else 0
 
 

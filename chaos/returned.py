@@ -47,7 +47,7 @@ class Returned:
             for sent in self.acknowledged:
                 if sent.kind == "unsubscribe":
                     query = "SELECT count(*) FROM suppressions WHERE address_hash = %s AND scope = %s"
-                    values = [key.recipient(Channel.EMAIL, sent.recipient), f"category:{CATEGORY}"]
+                    values: list[object] = [key.recipient(Channel.EMAIL, sent.recipient), f"category:{CATEGORY}"]
                 else:
                     query = "SELECT count(*) FROM events WHERE notification_id = %s AND status = %s"
                     values = [sent.notification, "undelivered" if sent.kind == "bounce" else "delivered"]

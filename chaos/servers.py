@@ -110,7 +110,7 @@ def make_rabbitmq(folder: Path) -> Rabbitmq:
 
 def _is_beam(process: psutil.Process) -> bool:
     try:
-        return process.name().startswith("beam")
+        return bool(process.name().startswith("beam"))
     except psutil.NoSuchProcess:
         return False
 

@@ -33,7 +33,7 @@ _BEFOREHAND = 3.0
 _measured: tuple[float, float] = (float("-inf"), 1.0)
 
 
-def wait_until(condition: Callable[[], T], timeout: float = 10, *, every: float = 0.02) -> T:
+def wait_until(condition: Callable[[], T | None], timeout: float = 10, *, every: float = 0.02) -> T:
     """Call `condition` until what it returns is true, and return that.
 
     Raises:

@@ -238,7 +238,7 @@ class Database:
 
         event.listen(engine, "do_connect", connect)
         # Before the product's own, which would open one of another class.
-        engine.dialect.dispatch.do_connect.listeners.rotate(1)  # type: ignore[attr-defined]
+        engine.dialect.dispatch.do_connect.listeners.rotate(1)
         event.listen(engine, "after_execute", _keep_metadata)
         return engine
 

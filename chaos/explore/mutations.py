@@ -46,7 +46,7 @@ def _messages_belong_to_nobody(_: World) -> None:
     def result_row(result: DeliveryResult) -> dict[str, Any]:
         return ledger_rows.result_row(result) | {"id_space": None}
 
-    ledger.result_row = result_row
+    ledger.result_row = result_row  # type: ignore[attr-defined]
     ledger.Ledger.rivals = rivals  # type: ignore[method-assign, assignment]
     for module in (ledger, provider_messages, provider_reports):
         module.claim_message = lambda *_: True  # type: ignore[attr-defined]

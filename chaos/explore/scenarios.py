@@ -11,7 +11,7 @@ from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason, Status, S
 from notifier.intake.batch import Received
 from notifier.operations.notifications import Resolution
 from notifier.providers.base import Report
-from notifier.store.operator_actions import Selection
+from notifier.store.selection import Selection
 
 _LETTERS = "abc"
 _OPERATOR = "olga"

@@ -180,7 +180,7 @@ def log_events(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Call) and re.fullmatch(r"log\.\w+|log_failure", ast.unparse(node.func)):
             found = [part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant)]
-            yield from (event for event in found if re.fullmatch(r"[a-z_]+(\.[a-z_]+)?", str(event)))
+            yield from (str(event) for event in found if re.fullmatch(r"[a-z_]+(\.[a-z_]+)?", str(event)))
 
 
 def commands(command: Any, path: str) -> Iterator[str]:

@@ -38,7 +38,7 @@ _BLOCK = re.compile(
 #: What stands for a value of the reader's own.
 _PLACEHOLDERS = {"ID": "01a2047b-fb2a-7da5-858e-3be3814fe3b0", "JOB": "01a2047b-fb2a-7da5-858e-3be3814fe3b0"}
 #: The base of everything that is wrong with a command line.
-_CLICK_EXCEPTION = typer.BadParameter.__mro__[2]
+_CLICK_EXCEPTION: type[Exception] = typer.BadParameter.__mro__[2]
 #: Packages of readers, which the service does not need.
 _THEIRS = {"myapp", "shop"}
 

@@ -23,7 +23,7 @@ def test_every_pair_has_a_queue_for_producers_and_one_for_workers() -> None:
 
 
 def test_celery_knows_exactly_the_queues_of_the_topology() -> None:
-    app = make_app(Settings(broker_url="redis://127.0.0.1:1/0"))  # type: ignore[arg-type]
+    app = make_app(Settings(broker_url="redis://127.0.0.1:1/0"))
     expected = {topology.deliver_queue_name(*pair) for pair in topology.pairs()}
     expected |= {topology.MAINTENANCE, topology.CALLBACKS}
     assert {queue.name for queue in app.conf.task_queues} == expected

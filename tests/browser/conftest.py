@@ -33,7 +33,7 @@ from tests.support.console import fail, send
 from tests.waiting import patient
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page, Request, Response
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response
 
 SHIPPED_TEMPLATES = Path(__file__).parents[2] / "templates"
 #: Notifications of last March; more than one page shows.
@@ -82,10 +82,14 @@ class Desk:
             context.close()
 
     def _listen(self, context: BrowserContext, page: Page) -> None:
-        page.on("console", lambda said: said.type == "error" and self._complain(said.text))
+        page.on("console", self._hear)
         page.on("pageerror", lambda error: self._complain(str(error)))
         context.on("request", self._look_at)
-        context.on("response", lambda answer: answer.status >= 400 and self._look_at_failure(answer))
+        context.on("response", self._look_at_failure)
+
+    def _hear(self, said: ConsoleMessage) -> None:
+        if said.type == "error":
+            self._complain(said.text)
 
     def _complain(self, line: str) -> None:
         # Said of pages, too, which may well be that of an error.
@@ -97,7 +101,7 @@ class Desk:
             self.complaints.append(f"called {request.url}")
 
     def _look_at_failure(self, answer: Response) -> None:
-        if answer.request.resource_type != "document":
+        if answer.status >= 400 and answer.request.resource_type != "document":
             self.complaints.append(f"{answer.status} of {answer.url}")
 
 

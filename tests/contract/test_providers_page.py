@@ -125,7 +125,7 @@ def test_the_example_finds_what_the_api_has(page: Any) -> None:
         answers = [await found(provider, id_) for id_ in FOUND]
         await runner.cleanup()
         answers.append(await found(provider, UUID(int=1)))
-        await provider.close()
+        await provider.close()  # type: ignore[attr-defined]
         return answers
 
     assert asyncio.run(run()) == [

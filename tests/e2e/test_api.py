@@ -101,7 +101,7 @@ def test_while_the_broker_is_away_requests_are_accepted_and_left_to_the_sweep(
 ) -> None:
     templates = write_templates(tmp_path / "templates")
     key = key_of(database_url, templates, Scope.SEND)
-    services = Services(Settings(database_url=database_url))  # type: ignore[arg-type]
+    services = Services(Settings(database_url=database_url))
     nobody = "amqp://127.0.0.1:1/"
     with running_api(database_url, nobody, tmp_path, NOTIFIER_TEMPLATES=str(templates)) as api:
         url = api.url
@@ -143,7 +143,7 @@ def test_what_was_answered_with_202_is_in_the_record_after_a_kill(
         api.kill()
         for sender in senders:
             sender.result()
-    services = Services(Settings(database_url=database_url))  # type: ignore[arg-type]
+    services = Services(Settings(database_url=database_url))
     recorded = {str(found.id) for found in services.audit.search(Filter(), limit=100_000)}
     services.close()
     assert accepted <= recorded

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ def publish_all(service: Service, label: str) -> None:
     with Client(service.broker_url, producer="shop", timeout_seconds=10) as client:
         for number in range(EACH):
             now = datetime.now(UTC)
-            times = {
+            times: dict[str, dict[str, Any]] = {
                 "scheduled": {"send_at": now + timedelta(seconds=2)},
                 "short": {"expires_at": now + timedelta(minutes=20)},
                 STALE: {

@@ -59,7 +59,7 @@ def test_each_is_retried_once_although_api_and_worker_are_killed(
     database_url: str, amqp_url: str, tmp_path: Path
 ) -> None:
     templates = write_templates(tmp_path / "templates")
-    services = Services(Settings(database_url=database_url))  # type: ignore[arg-type]
+    services = Services(Settings(database_url=database_url))
     ids = fail_many(services)
     environment = {
         "NOTIFIER_DATABASE_URL": database_url,

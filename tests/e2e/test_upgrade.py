@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Self
@@ -59,7 +60,7 @@ def test_programs_wait_for_their_tables_and_go_on_beside_the_next_versions(
     with running_service(url, amqp_url, tmp_path / "service") as service:
         for name in ("intake", "worker-urgent", "worker-normal"):
             log = service.programs.logs[name]
-            wait_until(lambda log=log: "run `notifier db upgrade`" in log.read_text(), timeout=60)
+            wait_until(partial(says, log, "run `notifier db upgrade`"), timeout=60)
         upgrade(url)
         with Load(amqp_url) as load:
             wait_until(lambda: service.count("sent") > 20, timeout=60)
@@ -88,3 +89,7 @@ def assert_all_went_out_once_and_soon(service: Service, total: int) -> None:
     assert all(row.attempt_count == 1 for row in rows)
     waits = [row.sent_at - row.accepted_at for row in rows if row.sent_at]
     assert max(waits) < timedelta(seconds=LOCK_SECONDS + 10)
+
+
+def says(log: Path, words: str) -> bool:
+    return words in log.read_text()

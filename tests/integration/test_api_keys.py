@@ -130,12 +130,14 @@ def test_the_last_use_is_written_once_a_minute(api: Api) -> None:
         seen.append(api.parts.keys.list()[0].last_used_at)
     assert seen[0] is not None
     assert seen[0] == seen[1]
+    first = seen[0]
     with transaction(api.services.engine) as connection:
         connection.execute(text("UPDATE api_keys SET last_used_at = now() - interval '2 minutes'"))
 
     def is_written_again() -> bool:
         status(api, token)
-        return bool(api.parts.keys.list()[0].last_used_at > seen[0])
+        used_at = api.parts.keys.list()[0].last_used_at
+        return used_at is not None and used_at > first
 
     # A known key has to be forgotten first.
     wait_until(is_written_again)
@@ -154,7 +156,7 @@ def test_a_key_that_is_too_fast_hears_when_to_come_back(api: Api) -> None:
 
 def test_a_batch_counts_by_its_entries(api: Api) -> None:
     token = api.key(Scope.SEND, rate_per_second=5)
-    batch = {"batch": [{}] * 30}
+    batch: dict[str, Any] = {"batch": [{}] * 30}
     assert api("POST", "/v1/notifications/batch", key=token, json_body=batch).status == 422
     assert api("POST", "/v1/notifications/batch", key=token, json_body=batch).status == 429
 
@@ -251,7 +253,7 @@ def test_every_route_that_is_not_for_monitoring_needs_a_key_and_takes_no_unknown
 
 
 def test_every_parameter_that_takes_one_value_is_refused_when_it_is_given_twice(api: Api) -> None:
-    key, one, lists = api.key(*Scope), set(), set()
+    key, one, lists = api.key(*Scope), set[tuple[str, str]](), set[tuple[str, str]]()
     for path, methods in api.app.openapi()["paths"].items():
         place = re.sub(r"{(notification|message|callback|recurring_id|job)}", str(new_id()), path)
         for method, described in methods.items():
@@ -261,7 +263,8 @@ def test_every_parameter_that_takes_one_value_is_refused_when_it_is_given_twice(
                 name = parameter["name"]
                 is_list = parameter["schema"].get("type") == "array"
                 (lists if is_list else one).add((path, name))
-                reply = api(method.upper(), place, key=key, **{name: ["status", "status"]})
+                given: dict[str, Any] = {name: ["status", "status"]}
+                reply = api(method.upper(), place, key=key, **given)
                 found = [(e.get("parameter"), e["code"]) for e in reply.json.get("errors", ())]
                 assert is_list == ((name, "given_twice") not in found), (path, name, found)
                 assert is_list or (reply.status, reply.json["errors"][0]["fix"]) == (422, "Give it once")
@@ -283,7 +286,8 @@ def test_a_number_of_the_address_is_written_in_digits(api: Api) -> None:
         (place, "wait", ["0_1", "1e-3", "+1", " 1", "1.", ".5", "٥", "inf", ""]),
     ):
         for value in values:
-            reply = api("GET", path, key=key, **{name: value})
+            given: dict[str, Any] = {name: value}
+            reply = api("GET", path, key=key, **given)
             [error] = reply.json["errors"]
             assert (reply.status, error["parameter"], error["code"]) == (422, name, "bad_format"), value
     assert [api("GET", "/v1/notifications", key=key, limit=limit).status for limit in ("10", "007", "-1")] == [

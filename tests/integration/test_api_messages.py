@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -82,7 +83,7 @@ def test_one_answer_has_everything_that_is_wrong(api: Api) -> None:
     assert codes(send(api, to="nobody", context={}, sender="mallory")) == expected
     expected |= {("/lane", "bad_choice"), ("/producer", "wrong_producer")}
     assert codes(send(api, **wrong)) == expected
-    batch = {"batch": [{**HELLO, "to": "nobody", "context": {}}]}
+    batch: dict[str, Any] = {"batch": [{**HELLO, "to": "nobody", "context": {}}]}
     reply = api("POST", "/v1/notifications/batch", key=api.key(Scope.SEND), json_body=batch)
     assert codes(reply) == {("/batch/0/to", "not_an_address"), ("/batch/0/context/name", "missing_variable")}
     # Without a channel, by the one of the recipient or the template.
@@ -93,7 +94,10 @@ def test_one_answer_has_everything_that_is_wrong(api: Api) -> None:
         ("/sender", "unknown_sender"),
         ("", "no_key"),
     }
-    batch = {"rate": 5, "batch": [{**HELLO, "idempotency_key": "1"}, {**HELLO, "to": "nobody", "context": {}}]}
+    batch = {
+        "rate": 5,
+        "batch": [{**HELLO, "idempotency_key": "1"}, {**HELLO, "to": "nobody", "context": {}}],
+    }
     reply = api("POST", "/v1/notifications/batch", key=api.key(Scope.SEND), json_body=batch)
     assert codes(reply) == {
         ("/rate", "unknown_field"),
@@ -255,6 +259,7 @@ def test_a_batch_of_which_nothing_is_accepted_is_a_problem(api: Api) -> None:
 
 def test_a_batch_has_its_limits(api: Api) -> None:
     key = api.key(Scope.SEND)
+    batch: Sequence[object]
     for batch in ([], [{}] * 1001):
         reply = api("POST", "/v1/notifications/batch", key=key, json_body={"batch": batch})
         assert reply.status == 422
@@ -319,7 +324,7 @@ def send_at_once(api: Api, bodies: list[dict[str, Any]], monkeypatch: pytest.Mon
             before = len(begun)
             others.append(threads.submit(call, "POST", url, key=key, json_body=body))
             # One behind the other, so that it is known who was first.
-            wait_until(lambda before=before: len(begun) > before)
+            wait_until(partial(_is_longer, begun, before))
         go.set()
         replies = [one.result() for one in [first, *others]]
     assert len(sizes) == 2
@@ -373,3 +378,7 @@ def test_what_takes_the_database_too_long_by_itself_is_to_be_sent_again(api: Api
     make_slow(api.services.engine, "INSERT", above=0)
     reply = send(api, idempotency_key="slow")
     assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+
+
+def _is_longer(things: Sequence[object], length: int) -> bool:
+    return len(things) > length

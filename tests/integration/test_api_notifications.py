@@ -25,7 +25,7 @@ from notifier.store.engine import transaction
 from notifier.store.operator_actions import Operating
 from notifier.store.records import NewAttempt, NewRejection
 from notifier.store.upkeep import UpkeepRepository
-from tests.support.api import Api
+from tests.support.api import Api, run_all
 from tests.support.templates import write_templates
 from tests.waiting import wait_until
 
@@ -101,7 +101,8 @@ def test_a_producer_sees_its_own_only(api: Api) -> None:
 
 def test_pages_follow_each_other_without_gap_or_repetition(api: Api) -> None:
     sent = send(api, count=5)
-    key, pages, after = api.key(Scope.READ), [], {}
+    key, pages = api.key(Scope.READ), list[Any]()
+    after: dict[str, Any] = {}
     while True:
         reply = api("GET", "/v1/notifications", key=key, limit=2, **after)
         pages.append(ids_of(reply))
@@ -169,8 +170,10 @@ def test_a_wrong_condition_is_refused(api: Api, query: dict[str, Any], code: str
 
 
 def test_a_nul_character_is_refused_by_its_parameter_in_every_list(api: Api) -> None:
+    given: dict[str, Any]
     for path, name in (("suppressions", "scope"), ("suppressions", "source"), ("callbacks", "endpoint")):
-        [error] = api("GET", f"/v1/{path}", key=api.key(Scope.OPERATE), **{name: "a\0"}).json["errors"]
+        given = {name: "a\0"}
+        [error] = api("GET", f"/v1/{path}", key=api.key(Scope.OPERATE), **given).json["errors"]
         assert (error["parameter"], error["code"], error["fix"]) == (name, "nul_character", "Remove it")
 
 
@@ -194,11 +197,12 @@ def test_a_read_that_takes_too_long_is_broken_off_with_a_way_out(api: Api) -> No
 def test_long_reads_of_one_key_leave_others_theirs(api: Api) -> None:
     mine, other = api.key(Scope.READ), api.key(Scope.READ)
     ends = [api.parts.long_reads.begin(mine.split("_")[2]) for _ in range(2)]
-    for path, query in (
+    paths: list[tuple[str, dict[str, Any]]] = [
         ("/v1/stats", {}),
         ("/v1/notifications", {"format": "csv"}),
         ("/v1/notifications", {"channel": "email"}),
-    ):
+    ]
+    for path, query in paths:
         refused = api("GET", path, key=mine, **query)
         assert (refused.status, refused.headers["retry-after"]) == (429, "5")
         assert api("GET", path, key=other, **query).status == 200
@@ -217,6 +221,7 @@ def test_an_export_streams_everything(api: Api, monkeypatch: pytest.MonkeyPatch,
     assert reply.headers["content-type"].startswith(accept)
     assert reply.pieces >= 3
     body = reply.body.decode()
+    rows: list[Any]
     if accept == "text/csv":
         rows = list(csv.DictReader(io.StringIO(body, newline="")))
         notes = {json.loads(row["metadata"])["note"] for row in rows}
@@ -287,7 +292,7 @@ def test_a_retry_in_the_background_is_a_job(api: Api) -> None:
     assert (made.status, made.json["state"], made.json["total"]) == (202, "waiting", 2)
     assert b"ann@example.com" not in made.body
     url = made.headers["location"]
-    api.services.jobs.dispatch(lambda ids: [api.services.jobs.run(id_) for id_ in ids] and None)
+    api.services.jobs.dispatch(partial(run_all, api.services.jobs))
     done = api("GET", url, key=key).json
     assert (done["state"], done["changed"], done["reason"]) == ("done", 2, "mended")
     assert done["operator"].startswith("ops (key ")

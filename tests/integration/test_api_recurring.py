@@ -69,7 +69,7 @@ def test_a_producer_keeps_its_own_list(api: Api) -> None:
 def test_nobody_but_an_operator_sees_or_changes_that_of_others(api: Api) -> None:
     shop, operator = api.key(Scope.SEND), api.key(Scope.OPERATE, producer=None)
     one = f"/v1/recurring/{api('POST', '/v1/recurring', key=shop, json_body=plan()).json['id']}"
-    acts = [
+    acts: list[tuple[str, str, Any]] = [
         ("GET", one, None),
         ("POST", f"{one}/pause", None),
         ("POST", f"{one}/run", None),

@@ -292,7 +292,7 @@ def test_a_message_names_files_of_its_own_producer_only(api: Api) -> None:
     assert codes(send(api, file, new_id())) == {("/attachments/1", "unknown_attachment")}
     assert codes(send(api, "x")) == {("/attachments/0", "bad_attachment_id")}
     assert codes(send(api, *[file] * 11)) == {("/attachments", "too_long")}
-    sms = {"channel": "sms", "to": "+15550100123", "template": "code", "context": {"code": "1"}}
+    sms: dict[str, Any] = {"channel": "sms", "to": "+15550100123", "template": "code", "context": {"code": "1"}}
     assert codes(send(api, file, **sms)) == {("/attachments", "attachments_not_here")}
     execute(api, "UPDATE attachments SET size = 6 * 1024 * 1024")
     assert codes(send(api, file, file)) == {("/attachments", "attachments_too_large")}
@@ -338,11 +338,14 @@ def test_a_file_lives_as_long_as_somebody_needs_it(api: Api) -> None:
     execute(api, f"UPDATE states SET status = 'delivered' WHERE id = '{ids[0]}'")
     repository = api.services.attachments
     assert repository.forget_old(days=30) == 1
-    assert set(repository.sizes(map(UUID, (used, unused, scheduled, waiting)))) == set(
+    assert set(repository.sizes([UUID(one) for one in (used, unused, scheduled, waiting)])) == set(
         map(UUID, (used, scheduled, waiting))
     )
     assert repository.forget_old(days=7) == 1
-    assert set(repository.sizes(map(UUID, (used, scheduled, waiting)))) == {UUID(scheduled), UUID(waiting)}
+    assert set(repository.sizes([UUID(one) for one in (used, scheduled, waiting)])) == {
+        UUID(scheduled),
+        UUID(waiting),
+    }
     # A repetition of a message whose file is gone is answered as the first time.
     again = send(api, used)
     assert (again.status, again.headers["idempotency-replayed"]) == (202, "true")

@@ -69,7 +69,12 @@ def test_the_intake_tells_why_a_callback_url_is_refused(world: World, tmp_path: 
     )
 
     def received(producer: str, url: str | None) -> Received:
-        body = {"producer": producer, "idempotency_key": f"{url}", "to": "ann@example.com", "template": "hello"}
+        body: dict[str, Any] = {
+            "producer": producer,
+            "idempotency_key": f"{url}",
+            "to": "ann@example.com",
+            "template": "hello",
+        }
         body |= {"context": {"name": "Ann"}} | ({"callback_url": url} if url else {})
         return Received(json.dumps(body).encode(), Channel.EMAIL, Lane.NORMAL)
 

@@ -229,7 +229,7 @@ def test_over_http_every_fault_is_told_at_once_by_position(service: Service) -> 
                 await client.send("hello", "adaexample.com", context={"n": object()})
             assert [fault.field for fault in broken.value.faults] == ["context.n", "to", "context.name"]
             with pytest.raises(InvalidMessage) as broken:
-                await client.send_many(iter([good, {"to": "b"}]), channel="email", template="hello")
+                await client.send_many((one for one in (good, {"to": "b"})), channel="email", template="hello")
             assert [fault.field for fault in broken.value.faults] == ["1.to", "1.context.name"]
         async with AsyncClient(AWAY, "x", timeout_seconds=1) as client:
             with pytest.raises(InvalidMessage) as broken:

@@ -207,11 +207,11 @@ def test_a_form_of_another_site_or_session_is_refused(api: Api, operator: Browse
     path = f"/notifications/{one}/cancel"
     key = urlencode({"key": api.key(Scope.OPERATE, producer=None)}).encode()
     for sent in ({"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example.com"}, {"origin": "null"}):
-        assert operator.post(path, headers={"host": "notify.example.com", **sent}).status == 403
+        assert operator.post(path, {"host": "notify.example.com", **sent}).status == 403
         form = {"content-type": "application/x-www-form-urlencoded", "host": "notify.example.com", **sent}
         assert api("POST", "/sign-in", body=key, headers=form).status == 403
     ours = {"host": "notify.example.com", "origin": "https://notify.example.com"}
-    assert operator.post(f"/notifications/{one}/retry", headers=ours).status == 422
+    assert operator.post(f"/notifications/{one}/retry", ours).status == 422
     operator.form_token = "0" * 64
     assert operator.post(path).status == 403
     operator.form_token = "é"

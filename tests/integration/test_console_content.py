@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -21,7 +22,9 @@ from tests.support.templates import write_templates
 @pytest.fixture(params=["plain", "encrypted"])
 def kept(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Iterator[Api]:
     """An API whose database holds people's data in plain text, and one where it is encrypted."""
-    keys = {"encryption_keys": new_key("one"), "hash_key": "h" * 40} if request.param == "encrypted" else {}
+    keys: dict[str, Any] = (
+        {"encryption_keys": new_key("one"), "hash_key": "h" * 40} if request.param == "encrypted" else {}
+    )
     api = Api(database_url, write_templates(tmp_path), **keys)
     add_console(api.app, api.services, api.parts)
     yield api

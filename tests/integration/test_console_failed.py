@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -14,7 +15,7 @@ from notifier.operations import Selection
 from notifier.operations.api_keys import Scope
 from notifier.store.engine import transaction
 from notifier.store.search import Filter
-from tests.support.api import Api
+from tests.support.api import Api, run_all
 from tests.support.console import XSS, Browser, api, fail, operator, send  # noqa: F401 - fixtures among them
 
 
@@ -83,7 +84,7 @@ def test_a_cause_leads_to_its_messages(api: Api, operator: Browser) -> None:
 
 def work(api: Api) -> None:
     jobs = api.services.jobs
-    jobs.dispatch(lambda ids: [jobs.run(job) for job in ids] and None)
+    jobs.dispatch(partial(run_all, jobs))
 
 
 def test_a_search_becomes_a_job_that_can_be_stopped(api: Api, operator: Browser) -> None:

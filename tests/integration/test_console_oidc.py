@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -84,7 +85,8 @@ class Visit:
 
     def come_back(self, cookie: str | None = None, **changed: str) -> Reply:
         sent = self.sent if cookie is None else cookie
-        return self._api("GET", CALLBACK, headers={"cookie": sent}, **{**self.answer, **changed})
+        query: dict[str, Any] = {**self.answer, **changed}
+        return self._api("GET", CALLBACK, headers={"cookie": sent}, **query)
 
 
 def browser_of(api: Api, reply: Reply) -> Browser:

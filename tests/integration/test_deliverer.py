@@ -187,7 +187,7 @@ def test_a_mail_gets_a_return_path_and_one_that_nobody_asked_for_a_link(world: W
     (world.templates / "email/digest/body.txt").write_text("To stop this: {{ unsubscribe_url }}")
     ids = [world.accept("k1"), world.accept("k2", template="digest", locale="fr")]
     provider = Scripted()
-    given = {"bounce_address": "bounces@example.com", "public_url": "https://notify.example.com"}
+    given: dict[str, Any] = {"bounce_address": "bounces@example.com", "public_url": "https://notify.example.com"}
     world.deliver(ids, provider, **given)
     tokens = Tokens(world.hash_key, **given)
     plain, digest = sorted(provider.taken, key=lambda outgoing: ids.index(outgoing.notification_id))

@@ -75,7 +75,7 @@ class Shop:
         environment = self.environment | {"NOTIFIER_BROKER_URL": broker_url}
         done = forking.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False)
         assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout if code == 0 else done.stderr
+        return str(done.stdout if code == 0 else done.stderr)
 
 
 def on(place: Path | str) -> Shop:

@@ -192,7 +192,7 @@ def test_valkey_keeps_its_data_port_and_password_over_restarts(valkey: EmbeddedV
 
 
 def test_valkey_lets_nobody_in_without_the_password(valkey: EmbeddedValkey, data_dir: Path) -> None:
-    port = urlsplit(valkey.start()).port
+    port = urlsplit(valkey.start()).port or 0
 
     with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client, pytest.raises(redis.AuthenticationError):
         client.ping()

@@ -174,7 +174,7 @@ def test_a_direct_statement_finds_what_any_other_finds(engine: Engine) -> None:
 
 
 #: Of the server, of the driver, and of neither.
-FAILING = [
+FAILING: list[Any] = [
     (text(f"DO $$ BEGIN RAISE 'no' USING ERRCODE = '{state}'; END $$"), {})
     for state in (
         "22012",

@@ -465,9 +465,6 @@ def test_a_batch_that_takes_the_database_too_long_is_accepted_in_parts(world: Wo
     assert world.intake.process(batch) == IntakeSummary(accepted=10)
     assert sum(len(ids) for _, _, ids in world.tasks.published) == 10
     given = {"producer": "shop", "to": "ann@example.com", "template": "hello", "context": {"name": "Ann"}}
-    messages = [
-        check(Message(**given, id=new_id()), Channel.EMAIL, Lane.NORMAL)
-        for _ in range(10)  # type: ignore[arg-type]
-    ]
+    messages = [check(Message(**given, id=new_id()), Channel.EMAIL, Lane.NORMAL) for _ in range(10)]
     answers = world.intake.answer(messages)
     assert [answer.id for answer in answers] == [message.id for message in messages]

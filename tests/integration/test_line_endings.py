@@ -360,7 +360,7 @@ def deadline_seconds(way: str) -> float:
 
 
 async def deliver(
-    script: Script, count: int, *, connections: int = 1, text: str = "Hello\n", **times: float
+    script: Script, count: int, *, connections: int = 1, text: str = "Hello\n", **times: Any
 ) -> Told:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Session(script), "127.0.0.1", 0)

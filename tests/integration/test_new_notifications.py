@@ -224,9 +224,10 @@ CAP = {
 
 @pytest.mark.parametrize("what", ["a bad context", "no template", "no provider", "a cap"])
 def test_what_needs_no_call_ends_as_if_it_had_been_claimed_first(world: World, what: str) -> None:
-    fields: dict[str, Any] = {"a bad context": {"context": {}}, "no template": {"template": "gone"}}.get(what, {})
+    changes: dict[str, dict[str, Any]] = {"a bad context": {"context": {}}, "no template": {"template": "gone"}}
+    fields = changes.get(what, {})
     providers = () if what == "no provider" else (Scripted(),)
-    settings = {"structure": Structure.model_validate(CAP)} if what == "a cap" else {}
+    settings: dict[str, Any] = {"structure": Structure.model_validate(CAP)} if what == "a cap" else {}
     if what == "a cap":
         world.deliver([world.accept("before")], *providers, **settings)
     stories = []

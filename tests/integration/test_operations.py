@@ -638,7 +638,7 @@ def test_a_replay_by_code_passes_over_what_was_replayed(replays: Replays, ledger
 def test_a_body_that_was_cut_is_not_replayed(replays: Replays, ledger: Ledger, audit: Audit) -> None:
     reject(ledger, b"x" * 70_000)
     [kept] = audit.rejected()
-    result = replays.replay_rejected(RejectedSelection((kept.id,)), pytest.fail, operator="ann")
+    result = replays.replay_rejected(RejectedSelection((kept.id,)), pytest.fail, operator="ann")  # type: ignore[arg-type]
     assert "only 65536 of its 70000 bytes" in result.skipped[0].why
 
 
@@ -695,4 +695,4 @@ def test_rejected_messages_are_never_all_meant_by_accident(replays: Replays) -> 
     with pytest.raises(WrongSelection):
         replays.purge_rejected(RejectedSelection(), operator="ann")
     with pytest.raises(WrongSelection):
-        replays.replay_rejected(RejectedSelection(), pytest.fail, operator="ann")
+        replays.replay_rejected(RejectedSelection(), pytest.fail, operator="ann")  # type: ignore[arg-type]

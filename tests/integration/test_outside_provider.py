@@ -18,7 +18,8 @@ import pytest
 from aiohttp import web
 
 from notifier.bootstrap import Services
-from notifier.cli.checks import Check, check_providers_and_senders
+from notifier.cli.check_result import Check
+from notifier.cli.checks import check_providers_and_senders
 from notifier.config.structure import ProviderTable
 from notifier.dev.server_thread import running
 from notifier.domain.errors import ConfigurationError

@@ -66,7 +66,13 @@ class Record:
         id_ = UUID(int=first_id(moment).int + (7 << 76) + (2 << 62) + self._count)
         message = Message(id=id_, producer="shop", to="ann@example.com", template="receipt")
         new = NewNotification(
-            message, Channel.EMAIL, Lane.NORMAL, "v1", OnUnknown.RESEND, 0, callback_statuses=("queued", "sent")
+            message,
+            Channel.EMAIL,
+            Lane.NORMAL,
+            "v1",
+            OnUnknown.RESEND,
+            0,
+            callback_statuses=(Status.QUEUED, Status.SENT),
         )
         assert self.ledger.accept([new])[0].fault is None
         self.execute("INSERT INTO attempts (notification_id, number, provider) VALUES (:id, 9, 'smtp')", id=id_)

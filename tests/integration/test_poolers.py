@@ -14,7 +14,8 @@ from sqlalchemy import Engine, text
 
 from notifier import Client
 from notifier.bootstrap import Services
-from notifier.cli.checks import check_all_sessions, check_database
+from notifier.cli.checks import check_database
+from notifier.cli.connection_checks import check_all_sessions
 from notifier.config.settings import load_settings
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.statuses import Channel
@@ -131,7 +132,7 @@ def test_statement_mode_is_refused_with_the_fix(database_url: str) -> None:
             check_sessions(engine)
         engine.dispose()
         services = Services(load_settings(database_url=url), guarded=False)
-        (check,) = check_database(services)
+        (check,) = check_database(services)  # type: ignore[arg-type]
         assert (check.name, check.ok) == ("sessions", False)
         assert "pool_mode = transaction" in check.fix
         services.close()

@@ -377,7 +377,7 @@ def test_doctor_says_whether_it_is_on_and_which_key_is_missing(world: Private, d
     world.accept_secret()
 
     def said(**settings: Any) -> list[tuple[bool, str]]:
-        services = Services(Settings(database_url=database_url, **settings))  # type: ignore[arg-type]
+        services = Services(Settings(database_url=database_url, **settings))
         found = [(check.ok, check.detail) for check in check_encryption(services)]
         services.close()
         return found

@@ -74,7 +74,7 @@ class Service:
             broker_url=broker_url,
             templates=templates,
             structure=Structure.model_validate(content),
-        )  # type: ignore[arg-type]
+        )
         self._services = Services(settings)
         self.engine, self.audit = self._services.engine, self._services.audit
         process = self._services.intake(lambda *_: None).process

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -88,10 +89,20 @@ def test_no_message_stands_on_two_of_many_pairs_of_equal_texts(world: EqualTexts
     def look_up(seed: int, share: int = 1) -> Callable[[], None]:
         mine = Random(seed).sample(ones, len(ones) // share)
         worker, ids = world.reconciler(), [one.id for one in mine]
-        return lambda: [worker.reconcile(ids[first : first + 20]) for first in range(0, len(ids), 20)] and None
 
-    def report(some: Sequence[object], *words: str) -> Callable[[], None]:
-        return lambda: [world.report(each, word) for each in some for word in words] and None  # type: ignore[arg-type]
+        def ask() -> None:
+            for first in range(0, len(ids), 20):
+                worker.reconcile(ids[first : first + 20])
+
+        return ask
+
+    def report(some: Sequence[Any], *words: str) -> Callable[[], None]:
+        def send() -> None:
+            for each in some:
+                for word in words:
+                    world.report(each, word)
+
+        return send
 
     def answer() -> None:
         for one in ones:
@@ -183,7 +194,7 @@ def test_crossed_guesses_are_put_right_by_their_reports_in_either_order(world: E
         for message in messages:
             world.report(message, "sent")
         assert [world.texts.status(one.id) for one in ones] == ["sent", "sent"]
-        at_once(*(lambda message=message: world.report(message, "delivered") for message in messages))  # type: ignore[misc]
+        at_once(*(lambda message=message: world.report(message, "delivered") for message in messages))
         assert [world.texts.status(one.id) for one in ones] == ["delivered", "delivered"]
         owners = world.owners()
         assert [owners[sid] for sid in sids] == [{one.id} for one in ones]
@@ -200,7 +211,7 @@ def test_crossed_reports_at_once_do_not_lock_each_other_up(world: EqualTexts) ->
     truth = {one.id: world.messages_of(one)[0] for one in everyone}
     at_once(
         *(
-            lambda some=some: [world.report(truth[one.id], "delivered") for one in some]  # type: ignore[misc]
+            lambda some=some: [world.report(truth[one.id], "delivered") for one in some]
             for some in (everyone, everyone[::-1], everyone[1::2] + everyone[::2])
         )
     )

@@ -87,7 +87,7 @@ def engine(database_url: str) -> Iterator[Engine]:
     entry = {"producer": "shop", "to": "ann@example.com", "template": "receipt"}
     news = [
         NewNotification(
-            check(Message(idempotency_key=str(number), **entry), Channel.EMAIL, Lane.NORMAL),  # type: ignore[arg-type]
+            check(Message(idempotency_key=str(number), **entry), Channel.EMAIL, Lane.NORMAL),
             Channel.EMAIL,
             Lane.NORMAL,
             "v1",
@@ -128,7 +128,7 @@ def explain(
         connection.exec_driver_sql(f"PREPARE explained AS {numbered.replace('%', '%%')}")
         cursor = connection.connection.cursor()
         cursor.execute(SQL("EXPLAIN (FORMAT JSON) EXECUTE explained {}").format(literals))
-        plan: dict[str, Any] = cursor.fetchone()[0][0]["Plan"]
+        plan: dict[str, Any] = cursor.fetchall()[0][0][0]["Plan"]
         cursor.execute("DEALLOCATE explained")
     return plan
 

@@ -25,7 +25,7 @@ HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 @pytest.fixture
 def services(database_url: str, tmp_path: Path) -> Iterator[Services]:
-    services = Services(Settings(database_url=database_url, templates=tmp_path))  # type: ignore[arg-type]
+    services = Services(Settings(database_url=database_url, templates=tmp_path))
     yield services
     services.close()
 

@@ -78,7 +78,7 @@ class World:
 @pytest.fixture
 def world(database_url: str, tmp_path: Path, loop: asyncio.AbstractEventLoop) -> Iterator[World]:
     templates = write_templates(tmp_path / "templates")
-    services = Services(Settings(database_url=database_url, templates=templates))  # type: ignore[arg-type]
+    services = Services(Settings(database_url=database_url, templates=templates))
     yield World(services, loop)
     services.close()
 
@@ -106,7 +106,7 @@ def test_it_is_asked_for_with_growing_pauses_and_then_stays_sent_for_good(world:
     provider, poller = Answering("sent"), None
     poller = world.poller(provider)
     age = 0.0
-    waits = []
+    waits: list[float] = []
     while (wait := world.wait(claim.id)) is not None:
         world.texts.pass_time(claim.id, ASK_AT_SECONDS[len(waits)] - age)
         age = ASK_AT_SECONDS[len(waits)]

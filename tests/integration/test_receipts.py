@@ -71,7 +71,7 @@ def test_every_order_of_reports_and_of_our_own_result_ends_alike(
     assert end[0] == status
     assert (end[3], end[4], end[5], end[6], end[7]) == (None, "twilio", SID, Outcome.ACCEPTED, SID)
     assert len(end[8]) == len(words)
-    expected = (None, None)
+    expected: tuple[str | None, str | None] = (None, None)
     if status is Status.UNDELIVERED:
         expected = ("unreachable_recipient", "undelivered: handset cannot be reached now (code 30003)")
     assert end[1:3] == expected

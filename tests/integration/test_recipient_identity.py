@@ -146,7 +146,7 @@ def test_a_suppression_of_the_version_before_goes_on_to_hold(sent: Mails) -> Non
 def test_resealing_brings_rows_and_suppressions_to_their_identity(
     database_url: str, tmp_path: Path, is_sealed: bool
 ) -> None:
-    keys = {"encryption_keys": "k1:" + "A" * 43 + "="} if is_sealed else {}
+    keys: dict[str, Any] = {"encryption_keys": "k1:" + "A" * 43 + "="} if is_sealed else {}
     sent = Mails(database_url, write_templates(tmp_path / "templates"), **keys)
     rows = {spelling: sent.send(spelling) for spelling in SPELLINGS}
     plain = sent.send("ann@example.com")

@@ -338,9 +338,17 @@ WRONG: list[tuple[dict[str, Any], list[ListedRecipient], set[str]]] = [
 
 
 def test_a_plan_that_cannot_work_is_refused_at_once(world: World) -> None:
-    fields = {"producer": "shop", "name": "digest", "recurrence": EVERY_MORNING, "channel": Channel.EMAIL}
+    fields: dict[str, Any] = {
+        "producer": "shop",
+        "name": "digest",
+        "recurrence": EVERY_MORNING,
+        "channel": Channel.EMAIL,
+        "lane": Lane.BULK,
+        "template": "hello",
+        "context": {},
+    }
     for plan, recipients, codes in WRONG:
-        made = RecurringPlan(**({**fields, "lane": Lane.BULK, "template": "hello", "context": {}} | plan))
+        made = RecurringPlan(**(fields | plan))
         with pytest.raises(InvalidMessage) as refused:
             world.recurring.add(made, recipients, operator="ann")
         assert {fault.code for fault in refused.value.faults} == codes

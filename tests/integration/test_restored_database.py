@@ -51,7 +51,7 @@ COUNT = 60
 CONTEXT = json.dumps(
     Renderer(Path(__file__).parents[2] / "templates").template(Channel.EMAIL, "receipt").samples[0].context
 )
-HOLDER = {"operator": "ann"}
+HOLDER: dict[str, Any] = {"operator": "ann"}
 
 
 class Life:
@@ -299,7 +299,9 @@ def test_a_filter_releases_its_own(life: Life) -> None:
     assert life.restored.release(wanted, dry_run=True, **HOLDER).released == 2
     assert life.restored.release(wanted, **HOLDER).released == 2
     assert life.statuses() == {"retrying": 2, "unknown": 3}
-    for wrong in ({}, {"ids": [new_id()], "everything": True}):
+    every: dict[str, Any] = {"ids": [new_id()], "everything": True}
+    nothing: dict[str, Any] = {}
+    for wrong in (nothing, every):
         with pytest.raises(WrongSelection):
             life.restored.release(Filter(), **wrong, **HOLDER)
     assert life.restored.release(Filter(), [new_id()], **HOLDER).skipped == 1

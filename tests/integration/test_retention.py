@@ -415,7 +415,7 @@ def test_the_command_line_counts_and_does_it(past: Past, database_url: str, tmp_
 def test_beat_has_it_done_every_night(past: Past, database_url: str) -> None:
     past.accept(40)
     structure = Structure(retention={Channel.EMAIL: Retention(redact_after_days=30)})
-    settings = Settings(database_url=database_url, broker_url="amqp://127.0.0.1:1/").model_copy(  # type: ignore[arg-type]
+    settings = Settings(database_url=database_url, broker_url="amqp://127.0.0.1:1/").model_copy(
         update={"structure": structure}
     )
     app = make_app(settings)

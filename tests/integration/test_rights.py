@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -27,6 +28,7 @@ from notifier.store.schema.all_tables import Base
 from notifier.store.schema.partitions import first_id
 from notifier.store.schema.rights import NEEDED
 from notifier.store.search import Filter
+from tests.support.api import run_all
 from tests.support.receipts import NUMBER, Texts
 from tests.unit.cli.commandline import CommandLine
 
@@ -117,7 +119,7 @@ def test_the_programs_do_their_work_with_these_rights(services: OperatorServices
         detail="asked",
     )
     job = services.jobs.retry(Selection(filter=Filter(status=Status.FAILED)), operator="ann")
-    services.jobs.dispatch(lambda ids: [services.jobs.run(one) for one in ids] and None)
+    services.jobs.dispatch(partial(run_all, services.jobs))
     assert services.jobs.find(job.id).state is JobState.DONE
     resealed = Resealing(services.engine, services.personal_data).run(rehash=True)
     assert not resealed.busy
@@ -130,7 +132,7 @@ def test_the_programs_change_what_they_must_with_these_rights(services: Operator
     sent = texts.send()
     [later] = texts.accept(send_at=datetime.now(UTC) + timedelta(days=1))
     another = datetime.now(UTC) + timedelta(days=2)
-    moved = services.operations.reschedule(Selection(ids=[later]), another, operator="ann")
+    moved = services.operations.reschedule(Selection((later,)), another, operator="ann")
     assert moved.changed == 1
     day = Span(sent.channel, first_id(another - timedelta(days=4)), first_id(another))
     assert RetentionRepository(services.engine).redact_page(day).changed == 1

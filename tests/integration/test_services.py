@@ -17,12 +17,12 @@ from kombu import Connection
 
 from notifier.dev.embedded import rabbitmq
 from notifier.dev.embedded.binaries import find_rabbitmq
-from notifier.dev.embedded.rabbitmq import accepts_amqp
+from notifier.dev.embedded.rabbitmq import accepts_amqp, amqp_connection
 from notifier.dev.machine import free_port, make_temporary_folder
 from notifier.dev.processes import command_line
 from tests.profiles import is_full
 from tests.provisioning.databases import Databases, database_of, with_database
-from tests.provisioning.rabbitmq import AmqpServer, GivenRabbitmq, PrivateRabbitmq, amqp_connection
+from tests.provisioning.rabbitmq import AmqpServer, GivenRabbitmq, PrivateRabbitmq
 from tests.provisioning.services import MissingService, RedisServer, Services, find_postgres
 from tests.waiting import patient, wait_until
 

@@ -104,7 +104,7 @@ def test_a_worker_that_starts_under_another_key_says_so(
     suppressions: Suppressions, database_url: str, key: str | None, is_wrong: bool
 ) -> None:
     add(suppressions)
-    services = Services(Settings(database_url=database_url, hash_key=key))  # type: ignore[arg-type]
+    services = Services(Settings(database_url=database_url, hash_key=key))
     problem = services.hash_key_problem()
     services.close()
     assert ("NOTIFIER_HASH_KEY" in (problem or "")) is is_wrong

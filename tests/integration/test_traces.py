@@ -76,8 +76,11 @@ class World:
         """As if the pause after a failure were over, and a sweep came by."""
         with transaction(self.api.services.engine) as connection:
             connection.execute(text("UPDATE states SET due_at = now() WHERE status = 'retrying'"))
-        deliver = self.delivery.deliverer.deliver
-        self.api.services.dispatcher(lambda *task: deliver(task[-1]), lambda *_: None).dispatch_due()
+
+        def deliver(_channel: Channel, _lane: Lane, ids: Sequence[UUID]) -> None:
+            self.delivery.deliverer.deliver(ids)
+
+        self.api.services.dispatcher(deliver, lambda *_: None).dispatch_due()
 
     def call_back(self) -> None:
         def start(ids: Sequence[UUID]) -> None:
@@ -111,7 +114,7 @@ def world(database_url: str, request: pytest.FixtureRequest, tmp_path: Path) -> 
             "providers": [{"name": "twilio", "kind": "twilio", **options}],
             "callbacks": {"shop": {"url": url, "secrets": SECRETS, "statuses": ["delivered"]}},
         }
-        more = {"public_url": f"http://127.0.0.1:{port}", "callback_allow_hosts": "127.0.0.1"}
+        more: dict[str, Any] = {"public_url": f"http://127.0.0.1:{port}", "callback_allow_hosts": "127.0.0.1"}
         api = Api(database_url, write_templates(tmp_path), broker, structure, **more)
         closing.callback(api.close)
         delivery, callbacks = DeliveryLoop(api.services), CallbackLoop(api.services)

@@ -35,7 +35,7 @@ class Steps:
         self.broken: dict[str, Exception] = {}
         self.book = UpkeepRepository(engine)
         names = ("first", "second", "third")
-        work = {name: lambda name=name: self._work(name) for name in names}  # type: ignore[misc]
+        work = {name: lambda name=name: self._work(name) for name in names}
         self.upkeep = Upkeep(self.book, work, Operating(engine))
 
     def _work(self, name: str) -> int:

@@ -16,7 +16,7 @@ from twilio.request_validator import RequestValidator
 
 from notifier.api.routes.webhooks import MAX_BODY_BYTES
 from notifier.domain.message import new_id
-from notifier.domain.statuses import Channel, Status
+from notifier.domain.statuses import Channel, Status, SuppressionReason
 from notifier.providers.twilio.webhooks import Form
 from notifier.providers.vonage.options import METHODS
 from notifier.providers.vonage.webhooks import sign
@@ -249,8 +249,13 @@ def test_a_keyword_suppresses_for_whom_it_was_written_to(api: Api, form: dict[st
 
 def test_start_lifts_what_stop_did_and_nothing_else(api: Api) -> None:
     path = "/webhooks/twilio/inbound"
-    manual = {"channel": Channel.SMS, "address": NUMBER, "scope": "sender:shop", "source": "operator:ann"}
-    api.services.suppressions.add(**manual, reason="manual")
+    manual: dict[str, Any] = {
+        "channel": Channel.SMS,
+        "address": NUMBER,
+        "scope": "sender:shop",
+        "source": "operator:ann",
+    }
+    api.services.suppressions.add(**manual, reason=SuppressionReason.MANUAL)
     post(api, path, inbound("STOP"))
     post(api, path, inbound("STOP"))
     assert [one.state for one in suppressed(api)] == ["active", "active"]

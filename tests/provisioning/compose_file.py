@@ -211,7 +211,7 @@ def _on_this_machine(text: str) -> str:
             service["volumes"] += ["/usr:/usr:ro", "/etc/alternatives:/etc/alternatives:ro"]
     # podman itself makes /run a tmpfs, and a second one inside it the superuser's.
     content["services"]["postgres"]["tmpfs"] = ["/tmp"]
-    return yaml.safe_dump(content, sort_keys=False)
+    return str(yaml.safe_dump(content, sort_keys=False))
 
 
 def _make_servers(own: Podman) -> None:

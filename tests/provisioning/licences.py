@@ -9,6 +9,7 @@ import re
 import sys
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 
@@ -38,7 +39,7 @@ def shipped() -> list[str]:
 
 def licence(package: Distribution) -> str:
     """The expression, else the classifiers, else the first line of the old field."""
-    said = package.metadata
+    said: Any = package.metadata  # the headers of a mail, which its type does not say
     classifiers = [one.rpartition(" :: ")[2] for one in said.get_all("Classifier") or () if "License ::" in one]
     old = (said.get("License") or "").strip().splitlines()
     return said.get("License-Expression") or ", ".join(classifiers) or (old[0][:_LONGEST] if old else "")

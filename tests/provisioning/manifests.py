@@ -48,7 +48,14 @@ def main() -> int:
 
 def _check_compose() -> bool:
     """Whether a compose file is not as the specification says, which is then printed."""
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", *COMPOSE]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+        *COMPOSE,
+    ]
     return bool(subprocess.run(command, check=False).returncode)
 
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -34,6 +34,7 @@ from notifier.config.structure import Structure
 from notifier.dev.machine import free_port
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.api_keys import Grants, Scope
+from notifier.operations.jobs import Jobs
 from notifier.runtime.connection_limit import ConnectionLimit, raise_file_limit
 from tests.support import forking
 from tests.waiting import patient, wait_until
@@ -83,7 +84,7 @@ class Api:
             templates=templates,
             structure=Structure.model_validate(content),
             **more,
-        )  # type: ignore[arg-type]
+        )
         self.services = Services(settings)
         self.handed = Handed()
         self.parts: ApiServices = make_services(self.services, self.handed)  # type: ignore[arg-type]
@@ -102,7 +103,7 @@ class Api:
         key: str | None = None,
         json_body: Any = None,
         body: bytes | Sequence[bytes] = b"",
-        headers: dict[str, str | bytes] | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
         **query: Any,
     ) -> Reply:
         sent = {**({"authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
@@ -144,7 +145,7 @@ class Api:
             messages.append(message)
 
         try:
-            await self.app(scope, receive, send)  # type: ignore[arg-type]
+            await self.app(scope, receive, send)
         finally:
             is_over.set()
         headers: dict[str, str] = {}
@@ -161,6 +162,12 @@ class Api:
         self.services.close()
 
 
+def run_all(jobs: Jobs, ids: Sequence[UUID]) -> None:
+    """As a worker does with these jobs."""
+    for id_ in ids:
+        jobs.run(id_)
+
+
 @cache
 def _documented() -> dict[str, dict[str, Any]]:
     """Path → method → operation, of the OpenAPI document."""
@@ -169,7 +176,7 @@ def _documented() -> dict[str, dict[str, Any]]:
 
 def _check_documented(scope: dict[str, Any], status: int) -> None:
     """Every answer of every test must stand in the OpenAPI document."""
-    path = getattr(scope.get("route"), "path_format", None)
+    path = str(getattr(scope.get("route"), "path_format", None))
     operation = _documented().get(path, {}).get(scope["method"].lower())
     assert operation is None or str(status) in operation["responses"], (
         f"{scope['method']} {path} answered {status}, which the OpenAPI document does not list"

@@ -35,7 +35,7 @@ class Mails:
         senders = {"default": Sender(email="Shop <shop@example.com>"), "news": Sender(email="news@example.com")}
         structure = Structure(senders=senders, suppressions=alarm or SuppressionTable())
         given: dict[str, Any] = {"hash_key": KEY, "bounce_address": ADDRESS, **more}
-        self.settings = Settings(database_url=database_url, templates=templates, structure=structure, **given)  # type: ignore[arg-type]
+        self.settings = Settings(database_url=database_url, templates=templates, structure=structure, **given)
         self.services = Services(self.settings)
         self._count = 0
 

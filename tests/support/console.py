@@ -49,7 +49,7 @@ class Browser:
             self.form_token = found[1].decode()
         return reply
 
-    def post(self, path: str, headers: dict[str, str] | None = None, **fields: str) -> Reply:
+    def post(self, path: str, headers: dict[str, str] | None = None, /, **fields: str) -> Reply:
         return self._post(path, {"form_token": self.form_token, **fields}, headers)
 
     def _post(self, path: str, fields: dict[str, str], headers: dict[str, str] | None = None) -> Reply:

@@ -75,7 +75,7 @@ def name_server(
 
 
 def _serve(server: NameServer, sock: socket.socket, stop: threading.Event) -> None:
-    waiting: list[tuple[float, int, bytes, object]] = []
+    waiting: list[tuple[float, int, bytes, tuple[str, int]]] = []
     number = 0
     with selectors.DefaultSelector() as selector:
         selector.register(sock, selectors.EVENT_READ)
@@ -89,4 +89,4 @@ def _serve(server: NameServer, sock: socket.socket, stop: threading.Event) -> No
                     heapq.heappush(waiting, (time.monotonic() + seconds, number, answer, who))
             while waiting and waiting[0][0] <= time.monotonic():
                 *_, answer, who = heapq.heappop(waiting)
-                sock.sendto(answer, who)  # type: ignore[arg-type]
+                sock.sendto(answer, who)

@@ -194,7 +194,7 @@ class MailTests(TestCase):
         self.assertEqual(found.split()[:-2], [fault.field for fault in caught.exception.faults])
 
     def test_of_several_mails_a_fault_names_the_one_that_is_wrong(self) -> None:
-        nobody = ("Hi", "Hello", None, [])
+        nobody: tuple[str, str, None, list[str]] = ("Hi", "Hello", None, [])
         with self.assertRaises(InvalidMessage) as caught:
             send_mass_mail([nobody, ("Hi", "Hello", None, ["a@example.com", "b@example.com", "nope"])])
         self.assertEqual(["1.to.2"], [fault.field for fault in caught.exception.faults])

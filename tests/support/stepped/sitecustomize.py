@@ -13,4 +13,4 @@ def _sleep(seconds: float) -> None:
 
 # time.sleep waits with clock_nanosleep for a moment of the monotonic clock, which libfaketime 0.9.10 spoils even
 # when it is told to leave that clock alone: EINVAL. A wait for an event takes another way.
-time.sleep = _sleep
+time.sleep = _sleep  # type: ignore[assignment]

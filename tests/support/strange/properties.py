@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -155,7 +156,8 @@ def _value(rng: Random, depth: int = 0) -> bytes:
         ]
     if rng.random() < 0.01:
         return bytes([rng.randrange(256)]) + rng.randbytes(4)
-    return rng.choice(makers)()
+    make: Callable[[], bytes] = rng.choice(makers)
+    return make()
 
 
 def _long(value: bytes) -> bytes:

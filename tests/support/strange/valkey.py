@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -82,7 +83,8 @@ class Attack:
     def _keys(self) -> None:
         """Only where nothing is, or what is there would be lost by our doing."""
         queues = [*(f"notify.{key}" for key in values.KEYS), *values.WORK_QUEUES]
-        name = self._rng.choice([*_OUR_KEYS, *(queue + self._rng.choice(_PRIORITIES) for queue in queues)])
+        names = [*_OUR_KEYS, *(f"{queue}{self._rng.choice(_PRIORITIES)}" for queue in queues)]
+        name = str(self._rng.choice(names))
         if self._rng.random() < 0.2:
             self._client.hset(
                 "unacked", self._rng.randbytes(3), self._rng.choice([b"x", b"[1,2,3]", b"5", b"[" * 3000])
@@ -90,13 +92,14 @@ class Attack:
             self._client.zadd("unacked_index", {self._rng.randbytes(3): 0})
             self._client.sadd("_kombu.binding.deliver", self._rng.randbytes(9))
         elif not self._client.exists(name):
-            self._rng.choice(
+            make: Callable[[], object] = self._rng.choice(
                 [
                     lambda: self._client.set(name, b"\xff", nx=True),
                     lambda: self._client.hset(name, "a", "b"),
                     lambda: self._client.sadd(name, "x"),
                 ]
-            )()
+            )
+            make()
 
     def _commands(self) -> None:
         body = envelope(values.command_body(self._rng), {"clock": self._rng.choice(values.ODD)})

@@ -54,7 +54,7 @@ def test_what_waits_meanwhile_travels_in_one_task() -> None:
 
 def test_what_cannot_be_published_is_hurried_and_the_next_is_tried_again() -> None:
     answers = iter([OSError("no broker"), None])
-    published = []
+    published: list[Any] = []
 
     def publish(channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
         error = next(answers)

@@ -34,7 +34,8 @@ def test_a_dead_letter_knows_where_it_died() -> None:
 
 
 def test_what_somebody_else_put_there_is_shown_all_the_same() -> None:
-    for headers in ({}, {"x-death": "?"}, {"x-death": []}, {"x-death": ["?"]}, {"x-death": [{}]}):
+    wrong: list[dict[str, Any]] = [{}, {"x-death": "?"}, {"x-death": []}, {"x-death": ["?"]}, {"x-death": [{}]}]
+    for headers in wrong:
         letter = dead_letter(message(**headers))
         assert (letter.queue, letter.reason, letter.died_at) == ("", "", None)
     bare = dead_letter(amqp.Message(None))

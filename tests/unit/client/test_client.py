@@ -140,7 +140,11 @@ def test_many_take_the_defaults_and_their_own_fields_win(client: RecordingClient
 
 
 def test_one_bad_entry_of_many_keeps_all_of_them_and_names_its_position(client: RecordingClient) -> None:
-    entries = [{"to": "a@example.com"}, {"to": "nobody"}, {"to": "c@example.com", "locale": "?"}]
+    entries: list[dict[str, Any]] = [
+        {"to": "a@example.com"},
+        {"to": "nobody"},
+        {"to": "c@example.com", "locale": "?"},
+    ]
     with pytest.raises(InvalidMessage) as refused:
         client.send_many(entries, channel="email", template="news")
     assert [fault.field for fault in refused.value.faults] == ["1.to", "2.locale"]

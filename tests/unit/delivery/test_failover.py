@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.config.settings import DEFAULT_RETRIES
 from notifier.delivery.failover import to_decide
 from notifier.domain.destinations import destination_of
 from notifier.domain.errors import Rejected, SendError, Unavailable
-from notifier.domain.retry_policy import Situation, decide
+from notifier.domain.retry_policy import DEFAULT_RETRIES, Situation, decide
 from notifier.domain.routing import Candidate, Standing, closes_circuit, held, is_fault, route
 from notifier.domain.statuses import Channel, Reason, Status, Subject
 from notifier.providers.mail.code_table import TABLE as SMTP

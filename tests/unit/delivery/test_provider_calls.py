@@ -162,7 +162,7 @@ def test_a_provider_that_never_answers_costs_no_slot_for_ever(
     provider = Queueing(at_once=False)
     caller = ProviderCaller(
         loop,
-        {"queueing": provider},
+        {"queueing": provider},  # type: ignore[dict-item]
         Unlimited(),  # type: ignore[arg-type]
         slots=2,
         deadline_seconds=0.1,

@@ -292,6 +292,7 @@ def test_the_schema_takes_what_the_parser_takes() -> None:
     # The event's id and source are the key of its message.
     assert validator.is_valid({**event, "data": unkeyed})
     assert validator.is_valid({**unkeyed, "id": str(new_id())})
+    wrong: object
     for wrong in (
         unkeyed,
         {"producer": "shop", "to": "+15550100123", "template": "code"},

@@ -121,7 +121,7 @@ def test_keys_are_read_again_when_the_provider_changes_them(provider: OidcProvid
     assert reason_of(sign_in) == "unknown_key"
     # The name of a key is no proof of having it.
     named = {**provider.other_key.as_dict(private=True), "kid": provider.key.kid}
-    provider.other_key = RSAKey.import_key(named)
+    provider.other_key = RSAKey.import_key(named)  # type: ignore[arg-type]
     assert reason_of(sign_in) == "token_bad_signature"
 
 

@@ -176,7 +176,7 @@ def test_an_exporter_that_is_not_there_is_a_problem_in_words(monkeypatch: pytest
 @pytest.mark.parametrize("absent", ["opentelemetry", "opentelemetry.sdk"])
 def test_without_the_extra_a_program_says_what_to_install(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # To Python it is not installed; a producer may have the API alone.
-    monkeypatch.setitem(sys.modules, absent, None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, absent, None)
     assert tracing_problem() is None
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
     assert "install notifier[otel] from where you installed notifier" in str(start_tracing("worker"))
