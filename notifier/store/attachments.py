@@ -18,6 +18,7 @@ from sqlalchemy import Connection, TextClause, select, text
 from notifier.domain.errors import Fault, QuotaExceeded
 from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.store import binds, ledger_sql
+from notifier.store.advisory_locks import lock_uploads
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.repository import Repository
@@ -112,7 +113,7 @@ class AttachmentRepository(Repository):
 def _check_quota(connection: Connection, new: NewAttachment, quota: int) -> None:
     """Raise if there is no room. From here to the end of their transactions a producer's uploads go one after the
     other: two at once would both find the same room."""
-    connection.execute(_LOCK_PRODUCER, {"producer": new.producer})
+    lock_uploads(connection, new.producer)
     used = connection.execute(_USED, {"producer": new.producer, "least": LEAST_BYTES}).scalar_one()
     if used + max(len(new.content), LEAST_BYTES) > quota:
         raise QuotaExceeded(used, quota)
@@ -167,8 +168,6 @@ UPDATE attachments SET uploaded_at = now()
 WHERE producer = :producer AND sha256 = :sha256 AND name = :name AND content_type = :content_type
 RETURNING id
 """)
-
-_LOCK_PRODUCER: TextClause = text("SELECT pg_advisory_xact_lock(hashtext('attachments'), hashtext(:producer))")
 
 _USED: TextClause = text("""
 SELECT coalesce(sum(greatest(size, :least)), 0)::bigint FROM attachments WHERE producer = :producer
