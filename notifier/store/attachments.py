@@ -17,10 +17,11 @@ from sqlalchemy import Connection, TextClause, select, text
 
 from notifier.domain.errors import Fault, QuotaExceeded
 from notifier.domain.message import MAX_MAIL_ATTACHMENTS
-from notifier.store import binds, ledger_sql
+from notifier.store import binds
 from notifier.store.advisory_locks import lock_uploads
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
+from notifier.store.notification_rules import LIVE
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row
 from notifier.store.schema.notifications import StoredAttachment
@@ -214,7 +215,7 @@ SELECT id, producer, size FROM found
 _FORGET: TextClause = text(f"""
 WITH waiting AS MATERIALIZED (
   SELECT DISTINCT unnest(m.attachments) AS id FROM states AS n JOIN messages AS m ON m.id = n.id
-  WHERE {ledger_sql.LIVE} AND m.attachments IS NOT NULL
+  WHERE {LIVE} AND m.attachments IS NOT NULL
 ), old AS (
   SELECT id FROM attachments
   WHERE CASE WHEN needed_until IS NULL THEN uploaded_at < now() - make_interval(hours => :unused)

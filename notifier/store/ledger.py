@@ -24,8 +24,8 @@ from notifier.store.claims import claim_and_start, claim_rows, queued_rows, star
 from notifier.store.engine import execute_directly, transaction
 from notifier.store.hash_keys import HashKeyRepository
 from notifier.store.ledger_rows import as_json, claims_of, message_claim, not_ours, result_row, unknown_of
-from notifier.store.ledger_sql import GONE_WORDS
 from notifier.store.mass_alarm import HardBounceWatch
+from notifier.store.notification_rules import GONE_WORDS
 from notifier.store.personal_data import PersonalData
 from notifier.store.provider_messages import claim_message, note_taken, with_locks
 from notifier.store.records import (

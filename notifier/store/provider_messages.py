@@ -29,7 +29,7 @@ from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import MessageProof, Status
 from notifier.store import binds
 from notifier.store.engine import sqlstate_of, transaction, unprepared
-from notifier.store.ledger_sql import GONE, GONE_WORDS
+from notifier.store.notification_rules import GONE, GONE_WORDS
 from notifier.store.rows import from_row
 
 #: How often it begins anew. Each time somebody else has made progress.
