@@ -206,7 +206,7 @@ class CircuitBreaker:
             accepted, self._accepted = self._accepted, {}
         if accepted:
             self._accept(accepted)
-        if not self._repository.accepted_since_refused(_sender_key(delivery), delivery.claim.id):
+        if not self._repository.accepted_since_refused(_sender_key(delivery), delivery.notification.id):
             return answer
         return Rejected(
             answer.detail, code=answer.code, reason=Reason.DESTINATION_REFUSED, subject=Subject.DESTINATION
@@ -244,7 +244,7 @@ class CircuitBreaker:
         is_repeated = _is_tried(delivery) or destination in known
         pause = pause_after(answer.reason, self._openings(hold, is_repeated=is_repeated))
         detail = " ".join(filter(None, (answer.code, answer.detail)))
-        refusal = CircuitRefusal(delivery.claim.id, answer.reason, detail, destination, is_repeated)
+        refusal = CircuitRefusal(delivery.notification.id, answer.reason, detail, destination, is_repeated)
         if self._repository.refuse(key, pause, refusal, at_most=SENDER_REFUSALS):
             log.warning("provider.sender_held", provider=key.provider, sender=key.sender, seconds=pause)
         self._read_at = float("-inf")
@@ -252,7 +252,7 @@ class CircuitBreaker:
     def _open(self, key: CircuitKey, reason: Reason, detail: str, delivery: Delivery | None) -> None:
         is_repeated = delivery is not None and _is_tried(delivery)
         pause = pause_after(reason, self._openings(self._standings.get(key.provider), is_repeated=is_repeated))
-        by = delivery.claim.id if delivery else None
+        by = delivery.notification.id if delivery else None
         again = delivery is not None and delivery.is_probe
         if self._repository.open(key, pause, reason, detail, by=by, again=again, is_repeated=is_repeated):
             log.warning("provider.circuit_opened", provider=key.provider, reason=reason, seconds=pause)
@@ -332,12 +332,12 @@ def _doubtful_destination(delivery: Delivery) -> str:
     """Its destination, if the answer may be about that; otherwise ""."""
     if not (isinstance(delivery.answer, Unavailable) and delivery.answer.is_doubtful):
         return ""
-    return destination_of(delivery.claim.channel, delivery.claim.recipient)
+    return destination_of(delivery.notification.channel, delivery.notification.recipient)
 
 
 def _is_tried(delivery: Delivery) -> bool:
     """Whether a provider was called for it in an earlier turn."""
-    return delivery.claim.tries > 0
+    return delivery.notification.tries > 0
 
 
 def _is_ours(answer: SendError) -> bool:
