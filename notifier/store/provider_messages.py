@@ -28,7 +28,8 @@ from notifier.config.logs import log
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import MessageProof, Status
 from notifier.store import binds
-from notifier.store.engine import sqlstate_of, transaction, unprepared
+from notifier.store.database_errors import DEADLOCK, sqlstate_of
+from notifier.store.engine import transaction, unprepared
 from notifier.store.notification_rules import GONE, GONE_WORDS
 from notifier.store.rows import from_row
 
@@ -36,8 +37,6 @@ from notifier.store.rows import from_row
 _TRIES = 5
 #: A notification in one of these may turn out not to have been taken by the provider.
 _TAKEN = (Status.SENT, Status.DELIVERED, Status.UNDELIVERED)
-
-_DEADLOCK = "40P01"
 
 _T = TypeVar("_T")
 
@@ -86,7 +85,7 @@ def with_locks(engine: Engine, work: Callable[[Connection], _T]) -> _T:
             continue
         except ServiceUnavailable as error:
             # The order of locks allows no deadlock among ourselves.
-            is_deadlock = sqlstate_of(error) == _DEADLOCK
+            is_deadlock = sqlstate_of(error) == DEADLOCK
             if was_away and not is_deadlock:
                 raise
             was_away = was_away or not is_deadlock

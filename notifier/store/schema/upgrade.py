@@ -17,7 +17,8 @@ from sqlalchemy.pool import NullPool
 from notifier.config.settings import bundled
 from notifier.domain.errors import ConfigurationError
 from notifier.store.advisory_locks import AdvisoryLock, take_lock
-from notifier.store.engine import database_url, database_verdict, transaction
+from notifier.store.database_url import database_url
+from notifier.store.engine import database_verdict, transaction
 from notifier.store.identity import store_first
 from notifier.store.schema.partitions import ensure_partitions
 from notifier.store.schema.revisions import unreleased_tables
