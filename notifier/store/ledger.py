@@ -23,11 +23,18 @@ from notifier.store.acceptance import REDISPATCH_SECONDS
 from notifier.store.claims import claim_and_start, claim_rows, queued_rows, start
 from notifier.store.engine import execute_directly, transaction
 from notifier.store.hash_keys import HashKeyRepository
-from notifier.store.ledger_rows import as_json, message_claim, not_ours, notifications_of, result_row, unknown_of
+from notifier.store.ledger_rows import (
+    as_json,
+    message_assignment,
+    not_ours,
+    notifications_of,
+    result_row,
+    unknown_of,
+)
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.notification_rules import GONE_WORDS
 from notifier.store.personal_data import PersonalData
-from notifier.store.provider_messages import claim_message, note_taken, with_locks
+from notifier.store.provider_messages import assign_message, note_taken, with_retries
 from notifier.store.records import (
     Acceptance,
     DeliveryResult,
@@ -170,19 +177,19 @@ class Ledger(Repository):
         A provider's answer takes the message from an attempt that only guessed, which becomes unknown again. If
         the message is not ours, an attempt with an answer becomes unknown, and one that was looked up stays so.
         """
-        claim = message_claim(result)
+        wanted = message_assignment(result)
 
         def write(connection: Connection) -> bool:
-            is_ours = claim_message(connection, claim)
+            is_ours = assign_message(connection, wanted)
             if is_ours:
                 _finish(connection, [result])
             elif result.proof is MessageProof.ANSWER:
                 _finish(connection, [not_ours(result, HURRY_SECONDS)])
             else:
-                note_taken(connection, claim)
+                note_taken(connection, wanted)
             return is_ours
 
-        return with_locks(self._engine, write)
+        return with_retries(self._engine, write)
 
     def note_failed_attempts(self, results: Sequence[DeliveryResult]) -> None:
         """Complete attempts whose delivery goes on with the next provider: the status stays `sending`."""

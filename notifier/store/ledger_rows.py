@@ -11,7 +11,7 @@ import msgspec
 
 from notifier.domain.statuses import Outcome, Reason, Status
 from notifier.store.personal_data import PersonalData
-from notifier.store.provider_messages import MessageClaim
+from notifier.store.provider_messages import MessageAssignment
 from notifier.store.records import DeliveryResult, NewAttempt, NotificationToSend, Unknown
 from notifier.store.rows import from_row, reader
 from notifier.store.sanitize import bytea, storable
@@ -39,9 +39,9 @@ def result_row(result: DeliveryResult) -> dict[str, Any]:
     }
 
 
-def message_claim(result: DeliveryResult) -> MessageClaim:
+def message_assignment(result: DeliveryResult) -> MessageAssignment:
     row = result_row(result)
-    return MessageClaim(
+    return MessageAssignment(
         id_space=row["id_space"],
         provider_message_id=row["provider_message_id"],
         notification_id=result.id,

@@ -207,7 +207,7 @@ FROM moved LEFT JOIN closed ON closed.notification_id = moved.id
 
 # As FINISH, for providers whose message ids stand for one message each. A message belongs to one attempt: a result
 # whose message is another attempt's, or whose attempt was accepted under another id, is returned instead of
-# written; `provider_messages.claim_message` decides. Locks are taken in one order: states by id, then provider
+# written; `provider_messages.assign_message` decides. Locks are taken in one order: states by id, then provider
 # messages, then attempts. So the moves come first.
 FINISH_WITH_MESSAGES: TextClause = text(f"""
 WITH given AS MATERIALIZED ({_RESULTS}), locked AS MATERIALIZED (
