@@ -11,7 +11,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
 from notifier.config.settings import load_settings
-from notifier.store.engine import database_url
+from notifier.store.database_url import database_url
 from notifier.store.schema.all_tables import Base
 
 _PARTITION = re.compile(r"_(y\d{4}m\d{2}|default)$")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 #: The pool's own look at connections that rested stays as it is.
-_UNTOUCHED = ("notifier.store.sessions", "notifier.dev")
+_UNTOUCHED = ("notifier.store.connection_pool", "notifier.dev")
 
 
 class Clock:

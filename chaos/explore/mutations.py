@@ -49,7 +49,7 @@ def _messages_belong_to_nobody(_: World) -> None:
     ledger.result_row = result_row  # type: ignore[attr-defined]
     ledger.Ledger.rivals = rivals  # type: ignore[method-assign, assignment]
     for module in (ledger, provider_messages, provider_reports):
-        module.claim_message = lambda *_: True  # type: ignore[attr-defined]
+        module.assign_message = lambda *_: True  # type: ignore[attr-defined]
 
 
 MUTATIONS: tuple[Mutation, ...] = (

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from notifier.bootstrap import Services
 from notifier.broker.inspection import QueueState, queue_states
 from notifier.domain.errors import NotifierError, ServiceUnavailable
-from notifier.domain.statuses import Channel, Lane, Outcome, Status
+from notifier.domain.statuses import LIVE_STATUSES, Channel, Lane, Outcome
 from notifier.operations.heartbeats import HeartbeatState
 from notifier.store.circuits import CircuitState
 from notifier.store.metrics import GaugeRepository, Gauges
@@ -31,8 +31,6 @@ BROKER_SECONDS = 2.0
 
 #: Values of a metric's labels → its value.
 _Values = Mapping[tuple[str, ...], float]
-#: Statuses of what has not ended.
-_WAITING = (Status.SCHEDULED, Status.QUEUED, Status.SENDING, Status.RETRYING, Status.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +146,7 @@ def _of_notifications(gauges: Gauges) -> Iterator[Metric]:
     yield _gauge(
         "notifier_notifications_waiting",
         "Notifications that have not ended.",
-        _zeros((*pair, status) for pair in pairs for status in _WAITING) | waiting,
+        _zeros((*pair, status) for pair in pairs for status in LIVE_STATUSES) | waiting,
         ("channel", "lane", "status"),
     )
     oldest = {(one.channel, one.lane): max(0.0, one.seconds) for one in gauges.oldest_queued}

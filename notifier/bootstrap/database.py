@@ -11,9 +11,9 @@ from sqlalchemy import Engine
 from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.domain.errors import ServiceUnavailable
+from notifier.store.connection_pool import DatabaseSession
 from notifier.store.engine import check_sessions, make_engine
 from notifier.store.schema.revisions import missing_upgrade
-from notifier.store.sessions import DatabaseSession, in_words
 
 #: A program that starts before `notifier db upgrade` looks again after this. Seconds.
 _LOOK_SECONDS = 1.0
@@ -84,4 +84,4 @@ class Database:
 
 def _log_pooler(session: DatabaseSession | None) -> None:
     if session is not None and (session.is_pooled or session.wrong):
-        log.info("database.pooled", reason=in_words(session))
+        log.info("database.pooled", reason=session.in_words)

@@ -36,7 +36,7 @@ def safely(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
 
 
 def _fix_of(error: ServiceUnavailable, name: str) -> str:
-    from notifier.store.engine import NO_RIGHT, sqlstate_of
+    from notifier.store.database_errors import NO_RIGHT, sqlstate_of
 
     if sqlstate_of(error) == NO_RIGHT:
         return "as the owner of the tables, run the GRANT that the check `rights` names"

@@ -57,9 +57,9 @@ def check_traces() -> Iterator[Check]:
 
 
 def check_database(services: OperatorServices) -> Iterator[Check]:
+    from notifier.store.connection_pool import STATEMENT_MODE_FIX
     from notifier.store.schema.revisions import missing_upgrade, revisions
     from notifier.store.schema.rights import missing_rights
-    from notifier.store.sessions import STATEMENT_MODE_FIX
 
     try:
         missing = missing_rights(services.engine)

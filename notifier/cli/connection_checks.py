@@ -22,14 +22,14 @@ NEARLY_ALL = 0.8
 def check_all_sessions(services: Services) -> Iterator[Check]:
     """Whether sessions have the settings that programs ask for, or how programs work behind a pooler without."""
     from notifier.store.engine import check_sessions, who_and_where
-    from notifier.store.sessions import in_words, role_statements
+    from notifier.store.session_options import role_statements
 
     session = check_sessions(services.engine)
     if session is None or not session.wrong:
-        yield Check("sessions", True, "as they were asked for" if session is None else in_words(session))
+        yield Check("sessions", True, "as they were asked for" if session is None else session.in_words)
         return
     fix = f"for fewer round trips, run once: {' '.join(role_statements(*who_and_where(services.engine)))}"
-    yield Check("sessions", True, in_words(session), f"{fix} then have the pooler reconnect")
+    yield Check("sessions", True, session.in_words, f"{fix} then have the pooler reconnect")
 
 
 def check_connections(services: Services) -> Iterator[Check]:

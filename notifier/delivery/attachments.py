@@ -35,11 +35,13 @@ class Files:
         self._loaded: dict[UUID, Attachment] = {}
 
     def portions(self, deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
-        sizes = self._repository.sizes({value for delivery in deliveries for value in delivery.claim.attachments})
+        sizes = self._repository.sizes(
+            {value for delivery in deliveries for value in delivery.notification.attachments}
+        )
         portion: list[Delivery] = []
         used = 0
         for delivery in deliveries:
-            size = sum(sizes.get(value, 0) for value in delivery.claim.attachments)
+            size = sum(sizes.get(value, 0) for value in delivery.notification.attachments)
             if portion and used + size > PORTION_BYTES:
                 yield portion
                 portion, used = [], 0
@@ -51,7 +53,7 @@ class Files:
     def of(self, portion: Sequence[Delivery]) -> dict[UUID, Attachment]:
         """The files of a portion, without deleted ones. Files of the previous portion stay loaded if this one
         needs them, so a file that every mail of a batch has is loaded once."""
-        wanted = {value for delivery in portion for value in delivery.claim.attachments}
+        wanted = {value for delivery in portion for value in delivery.notification.attachments}
         self._loaded = {value: file for value, file in self._loaded.items() if value in wanted}
         missing = wanted - self._loaded.keys()
         for value, file in self._repository.load(missing).items() if missing else ():

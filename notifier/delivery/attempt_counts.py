@@ -23,13 +23,13 @@ def count_attempts(answered: Sequence[Delivery]) -> None:
     for delivery in answered:
         if not delivery.was_called:
             continue
-        claim = delivery.claim
-        kind = (delivery.attempt.provider, delivery.outcome, claim.channel, claim.lane)
+        notification = delivery.notification
+        kind = (delivery.attempt.provider, delivery.outcome, notification.channel, notification.lane)
         found = kinds.get(kind)
         if found is None:
             found = kinds[kind] = ([], [])
         found[0].append(delivery.seconds)
-        found[1].append(claim.age_seconds - claim.claimed_at)
+        found[1].append(notification.age_seconds - notification.read_at)
     for (provider, outcome, channel, lane), (seconds, waits) in kinds.items():
         metrics.ATTEMPTS.labels(provider, outcome).inc(len(seconds))
         metrics.ATTEMPT_SECONDS.observe((provider,), seconds)
@@ -42,12 +42,12 @@ def count_failed(ended: Sequence[Delivery]) -> None:
     given_up = [
         # A provider of somebody else's may invent reasons: labels are a closed list.
         (
-            delivery.claim.channel,
+            delivery.notification.channel,
             reason if (reason := delivery.result.reason) in _REASONS else Reason.TECHNICAL_ERROR,
         )
         for delivery in ended
         if delivery.result is not None
         and delivery.result.status in (Status.FAILED, Status.EXPIRED)
-        and not delivery.claim.is_test
+        and not delivery.notification.is_test
     ]
     metrics.count(metrics.FAILED, given_up)

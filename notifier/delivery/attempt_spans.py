@@ -18,21 +18,21 @@ def trace_attempts(answered: Sequence[Delivery]) -> None:
     # Unix time at the beginning of the monotonic clock. Nanoseconds.
     epoch = time.time_ns() - time.monotonic_ns()
     for delivery in answered:
-        if delivery.claim.traceparent is not None and delivery.was_called:
+        if delivery.notification.traceparent is not None and delivery.was_called:
             _trace(delivery, epoch)
 
 
 def _trace(delivery: Delivery, epoch: int) -> None:
-    claim, attempt = delivery.claim, delivery.attempt
+    one, attempt = delivery.notification, delivery.attempt
     attributes: Attributes = {
-        **traces.about(claim.id, claim.channel, claim.lane, claim.template, claim.producer),
-        traces.IS_TEST: claim.is_test,
+        **traces.about(one.id, one.channel, one.lane, one.template, one.producer),
+        traces.IS_TEST: one.is_test,
         traces.PROVIDER: attempt.provider,
         traces.ATTEMPT: attempt.number,
         traces.OUTCOME: delivery.outcome,
     }
     begun = epoch + int(delivery.begun * 1e9)
-    span = traces.go_on(SpanName.ATTEMPT, attempt.provider, attributes, parent=claim.traceparent, at=begun)
+    span = traces.go_on(SpanName.ATTEMPT, attempt.provider, attributes, parent=one.traceparent, at=begun)
     if span is None:
         return
     status = {} if delivery.result is None else {traces.STATUS: delivery.result.status}

@@ -1,4 +1,9 @@
-"""Which providers may be called now, and for whom. Workers learn from each other within a second."""
+"""Which providers may be called now, and for whom. Workers learn from each other within a second.
+
+A provider has a circuit. So has each sender identity that it refuses: while that one is open, messages of this
+sender are held back there, and no others. `domain.routing` says when circuits open and for how long;
+`store.circuits` keeps them for all workers.
+"""
 
 from __future__ import annotations
 
@@ -59,9 +64,10 @@ class CircuitBreaker:
         self._weights = weights
         self._deadline_seconds = deadline_seconds
         self._lock = Lock()
-        #: Standings of providers, and of single senders there.
+        #: Provider → what is known about it.
         self._standings: dict[str, Standing] = {}
-        self._holds: dict[CircuitKey, Standing] = {}
+        #: The same for a sender that was refused there lately.
+        self._sender_standings: dict[CircuitKey, Standing] = {}
         #: Senders refused lately, in any process: if one is accepted, that is news.
         self._refused: set[CircuitKey] = set()
         self._read_at = float("-inf")
@@ -95,7 +101,7 @@ class CircuitBreaker:
 
     def _standing(self, provider: str, sender: str) -> Standing:
         own = self._standings.get(provider, Standing(provider))
-        return held(own, self._holds.get(CircuitKey(provider, sender)))
+        return held(own, self._sender_standings.get(CircuitKey(provider, sender)))
 
     def _probe(
         self, provider: str, configured: Sequence[str], candidates: Sequence[Candidate], routes: list[Route]
@@ -119,9 +125,10 @@ class CircuitBreaker:
             asked.update(keys)
 
     def _open_keys(self, provider: str, sender: str) -> list[CircuitKey]:
-        own, hold = self._standings.get(provider), self._holds.get(CircuitKey(provider, sender))
-        keys = [CircuitKey(provider)] if own and own.open_for_seconds is not None else []
-        return [*keys, CircuitKey(provider, sender)] if hold and hold.open_for_seconds is not None else keys
+        """Keys of the open circuits between this sender and the provider, the provider's own first."""
+        key = CircuitKey(provider, sender)
+        both = ((CircuitKey(provider), self._standings.get(provider)), (key, self._sender_standings.get(key)))
+        return [key for key, standing in both if standing and standing.open_for_seconds is not None]
 
     def _take_probes(self, keys: Sequence[CircuitKey], one: Candidate, *, is_fresh: bool) -> bool:
         lease = self._deadline_seconds + _PROBE_MARGIN_SECONDS
@@ -143,13 +150,13 @@ class CircuitBreaker:
             if routes[index].providers or not one.is_last_chance:
                 continue
             standings = [self._standing(name, one.sender) for name in configured]
-            opened = [one_ for one_ in standings if not one_.paused]
+            open_ = [standing for standing in standings if not standing.paused]
             # Those that called a provider already have an answer to show.
             allowed = left if one.is_untried else early
-            if not opened or allowed <= 0:
+            if not open_ or allowed <= 0:
                 continue
             left, early = (left - 1, early) if one.is_untried else (left, early - 1)
-            soonest = min(opened, key=lambda standing: standing.open_for_seconds or 0.0).provider
+            soonest = min(open_, key=lambda standing: standing.open_for_seconds or 0.0).provider
             routes[index] = Route((soonest,), probe=soonest, is_partial=len(configured) > 1)
 
     def note(self, deliveries: Sequence[Delivery]) -> None:
@@ -168,7 +175,7 @@ class CircuitBreaker:
         if accepted:
             self._accept(accepted)
         windows = self._health.note(tallies, window_seconds=WINDOW_SECONDS)
-        for delivery in _telling(deliveries):
+        for delivery in _without_repeats(deliveries):
             self._learn(delivery)
         for window in windows:
             self._judge(window)
@@ -197,8 +204,8 @@ class CircuitBreaker:
             self._open(CircuitKey(window.provider), Reason.PROVIDER_UNAVAILABLE, share, None)
 
     def settled(self, delivery: Delivery) -> Receipt | SendError | None:
-        """Its answer; if that is doubtful and others of its sender were accepted meanwhile, an answer about its
-        destination."""
+        """Its answer. One that may be about the sender or the destination is about the destination if the provider
+        accepted other messages of the sender meanwhile."""
         answer = delivery.answer
         if not (isinstance(answer, Unavailable) and answer.is_doubtful):
             return answer
@@ -206,7 +213,7 @@ class CircuitBreaker:
             accepted, self._accepted = self._accepted, {}
         if accepted:
             self._accept(accepted)
-        if not self._repository.accepted_since_refused(_sender_key(delivery), delivery.claim.id):
+        if not self._repository.accepted_since_refused(_sender_key(delivery), delivery.notification.id):
             return answer
         return Rejected(
             answer.detail, code=answer.code, reason=Reason.DESTINATION_REFUSED, subject=Subject.DESTINATION
@@ -238,13 +245,13 @@ class CircuitBreaker:
 
     def _refuse(self, delivery: Delivery, answer: SendError) -> None:
         key = _sender_key(delivery)
-        hold = self._holds.get(key)
+        standing = self._sender_standings.get(key)
         destination = _doubtful_destination(delivery)
-        known = hold.refused_destinations if hold else frozenset()
+        known = standing.refused_destinations if standing else frozenset()
         is_repeated = _is_tried(delivery) or destination in known
-        pause = pause_after(answer.reason, self._openings(hold, is_repeated=is_repeated))
+        pause = pause_after(answer.reason, self._openings(standing, is_repeated=is_repeated))
         detail = " ".join(filter(None, (answer.code, answer.detail)))
-        refusal = CircuitRefusal(delivery.claim.id, answer.reason, detail, destination, is_repeated)
+        refusal = CircuitRefusal(delivery.notification.id, answer.reason, detail, destination, is_repeated)
         if self._repository.refuse(key, pause, refusal, at_most=SENDER_REFUSALS):
             log.warning("provider.sender_held", provider=key.provider, sender=key.sender, seconds=pause)
         self._read_at = float("-inf")
@@ -252,7 +259,7 @@ class CircuitBreaker:
     def _open(self, key: CircuitKey, reason: Reason, detail: str, delivery: Delivery | None) -> None:
         is_repeated = delivery is not None and _is_tried(delivery)
         pause = pause_after(reason, self._openings(self._standings.get(key.provider), is_repeated=is_repeated))
-        by = delivery.claim.id if delivery else None
+        by = delivery.notification.id if delivery else None
         again = delivery is not None and delivery.is_probe
         if self._repository.open(key, pause, reason, detail, by=by, again=again, is_repeated=is_repeated):
             log.warning("provider.circuit_opened", provider=key.provider, reason=reason, seconds=pause)
@@ -268,28 +275,28 @@ class CircuitBreaker:
         return standing is not None and standing.open_for_seconds is not None
 
     def _openings(self, standing: Standing | None, *, is_repeated: bool) -> int:
-        """In a row, including this one; an answer that is known already prolongs no pause."""
+        """How often in a row it opened, with this time. An answer that was known already does not count."""
         return (0 if is_repeated else 1) + (standing.openings if standing else 0)
 
     def _refresh(self) -> None:
         if time.monotonic() - self._read_at < FRESH_SECONDS:
             return
-        said = self._health.states()
+        by_operators = self._health.states()
         slow = {
             window.provider
             for window in self._health.windows(window_seconds=WINDOW_SECONDS)
             if Health(window.calls, window.faults, window.seconds).is_slow(self._deadline_seconds)
         }
         standings: dict[str, Standing] = {}
-        for name in {*said, *slow}:
-            word = said.get(name)
+        for name in {*by_operators, *slow}:
+            setting = by_operators.get(name)
             standings[name] = Standing(
                 name,
-                paused=word is not None and word.paused,
-                weight=word.weight if word else None,
+                paused=setting is not None and setting.paused,
+                weight=setting.weight if setting else None,
                 is_slow=name in slow,
             )
-        holds: dict[CircuitKey, Standing] = {}
+        sender_standings: dict[CircuitKey, Standing] = {}
         for state in self._repository.states():
             known = standings.get(state.key.provider, Standing(state.key.provider))
             found = replace(
@@ -301,11 +308,11 @@ class CircuitBreaker:
                 refused_destinations=state.refused_destinations,
             )
             if state.key.sender:
-                holds[state.key] = found
+                sender_standings[state.key] = found
             else:
                 standings[state.key.provider] = found
-        self._standings, self._holds = standings, holds
-        self._refused.update(holds)
+        self._standings, self._sender_standings = standings, sender_standings
+        self._refused.update(sender_standings)
         self._read_at = time.monotonic()
 
 
@@ -313,8 +320,8 @@ def _sender_key(delivery: Delivery) -> CircuitKey:
     return CircuitKey(delivery.provider, delivery.content.identity)
 
 
-def _telling(deliveries: Sequence[Delivery]) -> Iterator[Delivery]:
-    """Without those that repeat what others say of their sender: a whole batch may be refused."""
+def _without_repeats(deliveries: Sequence[Delivery]) -> Iterator[Delivery]:
+    """Leave out answers that only repeat what others say about their sender: a whole batch may be refused."""
     refused: Counter[CircuitKey] = Counter()
     destinations: set[tuple[CircuitKey, str]] = set()
     for delivery in deliveries:
@@ -332,12 +339,12 @@ def _doubtful_destination(delivery: Delivery) -> str:
     """Its destination, if the answer may be about that; otherwise ""."""
     if not (isinstance(delivery.answer, Unavailable) and delivery.answer.is_doubtful):
         return ""
-    return destination_of(delivery.claim.channel, delivery.claim.recipient)
+    return destination_of(delivery.notification.channel, delivery.notification.recipient)
 
 
 def _is_tried(delivery: Delivery) -> bool:
     """Whether a provider was called for it in an earlier turn."""
-    return delivery.claim.tries > 0
+    return delivery.notification.tries > 0
 
 
 def _is_ours(answer: SendError) -> bool:

@@ -59,7 +59,7 @@ from notifier.domain.errors import RenderingFailed, SendError, Unavailable
 from notifier.domain.statuses import Reason
 from notifier.providers.base import Attachment
 from notifier.store.ledger import Ledger
-from notifier.store.records import Claimed, NewAttempt, Started
+from notifier.store.records import NewAttempt, NotificationToSend, Started
 
 T = TypeVar("T")
 
@@ -184,11 +184,11 @@ class Deliverer:
             log.info("deliver.batch", count=claimed, sent=sent, seconds=round(time.monotonic() - begun, 3))
         return DeliverySummary(claimed, sent, claimed - sent)
 
-    def _claim(self, ids: Sequence[UUID], task: _Task) -> tuple[list[Claimed], float]:
+    def _claim(self, ids: Sequence[UUID], task: _Task) -> tuple[list[NotificationToSend], float]:
         """The claims, and when they were requested."""
         lease = self._settings.lease_seconds
 
-        def claim(again: bool) -> tuple[list[Claimed], float]:
+        def claim(again: bool) -> tuple[list[NotificationToSend], float]:
             begun = time.monotonic()
             return self._ledger.claim(ids, lease_seconds=lease, token=task.token, again=again), begun
 
@@ -202,19 +202,19 @@ class Deliverer:
 
     def _hold(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
         """Claim those that were only read. Returns those that are ours now."""
-        read = {delivery.claim.id: delivery for delivery in deliveries if not delivery.is_claimed}
+        read = {delivery.notification.id: delivery for delivery in deliveries if not delivery.is_claimed}
         claims, _ = self._claim(list(read), task) if read else ([], 0.0)
         for claim in claims:
             delivery = read[claim.id]
-            delivery.claim, delivery.is_claimed = claim, True
+            delivery.notification, delivery.is_claimed = claim, True
             if delivery.result is not None:
                 delivery.result = replace(delivery.result, claim=claim.claim)
         return [delivery for delivery in deliveries if delivery.is_claimed]
 
     def _deliver(self, task: _Task) -> None:
         """Those without files at once, the others a portion at a time."""
-        heavy = [delivery for delivery in task.deliveries if delivery.claim.attachments]
-        self._deliver_portion([one for one in task.deliveries if not one.claim.attachments], {}, task)
+        heavy = [delivery for delivery in task.deliveries if delivery.notification.attachments]
+        self._deliver_portion([one for one in task.deliveries if not one.notification.attachments], {}, task)
         if not heavy:
             return
         with nullcontext(True) if task.has_file_turn else self._file_turn() as is_ours:
@@ -274,16 +274,16 @@ class Deliverer:
 
     def _prepare(self, delivery: Delivery, files: Mapping[UUID, Attachment]) -> None:
         """Give it its content, or a result if that fails."""
-        claim = delivery.claim
+        notification = delivery.notification
         try:
-            delivery.content = self._composer.prepare(claim, files)
+            delivery.content = self._composer.prepare(notification, files)
         except SendError as error:
-            delivery.result = self._results.without_attempt(claim, error)
+            delivery.result = self._results.without_attempt(notification, error)
         except RenderingFailed as error:
-            delivery.result = failed(claim, Reason.TEMPLATE_ERROR, str(error))
+            delivery.result = failed(notification, Reason.TEMPLATE_ERROR, str(error))
         except Exception as error:
-            log_failure("deliver.prepare_failed", error, **claim.log_ids)
-            delivery.result = failed(claim, Reason.TECHNICAL_ERROR, "preparing it failed; see the log")
+            log_failure("deliver.prepare_failed", error, **notification.log_ids)
+            delivery.result = failed(notification, Reason.TECHNICAL_ERROR, "preparing it failed; see the log")
 
     def _attempt(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
         """One call each, to the first provider of its route. Returns those that go on to the next provider."""
@@ -302,7 +302,7 @@ class Deliverer:
         """Those that may call now under the limits; the others wait for their turn."""
         permitted, later = self._caller.permits(deliveries)
         for delivery, wait_seconds in later:
-            delivery.result = self._results.rate_limited(delivery.claim, wait_seconds)
+            delivery.result = self._results.rate_limited(delivery.notification, wait_seconds)
         self._end_uncalled([delivery for delivery, _ in later], task)
         return permitted
 
@@ -313,7 +313,7 @@ class Deliverer:
     def _start(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
         """Those whose attempt is recorded: only they may be called."""
         attempts = [
-            NewAttempt(delivery.claim, delivery.provider, delivery.content.guard, delivery.earlier)
+            NewAttempt(delivery.notification, delivery.provider, delivery.content.guard, delivery.earlier)
             for delivery in deliveries
         ]
 
@@ -335,12 +335,12 @@ class Deliverer:
         begun = until_answered(start, gives_up_at=self._start_by(task))
         started = []
         for delivery in deliveries:
-            attempt = begun.get(delivery.claim.id)
+            attempt = begun.get(delivery.notification.id)
             if attempt is not None:
                 delivery.attempt = attempt
                 started.append(delivery)
         # Suppressed, or another worker's by now, and left alone; or no time is left for the call.
-        left_out = [delivery for delivery in deliveries if delivery.claim.id not in begun]
+        left_out = [delivery for delivery in deliveries if delivery.notification.id not in begun]
         self._give_back(left_out, not_called(LEASE_NEARLY_OVER), task)
         for delivery in left_out:
             delivery.is_claimed = not are_read

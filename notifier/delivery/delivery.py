@@ -1,4 +1,4 @@
-"""One notification on its way from its claim to its result, and its permit to call."""
+"""One notification on its way through delivery, and its permit to call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from notifier.delivery.prepare import Prepared
 from notifier.domain.errors import Rejected, SendError, Unavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Receipt
-from notifier.store.records import Claimed, DeliveryResult, Started
+from notifier.store.records import DeliveryResult, NotificationToSend, Started
 
 #: A call that starts later than this after its turn would come on top of others' turns: it takes a new one.
 #: Seconds; also the share by which a limit per second may be exceeded.
@@ -40,13 +40,13 @@ class Permit:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Delivery:
-    """Grows with each step: claim, content, route, permit, attempt, answer, result.
+    """Grows with each step: notification, content, route, permit, attempt, answer, result.
 
     It belongs to the thread of its task. The event loop gets a `ProviderCall` instead.
     """
 
-    claim: Claimed
-    #: Its claim is committed, or may be, because nobody answered; False: it was read, and `claim` is to come.
+    notification: NotificationToSend
+    #: Its claim is committed, or may be, because nobody answered; False: it was only read.
     is_claimed: bool = True
     #: No call is under way and no result is being written: if its task fails, it is given back.
     is_unstarted: bool = True
@@ -98,6 +98,6 @@ class Delivery:
         """Move to the next provider."""
         self.has_hope = self.has_hope or not isinstance(self.answer, Rejected)
         self.providers = self.providers[1:]
-        self.earlier = self.attempt.number - self.claim.attempt_count
+        self.earlier = self.attempt.number - self.notification.attempt_count
         self.answer, self.result, self.seconds = None, None, 0.0
         self.is_unstarted = True

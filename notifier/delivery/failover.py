@@ -11,7 +11,7 @@ from notifier.domain.destinations import destination_of
 from notifier.domain.errors import Rejected, SendError, Throttled, Unavailable
 from notifier.domain.routing import Route
 from notifier.domain.statuses import Reason, Subject
-from notifier.store.records import Claimed
+from notifier.store.records import NotificationToSend
 
 
 def goes_on(delivery: Delivery) -> bool:
@@ -34,16 +34,16 @@ def to_decide(answer: SendError, *, has_hope: bool = False) -> SendError:
     return answer
 
 
-def detail_of(claim: Claimed, error: SendError) -> str:
+def detail_of(notification: NotificationToSend, error: SendError) -> str:
     """The provider's words, and the destination if that is refused; never who lives there."""
     if error.subject is not Subject.DESTINATION:
         return error.detail
-    return f"{destination_of(claim.channel, claim.address)}: {error.detail}"
+    return f"{destination_of(notification.channel, notification.address)}: {error.detail}"
 
 
 def no_route(delivery: Delivery, found: Route) -> Unavailable:
     """Why no provider is called."""
-    channel = delivery.claim.channel
+    channel = delivery.notification.channel
     match found.reason:
         case Reason.NOT_CONFIGURED:
             text = f"no provider for {channel} is configured"

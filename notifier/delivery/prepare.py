@@ -1,4 +1,4 @@
-"""Renders a claim and finds the identities that it is sent under."""
+"""Renders a notification and finds the identities that it is sent under."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from notifier.rendering import Rendered, Renderer, Template
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
 from notifier.store.attachments import AttachmentRepository
-from notifier.store.records import Claimed, Guard
+from notifier.store.records import Guard, NotificationToSend
 
 
 @record(frozen=True, slots=True)
 class Prepared:
-    """A claim and everything that a provider needs of it."""
+    """A notification and everything that a provider needs of it."""
 
-    claim: Claimed
+    notification: NotificationToSend
     rendered: Rendered
     sender: str
     reply_to: str | None
@@ -43,27 +43,27 @@ class Prepared:
         return self.rendered.segments.count if self.rendered.segments else 1
 
     def outgoing(self, number: int) -> Outgoing:
-        is_mail = self.claim.channel is Channel.EMAIL
+        is_mail = self.notification.channel is Channel.EMAIL
         return Outgoing(
-            notification_id=self.claim.id,
+            notification_id=self.notification.id,
             attempt=number,
-            to=self.claim.recipient,
+            to=self.notification.recipient,
             sender=self.sender,
             text=self.rendered.text,
             subject=self.rendered.subject,
             html=self.rendered.html,
             locale=self.rendered.locale,
             reply_to=self.reply_to,
-            return_path=self.tokens.return_path(self.claim.id, number) if is_mail else None,
+            return_path=self.tokens.return_path(self.notification.id, number) if is_mail else None,
             unsubscribe_url=self.unsubscribe_url or None,
-            seconds_to_expiry=self.claim.seconds_to_expiry_now(),
+            seconds_to_expiry=self.notification.seconds_to_expiry_now(),
             segments=self.units,
             attachments=self.attachments,
         )
 
 
 class Composer:
-    """Renders claims and finds their senders. Thread-safe."""
+    """Renders notifications and finds their senders. Thread-safe."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Composer:
         # Names come from messages, so there may be any number of them.
         self._sender_of = lru_cache(maxsize=256)(settings.sender)
 
-    def prepare(self, claim: Claimed, files: Mapping[UUID, Attachment]) -> Prepared:
+    def prepare(self, notification: NotificationToSend, files: Mapping[UUID, Attachment]) -> Prepared:
         """Render it and find its sender. `files`: those of its attachments that exist.
 
         Raises:
@@ -89,68 +89,71 @@ class Composer:
             Rejected: it may not be sent at all: its country is not allowed, or one of its files is gone.
             Unavailable: something of ours is missing, perhaps the key that opens it; it can wait for that.
         """
-        if claim.problem is not None:
-            raise Unavailable(claim.problem, reason=Reason.NOT_CONFIGURED)
-        self._check_country(claim)
-        attachments = _attachments(claim, files)
-        template, rendered, url = self._render(claim)
-        name = claim.sender or template.sender
+        if notification.problem is not None:
+            raise Unavailable(notification.problem, reason=Reason.NOT_CONFIGURED)
+        self._check_country(notification)
+        attachments = _attachments(notification, files)
+        template, rendered, url = self._render(notification)
+        name = notification.sender or template.sender
         identity = self._settings.sender_name(name)
         return Prepared(
-            claim,
+            notification,
             rendered,
-            sender=self._sender(claim, name),
-            reply_to=self._sender_of(claim.reply_to).email if claim.reply_to else None,
+            sender=self._sender(notification, name),
+            reply_to=self._sender_of(notification.reply_to).email if notification.reply_to else None,
             identity=identity,
-            guard=guard_of(claim, template, identity, self._hash_key),
+            guard=guard_of(notification, template, identity, self._hash_key),
             tokens=self._tokens,
             unsubscribe_url=url,
             attachments=attachments,
         )
 
-    def _check_country(self, claim: Claimed) -> None:
+    def _check_country(self, notification: NotificationToSend) -> None:
         prefixes = self._settings.structure.sms_prefixes
-        if claim.channel is not Channel.SMS or not prefixes or claim.recipient.startswith(prefixes):
+        if notification.channel is not Channel.SMS or not prefixes or notification.recipient.startswith(prefixes):
             return
-        if claim.is_test and claim.recipient in NUMBERS:
+        if notification.is_test and notification.recipient in NUMBERS:
             return  # the simulator's own numbers
         raise Rejected("its number begins with none of sms_prefixes", reason=Reason.COUNTRY_NOT_ALLOWED)
 
-    def _render(self, claim: Claimed) -> tuple[Template, Rendered, str]:
+    def _render(self, notification: NotificationToSend) -> tuple[Template, Rendered, str]:
         """The template, the text, and the unsubscribe URL."""
         try:
-            template = self._renderer.template(claim.channel, claim.template)
-            url = self._unsubscribe_url(claim, template)
+            template = self._renderer.template(notification.channel, notification.template)
+            url = self._unsubscribe_url(notification, template)
             rendered = self._renderer.render(
-                claim.channel, claim.template, claim.locale, claim.context, unsubscribe_url=url
+                notification.channel,
+                notification.template,
+                notification.locale,
+                notification.context,
+                unsubscribe_url=url,
             )
         except (NotFound, TemplateInvalid) as error:
             # It existed when the message was accepted: somebody is about to fix it.
             raise Unavailable(str(error), reason=Reason.TEMPLATE_ERROR) from error
         return template, rendered, url
 
-    def _unsubscribe_url(self, claim: Claimed, template: Template) -> str:
+    def _unsubscribe_url(self, notification: NotificationToSend, template: Template) -> str:
         if template.transactional or template.category is None:
             return ""
-        locale = claim.locale or template.default_locale
-        identity = self._settings.sender_name(claim.sender or template.sender)
+        locale = notification.locale or template.default_locale
+        identity = self._settings.sender_name(notification.sender or template.sender)
         return self._tokens.unsubscribe_url(
-            claim.id, claim.channel, claim.address, template.category, locale, identity
+            notification.id, notification.channel, notification.address, template.category, locale, identity
         )
 
-    def _sender(self, claim: Claimed, name: str | None) -> str:
+    def _sender(self, notification: NotificationToSend, name: str | None) -> str:
         identity = self._sender_of(name)
-        sender = identity.email if claim.channel is Channel.EMAIL else identity.sms
+        sender = identity.email if notification.channel is Channel.EMAIL else identity.sms
         if sender is None:
-            raise Unavailable(f"no sender identity for {claim.channel}", reason=Reason.NOT_CONFIGURED)
+            raise Unavailable(f"no sender identity for {notification.channel}", reason=Reason.NOT_CONFIGURED)
         return sender
 
 
-def _attachments(claim: Claimed, files: Mapping[UUID, Attachment]) -> tuple[Attachment, ...]:
-    missing = sum(value not in files for value in claim.attachments)
+def _attachments(notification: NotificationToSend, files: Mapping[UUID, Attachment]) -> tuple[Attachment, ...]:
+    missing = sum(value not in files for value in notification.attachments)
     if missing:
-        detail = (
-            f"{missing} of its {len(claim.attachments)} attachments were deleted: upload them and send it again"
-        )
+        count = len(notification.attachments)
+        detail = f"{missing} of its {count} attachments were deleted: upload them and send it again"
         raise Rejected(detail, reason=Reason.ATTACHMENT_MISSING)
-    return tuple(files[value] for value in claim.attachments)
+    return tuple(files[value] for value in notification.attachments)

@@ -156,7 +156,7 @@ class ProviderCaller:
     def _answered(
         self, calls: Sequence[ProviderCall], done: SimpleQueue[list[ProviderCall]], start_by: float
     ) -> Iterator[list[Delivery]]:
-        waiting = {call.delivery.claim.id: call for call in calls}
+        waiting = {call.delivery.notification.id: call for call in calls}
         while waiting:
             try:
                 chunk = done.get(timeout=max(0.0, start_by - time.monotonic()) + self._longest_seconds)
@@ -165,7 +165,7 @@ class ProviderCaller:
                 late = OutcomeUnknown("the provider did not answer in time")
                 chunk = [replace(call, answer=late) for call in waiting.values()]
             for call in chunk:
-                waiting.pop(call.delivery.claim.id, None)
+                waiting.pop(call.delivery.notification.id, None)
                 call.delivery.answer = call.answer
                 call.delivery.begun, call.delivery.seconds = call.begun, call.seconds
             yield [call.delivery for call in chunk]
@@ -250,7 +250,7 @@ class ProviderCaller:
                 answer = hindrance or OutcomeUnknown("the call was interrupted")
                 answer = hindrance or await self._answer(call)
         except Exception as error:
-            log_failure("deliver.call_failed", error, **call.delivery.claim.log_ids)
+            log_failure("deliver.call_failed", error, **call.delivery.notification.log_ids)
         finally:
             call.answer = answer or not_called("waiting for its turn failed; see the log")
             call.seconds = time.monotonic() - call.begun
@@ -287,7 +287,9 @@ class ProviderCaller:
 
 def _provider_failed(call: ProviderCall, error: Exception) -> SendError:
     """A bug in the provider's code, at a point we know nothing about."""
-    log_failure("deliver.provider_failed", error, provider=call.provider.name, **call.delivery.claim.log_ids)
+    log_failure(
+        "deliver.provider_failed", error, provider=call.provider.name, **call.delivery.notification.log_ids
+    )
     failure = SendError("the provider's code failed; see the log", reason=Reason.TECHNICAL_ERROR)
     failure.outcome = Outcome.UNKNOWN
     return failure

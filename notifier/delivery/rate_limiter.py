@@ -116,7 +116,7 @@ class RateLimiter:
     def _limits(self, deliveries: Sequence[Delivery]) -> Mapping[RateLimit, list[Delivery]]:
         found: defaultdict[RateLimit, list[Delivery]] = defaultdict(list)
         for delivery in deliveries:
-            if delivery.claim.is_test:
+            if delivery.notification.is_test:
                 continue
             rate = self._provider_rates.get(delivery.provider)
             if rate:
@@ -124,14 +124,14 @@ class RateLimiter:
             name = delivery.content.identity
             identity = self._structure.senders.get(name)
             if identity and identity.rate_per_second:
-                scope = f"sender:{delivery.claim.channel}:{name}"
+                scope = f"sender:{delivery.notification.channel}:{name}"
                 found[RateLimit(scope, identity.rate_per_second)].append(delivery)
         return found
 
     def _over_cap(self, prepared: Prepared) -> float | None:
         """Seconds to wait because a cap or a quota is used up; None: no wait. A retry was counted before, a test
         never is."""
-        if prepared.claim.attempt_count > 0 or prepared.claim.is_test:
+        if prepared.notification.attempt_count > 0 or prepared.notification.is_test:
             return None
         taken: list[tuple[str, Cap]] = []
         wait: float | None = None
@@ -151,25 +151,25 @@ class RateLimiter:
 
     def _caps(self, prepared: Prepared) -> list[tuple[str, Cap]]:
         caps = self._structure.caps
-        channel = prepared.claim.channel
+        channel = prepared.notification.channel
         found: list[tuple[str, Cap]] = []
         if caps.recipient:
             found.append((f"recipient:{channel}:{prepared.guard.address_hash.hex()[:32]}", caps.recipient))
         if caps.prefix and channel is Channel.SMS:
             # SMS pumping uses neighbouring numbers, which differ in the last three digits only.
-            found.append((f"prefix:{prepared.claim.address[:-3]}", caps.prefix))
+            found.append((f"prefix:{prepared.notification.address[:-3]}", caps.prefix))
         return found
 
     def _over_quota(self, prepared: Prepared) -> float | None:
-        claim = prepared.claim
-        quota = self._structure.quotas.get(claim.producer)
-        cap = getattr(quota, claim.channel) if quota else None
+        one = prepared.notification
+        quota = self._structure.quotas.get(one.producer)
+        cap = getattr(quota, one.channel) if quota else None
         if cap is None:
             return None
-        scope = f"producer:{claim.channel}:{claim.producer}"
+        scope = f"producer:{one.channel}:{one.producer}"
         use = self._repository.use_of_day(scope, 1, cap=cap, zone=self._zone)
         if use.used == int(cap * WARN_SHARE) or (use.used == cap and use.is_granted):
-            detail = f"producer {claim.producer} has used {use.used} of its {cap} {claim.channel} today"
-            self._repository.note_quota(claim.id, detail)
-            log.warning("quota.near", producer=claim.producer, channel=claim.channel, count=use.used, size=cap)
+            detail = f"producer {one.producer} has used {use.used} of its {cap} {one.channel} today"
+            self._repository.note_quota(one.id, detail)
+            log.warning("quota.near", producer=one.producer, channel=one.channel, count=use.used, size=cap)
         return None if use.is_granted else use.ends_in_seconds

@@ -17,7 +17,8 @@ from notifier.config.logs import log, log_failure
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.runtime.backoff import pause_seconds
-from notifier.store.engine import is_about_statement, unprepared
+from notifier.store.database_errors import is_about_statement
+from notifier.store.engine import unprepared
 from notifier.store.records import DeliveryResult
 
 #: Results are given up after this: the leases are over and the outcomes count as unknown. Seconds.

@@ -1,4 +1,4 @@
-"""Turns an answer, or the lack of a call, into the result of a claim."""
+"""Turns an answer, or the lack of a call, into the result of a delivery."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from notifier.domain.statuses import Outcome, Reason, Status
 from notifier.feedback.receipt_polling import first_wait
 from notifier.providers.base import Provider, Receipt, id_space
 from notifier.security.recipient_hash import HashKey
-from notifier.store.records import Claimed, DeliveryResult, NewSuppression
+from notifier.store.records import DeliveryResult, NewSuppression, NotificationToSend
 
 
 class Results:
@@ -36,7 +36,7 @@ class Results:
         try:
             return self._final(delivery)
         except Exception as error:
-            log_failure("deliver.answer_not_understood", error, **delivery.claim.log_ids)
+            log_failure("deliver.answer_not_understood", error, **delivery.notification.log_ids)
             return _plain(delivery)
 
     def failed_attempt(self, delivery: Delivery) -> DeliveryResult:
@@ -45,50 +45,50 @@ class Results:
         try:
             return self._of_error(delivery, answer, Decision(Status.SENDING, answer.reason))
         except Exception as error:
-            log_failure("deliver.answer_not_understood", error, **delivery.claim.log_ids)
+            log_failure("deliver.answer_not_understood", error, **delivery.notification.log_ids)
             return replace(_plain(delivery), status=Status.SENDING)
 
-    def without_attempt(self, claim: Claimed, error: SendError) -> DeliveryResult:
-        """The result of a claim for which no call was started."""
-        return result_of(claim, self._decide(error, claim, max(1, claim.tries)), error.detail)
+    def without_attempt(self, notification: NotificationToSend, error: SendError) -> DeliveryResult:
+        """The result of one for which no call was started."""
+        return result_of(notification, self._decide(error, notification, max(1, notification.tries)), error.detail)
 
     def not_called(self, delivery: Delivery, error: SendError) -> DeliveryResult:
         """A call may have been started, and surely was not made: see `Ledger.give_back`."""
-        number = delivery.claim.attempt_count + delivery.earlier + 1
-        return replace(self.without_attempt(delivery.claim, error), number=number)
+        number = delivery.notification.attempt_count + delivery.earlier + 1
+        return replace(self.without_attempt(delivery.notification, error), number=number)
 
-    def rate_limited(self, claim: Claimed, wait_seconds: float) -> DeliveryResult:
+    def rate_limited(self, notification: NotificationToSend, wait_seconds: float) -> DeliveryResult:
         """It waits for its turn, however long: a limit of ours fails nothing but what expires meanwhile."""
-        left = claim.seconds_to_expiry_now()
+        left = notification.seconds_to_expiry_now()
         if left is not None and wait_seconds >= left:
-            return DeliveryResult(claim.id, claim.claim, Status.EXPIRED, reason=Reason.RATE_LIMITED)
+            return DeliveryResult(notification.id, notification.claim, Status.EXPIRED, reason=Reason.RATE_LIMITED)
         decision = Decision(Status.RETRYING, Reason.RATE_LIMITED, wait_seconds)
-        return result_of(claim, decision, "waits for its turn under a limit")
+        return result_of(notification, decision, "waits for its turn under a limit")
 
-    def situation(self, claim: Claimed, calls: int) -> Situation:
+    def situation(self, notification: NotificationToSend, calls: int) -> Situation:
         """What a decision about it depends on. `calls`: those made for it so far."""
         return Situation(
             attempt=calls,
-            age_seconds=claim.age_seconds,
-            seconds_to_expiry=claim.seconds_to_expiry_now(),
+            age_seconds=notification.age_seconds,
+            seconds_to_expiry=notification.seconds_to_expiry_now(),
             jitter=random.random(),  # noqa: S311 - spreads load, keeps no secret
-            is_untried=claim.tries == 0,
+            is_untried=notification.tries == 0,
         )
 
     def _final(self, delivery: Delivery) -> DeliveryResult:
-        claim, answer = delivery.claim, delivery.answer
+        notification, answer = delivery.notification, delivery.answer
         if isinstance(answer, Receipt):
             return self._accepted(delivery, answer)
         answer = answer or OutcomeUnknown("no answer")
-        calls = claim.tries + delivery.attempt.number - claim.attempt_count
-        decision = self._decide(to_decide(answer, has_hope=delivery.has_hope), claim, calls)
+        calls = notification.tries + delivery.attempt.number - notification.attempt_count
+        decision = self._decide(to_decide(answer, has_hope=delivery.has_hope), notification, calls)
         return self._of_error(delivery, answer, decision)
 
     def _accepted(self, delivery: Delivery, receipt: Receipt) -> DeliveryResult:
-        claim, provider = delivery.claim, delivery.attempt.provider
+        notification, provider = delivery.notification, delivery.attempt.provider
         return DeliveryResult(
-            claim.id,
-            claim.claim,
+            notification.id,
+            notification.claim,
             Status.SENT,
             detail=receipt.detail or None,
             template_version=delivery.content.rendered.version,
@@ -102,7 +102,7 @@ class Results:
 
     def _of_error(self, delivery: Delivery, error: SendError, decision: Decision) -> DeliveryResult:
         return replace(
-            result_of(delivery.claim, decision, detail_of(delivery.claim, error)),
+            result_of(delivery.notification, decision, detail_of(delivery.notification, error)),
             number=delivery.attempt.number,
             outcome=error.outcome,
             # Who was called last: what ends without another call shows where it failed.
@@ -115,17 +115,17 @@ class Results:
     def _suppression(self, delivery: Delivery, error: SendError) -> NewSuppression | None:
         if not isinstance(error, Rejected):
             return None
-        claim, guard = delivery.claim, delivery.content.guard
-        return suppression_of(claim, guard, error, delivery.attempt.provider, self._hash_key)
+        notification, guard = delivery.notification, delivery.content.guard
+        return suppression_of(notification, guard, error, delivery.attempt.provider, self._hash_key)
 
-    def _decide(self, error: SendError, claim: Claimed, calls: int) -> Decision:
-        return decide(error, self._settings.retry(claim.lane), self.situation(claim, calls))
+    def _decide(self, error: SendError, notification: NotificationToSend, calls: int) -> Decision:
+        return decide(error, self._settings.retry(notification.lane), self.situation(notification, calls))
 
 
-def result_of(claim: Claimed, decision: Decision, detail: str) -> DeliveryResult:
+def result_of(notification: NotificationToSend, decision: Decision, detail: str) -> DeliveryResult:
     return DeliveryResult(
-        claim.id,
-        claim.claim,
+        notification.id,
+        notification.claim,
         decision.status,
         reason=decision.reason,
         detail=detail,
@@ -133,13 +133,13 @@ def result_of(claim: Claimed, decision: Decision, detail: str) -> DeliveryResult
     )
 
 
-def failed(claim: Claimed, reason: Reason, detail: str) -> DeliveryResult:
-    return result_of(claim, Decision(Status.FAILED, reason), detail)
+def failed(notification: NotificationToSend, reason: Reason, detail: str) -> DeliveryResult:
+    return result_of(notification, Decision(Status.FAILED, reason), detail)
 
 
 def _plain(delivery: Delivery) -> DeliveryResult:
     """Only whether the provider took it."""
-    claim, started = delivery.claim, delivery.attempt
+    notification, started = delivery.notification, delivery.attempt
     outcome = Outcome.ACCEPTED if delivery.is_accepted else getattr(delivery.answer, "outcome", None)
     match outcome:
         case Outcome.ACCEPTED:
@@ -153,7 +153,7 @@ def _plain(delivery: Delivery) -> DeliveryResult:
             decision = Decision(Status.UNKNOWN, Reason.OUTCOME_UNKNOWN, UNKNOWN_AFTER_SECONDS)
     detail = "its answer was not understood; see the log"
     return replace(
-        result_of(claim, decision, detail),
+        result_of(notification, decision, detail),
         reason=None if outcome is Outcome.ACCEPTED else decision.reason,
         number=started.number,
         outcome=outcome,

@@ -31,10 +31,10 @@ class Router:
         """Give each its providers, or the result that it has to wait."""
         by_channel: defaultdict[Channel, list[Delivery]] = defaultdict(list)
         for delivery in deliveries:
-            if delivery.claim.is_test:
+            if delivery.notification.is_test:
                 delivery.providers = (SIMULATOR,)
             else:
-                by_channel[delivery.claim.channel].append(delivery)
+                by_channel[delivery.notification.channel].append(delivery)
         for channel, ones in by_channel.items():
             routes = self._breaker.routes(channel, [self._candidate(one) for one in ones])
             for delivery, found in zip(ones, routes, strict=True):
@@ -45,34 +45,34 @@ class Router:
                     delivery.result = self._without_route(delivery, found)
 
     def _candidate(self, delivery: Delivery) -> Candidate:
-        claim = delivery.claim
-        situation = self._results.situation(claim, max(1, claim.tries))
-        left = situation.seconds_left(self._settings.retry(claim.lane))
-        destination = destination_of(claim.channel, claim.recipient)
-        return Candidate(claim.id, delivery.content.identity, left, situation.is_untried, destination)
+        notification = delivery.notification
+        situation = self._results.situation(notification, max(1, notification.tries))
+        left = situation.seconds_left(self._settings.retry(notification.lane))
+        destination = destination_of(notification.channel, notification.recipient)
+        return Candidate(notification.id, delivery.content.identity, left, situation.is_untried, destination)
 
     def _without_route(self, delivery: Delivery, found: Route) -> DeliveryResult:
-        claim, error = delivery.claim, no_route(delivery, found)
+        one, error = delivery.notification, no_route(delivery, found)
         if found.reason in (Reason.NOT_CONFIGURED, Reason.OPERATOR):
-            return self._results.without_attempt(claim, error)
-        policy, situation = self._settings.retry(claim.lane), self._results.situation(claim, max(1, claim.tries))
+            return self._results.without_attempt(one, error)
+        policy, situation = self._settings.retry(one.lane), self._results.situation(one, max(1, one.tries))
         decision = wait_for_circuit(found.reason, found.wait_seconds, policy, situation)
-        return result_of(claim, decision, error.detail)
+        return result_of(one, decision, error.detail)
 
     def settle(self, delivery: Delivery) -> None:
         """Resolve a doubtful answer by what other answers show."""
-        if delivery.claim.is_test:
+        if delivery.notification.is_test:
             return
         try:
             delivery.answer = self._breaker.settled(delivery)
         except ServiceUnavailable:
             pass  # It stays in doubt, and waits.
         except Exception as error:
-            log_failure("deliver.answer_not_settled", error, **delivery.claim.log_ids)
+            log_failure("deliver.answer_not_settled", error, **delivery.notification.log_ids)
 
     def learn(self, deliveries: Sequence[Delivery]) -> None:
         """Learn from the answers of these calls."""
-        real = [delivery for delivery in deliveries if delivery.was_called and not delivery.claim.is_test]
+        real = [delivery for delivery in deliveries if delivery.was_called and not delivery.notification.is_test]
         try:
             if real:
                 self._breaker.note(real)

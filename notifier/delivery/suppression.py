@@ -12,13 +12,13 @@ from notifier.domain.statuses import SuppressionReason
 from notifier.feedback.suppressions import GLOBAL, SENDER_PREFIX, category_scope, sender_scope
 from notifier.rendering import Template
 from notifier.security.recipient_hash import HashKey
-from notifier.store.records import Claimed, Guard, NewSuppression
+from notifier.store.records import Guard, NewSuppression, NotificationToSend
 
 
-def guard_of(claim: Claimed, template: Template, identity: str, hash_key: HashKey) -> Guard:
-    """What may keep this claim from being sent."""
+def guard_of(notification: NotificationToSend, template: Template, identity: str, hash_key: HashKey) -> Guard:
+    """What may keep it from being sent."""
     return Guard(
-        tuple(hash_key.recipient_forms(claim.channel, claim.recipient)),
+        tuple(hash_key.recipient_forms(notification.channel, notification.recipient)),
         sender_scope(identity),
         category_scope(template.category) if template.category else None,
         template.suppression_exempt,
@@ -26,24 +26,24 @@ def guard_of(claim: Claimed, template: Template, identity: str, hash_key: HashKe
 
 
 def suppression_of(
-    claim: Claimed, guard: Guard, error: Rejected, provider: str, hash_key: HashKey
+    notification: NotificationToSend, guard: Guard, error: Rejected, provider: str, hash_key: HashKey
 ) -> NewSuppression | None:
     """What a refusal means for later messages: nothing unless the provider says so. An opt-out is about whom they
     wrote to, so it holds for that sender identity; a dead address is dead for everyone."""
     # The simulator's answers must not stop real messages.
-    if not error.suppress or claim.is_test:
+    if not error.suppress or notification.is_test:
         return None
     known = {str(reason): reason for reason in SuppressionReason}
     reason = known.get(error.reason, SuppressionReason.INVALID_RECIPIENT)
     return NewSuppression(
         guard.address_hash,
         hash_key.fingerprint,
-        claim.channel,
+        notification.channel,
         guard.sender_scope if reason.is_a_wish else GLOBAL,
         reason,
         f"provider:{provider}",
         " ".join(filter(None, (error.code, error.detail))),
-        claim.id,
+        notification.id,
         provider=provider,
         sender=guard.sender_scope.removeprefix(SENDER_PREFIX),
         is_refusal=True,

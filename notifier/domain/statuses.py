@@ -81,6 +81,8 @@ FINAL_STATUSES: frozenset[Status] = _STOPS | _ENDS - {Status.SENT}
 
 #: Ends a wait: of a mail no more is heard as a rule once its provider has taken it.
 READY_STATUSES: frozenset[Status] = FINAL_STATUSES | {Status.SENT}
+#: It has not ended: it waits, is in hand, or nobody knows whether a provider took it.
+LIVE_STATUSES: tuple[Status, ...] = tuple(status for status in Status if status not in READY_STATUSES)
 #: It went well.
 SUCCESSFUL_STATUSES: frozenset[Status] = frozenset({Status.SENT, Status.DELIVERED})
 

@@ -15,9 +15,9 @@ from notifier.store.search import NotificationView
 from notifier.store.stuck import Cause, Late
 
 NO_SUCH = "there is no such notification"
-IS_GONE = "its secrets or its recipient were wiped, so it cannot be sent again: its producer has to send a new one"
+_GONE = "its secrets or its recipient were wiped, so it cannot be sent again: its producer has to send a new one"
 _ENDED = (Status.FAILED, Status.EXPIRED, Status.UNDELIVERED, Status.SUPPRESSED)
-IS_OVER = "its time is over (expires_at): it is never sent"
+_EXPIRED = "its time is over (expires_at): it is never sent"
 
 
 def arrival_in_words(one: NotificationView) -> str:
@@ -38,12 +38,12 @@ def arrival_in_words(one: NotificationView) -> str:
 
 def why_not_retried(seen: Seen) -> str:
     if seen.is_gone and seen.status in _ENDED:
-        return IS_GONE
+        return _GONE
     match seen.status:
         case None:
             return NO_SUCH
         case Status.FAILED | Status.EXPIRED | Status.UNDELIVERED | Status.SUPPRESSED:
-            return IS_OVER
+            return _EXPIRED
         case Status.SCHEDULED:
             return "scheduled: it waits for its time"
         case Status.QUEUED | Status.RETRYING:
@@ -83,7 +83,7 @@ def why_not_rescheduled(send_at: datetime, seen: Seen) -> str:
         return f"{seen.status}: it was tried already, so it keeps its time; cancel it, or let it go on"
     if seen.status is Status.UNKNOWN:
         return "unknown: a provider may have it; resolve it instead"
-    if seen.status in (Status.SCHEDULED, Status.QUEUED) and seen.is_over_at(send_at):
+    if seen.status in (Status.SCHEDULED, Status.QUEUED) and seen.is_expired_at(send_at):
         return f"{seen.status}: its expires_at is not after that time; choose an earlier time"
     return why_not_cancelled(seen)
 
@@ -92,7 +92,7 @@ def why_not_resolved(seen: Seen) -> str:
     if seen.status is None:
         return NO_SUCH
     if seen.status is Status.UNKNOWN:
-        return IS_GONE if seen.is_gone else IS_OVER
+        return _GONE if seen.is_gone else _EXPIRED
     return f"{seen.status}: only an unknown outcome can be resolved"
 
 

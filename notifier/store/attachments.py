@@ -17,9 +17,11 @@ from sqlalchemy import Connection, TextClause, select, text
 
 from notifier.domain.errors import Fault, QuotaExceeded
 from notifier.domain.message import MAX_MAIL_ATTACHMENTS
-from notifier.store import binds, ledger_sql
+from notifier.store import binds
+from notifier.store.advisory_locks import lock_uploads
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
+from notifier.store.notification_rules import LIVE
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row
 from notifier.store.schema.notifications import StoredAttachment
@@ -112,7 +114,7 @@ class AttachmentRepository(Repository):
 def _check_quota(connection: Connection, new: NewAttachment, quota: int) -> None:
     """Raise if there is no room. From here to the end of their transactions a producer's uploads go one after the
     other: two at once would both find the same room."""
-    connection.execute(_LOCK_PRODUCER, {"producer": new.producer})
+    lock_uploads(connection, new.producer)
     used = connection.execute(_USED, {"producer": new.producer, "least": LEAST_BYTES}).scalar_one()
     if used + max(len(new.content), LEAST_BYTES) > quota:
         raise QuotaExceeded(used, quota)
@@ -168,8 +170,6 @@ WHERE producer = :producer AND sha256 = :sha256 AND name = :name AND content_typ
 RETURNING id
 """)
 
-_LOCK_PRODUCER: TextClause = text("SELECT pg_advisory_xact_lock(hashtext('attachments'), hashtext(:producer))")
-
 _USED: TextClause = text("""
 SELECT coalesce(sum(greatest(size, :least)), 0)::bigint FROM attachments WHERE producer = :producer
 """)
@@ -215,7 +215,7 @@ SELECT id, producer, size FROM found
 _FORGET: TextClause = text(f"""
 WITH waiting AS MATERIALIZED (
   SELECT DISTINCT unnest(m.attachments) AS id FROM states AS n JOIN messages AS m ON m.id = n.id
-  WHERE {ledger_sql.LIVE} AND m.attachments IS NOT NULL
+  WHERE {LIVE} AND m.attachments IS NOT NULL
 ), old AS (
   SELECT id FROM attachments
   WHERE CASE WHEN needed_until IS NULL THEN uploaded_at < now() - make_interval(hours => :unused)

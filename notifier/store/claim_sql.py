@@ -23,7 +23,7 @@ SELECT id FROM states WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
 # Of `messages AS m` and `states AS n`: what `_OF_CLAIM` is made of.
 _BOTH = """m.*, n.status, n.is_test, n.claim, n.crash_count, n.attempt_count, n.replayed_at, n.replayed_attempts"""
 
-# Columns of `Claimed`, besides the number of the claim, of `_BOTH` as `n`.
+# Columns of `NotificationToSend`, besides the number of the claim, of `_BOTH` as `n`.
 # `tries` counts calls; an attempt that was begun and not called (see `GIVE_BACK`) is none.
 _OF_CLAIM = """
   n.id, n.producer, n.channel, n.lane, n.recipient, n.template, n.locale, n.context, n.sealed, n.secrets, n.sender,

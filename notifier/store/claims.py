@@ -61,7 +61,7 @@ def claim_and_start(
     """Those of the attempts that are committed now with their claims; None: it is suppressed now."""
     values = {"token": token, "lease": lease_seconds, "margin": margin_seconds}
     # In one order, so that two tasks with the same ids do not lock each other up.
-    ordered = sorted(calls, key=lambda call: call.claim.id)
+    ordered = sorted(calls, key=lambda call: call.notification.id)
     begun = _begin(engine, ordered, statements.CLAIM_AND_START, values, again)
     return {row.id: from_row(Started, row) if row.number is not None else None for row in begun}
 

@@ -15,6 +15,7 @@ from sqlalchemy import Float, TextClause, and_, cast, func, select, text
 
 from notifier.domain.statuses import Status
 from notifier.store import binds
+from notifier.store.advisory_locks import AdvisoryLock, take_lock
 from notifier.store.engine import allow_seconds, transaction
 from notifier.store.repository import Repository
 from notifier.store.schema.operations import DailyStatistic
@@ -25,8 +26,6 @@ NOT_TO_BE_SENT = (Status.SCHEDULED, Status.CANCELLED, Status.SUPPRESSED)
 
 #: A day of ten million notifications takes half a minute, and longer if they have to come from a slow disk.
 _COUNTING_SECONDS = 600.0
-# Any constant does, as long as nobody else uses it.
-_LOCK = 0x6E6F7473
 
 
 class StatisticsKey(StrEnum):
@@ -63,7 +62,7 @@ class StatisticsRepository(Repository):
         low, high = map(first_id, bounds)
         with transaction(self._engine, plans_by_values=True) as connection:
             allow_seconds(connection, _COUNTING_SECONDS)
-            connection.execute(_ONE_BY_ONE, {"lock": _LOCK})
+            take_lock(connection, AdvisoryLock.DAILY_STATISTICS)
             return bool(connection.execute(COUNT_DAY, {"day": day, "low": low, "high": high}).rowcount)
 
     def rows(self, since: date, until: date, by: Sequence[StatisticsKey]) -> list[StatisticsRow]:
@@ -77,8 +76,6 @@ class StatisticsRepository(Repository):
         rows = self._rows(query.group_by(*keys).order_by(*keys))
         return [StatisticsRow(tuple(row[:-3]), int(row[-3]), *row[-2:]) for row in rows]
 
-
-_ONE_BY_ONE = text("SELECT pg_advisory_xact_lock(:lock)")
 
 _IS_WANTED = and_(DailyStatistic.sent_within_10s.is_not(None), DailyStatistic.status.not_in(NOT_TO_BE_SENT))
 _SHARE = cast(

@@ -15,7 +15,7 @@ from sqlalchemy import TextClause, text
 
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.message import time_of_id
-from notifier.store.engine import NO_RIGHT, sqlstate_of
+from notifier.store.database_errors import NO_RIGHT, sqlstate_of
 from notifier.store.repository import Repository
 
 #: A process that accepts notes its key this often.

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from notifier.domain.errors import WrongSelection
+from notifier.store.advisory_locks import AdvisoryLock, try_lock
 from notifier.store.engine import transaction
 from notifier.store.operator_actions import ActionCounts, act_on_page
 from notifier.store.records import NewSuppression
@@ -25,8 +26,6 @@ from notifier.store.suppressions import SuppressionFilter, add_suppressions, con
 
 #: Rows of one transaction.
 PAGE = 500
-#: Of the database: who has it decides about what is held.
-_LOCK = 0x6E6F7474
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class HeldSuppressionRepository(Repository):
             WrongSelection: somebody decides just now.
         """
         with transaction(self._engine) as connection:
-            if not connection.execute(select(func.pg_try_advisory_xact_lock(_LOCK))).scalar_one():
+            if not try_lock(connection, AdvisoryLock.HELD_SUPPRESSIONS):
                 raise WrongSelection("somebody decides about held suppressions just now: look again in a minute")
             yield lambda: connection.execute(select(1)).close()
 

@@ -23,19 +23,26 @@ from notifier.store.acceptance import REDISPATCH_SECONDS
 from notifier.store.claims import claim_and_start, claim_rows, queued_rows, start
 from notifier.store.engine import execute_directly, transaction
 from notifier.store.hash_keys import HashKeyRepository
-from notifier.store.ledger_rows import as_json, claims_of, message_claim, not_ours, result_row, unknown_of
-from notifier.store.ledger_sql import GONE_WORDS
+from notifier.store.ledger_rows import (
+    as_json,
+    message_assignment,
+    not_ours,
+    notifications_of,
+    result_row,
+    unknown_of,
+)
 from notifier.store.mass_alarm import HardBounceWatch
+from notifier.store.notification_rules import GONE_WORDS
 from notifier.store.personal_data import PersonalData
-from notifier.store.provider_messages import claim_message, note_taken, with_locks
+from notifier.store.provider_messages import assign_message, note_taken, with_retries
 from notifier.store.records import (
     Acceptance,
-    Claimed,
     DeliveryResult,
     Due,
     NewAttempt,
     NewNotification,
     NewRejection,
+    NotificationToSend,
     Queued,
     Rivals,
     Started,
@@ -75,22 +82,22 @@ class Ledger(Repository):
 
     def claim(
         self, ids: Sequence[UUID], *, lease_seconds: float, token: UUID | None = None, again: bool = False
-    ) -> list[Claimed]:
+    ) -> list[NotificationToSend]:
         """Take those of `ids` that are queued, for `lease_seconds`. The others are claimed or done.
 
         `token`: the caller's own, for this one claim. If its answer was lost, the claim is made `again` with the
         same token, and finds what it had taken. A notification that expired meanwhile becomes `expired` here.
         """
-        claimed_at = time.monotonic()
+        read_at = time.monotonic()
         rows = claim_rows(self._engine, ids, token or uuid4(), lease_seconds=lease_seconds, again=again)
-        return claims_of(rows, self._personal_data, claimed_at)
+        return notifications_of(rows, self._personal_data, read_at)
 
     def read_queued(self, ids: Sequence[UUID]) -> Queued:
         """Those of `ids` that are queued, without a claim: nothing is written, and nobody holds them."""
         read_at = time.monotonic()
         rows = queued_rows(self._engine, ids)
         return Queued(
-            claims_of([row for row in rows if row.is_new], self._personal_data, read_at),
+            notifications_of([row for row in rows if row.is_new], self._personal_data, read_at),
             [row.id for row in rows if not row.is_new and not row.attachments],
             [row.id for row in rows if row.attachments],
         )
@@ -170,19 +177,19 @@ class Ledger(Repository):
         A provider's answer takes the message from an attempt that only guessed, which becomes unknown again. If
         the message is not ours, an attempt with an answer becomes unknown, and one that was looked up stays so.
         """
-        claim = message_claim(result)
+        wanted = message_assignment(result)
 
         def write(connection: Connection) -> bool:
-            is_ours = claim_message(connection, claim)
+            is_ours = assign_message(connection, wanted)
             if is_ours:
                 _finish(connection, [result])
             elif result.proof is MessageProof.ANSWER:
                 _finish(connection, [not_ours(result, HURRY_SECONDS)])
             else:
-                note_taken(connection, claim)
+                note_taken(connection, wanted)
             return is_ours
 
-        return with_locks(self._engine, write)
+        return with_retries(self._engine, write)
 
     def note_failed_attempts(self, results: Sequence[DeliveryResult]) -> None:
         """Complete attempts whose delivery goes on with the next provider: the status stays `sending`."""

@@ -11,8 +11,8 @@ import msgspec
 
 from notifier.domain.statuses import Outcome, Reason, Status
 from notifier.store.personal_data import PersonalData
-from notifier.store.provider_messages import MessageClaim
-from notifier.store.records import Claimed, DeliveryResult, NewAttempt, Unknown
+from notifier.store.provider_messages import MessageAssignment
+from notifier.store.records import DeliveryResult, NewAttempt, NotificationToSend, Unknown
 from notifier.store.rows import from_row, reader
 from notifier.store.sanitize import bytea, storable
 
@@ -39,9 +39,9 @@ def result_row(result: DeliveryResult) -> dict[str, Any]:
     }
 
 
-def message_claim(result: DeliveryResult) -> MessageClaim:
+def message_assignment(result: DeliveryResult) -> MessageAssignment:
     row = result_row(result)
-    return MessageClaim(
+    return MessageAssignment(
         id_space=row["id_space"],
         provider_message_id=row["provider_message_id"],
         notification_id=result.id,
@@ -63,16 +63,16 @@ def not_ours(result: DeliveryResult, due_in_seconds: float) -> DeliveryResult:
     )
 
 
-def claims_of(rows: Sequence[Any], personal_data: PersonalData, claimed_at: float) -> list[Claimed]:
+def notifications_of(rows: Sequence[Any], personal_data: PersonalData, read_at: float) -> list[NotificationToSend]:
     """Rows of `CLAIM` or `READ_QUEUED`."""
     if not rows:
         return []
-    read = reader(Claimed, rows[0]._fields, "recipient", "address", "context", "problem", "claimed_at")
-    claims = []
+    read = reader(NotificationToSend, rows[0]._fields, "recipient", "address", "context", "problem", "read_at")
+    found = []
     for row in rows:
         person = personal_data.open_to_send(row, row.secrets)
-        claims.append(read(row, person.recipient, person.address, person.context, person.problem, claimed_at))
-    return claims
+        found.append(read(row, person.recipient, person.address, person.context, person.problem, read_at))
+    return found
 
 
 def unknown_of(row: Any, personal_data: PersonalData) -> Unknown:
@@ -85,13 +85,13 @@ def call_row(call: NewAttempt) -> dict[str, Any]:
     """For `START_ATTEMPTS` and `CLAIM_AND_START`."""
     guard = call.guard
     row: dict[str, Any] = {
-        "id": str(call.claim.id),
-        "claim": call.claim.claim,
+        "id": str(call.notification.id),
+        "claim": call.notification.claim,
         "number": call.number,
         "provider": call.provider,
     }
-    if call.claim.expires_at is not None:
-        row["expires_at"] = call.claim.expires_at
+    if call.notification.expires_at is not None:
+        row["expires_at"] = call.notification.expires_at
     if guard is not None:
         row["hashes"] = [bytea(form) for form in guard.address_hashes]
         row["sender"] = guard.sender_scope

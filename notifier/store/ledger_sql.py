@@ -17,16 +17,7 @@ from __future__ import annotations
 from sqlalchemy import TextClause, text
 
 from notifier.store import binds
-
-#: Of `messages AS m`: it cannot be sent any more, for its secrets were wiped or it was redacted.
-GONE = "(coalesce(cardinality(m.secret_names) = 0, false) OR (m.recipient IS NULL AND m.sealed IS NULL))"
-#: In words.
-GONE_WORDS = "held: its secrets were wiped when it counted as sent, so it cannot be sent again"
-
-
-#: Of `states AS n`: it has not ended. An index finds what has a `due_at`, and another one what is not in hand.
-LIVE = """(n.status IN ('scheduled', 'queued', 'sending', 'retrying', 'unknown')
-  AND (n.due_at IS NOT NULL OR n.status IN ('scheduled', 'retrying', 'unknown')))"""
+from notifier.store.notification_rules import GONE
 
 
 def wipe(moved: str) -> str:
@@ -216,7 +207,7 @@ FROM moved LEFT JOIN closed ON closed.notification_id = moved.id
 
 # As FINISH, for providers whose message ids stand for one message each. A message belongs to one attempt: a result
 # whose message is another attempt's, or whose attempt was accepted under another id, is returned instead of
-# written; `provider_messages.claim_message` decides. Locks are taken in one order: states by id, then provider
+# written; `provider_messages.assign_message` decides. Locks are taken in one order: states by id, then provider
 # messages, then attempts. So the moves come first.
 FINISH_WITH_MESSAGES: TextClause = text(f"""
 WITH given AS MATERIALIZED ({_RESULTS}), locked AS MATERIALIZED (

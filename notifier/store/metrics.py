@@ -13,7 +13,7 @@ from sqlalchemy import TextClause, text
 from notifier.domain.statuses import Status
 from notifier.store import binds
 from notifier.store.engine import transaction
-from notifier.store.ledger_sql import LIVE
+from notifier.store.notification_rules import LIVE
 from notifier.store.recurring import IS_RUNNING
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row

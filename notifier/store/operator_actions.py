@@ -15,7 +15,7 @@ from operator import add
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, TextClause, and_, false, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, Select, TextClause, func, select, text
 
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import Reason, Status
@@ -25,7 +25,8 @@ from notifier.store.binds import among
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.filters import Filter, conditions
-from notifier.store.ledger_sql import GONE, wipe
+from notifier.store.ledger_sql import wipe
+from notifier.store.notification_rules import GONE, HAS_EXPIRED, IS_GONE, has_expired_by
 from notifier.store.repository import Repository
 from notifier.store.reschedule_sql import RESCHEDULE
 from notifier.store.rows import columns_of, from_row, oldest
@@ -70,15 +71,15 @@ class Seen:
     #: None: there is no such notification.
     status: Status | None
     #: Its `expires_at` has passed.
-    is_over: bool = False
+    is_expired: bool = False
     #: It cannot be sent any more: its secrets were wiped, or it was redacted.
     is_gone: bool = False
     #: A provider was called for it.
     is_tried: bool = False
     expires_at: datetime | None = None
 
-    def is_over_at(self, moment: datetime) -> bool:
-        return self.is_over or (self.expires_at is not None and self.expires_at <= moment)
+    def is_expired_at(self, moment: datetime) -> bool:
+        return self.is_expired or (self.expires_at is not None and self.expires_at <= moment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,8 @@ class Move:
     def is_too_late_for(self, one: Seen) -> bool:
         """Whether its `expires_at` stands against it."""
         if self.send_at is not None:
-            return one.is_over_at(self.send_at)
-        return one.is_over and self.to is Status.RETRYING
+            return one.is_expired_at(self.send_at)
+        return one.is_expired and self.to is Status.RETRYING
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,13 +224,13 @@ class Operating(Repository):
     ) -> list[SelectionGroup]:
         """What a run with these sources would find, the largest group first. `send_at`: only what was not tried
         yet, and what has expired by then."""
-        is_over = IS_OVER if send_at is None else _is_over_by(func.greatest(func.now(), send_at))
+        is_expired = HAS_EXPIRED if send_at is None else has_expired_by(func.greatest(func.now(), send_at))
         columns: list[Any] = [getattr(Notification, name) for name in ("status", "reason", "provider", "template")]
         counted: Any = select(
             *columns,
             func.count().label("count"),
-            func.count().filter(is_over).label("expired"),
-            func.count().filter(IS_GONE, ~is_over).label("gone"),
+            func.count().filter(is_expired).label("expired"),
+            func.count().filter(IS_GONE, ~is_expired).label("gone"),
         )
         query = counted.where(*self.selected(selection), Notification.status.in_(sources)).group_by(*columns)
         if send_at is not None:
@@ -279,20 +280,8 @@ class Operating(Repository):
         return [from_row(Seen, row) for row in connection.execute(query)]
 
 
-#: As `ledger_sql.GONE`.
-IS_GONE: ColumnElement[bool] = or_(
-    func.coalesce(func.cardinality(Notification.secret_names) == 0, false()),
-    and_(Notification.recipient.is_(None), Notification.sealed.is_(None)),
-)
-
-
-def _is_over_by(moment: Any) -> ColumnElement[bool]:
-    return func.coalesce(Notification.expires_at <= moment, false())
-
-
-IS_OVER = _is_over_by(func.now())
 _IS_TRIED: ColumnElement[bool] = Notification.attempt_count > 0
-_SEEN: Any = columns_of(Seen, Notification, is_over=IS_OVER, is_gone=IS_GONE, is_tried=_IS_TRIED)
+_SEEN: Any = columns_of(Seen, Notification, is_expired=HAS_EXPIRED, is_gone=IS_GONE, is_tried=_IS_TRIED)
 
 
 def begin_record(

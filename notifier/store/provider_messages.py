@@ -1,11 +1,12 @@
-"""Which attempt a provider's message belongs to. One message, one attempt: the table's key guarantees it.
+"""Which attempt a provider's message belongs to: one message, one attempt, as the table's key guarantees.
 
 A look-up finds messages by their text, so what it gives to an attempt is a guess (`MessageProof.LOOK_UP`). An
 answer to our own call, and a signed report that names the attempt, are proof. Proof takes a message from an
 attempt that only guessed, which becomes `unknown` again with an event; never from one that has proof of its own.
 
 Locks, in one order for all who write about messages: states by id, then provider messages, then attempts. The
-holder of a message is read before the locks and again under them; if it has changed by then, all begins anew.
+attempt that has a message is read before the locks and again under them; if another has it by then, all begins
+anew.
 
 Crash points. Everything is one transaction: before its commit nothing is written, and the result is looked up
 again or the report comes again; after it the message is one attempt's. An attempt that lost its message is due at
@@ -28,23 +29,22 @@ from notifier.config.logs import log
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import MessageProof, Status
 from notifier.store import binds
-from notifier.store.engine import sqlstate_of, transaction, unprepared
-from notifier.store.ledger_sql import GONE, GONE_WORDS
+from notifier.store.database_errors import DEADLOCK, sqlstate_of
+from notifier.store.engine import transaction, unprepared
+from notifier.store.notification_rules import GONE, GONE_WORDS
 from notifier.store.rows import from_row
 
-#: How often it begins anew. Each time somebody else has made progress.
+#: How often it is tried. Each time somebody else has made progress.
 _TRIES = 5
-#: A notification in one of these may turn out not to have been taken by the provider.
-_TAKEN = (Status.SENT, Status.DELIVERED, Status.UNDELIVERED)
-
-_DEADLOCK = "40P01"
+#: The provider took the message, as it seems.
+_SEEM_TAKEN = (Status.SENT, Status.DELIVERED, Status.UNDELIVERED)
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class MessageClaim:
-    """A message, and the attempt that claims it."""
+class MessageAssignment:
+    """A message, and the attempt that it is to be assigned to."""
 
     id_space: str
     provider_message_id: str
@@ -56,85 +56,90 @@ class MessageClaim:
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
+    """An attempt that has a message."""
+
     notification_id: UUID
     attempt: int
     proof: MessageProof
     provider_message_id: str
 
-    def is_of(self, claim: MessageClaim) -> bool:
-        return (self.notification_id, self.attempt) == (claim.notification_id, claim.attempt)
+    def is_of(self, wanted: MessageAssignment) -> bool:
+        return (self.notification_id, self.attempt) == (wanted.notification_id, wanted.attempt)
 
 
 class _Overtaken(Exception):
     """The message went to a notification that is not locked."""
 
 
-def with_locks(engine: Engine, work: Callable[[Connection], _T]) -> _T:
-    """Do `work`, which calls `claim_message`, in a transaction. Begin anew while others are faster, and once more,
-    by a new connection, if the database could not be used: a report may not come again. The first may have
-    committed.
+def with_retries(engine: Engine, work: Callable[[Connection], _T]) -> _T:
+    """Do `work`, which calls `assign_message`, in a transaction, and begin anew while others are faster.
+
+    If the database could not be used, it is tried once more by a new connection, because a report may not come
+    again. The first try may have been committed.
 
     Raises:
         ServiceUnavailable: the database cannot be used now, or others were faster every time.
     """
-    was_away = False
+    was_unusable = False
     for _ in range(_TRIES):
         try:
-            with unprepared() if was_away else nullcontext(), transaction(engine) as connection:
+            with unprepared() if was_unusable else nullcontext(), transaction(engine) as connection:
                 return work(connection)
         except _Overtaken:
             continue
         except ServiceUnavailable as error:
             # The order of locks allows no deadlock among ourselves.
-            is_deadlock = sqlstate_of(error) == _DEADLOCK
-            if was_away and not is_deadlock:
+            is_deadlock = sqlstate_of(error) == DEADLOCK
+            if was_unusable and not is_deadlock:
                 raise
-            was_away = was_away or not is_deadlock
+            was_unusable = was_unusable or not is_deadlock
     raise ServiceUnavailable(
         "the database cannot be used now: too many write about one provider's message at once"
     )
 
 
-def claim_message(connection: Connection, claim: MessageClaim) -> bool:
-    """Give the message to the attempt, if nobody has it or its holder only guessed. Returns whether the attempt
-    has it now; not if its notification has been deleted. Locks the notification. To be called under `with_locks`,
-    before any other lock is taken."""
-    wanted = {**asdict(claim), "id": claim.notification_id}
-    ids = {claim.notification_id, *(holder.notification_id for holder in _holders(connection, wanted))}
+def assign_message(connection: Connection, wanted: MessageAssignment) -> bool:
+    """Assign the message to the attempt if no other has it, or if the other only guessed. Returns whether the
+    attempt has it now; if its notification has been deleted, it has not.
+
+    Locks the notification. To be called within `with_retries`, before any other lock is taken.
+    """
+    values = {**asdict(wanted), "id": wanted.notification_id}
+    ids = {wanted.notification_id, *(holder.notification_id for holder in _holders(connection, values))}
     locked = set(connection.execute(_LOCK, {"ids": sorted(ids)}).scalars())
-    if claim.notification_id not in locked:
+    if wanted.notification_id not in locked:
         # Deleted meanwhile, and its messages with it.
         return False
     # A statement after the lock sees what others wrote while we waited.
-    others = [holder for holder in _holders(connection, wanted) if not holder.is_of(claim)]
+    others = [holder for holder in _holders(connection, values) if not holder.is_of(wanted)]
     if any(holder.notification_id not in ids for holder in others):
         raise _Overtaken
-    if any(not claim.proof.beats(holder.proof) for holder in others):
-        log.warning("provider_message.taken", notification_id=str(claim.notification_id), attempt=claim.attempt)
+    if any(not wanted.proof.beats(holder.proof) for holder in others):
+        log.warning("provider_message.taken", notification_id=str(wanted.notification_id), attempt=wanted.attempt)
         return False
-    guesses = connection.execute(_GUESSES, wanted) if claim.proof is not MessageProof.LOOK_UP else ()
-    _release([*others, *(from_row(_Holder, row) for row in guesses)], connection, claim)
-    if not from_row(_Holder, connection.execute(_TAKE, wanted).one()).is_of(claim):
+    guesses = connection.execute(_GUESSES, values) if wanted.proof is not MessageProof.LOOK_UP else ()
+    _release(connection, [*others, *(from_row(_Holder, row) for row in guesses)], wanted)
+    if not from_row(_Holder, connection.execute(_TAKE, values).one()).is_of(wanted):
         raise _Overtaken
     return True
 
 
-def note_taken(connection: Connection, claim: MessageClaim) -> None:
-    """An event: a look-up found a message for the attempt that another attempt has."""
-    detail = f"a look-up found {claim.provider_message_id}, which became another attempt's meanwhile: not counted"
-    values = {"id": claim.notification_id, "attempt": claim.attempt, "detail": detail}
+def note_taken(connection: Connection, wanted: MessageAssignment) -> None:
+    """Write an event: a look-up found a message for the attempt, but another attempt has it."""
+    detail = f"a look-up found {wanted.provider_message_id}, which became another attempt's meanwhile: not counted"
+    values = {"id": wanted.notification_id, "attempt": wanted.attempt, "detail": detail}
     connection.execute(_NOTE, values)
 
 
-def _release(holders: Iterable[_Holder], connection: Connection, claim: MessageClaim) -> None:
-    """Take the messages from holders that only guessed. Their notifications are locked."""
+def _release(connection: Connection, holders: Iterable[_Holder], wanted: MessageAssignment) -> None:
+    """Take their messages from holders that only guessed. Their notifications are locked."""
     for holder in holders:
-        what = "message" if holder.is_of(claim) else "attempt's"
+        what = "message" if holder.is_of(wanted) else "attempt's"
         values = {
             "id": holder.notification_id,
             "attempt": holder.attempt,
             "provider_message_id": holder.provider_message_id,
-            "sources": list(_TAKEN),
+            "sources": list(_SEEM_TAKEN),
             "detail": f"a look-up had found {holder.provider_message_id}: the provider says it is another {what}",
             "gone": f"; {GONE_WORDS}",
         }

@@ -1,4 +1,4 @@
-"""Provider reports: each is written once, whenever and however often it comes.
+"""Provider reports: what a provider says later about a message. Each is written once, however often it comes.
 
 A report locks its notification first, so reports about one notification are written one after the other, and each
 sees the events of those before it. `statuses.TRANSITIONS` says what it may move, in the `WHERE`; the module
@@ -27,7 +27,7 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store import binds
 from notifier.store.ledger_sql import wipe
 from notifier.store.mass_alarm import HardBounceWatch
-from notifier.store.provider_messages import MessageClaim, claim_message, with_locks
+from notifier.store.provider_messages import MessageAssignment, assign_message, with_retries
 from notifier.store.records import NewSuppression
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row
@@ -49,11 +49,11 @@ class NewReport:
     notification_id: UUID
     #: Number of the attempt.
     attempt: int
-    #: Names under which the provider is configured: the attempt must have gone to one of them.
+    #: Names under which the provider is configured; a report on an attempt by another provider is not recorded.
     #: None: it is proven otherwise which attempt the report is about.
     providers: Sequence[str] | None
     provider_message_id: str
-    #: Without personal data. The same words about the same message are the same report.
+    #: What it says, without personal data. The same words about the same message are the same report.
     words: str
     #: `sent`: the provider has the message; `delivered` or `undelivered`: how it ended; None: not about a status.
     status: Status | None
@@ -73,7 +73,7 @@ class NewReport:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """The notification that a report is about."""
+    """The notification and the attempt that a report is about."""
 
     id: UUID
     channel: Channel
@@ -101,6 +101,8 @@ class Silent:
 
 
 class RecordedReport(StrEnum):
+    """What recording a report changed."""
+
     UNKNOWN = "unknown"  #: there is no such attempt; nothing was written
     REPEATED = "repeated"  #: it was written before
     NOTED = "noted"  #: it has an event and moved nothing
@@ -135,7 +137,7 @@ class ProviderReportRepository(Repository):
         if not 0 < report.attempt <= _MAX_NUMBER:
             return RecordedReport.UNKNOWN
         begun = time.time_ns()
-        written = with_locks(self._engine, lambda connection: self._record(connection, report, suppression))
+        written = with_retries(self._engine, lambda connection: self._record(connection, report, suppression))
         if traces.are_on() and written.row is not None:
             _trace(report, written.outcome, written.row, begun)
         if written.arrived is not None:
@@ -151,10 +153,10 @@ class ProviderReportRepository(Repository):
     ) -> _Written:
         key = {"id": report.notification_id, "attempt": report.attempt}
         about = {**key, "providers": report.providers and list(report.providers)}
-        claim = _claim(report)
-        if claim is not None and connection.execute(_ABOUT, about).one_or_none() is None:
+        assignment = _assignment(report)
+        if assignment is not None and connection.execute(_ABOUT, about).one_or_none() is None:
             return _Written(RecordedReport.UNKNOWN)
-        is_ours = claim is None or claim_message(connection, claim)
+        is_ours = assignment is None or assign_message(connection, assignment)
         row = connection.execute(_LOCK, about).one_or_none()
         if row is None or (not report.is_proof and row.provider_message_id != report.provider_message_id):
             return _Written(RecordedReport.UNKNOWN)
@@ -169,8 +171,8 @@ class ProviderReportRepository(Repository):
         moved = self._write(connection, report, row, words, to)
         # A report that changes nothing about the message says nothing new about its recipient either. A complaint
         # is about no status at all.
-        is_news = moved or (is_ours and report.status is None)
-        new = suppression(self._reported(row)) if is_news else None
+        may_suppress = moved or (is_ours and report.status is None)
+        new = suppression(self._reported(row)) if may_suppress else None
         if new is not None:
             add_suppressions(connection, [new], self._watch)
         if not moved:
@@ -223,16 +225,16 @@ class ProviderReportRepository(Repository):
         return int(self._scalar(_SOFT_BOUNCES, {"address_hash": address_hash, "since": first_id(since)}))
 
     def silent(self, ids: Sequence[UUID]) -> list[Silent]:
-        """Those of `ids` that are `sent` and still wait for a report."""
+        """Those of `ids` that are `sent` and still wait for a report, with the attempt that was accepted."""
         return [from_row(Silent, row, attempt=row.number) for row in self._rows(_SILENT, {"ids": list(ids)})]
 
     def ask_again(self, waits: Sequence[tuple[UUID, float]]) -> None:
-        """(id, seconds): those that are still `sent` are due again after this time."""
+        """(id, seconds): if it is still `sent`, the provider is asked again after this time."""
         rows = [{"id": str(id_), "seconds": seconds} for id_, seconds in waits]
         self._execute(_ASK_AGAIN, {"rows": json.dumps(rows)})
 
     def give_up(self, ids: Sequence[UUID], detail: str) -> None:
-        """Those that are still `sent` stay so for good, with an event that says it."""
+        """Wait no longer for a report: those that are still `sent` stay so, and get an event that says why."""
         self._execute(_GIVE_UP, {"ids": list(ids), "detail": detail})
 
 
@@ -250,12 +252,12 @@ def _trace(report: NewReport, outcome: RecordedReport, row: Row[Any], begun: int
         span.end({}, error=str(report.reason or report.status) if is_bad else None)
 
 
-def _claim(report: NewReport) -> MessageClaim | None:
-    """Which attempt the report proves the message to be of; None: it proves nothing."""
+def _assignment(report: NewReport) -> MessageAssignment | None:
+    """Which attempt the message belongs to, as the report proves; None: it proves nothing."""
     message = storable(report.provider_message_id)[:100]
     if report.id_space is None or not report.is_proof or not message:
         return None
-    return MessageClaim(
+    return MessageAssignment(
         id_space=report.id_space,
         provider_message_id=message,
         notification_id=report.notification_id,
@@ -265,14 +267,15 @@ def _claim(report: NewReport) -> MessageClaim | None:
 
 
 def _words(report: NewReport, known_id: str | None) -> str:
-    """With the message's id, if it is not the one we know: another part of the text, or another message."""
+    """What the report says, with the message's id if it is not the one we know: it is about another part of the
+    text, or about another message."""
     words: str = storable(report.words)[:400]
     other = report.provider_message_id
     return f"{words} (message {storable(other)[:60]})" if known_id and other and other != known_id else words
 
 
 def _status(report: NewReport, known: set[str]) -> Status | None:
-    """A text in several parts has arrived when all parts have, in any order."""
+    """What the report leads to. A text in several parts has arrived when all its parts have, in any order."""
     if report.status is not Status.DELIVERED or report.parts <= 1:
         return report.status
     arrived = 1 + sum(words.startswith(report.words) and _NOT_COUNTED not in words for words in known)

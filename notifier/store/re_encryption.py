@@ -18,10 +18,11 @@ from sqlalchemy import Engine, TextClause, text
 from notifier.domain.errors import CannotOpen
 from notifier.domain.statuses import Channel
 from notifier.security.encryption import Sealer
-from notifier.store import binds, ledger_sql
+from notifier.store import binds
 from notifier.store.engine import transaction
 from notifier.store.hash_keys import HashKeyRepository
 from notifier.store.ledger_rows import as_json
+from notifier.store.notification_rules import LIVE
 from notifier.store.personal_data import PersonalData
 from notifier.store.repository import Repository
 from notifier.store.sanitize import bytea
@@ -171,7 +172,7 @@ _AFTER = binds.uuid("after")
 _LIVE_KEYS: TextClause = text(f"""
 SELECT DISTINCT substr(m.sealed, 1, 2 + get_byte(m.sealed, 1)) AS header
 FROM states AS n JOIN messages AS m ON m.id = n.id
-WHERE {ledger_sql.LIVE} AND m.sealed IS NOT NULL
+WHERE {LIVE} AND m.sealed IS NOT NULL
 UNION SELECT substr(sealed, 1, 2 + get_byte(sealed, 1)) FROM recurring_notifications WHERE sealed IS NOT NULL
 UNION SELECT substr(sealed, 1, 2 + get_byte(sealed, 1)) FROM recurring_recipients WHERE sealed IS NOT NULL
 """)  # noqa: S608 - a constant

@@ -95,8 +95,8 @@ class Acceptance:
 
 
 @record(frozen=True, slots=True)
-class Claimed:
-    """A notification that is ours to send until the lease ends; of `Queued.new`, one that will be."""
+class NotificationToSend:
+    """From `Ledger.claim` it is ours until its lease ends; in `Queued.new` it was only read: nobody's yet."""
 
     id: UUID
     producer: str
@@ -116,9 +116,9 @@ class Claimed:
     attachments: tuple[UUID, ...]
     #: Only the simulator may be called for it.
     is_test: bool
-    #: Fencing token; of one that is not claimed yet, the number that its claim gets.
+    #: The number of its claim, a fencing token. If it was only read: the number that its claim will get.
     claim: int
-    #: The number of the last attempt before this claim.
+    #: The number of its last attempt; 0: there was none.
     attempt_count: int
     #: Provider calls since an operator last retried it.
     tries: int
@@ -127,7 +127,7 @@ class Claimed:
     #: Until `expires_at`, by the database's clock; None: it does not expire.
     seconds_to_expiry: float | None
     #: When it was claimed or read, on this process's monotonic clock.
-    claimed_at: float
+    read_at: float
     #: Why recipient and context are empty: they could not be decrypted.
     problem: str | None = None
     #: Where its trace goes on; None: it has none.
@@ -142,7 +142,7 @@ class Claimed:
         """What is left of `seconds_to_expiry`, by a clock that nobody can set."""
         if self.seconds_to_expiry is None:
             return None
-        return self.seconds_to_expiry - (time.monotonic() - self.claimed_at)
+        return self.seconds_to_expiry - (time.monotonic() - self.read_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Queued:
     """Notifications that are queued, and nobody's yet."""
 
     #: Untouched since they were accepted, and without files: they may be rendered before they are claimed.
-    new: list[Claimed]
+    new: list[NotificationToSend]
     #: To be claimed before anybody looks into them.
     others: list[UUID]
     #: The same, with files.
@@ -176,7 +176,7 @@ class Guard:
 
 @record(frozen=True, slots=True)
 class NewAttempt:
-    claim: Claimed
+    notification: NotificationToSend
     provider: str
     #: None: no look-up.
     guard: Guard | None = None
@@ -186,7 +186,7 @@ class NewAttempt:
     @property
     def number(self) -> int:
         """The number of its attempt, the same however often it is begun."""
-        return self.claim.attempt_count + self.earlier + 1
+        return self.notification.attempt_count + self.earlier + 1
 
 
 @record(frozen=True, slots=True)
@@ -296,7 +296,7 @@ class Unknown:
     finished_at: datetime | None
     #: Now, by the database's clock.
     looked_at: datetime
-    #: As in `Claimed`.
+    #: As in `NotificationToSend`.
     problem: str | None = None
 
 

@@ -21,7 +21,7 @@ from notifier.store.binds import among
 from notifier.store.engine import database_verdict, transaction
 from notifier.store.filters import Filter, conditions
 from notifier.store.identity import IdentityCheck, store_new
-from notifier.store.ledger_sql import GONE, LIVE
+from notifier.store.notification_rules import GONE, HAS_EXPIRED, LIVE
 from notifier.store.operator_actions import PAGE, ActionCounts, Begun, act_on_page, note_result
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row, oldest
@@ -95,7 +95,7 @@ class RestoredRepository(Repository):
         """Of those that the filter or the ids find."""
         counts: list[Any] = [
             func.count().label("count"),
-            func.count().filter(Notification.expires_at <= func.now()).label("expired"),
+            func.count().filter(HAS_EXPIRED).label("expired"),
             func.min(Notification.accepted_at).label("oldest"),
             func.max(Notification.accepted_at).label("newest"),
         ]

@@ -21,8 +21,9 @@ from uuid import UUID
 
 from sqlalchemy import TextClause, text
 
-from notifier.domain.statuses import Channel, Status
+from notifier.domain.statuses import LIVE_STATUSES, Channel
 from notifier.store import binds, ledger_sql
+from notifier.store.notification_rules import LIVE
 from notifier.store.repository import Repository
 from notifier.store.schema.partitions import Month, drop_month, months
 
@@ -32,8 +33,6 @@ PAGE = 500
 SECRETS_KEPT_HOURS = 24
 #: What ended less than this ago is not deleted: a worker may still have the answer to another attempt. Hours.
 RESTED_HOURS = 1
-#: These have not ended, and are never touched.
-LIVE = (Status.SCHEDULED, Status.QUEUED, Status.SENDING, Status.RETRYING, Status.UNKNOWN)
 #: Holds ids that lie in no month; it is never dropped.
 DEFAULT_PARTITION = "messages_default"
 
@@ -65,7 +64,7 @@ class Span:
             "before": self.before,
             "accepted_before": self.accepted_before or datetime.max.replace(tzinfo=UTC),
             "limit": PAGE,
-            "live": list(LIVE),
+            "live": list(LIVE_STATUSES),
         }
 
 
@@ -114,7 +113,7 @@ class RetentionRepository(Repository):
         """Of the next notifications of a month that is to be dropped, delete what lies in tables without months.
         What has not ended, or just now, or is locked, keeps all of it. Returns the last id; None: there are no
         more."""
-        values = {"low": month.low, "high": month.high, "after": after, "limit": PAGE, "live": list(LIVE)}
+        values = {"low": month.low, "high": month.high, "after": after, "limit": PAGE, "live": list(LIVE_STATUSES)}
         found: UUID | None = self._scalar(_FORGET_OF_MONTH, values)
         return found
 
@@ -229,7 +228,7 @@ WHERE m.id > :after AND m.id < :before AND m.channel = :channel AND m.accepted_a
 _COUNT_REDACT, _COUNT_DELETE = _count(_PERSONAL), _count(_RESTED)
 
 _LIVE_IN: TextClause = text(f"""
-SELECT count(*) FROM states AS n WHERE n.id >= :low AND n.id < :high AND {ledger_sql.LIVE}
+SELECT count(*) FROM states AS n WHERE n.id >= :low AND n.id < :high AND {LIVE}
 """).bindparams(*binds.BOUNDS)
 
 _OLD_REJECTED = "queue LIKE :queues AND received_at < now() - make_interval(days => :days)"

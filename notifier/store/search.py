@@ -12,10 +12,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Executable, Select, TextClause, func, or_, select, text
 
-from notifier.domain.errors import CannotOpen, NotFound, ServiceUnavailable, WrongSelection
+from notifier.domain.errors import CannotOpen, NotFound, ServiceUnavailable, StatementCancelled, WrongSelection
 from notifier.store import filters
 from notifier.store.attachments import AttachmentView, views_of
-from notifier.store.engine import allow_seconds, sqlstate_of, transaction
+from notifier.store.engine import allow_seconds, transaction
 from notifier.store.filters import Filter as Filter
 from notifier.store.filters import conditions
 from notifier.store.ledger_sql import LISTED_DUPLICATES
@@ -343,8 +343,7 @@ class Audit(Repository):
                     allow_seconds(connection, self._seconds)
                 yield connection
         except ServiceUnavailable as error:
-            # https://www.postgresql.org/docs/current/errcodes-appendix.html: query_canceled
-            if self._seconds is None or sqlstate_of(error) != "57014":
+            if self._seconds is None or not isinstance(error, StatementCancelled):
                 raise
             raise WrongSelection(
                 f"what is asked for was not found within {self._seconds:g} s: give since and until nearer to each "

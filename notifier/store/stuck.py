@@ -13,7 +13,7 @@ from sqlalchemy import TextClause, text
 from notifier.domain.statuses import Channel, Lane, Reason
 from notifier.store import binds
 from notifier.store.acceptance import REDISPATCH_SECONDS
-from notifier.store.ledger_sql import LIVE
+from notifier.store.notification_rules import LIVE
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 

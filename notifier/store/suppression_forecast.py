@@ -11,7 +11,8 @@ from sqlalchemy import Boolean, Engine, Text, and_, case, cast, column, func, li
 from sqlalchemy.dialects.postgresql import JSON
 
 from notifier.domain.statuses import Status, SuppressionReason
-from notifier.store.operator_actions import IS_GONE, IS_OVER, Operating
+from notifier.store.notification_rules import HAS_EXPIRED, IS_GONE
+from notifier.store.operator_actions import Operating
 from notifier.store.repository import Repository
 from notifier.store.schema.notifications import Notification, Suppression
 from notifier.store.selection import Selection
@@ -64,6 +65,8 @@ class ForecastRepository(Repository):
         query: Any = (
             select(func.count(Notification.id))
             .join(rule, and_(rule.c.channel == Notification.channel, rule.c.template == Notification.template))
-            .where(*self._operating.selected(selection), Notification.status.in_(sources), ~IS_OVER, ~IS_GONE, bar)
+            .where(
+                *self._operating.selected(selection), Notification.status.in_(sources), ~HAS_EXPIRED, ~IS_GONE, bar
+            )
         )
         return int(self._scalar(query))

@@ -16,9 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable, StatementCancelled
 from notifier.domain.statuses import SuppressionReason
-from notifier.store import binds, sessions
+from notifier.store import binds, connection_pool
 from notifier.store.connection_limits import ConnectionLimits, connection_limits
-from notifier.store.engine import execute_directly, make_engine, sqlstate_of, transaction
+from notifier.store.database_errors import sqlstate_of
+from notifier.store.engine import execute_directly, make_engine, transaction
 from notifier.store.server_state import server_state
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 from tests.waiting import patient, wait_until
@@ -57,14 +58,14 @@ def test_a_connection_that_rested_is_tried_and_replaced(
     engine: Engine, other: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end_backend_of(engine, other)
-    monkeypatch.setattr(sessions, "TRIED_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(connection_pool, "TRIED_AFTER_SECONDS", 0.0)
     assert backend(engine) > 0
 
 
 def test_one_that_was_just_in_use_is_not_tried(
     engine: Engine, other: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "TRIED_AFTER_SECONDS", 60.0)
+    monkeypatch.setattr(connection_pool, "TRIED_AFTER_SECONDS", 60.0)
     end_backend_of(engine, other)
     with pytest.raises(ServiceUnavailable):
         backend(engine)
@@ -216,7 +217,7 @@ def test_a_direct_statement_fails_as_any_other_does(engine: Engine, is_one_state
 def test_when_one_breaks_under_a_direct_statement_all_are_replaced(
     database_url: str, other: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "TRIED_AFTER_SECONDS", 60.0)
+    monkeypatch.setattr(connection_pool, "TRIED_AFTER_SECONDS", 60.0)
     engine = make_engine(database_url, pool_size=2)
     with transaction(engine), transaction(engine):
         pass
@@ -295,7 +296,7 @@ def test_a_server_that_stands_still_is_given_up_and_only_one_waits_for_it(
 ) -> None:
     at = make_url(database_url)
     host = str(at.host or at.query["host"])
-    for module in ("sessions", "engine", "connection"):
+    for module in ("connection_pool", "engine", "connection"):
         monkeypatch.setattr(f"notifier.store.{module}.CONTACT_SECONDS", 2)
     with tcp_proxy(host, at.port or 5432) as proxy:
         url = at.set(host="127.0.0.1", port=proxy.port, query={}).render_as_string(hide_password=False)
@@ -315,7 +316,7 @@ def test_a_server_that_stands_still_is_given_up_and_only_one_waits_for_it(
             # … as long as its server is there.
             with pytest.raises(ServiceUnavailable, match=r"did not answer within \d s"):
                 frozen_within(engine, proxy)
-            monkeypatch.setattr(sessions, "TRIED_AFTER_SECONDS", 0.0)
+            monkeypatch.setattr(connection_pool, "TRIED_AFTER_SECONDS", 0.0)
             ask()
             told = list(pool.map(ask, range(4)))
             assert all("cannot be used now" in one for one in told)

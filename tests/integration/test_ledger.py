@@ -20,7 +20,14 @@ from notifier.domain.validation import check
 from notifier.store.acceptance import KEPT_BODY_BYTES
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.records import Acceptance, Claimed, DeliveryResult, NewAttempt, NewNotification, NewRejection
+from notifier.store.records import (
+    Acceptance,
+    DeliveryResult,
+    NewAttempt,
+    NewNotification,
+    NewRejection,
+    NotificationToSend,
+)
 from notifier.store.search import Audit, Filter
 from tests.support.counted import counted
 from tests.support.slow_statements import make_slow
@@ -62,7 +69,7 @@ def accept(ledger: Ledger, **fields: Any) -> UUID:
     return answer.id
 
 
-def claim(ledger: Ledger, *ids: UUID) -> list[Claimed]:
+def claim(ledger: Ledger, *ids: UUID) -> list[NotificationToSend]:
     return ledger.claim(list(ids), lease_seconds=60)
 
 
@@ -88,7 +95,7 @@ def statuses(audit: Audit, notification_id: UUID) -> list[str]:
     return [event.status for event in audit.story(notification_id).events if event.status]
 
 
-def sent(claimed: Claimed, number: int = 1) -> DeliveryResult:
+def sent(claimed: NotificationToSend, number: int = 1) -> DeliveryResult:
     return DeliveryResult(
         claimed.id,
         claimed.claim,
@@ -220,7 +227,7 @@ def test_an_expired_message_is_recorded_and_never_queued(ledger: Ledger, audit: 
 
 def test_one_claim_wins(ledger: Ledger) -> None:
     ids = [accept(ledger, key=f"k{n}") for n in range(20)]
-    won: list[Claimed] = []
+    won: list[NotificationToSend] = []
     start = threading.Barrier(8)
 
     def take() -> None:

@@ -25,7 +25,7 @@ from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.provider_reports import NewReport, ProviderReportRepository, RecordedReport
 from notifier.store.rate_limits import RateLimitRepository
-from notifier.store.records import Claimed, DeliveryResult, NewAttempt
+from notifier.store.records import DeliveryResult, NewAttempt, NotificationToSend
 from notifier.store.search import Audit
 from tests.integration.test_deliverer import Scripted, World
 from tests.support.lost_answers import LossyWay, lossy_way
@@ -188,7 +188,7 @@ def test_what_was_claimed_with_its_attempt_is_found_by_its_token_and_by_no_other
     assert [event.status for event in world.story(new.id).events] == ["queued", "sending", "retrying"]
 
 
-def not_called(claim: Claimed) -> DeliveryResult:
+def not_called(claim: NotificationToSend) -> DeliveryResult:
     detail = "not called: a test"
     return DeliveryResult(
         claim.id,

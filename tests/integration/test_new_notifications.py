@@ -60,7 +60,7 @@ class Late(Ledger):
 
     def claim_and_start(self, calls: Sequence[NewAttempt], **options: Any) -> dict[UUID, Started | None]:
         over = datetime.now(UTC) - timedelta(hours=1)
-        late = [replace(call, claim=replace(call.claim, expires_at=over)) for call in calls]
+        late = [replace(call, notification=replace(call.notification, expires_at=over)) for call in calls]
         return super().claim_and_start(late, **options)
 
 

@@ -23,7 +23,7 @@ from notifier.rendering import Renderer
 from notifier.store.engine import check_sessions, make_engine, transaction
 from notifier.store.schema.upgrade import upgrade
 from notifier.store.search import Filter
-from notifier.store.sessions import OPTIONS, role_statements
+from notifier.store.session_options import OPTIONS, role_statements
 from tests.support import forking
 from tests.support.pgbouncer import running_pgbouncer
 from tests.support.service import running_service

@@ -19,7 +19,7 @@ from notifier.domain.message import new_id
 from notifier.domain.statuses import MessageProof, OnUnknown
 from notifier.providers.base import Receipt
 from notifier.store.engine import make_engine, transaction
-from notifier.store.provider_messages import MessageClaim, claim_message, note_taken, with_locks
+from notifier.store.provider_messages import MessageAssignment, assign_message, note_taken, with_retries
 from notifier.store.provider_reports import RecordedReport
 from tests.profiles import is_full
 from tests.support.equal_texts import NOT_TAKEN, TAKEN, EqualTexts, Fate, One
@@ -287,10 +287,10 @@ def test_the_database_refuses_a_second_attempt_for_a_message(world: EqualTexts) 
 
 def test_nothing_is_given_to_an_attempt_that_was_deleted_meanwhile(world: EqualTexts) -> None:
     """Nobody would delete it any more."""
-    claim = MessageClaim("twilio", "SM1", new_id(), 1, MessageProof.REPORT)
-    assert not with_locks(world.texts.engine, lambda connection: claim_message(connection, claim))
-    with_locks(world.texts.engine, lambda connection: note_taken(connection, claim))
+    wanted = MessageAssignment("twilio", "SM1", new_id(), 1, MessageProof.REPORT)
+    assert not with_retries(world.texts.engine, lambda connection: assign_message(connection, wanted))
+    with_retries(world.texts.engine, lambda connection: note_taken(connection, wanted))
     with transaction(world.texts.engine) as connection:
         for table in ("provider_messages", "events"):
             found = text(f"SELECT count(*) FROM {table} WHERE notification_id = :id")
-            assert connection.execute(found, {"id": claim.notification_id}).scalar_one() == 0
+            assert connection.execute(found, {"id": wanted.notification_id}).scalar_one() == 0

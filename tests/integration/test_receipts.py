@@ -15,7 +15,7 @@ from notifier.providers.vonage.webhooks import read_receipt
 from notifier.store.engine import make_engine
 from notifier.store.operator_actions import Operating
 from notifier.store.provider_reports import NewReport, RecordedReport
-from notifier.store.records import Claimed, DeliveryResult
+from notifier.store.records import DeliveryResult, NotificationToSend
 from notifier.store.stuck import Lateness
 from tests.support.counted import counted
 from tests.support.receipts import SID, Texts, taken
@@ -264,7 +264,7 @@ def test_a_text_in_parts_has_arrived_when_every_part_has_in_any_order(texts: Tex
 def test_a_part_that_is_another_texts_does_not_count_as_arrived(texts: Texts) -> None:
     ours, other = texts.start(2, provider="vonage")
 
-    def deliver(claim: Claimed, message: str) -> None:
+    def deliver(claim: NotificationToSend, message: str) -> None:
         new = NewReport(
             claim.id, 1, ["vonage"], message, "delivered", Status.DELIVERED, parts=2, id_space="vonage"
         )

@@ -33,7 +33,7 @@ from notifier.store.identity import SeenTimeline, judge
 from notifier.store.jobs import JobRepository
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import Operating
-from notifier.store.records import Claimed, DeliveryResult, NewAttempt, NewNotification
+from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NotificationToSend
 from notifier.store.restored import RestoredRepository
 from notifier.store.schema.upgrade import upgrade
 from notifier.store.search import Audit, Filter
@@ -75,7 +75,7 @@ class Life:
         ]
         return [answer.id for answer in self.ledger.accept(new)]
 
-    def start(self, ids: list[UUID]) -> list[Claimed]:
+    def start(self, ids: list[UUID]) -> list[NotificationToSend]:
         claimed = self.ledger.claim(ids, lease_seconds=60)
         calls = [NewAttempt(one, "relay") for one in claimed]
         assert len(self.ledger.start_attempts(calls, margin_seconds=1)) == len(claimed)
@@ -98,7 +98,7 @@ class Life:
         return {row.status: row.count for row in self.audit.count()}
 
 
-def sent(one: Claimed) -> DeliveryResult:
+def sent(one: NotificationToSend) -> DeliveryResult:
     return DeliveryResult(
         one.id, one.claim, Status.SENT, number=one.attempt_count + 1, outcome=Outcome.ACCEPTED, provider="relay"
     )

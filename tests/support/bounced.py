@@ -18,7 +18,7 @@ from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.domain.validation import check
 from notifier.feedback.bounces import Taken
 from notifier.store.engine import transaction
-from notifier.store.records import Claimed, DeliveryResult, NewAttempt, NewNotification
+from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NotificationToSend
 from notifier.store.search import Story
 from notifier.store.suppressions import SuppressionView
 
@@ -48,13 +48,13 @@ class Mails:
         [accepted] = self.services.ledger.accept([new])
         return accepted.id
 
-    def start(self, to: str = "Zoe <Zoe@example.net>", **fields: Any) -> Claimed:
+    def start(self, to: str = "Zoe <Zoe@example.net>", **fields: Any) -> NotificationToSend:
         """In hand of a worker, the attempt's row committed, the call under way."""
         [claim] = self.services.ledger.claim([self.accept(to, **fields)], lease_seconds=60)
         assert self.services.ledger.start_attempts([NewAttempt(claim, "smtp")], margin_seconds=5)
         return claim
 
-    def accepted(self, claim: Claimed) -> None:
+    def accepted(self, claim: NotificationToSend) -> None:
         """The worker writes that the relay took it."""
         result = DeliveryResult(
             claim.id,

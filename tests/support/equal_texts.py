@@ -26,7 +26,7 @@ from notifier.providers.twilio.options import TwilioOptions
 from notifier.providers.twilio.provider import TwilioProvider
 from notifier.rendering import Renderer
 from notifier.store.engine import transaction
-from notifier.store.records import Claimed, DeliveryResult, NewNotification
+from notifier.store.records import DeliveryResult, NewNotification, NotificationToSend
 from tests.support.receipts import Texts
 from tests.support.templates import write_templates
 from tests.waiting import patient
@@ -60,7 +60,7 @@ class One:
 
     to: str
     fate: Fate
-    claim: Claimed | None = None
+    claim: NotificationToSend | None = None
     #: What the provider answered.
     receipt: Receipt | None = None
 

@@ -15,7 +15,7 @@ from notifier.providers.twilio.webhooks import report_of
 from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger
 from notifier.store.provider_reports import NewReport, ProviderReportRepository, RecordedReport
-from notifier.store.records import Claimed, DeliveryResult, NewAttempt, NewNotification
+from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NotificationToSend
 from notifier.store.search import Audit, Story
 from tests.support.columns import set_columns
 
@@ -23,7 +23,7 @@ NUMBER = "+15550100123"
 SID = "SM" + "0" * 32
 
 
-def taken(claim: Claimed, number: int = 1, sid: str = SID) -> DeliveryResult:
+def taken(claim: NotificationToSend, number: int = 1, sid: str = SID) -> DeliveryResult:
     """The worker's result: the provider took it."""
     return DeliveryResult(
         claim.id,
@@ -58,21 +58,21 @@ class Texts:
             news.append(NewNotification(message, Channel.SMS, Lane.URGENT, "v1", policy, position))
         return [answer.id for answer in self.ledger.accept(news)]
 
-    def start(self, count: int = 1, provider: str = "twilio", **fields: Any) -> list[Claimed]:
+    def start(self, count: int = 1, provider: str = "twilio", **fields: Any) -> list[NotificationToSend]:
         """In hand of a worker, the attempt's row committed, the call under way."""
         claims = self.ledger.claim(self.accept(count, **fields), lease_seconds=60)
         self.attempt(claims, provider)
         return claims
 
-    def attempt(self, claims: Sequence[Claimed], provider: str = "twilio") -> int:
+    def attempt(self, claims: Sequence[NotificationToSend], provider: str = "twilio") -> int:
         """Begin an attempt for each. Returns for how many that was allowed."""
         return len(self.ledger.start_attempts([NewAttempt(claim, provider) for claim in claims], margin_seconds=5))
 
-    def accepted(self, claim: Claimed, number: int = 1, *, sid: str = SID) -> None:
+    def accepted(self, claim: NotificationToSend, number: int = 1, *, sid: str = SID) -> None:
         """The worker writes that the provider took it."""
         self.ledger.finish([taken(claim, number, sid)])
 
-    def send(self, **fields: Any) -> Claimed:
+    def send(self, **fields: Any) -> NotificationToSend:
         """One that a provider took."""
         [claim] = self.start(**fields)
         self.accepted(claim)

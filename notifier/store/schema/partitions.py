@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.message import time_of_id
 from notifier.store import binds
+from notifier.store.advisory_locks import AdvisoryLock, take_lock
 from notifier.store.engine import allow_seconds, transaction
 from notifier.store.schema.table_locks import LOCK_SECONDS, LOCK_TRIES, is_in_the_way, patiently
 
@@ -43,8 +44,6 @@ MONTHS_MENDED = 24
 #: No id of ours is larger.
 LAST_ID = UUID(int=2**128 - 1)
 
-# Any constant does: it keeps two Beats from making the same partition at once.
-_LOCK = 0x6E6F7469
 #: Moving rows and waiting for another run take a few minutes at most.
 _MAKING_SECONDS = 600.0
 _MONTH = re.compile(r"_(y(\d{4})m(\d{2}))$")
@@ -262,7 +261,8 @@ def _make(engine: Engine, month: Month) -> tuple[list[str], int]:
     """Make missing partitions of a month, and move its rows into them. Returns the names, and how many rows."""
     with transaction(engine) as connection:
         allow_seconds(connection, _MAKING_SECONDS)
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        # Two Beats at once would make the same partition.
+        take_lock(connection, AdvisoryLock.PARTITIONS)
         tables = _missing_tables(connection, month)
         if not tables:
             return [], 0

@@ -11,15 +11,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from notifier.domain.errors import ServiceUnavailable
-from notifier.store.engine import sqlstate_of
+from notifier.store.database_errors import DEADLOCK, LOCK_NOT_AVAILABLE, sqlstate_of
 
 T = TypeVar("T")
 
 #: Less than the second after which Postgres looks for a deadlock, so that the change gives way. Seconds.
 LOCK_SECONDS, LOCK_PAUSE_SECONDS = 0.5, 1.0
 LOCK_TRIES = 60
-#: "Lock not available" and "deadlock detected".
-_IN_THE_WAY = ("55P03", "40P01")
 _TABLES_IN_USE = (
     "a long transaction holds a table that is to be changed, so not everything is done: let it end "
     "(pg_stat_activity shows it), then run `notifier db upgrade` again"
@@ -45,4 +43,4 @@ def patiently(work: Callable[[], T], tries: int = LOCK_TRIES) -> T:
 
 
 def is_in_the_way(error: ServiceUnavailable) -> bool:
-    return sqlstate_of(error) in _IN_THE_WAY
+    return sqlstate_of(error) in (LOCK_NOT_AVAILABLE, DEADLOCK)

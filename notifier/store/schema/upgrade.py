@@ -16,14 +16,13 @@ from sqlalchemy.pool import NullPool
 
 from notifier.config.settings import bundled
 from notifier.domain.errors import ConfigurationError
-from notifier.store.engine import database_url, database_verdict, transaction
+from notifier.store.advisory_locks import AdvisoryLock, take_lock
+from notifier.store.database_url import database_url
+from notifier.store.engine import database_verdict, transaction
 from notifier.store.identity import store_first
 from notifier.store.schema.partitions import ensure_partitions
 from notifier.store.schema.revisions import unreleased_tables
 from notifier.store.schema.table_locks import LOCK_SECONDS, LOCK_TRIES, patiently
-
-# Any constant does, as long as nobody else uses it.
-_MIGRATION_LOCK = 0x6E6F7468
 
 
 def _alembic(url: str) -> Config:
@@ -82,7 +81,7 @@ def _migrate_once(engine: Engine, config: Config, lock_seconds: float) -> bool:
     """
     with transaction(engine) as connection:
         # Two at once would both make the first table: one waits for the other here.
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+        take_lock(connection, AdvisoryLock.SCHEMA_UPGRADE)
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_seconds * 1000)}")
         # The role may have one, for the programs.
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")

@@ -71,7 +71,7 @@ def make_deliveries(count: int, permit: Permit | None = None, outgoing: Any = No
             content=content,
             attempt=SimpleNamespace(number=number),
             permit=permit or Permit(),
-            claim=SimpleNamespace(id=number, log_ids={}),
+            notification=SimpleNamespace(id=number, log_ids={}),
             answer=None,
         )
         for number in range(count)
@@ -81,7 +81,7 @@ def make_deliveries(count: int, permit: Permit | None = None, outgoing: Any = No
 def call(caller: ProviderCaller, deliveries: Sequence[Any], start_by: float | None = None) -> list[Any]:
     begin = time.monotonic() + 60 if start_by is None else start_by
     answered = [delivery for chunk in caller.call(deliveries, start_by=begin) for delivery in chunk]
-    assert sorted(one.claim.id for one in answered) == [one.claim.id for one in deliveries]
+    assert sorted(one.notification.id for one in answered) == [one.notification.id for one in deliveries]
     return [delivery.answer for delivery in deliveries]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from notifier.domain.errors import ConfigurationError
-from notifier.store.engine import database_url, make_engine
-from notifier.store.sessions import unfit
+from notifier.store.connection_pool import unfit
+from notifier.store.database_url import database_url
+from notifier.store.engine import make_engine
 
 
 @pytest.mark.parametrize(

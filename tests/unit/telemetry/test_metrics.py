@@ -68,7 +68,7 @@ def test_a_batch_is_counted_as_if_its_values_came_one_by_one() -> None:
 
 def ended(answer: Receipt | SendError | None, provider: str = "counted") -> Delivery:
     claim: Any = SimpleNamespace(
-        channel=Channel.SMS, lane=Lane.URGENT, age_seconds=3.0, claimed_at=time.monotonic() - 2.0
+        channel=Channel.SMS, lane=Lane.URGENT, age_seconds=3.0, read_at=time.monotonic() - 2.0
     )
     delivery = Delivery(claim, providers=(provider,))
     delivery.attempt = Started(new_id(), 1, 1, provider)

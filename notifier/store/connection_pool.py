@@ -1,5 +1,7 @@
-"""Sessions of the database: their options, also behind a pooler, and the check that the database is still the
-same.
+"""Connections of an engine's pool: how each is opened, examined when it is new, and tried before it is used again.
+
+A connection of the pool leads to a session of the server. What is found out about it: whether it has the options
+that we asked for, whether a pooler stands between, and whether the database is still the one it was.
 
 A pooler in transaction mode (pgbouncer, RDS Proxy, …) gives each transaction another session of the server. It
 refuses or drops startup options, keeps no prepared statement, and may lead to another database from one
@@ -27,35 +29,15 @@ from notifier.domain.errors import ConfigurationError
 from notifier.store.clock import DatabaseClock
 from notifier.store.connection import ANSWER_SECONDS, CONTACT_SECONDS, Contact, DeadlineConnection, ServerSilent
 from notifier.store.identity import IdentityCheck, SeenTimeline, judge
+from notifier.store.session_options import OPTIONS
 
 #: A connection is tried before use if it has rested this long. Seconds.
 TRIED_AFTER_SECONDS = 1.0
 
 OLDEST_VERSION = 150_000
 
-#: Our statements find their rows by id or by an index made for them. Without statistics (a new month's partition)
-#: the planner would rather read all of it, and keep that plan while the partition grows; JIT would compile plans
-#: that it overrates. Each statement has one plan, whatever its values: planning it anew costs more than executing
-#: it. Values as PostgreSQL shows them.
-OPTIONS = {
-    "statement_timeout": "30s",
-    "idle_in_transaction_session_timeout": "1min",
-    "timezone": "UTC",
-    # The driver reads no other.
-    "datestyle": "ISO, YMD",
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "jit": "off",
-    "plan_cache_mode": "force_generic_plan",
-}
-
-START_OPTIONS = " ".join(f"-c {name}={value}".replace(", ", ",\\ ") for name, value in OPTIONS.items())
 _SETTINGS = ", ".join(f"current_setting('{name}')" for name in OPTIONS)
 _LOOK = f"SELECT pg_backend_pid(), current_setting('transaction_read_only') = 'on', {_SETTINGS}"
-#: Sets the options for one transaction, which it begins.
-SET_OPTIONS = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in OPTIONS.items())
-
 #: pgbouncer: "unsupported startup parameter: options", "… in options: jit"; RDS Proxy: "command-line options".
 _REFUSES_OPTIONS = re.compile(r"startup parameter|command-line option", re.IGNORECASE)
 _STATEMENT_MODE = "statement pooling mode"
@@ -103,6 +85,15 @@ class DatabaseSession:
     verdict: IdentityCheck | None = None
     #: It was given back to the pool before.
     is_used: bool = False
+
+    @property
+    def in_words(self) -> str:
+        if not self.is_pooled and not self.wrong:
+            return "as they were asked for"
+        how = ["nothing is prepared"]
+        if self.wrong:
+            how.insert(0, f"{len(self.wrong)} options did not arrive and are set with each transaction")
+        return f"a pooler hands them out: {', and '.join(how)}"
 
     @property
     def refusal(self) -> str | None:
@@ -296,25 +287,6 @@ def note_failure(session: DatabaseSession | None, error: BaseException | None) -
     if session is not None:
         session.of.loses_prepared = True
     return "a pooler lost our prepared statements; from now on there are none"
-
-
-def in_words(session: DatabaseSession) -> str:
-    if not session.is_pooled and not session.wrong:
-        return "as they were asked for"
-    how = ["nothing is prepared"]
-    if session.wrong:
-        how.insert(0, f"{len(session.wrong)} options did not arrive and are set with each transaction")
-    return f"a pooler hands them out: {', and '.join(how)}"
-
-
-def role_statements(role: str, database: str) -> list[str]:
-    """Statements that make the options a role's defaults, so that they need not be set with each transaction."""
-
-    def quoted(name: str) -> str:
-        return '"' + name.replace('"', '""') + '"'
-
-    start = f"ALTER ROLE {quoted(role)} IN DATABASE {quoted(database)} SET"
-    return [f"{start} {name} = '{value}';" for name, value in OPTIONS.items()]
 
 
 def prepare_twice(connection: Connection) -> None:

@@ -1,0 +1,40 @@
+"""Rules about notifications that several statements share. Each stands here once.
+
+In SQL they are about `states AS n` and `messages AS m`; with SQLAlchemy, about `Notification`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Boolean, ColumnElement, false, func, literal_column
+
+from notifier.domain.statuses import LIVE_STATUSES
+from notifier.store.schema.notifications import Notification, StoredMessage
+
+#: It has not ended. The second condition is for the planner and holds for all of these: one index finds what has a
+#: `due_at`, and another one what is in these three statuses.
+LIVE = f"""(n.status IN ({", ".join(f"'{status}'" for status in LIVE_STATUSES)})
+  AND (n.due_at IS NOT NULL OR n.status IN ('scheduled', 'retrying', 'unknown')))"""
+
+
+def _gone(messages: str) -> str:
+    return (
+        f"(coalesce(cardinality({messages}.secret_names) = 0, false) "
+        f"OR ({messages}.recipient IS NULL AND {messages}.sealed IS NULL))"
+    )
+
+
+#: It cannot be sent any more, for its secrets were wiped or it was redacted.
+GONE = _gone("m")
+IS_GONE: ColumnElement[bool] = literal_column(_gone(StoredMessage.__tablename__), Boolean)
+#: In words.
+GONE_WORDS = "held: its secrets were wiped when it counted as sent, so it cannot be sent again"
+
+
+def has_expired_by(moment: Any) -> ColumnElement[bool]:
+    """Whether its `expires_at` has passed at that moment. Statements in SQL say `expires_at <= now()`."""
+    return func.coalesce(Notification.expires_at <= moment, false())
+
+
+HAS_EXPIRED = has_expired_by(func.now())
