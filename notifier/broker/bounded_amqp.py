@@ -56,7 +56,9 @@ class _TlsTransport(_Bounds, sockets.SSLTransport):  # type: ignore[misc]
         """The goodbye of TLS is not waited for: that of AMQP came before, or the connection is given up."""
 
 
-class _Connection(pyamqp.Connection):  # type: ignore[misc]  # kombu's types are skipped
+class BoundedConnection(pyamqp.Connection):  # type: ignore[misc]  # kombu's types are skipped
+    """The connection of py-amqp, or before another kind of it in the order of inheritance."""
+
     def __init__(self, *arguments: Any, deadline: Deadline, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._deadline = deadline
@@ -67,17 +69,20 @@ class _Connection(pyamqp.Connection):  # type: ignore[misc]  # kombu's types are
         return kind(host, ssl=ssl, deadline=self._deadline, socket_settings=options["socket_settings"])
 
 
-class _Transport(InTurn, pyamqp.Transport):  # type: ignore[misc]
-    Connection = _Connection
+class BoundedTransport(InTurn, pyamqp.Transport):  # type: ignore[misc]
+    Connection = BoundedConnection
 
 
-class _SslTransport(InTurn, pyamqp.SSLTransport):  # type: ignore[misc]
-    Connection = _Connection
+class BoundedSslTransport(InTurn, pyamqp.SSLTransport):  # type: ignore[misc]
+    Connection = BoundedConnection
 
 
 class BoundedAmqpConnection(kombu.Connection):  # type: ignore[misc]
     """Its `transport_options` hold the `deadline`; `connect_timeout` is the limit of one host."""
 
+    plain: type[Any] = BoundedTransport
+    tls: type[Any] = BoundedSslTransport
+
     def get_transport_cls(self) -> type[Any]:
         found: type[Any] = super().get_transport_cls()
-        return {pyamqp.Transport: _Transport, pyamqp.SSLTransport: _SslTransport}.get(found, found)
+        return {pyamqp.Transport: self.plain, pyamqp.SSLTransport: self.tls}.get(found, found)

@@ -11,13 +11,21 @@ from notifier.broker.bounded_amqp import BoundedAmqpConnection
 from notifier.broker.deadline import Deadline
 
 
-def bounded_connection(url: str, deadline: Deadline, *, timeout_seconds: float, **options: Any) -> Connection:
-    """Opens nothing. `timeout_seconds`: of connecting to one host of the URL; `options`: more transport options.
+def bounded_connection(
+    url: str,
+    deadline: Deadline,
+    *,
+    timeout_seconds: float,
+    amqp: type[Connection] = BoundedAmqpConnection,
+    **options: Any,
+) -> Connection:
+    """Opens nothing. `timeout_seconds`: of connecting to one host of the URL; `amqp`: the kind of a connection to
+    RabbitMQ; `options`: more transport options.
 
     Raises:
         ConfigurationError: the URL is not that of a broker we know.
     """
-    return _kind(url)(
+    return _kind(url, amqp)(
         topology.verified(url),
         connect_timeout=timeout_seconds,
         transport_options={
@@ -28,9 +36,9 @@ def bounded_connection(url: str, deadline: Deadline, *, timeout_seconds: float, 
     )
 
 
-def _kind(url: str) -> type[Connection]:
+def _kind(url: str, amqp: type[Connection]) -> type[Connection]:
     if not topology.is_redis(url):
-        return BoundedAmqpConnection
+        return amqp
     # Imported here: producers on RabbitMQ start without redis-py.
     from notifier.broker.bounded_redis import BoundedRedisConnection
 

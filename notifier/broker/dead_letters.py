@@ -19,10 +19,18 @@ from kombu.exceptions import KombuError
 
 from notifier.broker import amqp_transport, topology
 from notifier.broker.amqp_transport import RawMessage, UnreadableProperties
+from notifier.broker.bounded_amqp import (
+    BoundedAmqpConnection,
+    BoundedConnection,
+    BoundedSslTransport,
+    BoundedTransport,
+)
+from notifier.broker.bounded_connection import bounded_connection
+from notifier.broker.deadline import Deadline
 from notifier.broker.user_id import VOUCHED, own_users, publisher, user_of, without_voucher
 from notifier.domain.errors import NotFound, ServiceUnavailable
 
-#: Deadline of connecting, and of each answer. Seconds.
+#: Deadline of connecting to a host, of each message that is published or read, and of the goodbye. Seconds.
 TIMEOUT_SECONDS = 10.0
 
 #: Headers that RabbitMQ adds when it dead-letters or redelivers. With an old x-death, a message that is published
@@ -63,13 +71,39 @@ class DeadLetter:
 Handle = Callable[[DeadLetter], bool]
 
 
+class _RawBounded(BoundedConnection, amqp_transport.AmqpConnection):
+    """Reads what it is asked for, whatever its properties are, and keeps the deadline."""
+
+
+class _RawTransport(BoundedTransport):
+    Connection = _RawBounded
+
+
+class _RawSslTransport(BoundedSslTransport):
+    Connection = _RawBounded
+
+
+class _RawConnection(BoundedAmqpConnection):
+    plain = _RawTransport
+    tls = _RawSslTransport
+
+
 class RawPublisher:
     """An open connection that publishes raw bytes, with a confirmation for each on RabbitMQ."""
 
     def __init__(
-        self, connection: Connection, *, is_redis: bool, own_user: str = "", own_users: Collection[str] = ()
+        self,
+        connection: Connection,
+        deadline: Deadline,
+        timeout_seconds: float,
+        *,
+        is_redis: bool,
+        own_user: str = "",
+        own_users: Collection[str] = (),
     ) -> None:
         self._connection = connection
+        self._deadline = deadline
+        self._timeout_seconds = timeout_seconds
         self._is_redis = is_redis
         #: Our name on this connection ("": unknown), and the service's names.
         self._own_user, self._own_users = own_user, own_users
@@ -77,26 +111,34 @@ class RawPublisher:
 
     @classmethod
     @contextmanager
-    def connect(cls, url: str, *, known_as: str | None = None) -> Iterator[Self]:
+    def connect(
+        cls, url: str, *, known_as: str | None = None, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> Iterator[Self]:
         """`known_as` is our name on the broker, if it is not the URL's user.
 
         Raises:
             ServiceUnavailable: if the broker cannot be reached, goes away meanwhile, or does not confirm.
         """
-        options = topology.transport_options(url, timeout_seconds=TIMEOUT_SECONDS)
-        kind = Connection if topology.is_redis(url) else amqp_transport.AmqpBrokerConnection
-        connection = kind(topology.verified(url), connect_timeout=TIMEOUT_SECONDS, transport_options=options)
+        deadline = Deadline(timeout_seconds)
+        connection = bounded_connection(
+            url, deadline, timeout_seconds=timeout_seconds / (url.count(";") + 1), amqp=_RawConnection
+        )
         errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
         try:
             with connection:
-                connection.connect()
+                # One try of each host: kombu would pause before another one, and the pause take the time.
+                connection.ensure_connection(max_retries=url.count(";"), reraise_as_library_errors=False)
                 own_user = user_of(connection) if known_as is None else known_as
                 yield cls(
                     connection,
+                    deadline,
+                    timeout_seconds,
                     is_redis=topology.is_redis(url),
                     own_user=own_user,
                     own_users=own_users(url, known_as),
                 )
+                # Of the goodbye; without it, who failed says none.
+                deadline.begin(timeout_seconds)
         except errors as error:
             if isinstance(error, QueueMissing) or getattr(error, "reply_code", 0) == topology.NO_ROUTE:
                 fix = "run `notifier queues declare`, then this again"
@@ -106,11 +148,9 @@ class RawPublisher:
 
     def publish(self, raw: Raw) -> None:
         """Put it into its queue. When this returns, the broker has it."""
-        options: dict[str, Any] = {
-            "timeout": TIMEOUT_SECONDS,
-            "confirm_timeout": TIMEOUT_SECONDS,
-            "mandatory": True,
-        }
+        seconds = self._timeout_seconds
+        self._deadline.begin(seconds)
+        options: dict[str, Any] = {"timeout": seconds, "confirm_timeout": seconds, "mandatory": True}
         # RabbitMQ accepts only our own name as `user_id`, so the first publisher goes into a header beside it.
         vouches = bool(raw.broker_user and self._own_user and not self._is_redis)
         if raw.properties is not None and not self._is_redis:
@@ -146,6 +186,7 @@ class RawPublisher:
         """
         if self._is_redis:
             raise NotFound("a Redis-protocol broker has no dead queue: nothing is given up on there")
+        self._deadline.begin(self._timeout_seconds)
         with self._connection.channel() as channel:
             found: int = channel.queue_declare(topology.DEAD_QUEUE, passive=True).message_count
         return found
@@ -182,13 +223,16 @@ class RawPublisher:
             for _ in range(waiting if limit is None else min(limit, waiting)):
                 if until():
                     break
+                self._deadline.begin(self._timeout_seconds)
                 message = channel.basic_get(topology.DEAD_QUEUE)
                 if message is None:
                     break
                 if handle(dead_letter(message, self._own_users)):
+                    self._deadline.begin(self._timeout_seconds)
                     channel.basic_ack(message.delivery_info["delivery_tag"])
         finally:
             # What is not acknowledged goes back.
+            self._deadline.begin(self._timeout_seconds)
             channel.close()
 
 

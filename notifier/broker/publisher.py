@@ -154,7 +154,7 @@ class Wire:
         """An open connection: one try of each host in the URL, no pauses."""
         hosts = self._url.count(";") + 1
         timeout = max(0.01, self._remaining() * (1 - _PROBE_SHARE)) / hosts
-        options = {} if self._is_redis else {"on_blocked": self._on_blocked}
+        options: dict[str, Any] = {} if self._is_redis else {"on_blocked": self._on_blocked}
         connection = bounded_connection(self._url, self._deadline, timeout_seconds=timeout, **options)
         try:
             connection.ensure_connection(max_retries=hosts - 1)

@@ -99,8 +99,9 @@ def _say_death(program: str, pause: float) -> None:
     warn(f"{program} ended; it starts again in {pause:g} s")
 
 
-def _say_death_of_server(server: str) -> None:
-    warn(f"{server} ended; it starts again, on its data")
+def _say_death_of_server(server: str, pause: float) -> None:
+    when = f" in {pause:g} s" if pause else ""
+    warn(f"{server} ended; it starts again{when}, on its data")
 
 
 def _database_url(settings: Settings, world: LocalWorld) -> str:

@@ -48,16 +48,15 @@ class LocalWorld:
     twilio: TwilioServer | None = None
     servers: list[EmbeddedServer] = field(default_factory=list)
 
-    def keep_servers(self, died: Callable[[str], None]) -> None:
-        """Start each of our servers that has ended again, where it was. `died` is told its name before.
-
-        Raises:
-            ServiceUnavailable: it cannot be started again.
-        """
+    def keep_servers(self, died: Callable[[str, float], None]) -> None:
+        """`EmbeddedServer.keep` of each of our servers."""
         for server in self.servers:
-            if not server.is_running:
-                died(server.name)
-                server.start_again()
+            server.keep(died)
+
+    def check_servers(self) -> None:
+        """`EmbeddedServer.check` of each of our servers."""
+        for server in self.servers:
+            server.check()
 
 
 @contextmanager

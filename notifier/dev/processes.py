@@ -121,6 +121,14 @@ class ServerProcess:
                     )
             time.sleep(_POLL_SECONDS)
 
+    @property
+    def ending(self) -> str:
+        """How it ended, as far as it does not say so itself: "code 1", "SIGKILL". Empty: it has not."""
+        code = self._process.poll() if self._process else None
+        if code is None:
+            return ""
+        return f"code {code}" if code >= 0 else signal.Signals(-code).name
+
     def last_words(self) -> str:
         """Where the log is, and its last lines."""
         lines = self._log.read_text("utf-8", errors="replace").splitlines()[-8:] if self._log.exists() else []

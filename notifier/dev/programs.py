@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import sys
@@ -10,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from subprocess import Popen
@@ -18,6 +17,7 @@ from threading import Event
 
 from notifier.dev.machine import make_private
 from notifier.dev.processes import ServerProcess
+from notifier.dev.restarts import Restarts
 
 #: In the order of starting.
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
@@ -41,17 +41,13 @@ _PAUSES = (0.5, 2.0, 5.0, 15.0)
 _START_SECONDS = 60.0
 #: Between two looks at whether it has died meanwhile.
 _ANSWER_SECONDS = 1.0
-#: A program that ran this long is healthy: its next death counts as the first. Seconds.
-_HEALTHY_SECONDS = 60.0
 
 
 @dataclass(slots=True)
 class _Program:
     process: ServerProcess
     log: Path
-    started_at: float = 0.0
-    deaths: int = 0
-    restart_at: float | None = None
+    restarts: Restarts = field(default_factory=lambda: Restarts(_PAUSES))
 
 
 class Programs:
@@ -111,7 +107,8 @@ class Programs:
         """Start them all, or all again; they wait for the database and the broker by themselves."""
         for program in self._programs.values():
             program.process.start()
-            program.started_at, program.deaths, program.restart_at = time.monotonic(), 0, None
+            program.restarts = Restarts(_PAUSES)
+            program.restarts.started(time.monotonic())
 
     def is_ready(self, port: int | None = None) -> bool:
         """Whether all run and, with `port`, the API answers there: it listens before it knows that it can."""
@@ -134,7 +131,7 @@ class Programs:
     def leave_ended(self) -> None:
         """Those that have ended stay so until the next `start`: `watch` does not try them again."""
         for program in self._ended().values():
-            program.restart_at = math.inf
+            program.restarts.give_up()
 
     def _ended(self) -> dict[str, _Program]:
         return {name: program for name, program in self._programs.items() if not program.process.is_running()}
@@ -149,16 +146,13 @@ class Programs:
                 return
             now = time.monotonic()
             for name, program in self._programs.items():
-                if program.restart_at is not None and now >= program.restart_at:
-                    program.restart_at = None
+                restarts = program.restarts
+                if restarts.due_at is not None and now >= restarts.due_at:
                     program.process.stop()
                     program.process.start()
-                    program.started_at = now
-                elif program.restart_at is None and not program.process.is_running():
-                    program.deaths = 1 if now - program.started_at > _HEALTHY_SECONDS else program.deaths + 1
-                    pause = _PAUSES[min(program.deaths, len(_PAUSES)) - 1]
-                    program.restart_at = now + pause
-                    died(name, pause)
+                    restarts.started(now)
+                elif restarts.due_at is None and not program.process.is_running():
+                    died(name, restarts.died(now))
 
     def stop(self) -> None:
         """SIGTERM to all at once, each with its grace: what comes in meanwhile is in the record or the broker.

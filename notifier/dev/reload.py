@@ -57,6 +57,7 @@ class Reloader:
         self._changed: SimpleQueue[Path] = SimpleQueue()
         self._is_starting = False
         self._ready_at: float | None = None
+        self._templates = _Templates(settings.templates)
         folders = [path for path in (_PACKAGE, settings.templates, *_provider_folders()) if path.exists()]
         structure = (structure_path(settings) or bundled("notifier.toml")).absolute()
         logging.getLogger("watchfiles").setLevel(logging.WARNING)
@@ -66,17 +67,18 @@ class Reloader:
 
     def check(self) -> None:
         """Restart if something has changed since the last time; say what became of the restart before."""
-        changed = _named(sorted(set(self._taken())))
+        changed = sorted(set(self._taken()))
         if changed:
             self._restart(changed)
         elif self._is_starting:
             self._look_at_start()
 
-    def _restart(self, changed: str) -> None:
-        self._say(f"{changed} changed: the programs start again, once what is in flight is finished")
+    def _restart(self, changed: Sequence[Path]) -> None:
+        self._say(f"{_named(changed)} changed: the programs start again, once what is in flight is finished")
         try:
             load_settings(use_running=False)
-            _check_templates()
+            if broken := self._templates.check(changed):
+                self._complain("\n".join(["these templates were broken before, and still are:", *broken]))
             self._launcher.renew(self._programs.stop)
         except (ConfigurationError, ServiceUnavailable) as error:
             # Those that are starting may have met what is wrong; `_look_at_start` says so.
@@ -124,14 +126,45 @@ class Reloader:
                     self._changed.put(path)
 
 
-def _check_templates() -> None:
-    """Raises `ConfigurationError` if a template is broken, by the code as it is now: it may have become able to do
-    what a template does. Code that cannot be imported finds nothing here."""
-    command = [sys.executable, "-m", "notifier", "templates", "check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    errors = [line for line in done.stdout.splitlines() if f": {Severity.ERROR}: " in line]
-    if errors:
-        raise ConfigurationError("\n".join(["templates", *errors]))
+class _Templates:
+    """What is wrong with the templates, by the code as it is when they are checked: it may have become able to do
+    what a template does."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begins the first check, which nobody waits for before there is a second one."""
+        self._folder = folder.absolute()
+        self._checking: subprocess.Popen[str] | None = self._begin()
+        #: What the last check found.
+        self._known: set[str] = set()
+
+    def check(self, changed: Iterable[Path]) -> list[str]:
+        """What was wrong before, with templates that the change did not touch.
+
+        Raises:
+            ConfigurationError: something else is wrong; the text says what.
+        """
+        if self._checking is not None:
+            self._known = set(self._found(self._checking) or ())
+            self._checking = None
+        found = self._found(self._begin())
+        if found is None:
+            return []
+        known, self._known = self._known, set(found)
+        inside = (path.absolute() for path in changed if path.absolute().is_relative_to(self._folder))
+        touched = {path.relative_to(self._folder).parts[:2] for path in inside}
+        wrong = [line for line in found if line not in known or Path(line.split(":")[0]).parts[:2] in touched]
+        if wrong:
+            raise ConfigurationError("\n".join(["templates", *wrong]))
+        return found
+
+    def _begin(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "notifier", "templates", "check"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def _found(self, checking: subprocess.Popen[str]) -> list[str] | None:
+        """A line for each error. None: the code cannot be imported, and said nothing."""
+        lines = checking.communicate()[0].splitlines()
+        return [line for line in lines if f": {Severity.ERROR}: " in line] if lines else None
 
 
 def _provider_folders() -> Iterator[Path]:

@@ -10,7 +10,6 @@ step, so that each fault can be told. Both ways come to the same (property test)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -21,16 +20,16 @@ from uuid import UUID
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from notifier.domain.batches import OpenedBatch, batch_faults, entries_of
 from notifier.domain.cloud_events import CloudEvent, extension_faults, is_cloud_event, message_to_judge
 from notifier.domain.drafts import Draft, draft_of
-from notifier.domain.errors import MAX_FIELD, Fault, InvalidMessage, few
+from notifier.domain.errors import Fault, InvalidMessage, few
 from notifier.domain.message import (
     MAX_AGE,
     MAX_BODY_BYTES,
     MAX_CLOCK_SKEW,
     MAX_NUMBER,
     MAX_SCHEDULE_AHEAD,
-    MAX_SHARED_BYTES,
     Envelope,
     Message,
     time_of_id,
@@ -61,6 +60,8 @@ class Entry:
     draft: Draft | None = None
     #: Where a CloudEvent is refused: its message, which `beside` adds.
     of_event: dict[str, Any] | None = None
+    #: Where a batch is refused as a whole: each of its entries, for what is wrong with them besides.
+    parts: tuple[Entry, ...] = ()
 
     def beside(self, message: Entry) -> Entry:
         """The faults of an event and those of its message."""
@@ -133,8 +134,7 @@ def _unwrapped(value: dict[str, Any]) -> dict[str, Any] | Entry:
 
 
 def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now: datetime) -> Entry:
-    claimed = value.get("producer")
-    producer = claimed if isinstance(claimed, str) and len(claimed) <= 100 and "\0" not in claimed else None
+    producer = _claimed_producer(value)
     try:
         message = Message.model_validate({**value, **_agreed(value, channel, lane)})
     except ValidationError as error:
@@ -147,6 +147,11 @@ def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now:
     if faults:
         return Entry(None, faults, producer=producer, draft=Draft(message).without(faults))
     return Entry(message, producer=producer)
+
+
+def _claimed_producer(value: Mapping[str, Any]) -> str | None:
+    claimed = value.get("producer")
+    return claimed if isinstance(claimed, str) and len(claimed) <= 100 and "\0" not in claimed else None
 
 
 def _value_faults(message: Message, channel: Channel, now: datetime) -> Iterator[Fault]:
@@ -212,57 +217,42 @@ def _refused(code: str, problem: str, fix: str) -> Entry:
 
 
 def _parse_batch(value: dict[str, Any], channel: Channel, lane: Lane, now: datetime) -> list[Entry]:
+    producer = _claimed_producer(value)
+    try:
+        batch = open_batch(value)
+    except InvalidMessage as error:
+        return [Entry(None, error.faults, producer=producer)]
+    entries: list[Entry] = []
+    for item, raw in entries_of(batch.envelope):
+        found = read_message(item, channel, lane, now=now) if item is not None else no_object()
+        faults = batch.not_blamed(found.faults)
+        entries.append(replace(found, faults=faults, raw=raw, producer=found.producer or producer))
+    if batch.faults:
+        return [Entry(None, batch.faults, producer=producer, parts=tuple(entries))]
+    return entries
+
+
+def open_batch(value: dict[str, Any]) -> OpenedBatch:
+    """Raises `InvalidMessage`: it is not right as a whole, and its entries cannot be told from it."""
+    faults: tuple[Fault, ...] = ()
+    wrong: frozenset[str] = frozenset()
     try:
         envelope = Envelope.model_validate(value)
     except ValidationError as error:
-        return [Entry(None, faults_of(error))]
-    faults = batch_faults(envelope)
-    if faults:
-        return [Entry(None, faults, producer=envelope.producer)]
-    return [
-        _of_batch(read_message(item, channel, lane, now=now) if item is not None else no_object(), raw, envelope)
-        for item, raw in entries_of(envelope)
-    ]
-
-
-def batch_faults(envelope: Envelope) -> tuple[Fault, ...]:
-    """What is wrong with what the entries share: reported once, not with each of a thousand entries."""
-    fix = "Remove it, or move it into metadata"
-    faults = few(
-        Fault(f"defaults.{name}"[:MAX_FIELD], "unknown_field", "is not a field of the contract", fix)
-        for name in envelope.defaults
-        if name not in Message.model_fields
-    )
-    shared = len(json.dumps(envelope.defaults)) * len(envelope.batch)
-    if faults or shared <= MAX_SHARED_BYTES:
-        return faults
-    problem = f"comes to {shared} bytes, once for each entry"
-    fix = f"Send fewer entries a batch, or shorter defaults: at most {MAX_SHARED_BYTES} bytes for all of them"
-    return (Fault("defaults", "too_large", problem, fix),)
+        faults = faults_of(error)
+        wrong = frozenset(str(detail["loc"][0]) for detail in error.errors(include_url=False) if detail["loc"])
+        if wrong & {"batch", "defaults"}:
+            raise InvalidMessage(faults) from None
+        envelope = Envelope.model_validate({name: item for name, item in value.items() if name not in wrong})
+    faults = few((*batch_faults(envelope), *faults))
+    if any(fault.code == "too_large" for fault in faults):
+        raise InvalidMessage(faults)
+    known = {name: item for name, item in envelope.defaults.items() if name in Message.model_fields}
+    return OpenedBatch(envelope.model_copy(update={"defaults": known}), faults, wrong)
 
 
 def no_object() -> Entry:
     return _refused("not_an_object", "an entry of the batch is no object", "Make it an object")
-
-
-def _of_batch(found: Entry, raw: bytes, envelope: Envelope) -> Entry:
-    return replace(found, raw=raw, producer=found.producer or envelope.producer)
-
-
-def entries_of(envelope: Envelope) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
-    """Each entry with what it shares with the others, and its JSON; None if it is no object."""
-    common = {k: v for k, v in (("producer", envelope.producer), ("template", envelope.template)) if v}
-    for item in envelope.batch:
-        if not isinstance(item, dict):
-            yield None, json.dumps(item, ensure_ascii=False).encode("utf-8", "surrogatepass")
-            continue
-        # Kept with what it shares with the others, so that it can be published again alone.
-        merged = {**common, **envelope.defaults, **item}
-        for field in ("context", "metadata"):
-            default, own = envelope.defaults.get(field), item.get(field)
-            if isinstance(default, dict) and isinstance(own, dict):
-                merged[field] = {**default, **own}
-        yield merged, json.dumps(merged, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _agreed(value: Mapping[str, Any], channel: Channel, lane: Lane) -> dict[str, Any]:

@@ -12,20 +12,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from notifier.domain.assumed_channel import assumed_channel, is_neither, of_no_channel
+from notifier.domain.batches import entries_of
 from notifier.domain.drafts import Draft
 from notifier.domain.errors import Fault, InvalidMessage, few
-from notifier.domain.message import Envelope, Message
+from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import (
     Entry,
-    batch_faults,
     decode,
-    entries_of,
-    faults_of,
     no_object,
+    open_batch,
     read_faultless,
     read_message,
 )
@@ -89,31 +86,12 @@ def read_batch_request(
     value = decode(body)
     if isinstance(value, Entry):
         raise InvalidMessage(value.faults)
-    faults: tuple[Fault, ...] = ()
-    wrong: set[str] = set()
-    try:
-        envelope = Envelope.model_validate(value)
-    except ValidationError as error:
-        faults = faults_of(error)
-        wrong = {str(detail["loc"][0]) for detail in error.errors(include_url=False) if detail["loc"]}
-        if wrong & {"batch", "defaults"}:
-            raise InvalidMessage(faults) from None
-        envelope = Envelope.model_validate({name: item for name, item in value.items() if name not in wrong})
-    faults += batch_faults(envelope)
-    if any(fault.code == "too_large" for fault in faults):
-        raise InvalidMessage(faults)
-    known = {name: item for name, item in envelope.defaults.items() if name in Message.model_fields}
-    entries = [
-        _read(item, producer, None, now, channel_of) if item is not None else no_object()
-        for item, _ in entries_of(envelope.model_copy(update={"defaults": known}))
-    ]
-    return BatchRequest([_not_blamed(entry, wrong) for entry in entries], faults)
-
-
-def _not_blamed(entry: Entry, shared: set[str]) -> Entry:
-    """The entry without what only a wrong field that all share has left missing."""
-    kept = tuple(one for one in entry.faults if not (one.code == "missing" and one.field in shared))
-    return entry if len(kept) == len(entry.faults) else replace(entry, faults=kept)
+    batch = open_batch(value)
+    entries: list[Entry] = []
+    for item, _ in entries_of(batch.envelope):
+        found = _read(item, producer, None, now, channel_of) if item is not None else no_object()
+        entries.append(replace(found, faults=batch.not_blamed(found.faults)))
+    return BatchRequest(entries, batch.faults)
 
 
 def _read(value: Mapping[str, Any], producer: str, key: str | None, now: datetime, channel_of: ChannelOf) -> Entry:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from notifier.broker.topology import notify_queue_name
 from notifier.callbacks.policy import CallbackPolicy
 from notifier.config.logs import log
 from notifier.config.structure import Structure
+from notifier.domain.batches import placed
 from notifier.domain.cloud_events import without_headers
 from notifier.domain.errors import Fault, ServiceUnavailable, few
 from notifier.domain.message import Message
@@ -256,7 +258,9 @@ class Intake:
     def _entry_faults(self, entry: Entry, received: Received) -> tuple[Fault, ...]:
         if entry.message is not None:
             return few(self._faults(entry.message, received))
-        return entry.with_further(self._faults(entry.draft.message, received) if entry.draft else ())
+        own = entry.with_further(self._faults(entry.draft.message, received) if entry.draft else ())
+        of_parts = (placed(place, self._entry_faults(part, received)) for place, part in enumerate(entry.parts))
+        return few(chain(own, chain.from_iterable(of_parts)))
 
     def _faults(self, message: Message, received: Received) -> list[Fault]:
         not_proven = self._producers.proof_faults(message.producer, received.broker_user)

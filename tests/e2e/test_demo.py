@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from notifier.dev.machine import make_temporary_folder
+from tests.profiles import full_only
 from tests.support.up import processes_of
 from tests.waiting import patient
 
@@ -64,4 +66,18 @@ def test_the_demo_ends_as_it_should_and_its_mails_open(folder: Path) -> None:
     assert [defect for mail in mails for part in mail.walk() for defect in part.defects] == []
     subjects = "\n".join(str(mail["Subject"]) for mail in mails)
     assert any("\u4e00" <= character <= "\u9fff" for character in subjects)
+    assert processes_of(folder) == []
+
+
+@full_only
+def test_a_server_that_dies_ends_the_demo_at_once_with_the_reason(folder: Path) -> None:
+    command = [*NOTIFIER, "demo", "--folder", str(folder / "kept")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stderr is not None
+        while "publishing" not in demo.stderr.readline():
+            assert demo.poll() is None
+        os.kill(int((folder / "kept" / "valkey" / "valkey.pid").read_text()), signal.SIGKILL)
+        said = demo.stderr.read()
+        assert demo.wait(timeout=patient(60)) == 1
+    assert "error: Valkey ended (SIGKILL): " in said
     assert processes_of(folder) == []

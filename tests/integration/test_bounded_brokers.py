@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from notifier.broker.dead_letters import Raw, RawPublisher
 from notifier.broker.inspection import Broker
 from notifier.client.client import Client
 from notifier.domain.errors import PublishFailed, PublishRefused, ServiceUnavailable
@@ -116,6 +117,26 @@ def test_a_confirmation_that_comes_byte_by_byte_costs_the_deadline_and_no_more(b
         proxy.drip()
         fails_in_time(lambda: send(client))
         client.close()
+
+
+def test_a_replay_whose_confirmation_comes_byte_by_byte_costs_the_deadline_and_no_more(broker_url: str) -> None:
+    with Client(broker_url, producer="shop") as warm_up:
+        send(warm_up)
+    raw = Raw("notify.email.normal", b"{}")
+
+    def replay() -> None:
+        with RawPublisher.connect(url, timeout_seconds=patient(1)) as publisher:
+            publisher.publish(raw)
+            publisher._timeout_seconds = DEADLINE
+            proxy.drip()
+            started.append(time.monotonic())
+            publisher.publish(raw)
+
+    started: list[float] = []
+    with through_proxy(broker_url) as (proxy, url):
+        with pytest.raises(ServiceUnavailable, match="cannot be used now"):
+            replay()
+        assert time.monotonic() - started[0] < DEADLINE + patient(SLACK)
 
 
 def test_closing_on_a_broker_that_drips_ends_within_the_deadline(amqp_url: str) -> None:

@@ -234,17 +234,26 @@ def test_servers_of_up_that_are_killed_start_again_where_they_were(
 ) -> None:
     for variable in ("NOTIFIER_DATABASE_URL", "NOTIFIER_BROKER_URL"):
         monkeypatch.delenv(variable, raising=False)
-    died: list[str] = []
+    monkeypatch.setattr("notifier.dev.embedded.server.PAUSES", (0.0, 0.01))
+    died: list[tuple[str, float]] = []
+
+    def keep() -> None:
+        """As `notifier up` does all the time."""
+        world.keep_servers(lambda name, pause: died.append((name, pause)))
+
     # So long that the socket of PostgreSQL is in a folder made for this run.
     with local_world(load_settings(use_running=False), data_dir / ("x" * 100)) as world:
         database_url, broker_url = (world.environment[f"NOTIFIER_{one}_URL"] for one in ("DATABASE", "BROKER"))
         execute(database_url, "CREATE TABLE kept AS SELECT 7 AS number")
-        world.keep_servers(died.append)
+        keep()
         assert died == []
+        world.check_servers()
         for server in world.servers:
             kill(server)
-        world.keep_servers(died.append)
-        assert died == ["PostgreSQL", "Valkey"]
+        with pytest.raises(ServiceUnavailable, match=r"PostgreSQL ended \(SIGKILL\): .* of .*postgres.log"):
+            world.check_servers()
+        keep()
+        assert died == [("PostgreSQL", 0), ("Valkey", 0)]
         assert fetch(database_url, "SELECT number FROM kept") == (7,)
         with redis.Redis.from_url(broker_url) as client:
             assert client.ping()
@@ -254,8 +263,30 @@ def test_servers_of_up_that_are_killed_start_again_where_they_were(
             socket.create_server(("127.0.0.1", urlsplit(broker_url).port or 0)),
             pytest.raises(ServiceUnavailable, match="Valkey ended, and cannot be started again: another"),
         ):
-            world.keep_servers(died.append)
+            wait_until(keep)
         assert not world.servers[1].is_running
+
+
+def test_a_server_that_dies_again_and_again_is_given_up_with_its_last_words(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.dev.embedded.server.PAUSES", (0.0, 0.01))
+    valkey = EmbeddedValkey(data_dir)
+    pauses: list[float] = []
+
+    def keep() -> bool:
+        valkey.keep(lambda _, pause: pauses.append(pause))
+        return valkey.is_running
+
+    url = valkey.start()
+    for _ in range(2):
+        kill(valkey)
+        wait_until(keep)
+    assert (pauses, valkey.url) == ([0.0, 0.01], url)
+    kill(valkey)
+    with pytest.raises(ServiceUnavailable, match=r"Valkey ended 3 times in a row, .*\(SIGKILL\): find") as told:
+        keep()
+    assert "Ready to accept connections" in str(told.value)
 
 
 def kill(server: EmbeddedServer) -> None:

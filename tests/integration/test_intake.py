@@ -167,7 +167,8 @@ def test_every_malformed_shape_is_recorded_and_a_good_message_after_it_accepted(
 
 def test_a_rejection_has_every_fault_and_the_contracts_first(world: World) -> None:
     body = encode(to="nobody", context={}, sender="mallory", colour="red")
-    batch = json.dumps({"batch": [json.loads(encode(to="nobody", context={}))]}).encode()
+    entry = json.loads(encode(to="nobody", context={}))
+    batch = json.dumps({"batch": [entry]}).encode()
     messages = [Received(one, Channel.EMAIL, Lane.NORMAL) for one in (body, batch)]
     world.intake.process(messages)
     found = {row.entry: [fault["code"] for fault in row.faults] for row in world.audit.rejected()}
@@ -176,6 +177,27 @@ def test_a_rejection_has_every_fault_and_the_contracts_first(world: World) -> No
         0: ["not_an_address", "missing_variable"],
     }
     assert [fault.code for fault in world.intake.rejection_faults(messages[1])] == found[0]
+
+
+def test_the_rejection_of_a_batch_as_a_whole_has_every_fault_of_its_entries(world: World) -> None:
+    good, bad = (json.loads(encode(**changed)) for changed in ({}, {"to": "nobody", "context": {}}))
+    unnamed = {name: value for name, value in good.items() if name != "producer"}
+    shared = {"colour": "red", "producer": "no name", "defaults": {"size": 1, "sender": "mallory"}}
+    batch = json.dumps({**shared, "batch": [good, bad, 5, unnamed]}).encode()
+    assert world.intake.process([Received(batch, Channel.EMAIL, Lane.BULK)]).rejected == 1
+    (row,) = world.audit.rejected()
+    assert (row.entry, row.body) == (None, batch)
+    assert [(fault["field"], fault["code"]) for fault in row.faults] == [
+        ("defaults.size", "unknown_field"),
+        ("producer", "bad_format"),
+        ("colour", "unknown_field"),
+        ("batch.0.sender", "unknown_sender"),
+        ("batch.1.to", "not_an_address"),
+        ("batch.1.context.name", "missing_variable"),
+        ("batch.1.sender", "unknown_sender"),
+        ("batch.2", "not_an_object"),
+        ("batch.3.sender", "unknown_sender"),
+    ]
 
 
 def _rows_of(world: World, body: bytes) -> list[RejectedView]:

@@ -64,25 +64,33 @@ def test_a_broken_template_is_named_and_the_programs_are_said_to_go_on_only_if_t
     said: list[str] = []
     complaints: list[str] = []
     stop = Event()
+    # Before the change, which does not touch it.
+    (templates / "email" / "hello" / "body.txt").write_text("{{ old")
     with ProgramLauncher() as launcher:
         reloader = Reloader(
             load_settings(use_running=False), programs, launcher, stop, said.append, complaints.append
         )
 
         body = templates / "sms" / "code" / "body.txt"
+        right = body.read_text()
 
-        def complaint() -> str:
-            """What it says next of a slip, which is saved until the folder is watched."""
+        def complaint(saved: str = "{{ bad") -> str:
+            """What it says next of what is saved until the folder is watched."""
             complaints.clear()
-            wait_until(lambda: (body.write_text("{{ bad"), reloader.check(), complaints)[-1], timeout=30)
+            wait_until(lambda: (body.write_text(saved), reloader.check(), complaints)[-1], timeout=30)
             return complaints[0]
 
         pid = programs.pids["intake"]
         broken = complaint()
         assert broken.startswith("the programs go on as they were, because this is wrong: templates\n")
         assert "sms/code/body.txt:1: error: " in broken
+        assert "email/hello" not in broken
         assert programs.pids["intake"] == pid
         # As after a start that failed, or while one is under way.
         programs.stop()
         assert complaint().startswith("nothing is started anew, because this is wrong: templates\n")
+        old = complaint(right)
+        assert old.startswith("these templates were broken before, and still are:\nemail/hello/body.txt:1: ")
+        assert "sms/code" not in old
+        assert programs.running == {"intake": True}
         stop.set()

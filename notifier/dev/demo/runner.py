@@ -20,7 +20,7 @@ from notifier.dev.demo.scenario import MAIL_RULES, MALFORMED, Planned, plan
 from notifier.dev.forking import ProgramLauncher
 from notifier.dev.local import LocalWorld, local_world, with_api
 from notifier.dev.programs import API, PROGRAMS, Programs
-from notifier.domain.errors import NotFound
+from notifier.domain.errors import NotFound, NotifierError, ServiceUnavailable
 from notifier.domain.statuses import FINAL_STATUSES, Channel, Lane, Status
 from notifier.store.schema.upgrade import upgrade
 from notifier.store.search import Story
@@ -69,7 +69,8 @@ def run_demo(folder: Path, *, say: Callable[[str], None], progress: Callable[[in
     """Run it on an empty folder. `say` is told each step, `progress` (ended, all) while messages are under way.
 
     Raises:
-        ConfigurationError, ServiceUnavailable: if the servers cannot be started.
+        ConfigurationError, ServiceUnavailable: if the servers cannot be started, or one of them or a program ends
+            meanwhile.
     """
     begun = time.monotonic()
     settings = _own_settings(folder)
@@ -84,8 +85,19 @@ def run_demo(folder: Path, *, say: Callable[[str], None], progress: Callable[[in
             launch=launcher.launch,
         )
         say(f"starting intake, Beat, two workers{' and the HTTP API' if api else ''}")
+
+        def check() -> None:
+            world.check_servers()
+            if not all(programs.running.values()):
+                raise ServiceUnavailable(programs.last_words())
+
         with programs:
-            return _through(world, say, progress, begun)
+            try:
+                return _through(world, say, progress, begun, check)
+            except NotifierError:
+                # What it met may be no more than what follows from a death.
+                check()
+                raise
 
 
 def _own_settings(folder: Path) -> Settings:
@@ -103,13 +115,14 @@ def _through(
     say: Callable[[str], None],
     progress: Callable[[int, int], None],
     begun: float,
+    check: Callable[[], None],
 ) -> DemoReport:
     os.environ.update(world.environment)
     services = Services(load_settings(), pool_size=2, application="notifier demo")
     planned = plan(services.renderer, with_receipts="NOTIFIER_PUBLIC_URL" in world.environment)
     say(f"publishing {len(planned)} messages, one of them twice, and one that is malformed")
     ids = _publish(world.environment["NOTIFIER_BROKER_URL"], planned)
-    unended = _wait(services, dict(zip(ids, planned, strict=True)), progress)
+    unended = _wait(services, dict(zip(ids, planned, strict=True)), progress, check)
     outcomes = tuple(DemoOutcome(one, _story(services, id_)) for one, id_ in zip(planned, ids, strict=True))
     rejected = len(services.audit.rejected())
     duplicates = sum(outcome.story.duplicates for outcome in outcomes if outcome.story)
@@ -158,12 +171,16 @@ def _send(client: Client, one: Planned) -> UUID:
 
 
 def _wait(
-    services: Services, planned: Mapping[UUID, Planned], progress: Callable[[int, int], None]
+    services: Services,
+    planned: Mapping[UUID, Planned],
+    progress: Callable[[int, int], None],
+    check: Callable[[], None],
 ) -> Collection[UUID]:
-    """Until every message has ended and the malformed one is recorded, or nothing goes forward any more. Returns
-    those that have not ended."""
+    """Until every message has ended and the malformed one is recorded, or nothing goes forward any more, or
+    `check` raises. Returns those that have not ended."""
     waiting, moved_at = set(planned), time.monotonic()
     while time.monotonic() < moved_at + STANDSTILL_SECONDS:
+        check()
         ended = {id_ for id_ in waiting if _has_ended(_story(services, id_), planned[id_])}
         if ended:
             waiting, moved_at = waiting - ended, time.monotonic()

@@ -52,9 +52,12 @@ def valkey_binary() -> Path:
         raise MissingPackage(f"{error} Set NOTIFIER_BROKER_URL to a broker that you run instead.") from None
 
 
-def find_rabbitmq() -> Path | None:
-    """The real start script. Debian's /usr/sbin/rabbitmq-server is a wrapper that changes to the system's user."""
-    if shutil.which("erl") is None:
+def find_rabbitmq(path: str | None = None) -> Path | None:
+    """The real start script. Debian's /usr/sbin/rabbitmq-server is a wrapper that changes to the system's user.
+
+    `path`: folders in which Erlang is looked for, without which none runs; by default those of PATH.
+    """
+    if shutil.which("erl", path=path) is None:
         return None
     candidates = [
         Path("/usr/lib/rabbitmq/bin/rabbitmq-server"),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 from notifier.dev.processes import FolderLock, ServerProcess, own
+from notifier.dev.restarts import HEALTHY_SECONDS, Restarts
 from notifier.domain.errors import NotifierError, ServiceUnavailable
+
+#: Before each start after a death in a row; there is none after the last one. Seconds.
+PAUSES = (0.0, 1.0, 5.0, 15.0)
 
 
 class EmbeddedServer(ABC):
@@ -18,6 +24,7 @@ class EmbeddedServer(ABC):
         self._lock = FolderLock(self._data_dir / f"{folder}.lock")
         self.name = name
         self._server: ServerProcess | None = None
+        self._restarts = Restarts(PAUSES)
         #: Where it was when it was last started.
         self.url = ""
 
@@ -42,14 +49,46 @@ class EmbeddedServer(ABC):
         except BaseException:
             self.stop()
             raise
+        self._restarts.started(time.monotonic())
         return self.url
 
-    def start_again(self) -> None:
-        """After its death: on its data, at the URL that others have.
+    def check(self) -> None:
+        """Raises `ServiceUnavailable` if it has ended; the text has the end of its log."""
+        if not self.is_running:
+            raise ServiceUnavailable(self._obituary())
+
+    def keep(self, died: Callable[[str, float], None]) -> None:
+        """To be called now and then: starts it again when it has died, on its data, at the URL that others have.
+        `died` is told its name and the seconds until then; they grow, if it dies again and again.
 
         Raises:
-            ServiceUnavailable: it does not start, or its place is taken by now. Everything of it is stopped then.
+            ServiceUnavailable: it does not start, its place is taken by now, or it has died too often in a row.
+                Everything of it is stopped then.
         """
+        if self.is_running:
+            return
+        if self._restarts.due_at is None:
+            pause = self._restarts.died(time.monotonic())
+            if self._restarts.deaths > len(self._restarts.pauses):
+                text = self._obituary(
+                    f"{self._restarts.deaths} times in a row, each time within {HEALTHY_SECONDS:g} s of its start "
+                )
+                self.stop()
+                raise ServiceUnavailable(text)
+            died(self.name, pause)
+        if self._restarts.due_at is not None and time.monotonic() >= self._restarts.due_at:
+            self._start_again()
+
+    def _obituary(self, how_often: str = "") -> str:
+        """How it ended, what to do, and the end of its log."""
+        ending = self._server.ending if self._server else ""
+        # Then its log says nothing of it.
+        is_killed = ending == "SIGKILL"
+        fix = "find who killed it (a machine short of memory does)" if is_killed else "correct what its log says"
+        log = self._server.last_words() if self._server else ""
+        return f"{self.name} ended {how_often}({ending}): {fix}, and start this again. {log}"
+
+    def _start_again(self) -> None:
         place = self.url
         self._end_processes()
         try:
@@ -59,6 +98,7 @@ class EmbeddedServer(ABC):
         except NotifierError as error:
             self.stop()
             raise ServiceUnavailable(f"{self.name} ended, and cannot be started again: {error}") from error
+        self._restarts.started(time.monotonic())
 
     def stop(self) -> None:
         """Shut it down in order, then harder. Safe to repeat."""

@@ -206,15 +206,19 @@ def test_unknown_fields_are_told_in_few_words() -> None:
 
 def test_what_is_wrong_with_the_defaults_of_a_batch_is_told_once() -> None:
     shared = {f"unknown{n}": 1 for n in range(5000)}
-    [entry] = parse({"producer": "shop", "defaults": shared, "batch": [{}] * 300})
+    [entry] = parse({"producer": "shop", "defaults": shared, "batch": [{}] * 30})
     assert entry.faults[0].field == "defaults.unknown0"
     assert (len(entry.faults), entry.producer) == (MAX_FAULTS + 1, "shop")
 
 
 def test_defaults_that_would_make_a_batch_a_gigabyte_are_refused() -> None:
     large = {"context": {"name": "x" * 1_000_000}}
-    [entry] = parse({"producer": "shop", "defaults": large, "batch": [{"idempotency_key": "1"}] * 1000})
+    batch = [{"idempotency_key": "1"}] * 1000
+    [entry] = parse({"producer": "shop", "defaults": large, "batch": batch})
     assert [(fault.field, fault.code) for fault in entry.faults] == [("defaults", "too_large")]
+    unknown = {f"unknown{n}": 1 for n in range(50)}
+    [entry] = parse({"producer": "shop", "defaults": {**unknown, **large}, "batch": batch, **unknown})
+    assert (entry.faults[0].code, entry.parts, entry.producer) == ("too_large", (), "shop")
     fine = {"to": "ann@example.com", "template": "hello", "context": {"name": "x" * 10_000}}
     entries = parse(
         {"producer": "shop", "defaults": fine, "batch": [{"idempotency_key": str(n)} for n in range(9)]}

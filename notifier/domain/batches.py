@@ -1,0 +1,67 @@
+"""What the entries of a batch share, and each entry with its part of that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from notifier.domain.errors import MAX_FIELD, Fault, few
+from notifier.domain.message import MAX_SHARED_BYTES, Envelope, Message
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedBatch:
+    """A batch whose entries can be told, whatever else is wrong with it."""
+
+    #: Without what is wrong.
+    envelope: Envelope
+    #: What is wrong with it as a whole: none of its entries is accepted.
+    faults: tuple[Fault, ...]
+    #: Names of the fields beside the entries that these are about.
+    wrong: frozenset[str]
+
+    def not_blamed(self, faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
+        """Those of an entry, without what only a wrong field that all share has left missing."""
+        return tuple(one for one in faults if not (one.code == "missing" and one.field in self.wrong))
+
+
+def batch_faults(envelope: Envelope) -> tuple[Fault, ...]:
+    """What is wrong with what the entries share: reported once, not with each of a thousand entries."""
+    large: list[Fault] = []
+    shared = len(json.dumps(envelope.defaults)) * len(envelope.batch)
+    if shared > MAX_SHARED_BYTES:
+        problem = f"comes to {shared} bytes, once for each entry"
+        fix = f"Send fewer entries a batch, or shorter defaults: at most {MAX_SHARED_BYTES} bytes for all of them"
+        large = [Fault("defaults", "too_large", problem, fix)]
+    unknown = (
+        Fault(f"defaults.{name}"[:MAX_FIELD], "unknown_field", "is not a field of the contract", _NOT_HERE)
+        for name in envelope.defaults
+        if name not in Message.model_fields
+    )
+    return few((*large, *unknown))
+
+
+_NOT_HERE = "Remove it, or move it into metadata"
+
+
+def entries_of(envelope: Envelope) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
+    """Each entry with what it shares with the others, and its JSON; None if it is no object."""
+    common = {k: v for k, v in (("producer", envelope.producer), ("template", envelope.template)) if v}
+    for item in envelope.batch:
+        if not isinstance(item, dict):
+            yield None, json.dumps(item, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            continue
+        # Kept with what it shares with the others, so that it can be published again alone.
+        merged = {**common, **envelope.defaults, **item}
+        for field in ("context", "metadata"):
+            default, own = envelope.defaults.get(field), item.get(field)
+            if isinstance(default, dict) and isinstance(own, dict):
+                merged[field] = {**default, **own}
+        yield merged, json.dumps(merged, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def placed(place: int, faults: Iterable[Fault]) -> Iterator[Fault]:
+    """Those of the entry at this position of a batch, from 0."""
+    return (replace(fault, field=f"batch.{place}.{fault.field}".rstrip(".")) for fault in faults)
