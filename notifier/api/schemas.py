@@ -167,8 +167,8 @@ class Conditions(BaseModel):
     reason: Reason | None = None
     provider: Words | None = None
     channel: Channel | None = None
-    since: Annotated[Instant | None, Field(description="Accepted then or later; RFC 3339.")] = None
-    until: Annotated[Instant | None, Field(description="Accepted before that.")] = None
+    since: Annotated[Instant | None, Field(description="By the time in its id: then or later; RFC 3339.")] = None
+    until: Annotated[Instant | None, Field(description="By the time in its id: before that.")] = None
     is_test: Annotated[bool | None, Field(description="Sent with a test key, or not.")] = None
 
 

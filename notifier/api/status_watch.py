@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 from fastapi.concurrency import run_in_threadpool
 
-from notifier.domain.errors import Fault, InvalidMessage
+from notifier.domain.errors import InvalidMessage
 from notifier.domain.notification_status import NotificationStatus
 from notifier.operations.api_keys import Holder
-from notifier.store.status_lookup import AskedStatus
+from notifier.store.status_lookup import AskedStatus, FoundStatus
 
 #: Between two reads for those who wait. Seconds.
 PERIOD_SECONDS = 0.25
@@ -27,7 +27,7 @@ MAX_WAIT_SECONDS = 30.0
 #: Notifications of one read.
 _READ_AT_ONCE = 250
 
-_Find = Callable[[Collection[AskedStatus]], Mapping[AskedStatus, NotificationStatus | Fault]]
+_Find = Callable[[Collection[AskedStatus]], Mapping[AskedStatus, FoundStatus]]
 
 
 @dataclass(slots=True, eq=False)
@@ -61,7 +61,7 @@ class StatusWatch:
 
         Raises:
             ServiceUnavailable: the database is away.
-            InvalidMessage: the key was accepted for another content.
+            InvalidMessage: the id or the key was accepted for another content, which the holder may see.
         """
         waits = 0.0 if self._is_full(holder.key_id) else wait_seconds
         answer: asyncio.Future[NotificationStatus | None] = asyncio.get_running_loop().create_future()
@@ -114,13 +114,13 @@ class StatusWatch:
         now = time.monotonic()
         for waiter in waiters:
             waiter.is_new = False
-            status = found.get(waiter.asked)
-            if isinstance(status, Fault):
-                if not waiter.answer.done():
-                    waiter.answer.set_exception(InvalidMessage([status]))
+            if waiter.answer.done():
                 continue
-            if status is not None and not waiter.holder.sees(status):
-                status = None
+            one = found.get(waiter.asked)
+            # Also what is asked about others' with the right content is answered as if there were none.
+            visible = one if one is not None and waiter.holder.sees(one.status) else None
             is_over = self._is_ending or waiter.ends_at <= now
-            if not waiter.answer.done() and (is_over or (status is not None and status.is_ready)):
-                waiter.answer.set_result(status)
+            if visible is not None and visible.fault is not None:
+                waiter.answer.set_exception(InvalidMessage([visible.fault]))
+            elif is_over or (visible is not None and visible.status.is_ready):
+                waiter.answer.set_result(visible.status if visible is not None else None)

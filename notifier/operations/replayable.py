@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from notifier.domain.message import Envelope, Message
-from notifier.domain.notification_status import NotificationStatus
 from notifier.domain.validation import decode, read_message
 from notifier.security.body_hash import body_hash
 from notifier.store.rejected import EDITED, KeptRejection
@@ -131,10 +130,10 @@ def came_of(lookup: StatusLookup, rejected: RejectedView, replay: RecordView | N
     # Where there is no id, that of the rejected message, which no notification has.
     id_ = _uuid(key.get("id")) or rejected.id
     asked = AskedStatus(id_, key.get("producer"), key.get("idempotency_key"), content)
-    status = lookup.find([asked]).get(asked)
-    if not isinstance(status, NotificationStatus) or (edit and status.accepted_at < edit.at):
+    found = lookup.find([asked]).get(asked)
+    if found is None or found.fault is not None or (edit and found.status.accepted_at < edit.at):
         return None
-    return status.id
+    return found.status.id
 
 
 def _content_of(rejected: RejectedView) -> bytes | None:

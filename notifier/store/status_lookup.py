@@ -49,6 +49,16 @@ class AskedStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundStatus:
+    """Where the notification stands that has the id or the key that was asked for."""
+
+    status: NotificationStatus
+    #: Why it is not of the message that was asked about; None: it may be. It tells whether a content is right, so
+    #: it is for those alone who may see the notification.
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Found:
     status: NotificationStatus
     idempotency_key: str | None
@@ -66,9 +76,8 @@ class StatusLookup:
         self._engine = engine
         self._personal_data = personal_data
 
-    def find(self, wanted: Collection[AskedStatus]) -> dict[AskedStatus, NotificationStatus | Fault]:
-        """Those that are in the record; a fault where the id or the key was accepted for another content. For some
-        hundred at once.
+    def find(self, wanted: Collection[AskedStatus]) -> dict[AskedStatus, FoundStatus]:
+        """Those that are in the record, whoever sent them. For some hundred at once.
 
         Raises:
             ServiceUnavailable: the database is away.
@@ -81,22 +90,21 @@ class StatusLookup:
             accepted = _accepted_under(connection, {key for key in keys if key is not None})
             found |= _read(connection, {row.notification_id for row in accepted.values()} - found.keys())
         pairs = ((one, self._answer(one, found, accepted)) for one in wanted)
-        return {one: status for one, status in pairs if status is not None}
+        return {one: answer for one, answer in pairs if answer is not None}
 
     def _answer(
         self, asked: AskedStatus, found: Mapping[UUID, _Found], accepted: Mapping[_Key | None, _Accepted]
-    ) -> NotificationStatus | Fault | None:
+    ) -> FoundStatus | None:
         by_id = found.get(asked.id)
         row = accepted.get(by_id.key if by_id else asked.key)
         # Keys are forgotten after a while: what is found by its id is then taken for what was asked about.
         is_other = row is not None and asked.content is not None and not self._is_content(asked.content, row)
         if by_id:
-            if is_other:
-                return _why_other(asked, by_id)
-            return by_id.status
+            return FoundStatus(by_id.status, _why_other(asked, by_id) if is_other else None)
         if row is None or row.notification_id not in found:
             return None
-        return another_content("idempotency_key") if is_other else found[row.notification_id].status
+        by_key = found[row.notification_id]
+        return FoundStatus(by_key.status, another_content("idempotency_key") if is_other else None)
 
     def _is_content(self, digest: bytes, row: _Accepted) -> bool:
         return self._personal_data.is_same_digest(digest, bytes(row.body_hash))

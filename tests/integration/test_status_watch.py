@@ -17,6 +17,7 @@ from sqlalchemy import text
 from notifier.api.status_watch import PERIOD_SECONDS, StatusWatch
 from notifier.api.timeouts import ClientTimeouts
 from notifier.domain.message import new_id
+from notifier.domain.notification_status import CONTENT_HEADER
 from notifier.operations.api_keys import Holder, Scope
 from notifier.store.engine import transaction
 from notifier.store.status_lookup import AskedStatus
@@ -74,6 +75,26 @@ def test_a_message_under_a_known_key_is_found_by_it(api: Api) -> None:
         assert look(api, key, new_id(), idempotency_key="order-1").json["id"] == sent[key]
     other = api.key(Scope.READ, producer="bank")
     assert look(api, other, new_id(), idempotency_key="order-1").status == 404
+
+
+def test_nobody_learns_by_guesses_what_others_sent(api: Api) -> None:
+    """A content that is asked about is right or wrong for its own producer alone."""
+    owner = api.key(Scope.SEND, Scope.READ)
+    sent = send(api, owner, idempotency_key="order-1")
+    with transaction(api.services.engine) as connection:
+        digest = connection.execute(text("SELECT body_hash FROM idempotency_keys")).scalar_one()
+    strangers = [
+        api.key(Scope.READ, producer="bank"),
+        api.key(Scope.READ, is_test=True),
+        api.key(Scope.READ, templates=("receipt",)),
+    ]
+    for content, known in ((bytes(digest).hex(), 200), ("0" * 64, 409)):
+        for guess in (None, "order-1", "order-2"):
+            query: dict[str, Any] = {"idempotency_key": guess} if guess else {}
+            headers = {CONTENT_HEADER: content}
+            path = f"/v1/notifications/{sent}/status"
+            assert api("GET", path, key=owner, headers=headers, **query).status == known
+            assert {api("GET", path, key=key, headers=headers, **query).status for key in strangers} == {404}
 
 
 def test_who_waits_is_answered_when_it_is_ready_and_holds_no_thread(api: Api) -> None:
