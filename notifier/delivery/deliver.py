@@ -137,7 +137,7 @@ class Deliverer:
         summary, rest, with_files = DeliverySummary(), ids, list[UUID]()
         if not is_redelivered and self._settings.lease_seconds > self._margin_seconds:
             queued = self._until_answered(lambda _: self._ledger.read_queued(ids))
-            summary += self._run(_Task([Delivery(claim, is_claimed=False) for claim in queued.new]))
+            summary += self._run(_Task([Delivery(one, is_claimed=False) for one in queued.new]))
             rest, with_files = queued.others, queued.with_files
         if rest:
             summary += self._claim_and_run(rest, _Task([]))
@@ -151,8 +151,8 @@ class Deliverer:
         return summary
 
     def _claim_and_run(self, ids: Sequence[UUID], task: _Task) -> DeliverySummary:
-        claims, task.begun = self._claim(ids, task)
-        task.deliveries = [Delivery(claim) for claim in claims]
+        claimed, task.begun = self._claim(ids, task)
+        task.deliveries = [Delivery(one) for one in claimed]
         return self._run(task)
 
     @contextmanager
@@ -185,7 +185,7 @@ class Deliverer:
         return DeliverySummary(claimed, sent, claimed - sent)
 
     def _claim(self, ids: Sequence[UUID], task: _Task) -> tuple[list[NotificationToSend], float]:
-        """The claims, and when they were requested."""
+        """Those that were claimed, and when that was requested."""
         lease = self._settings.lease_seconds
 
         def claim(again: bool) -> tuple[list[NotificationToSend], float]:
@@ -200,15 +200,15 @@ class Deliverer:
         gives_up_at = time.monotonic() + max(CLAIM_DEADLINE_SECONDS, self._settings.lease_seconds)
         return until_answered(work, gives_up_at=gives_up_at, stop=self._stop)
 
-    def _hold(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
+    def _claim_read(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
         """Claim those that were only read. Returns those that are ours now."""
         read = {delivery.notification.id: delivery for delivery in deliveries if not delivery.is_claimed}
-        claims, _ = self._claim(list(read), task) if read else ([], 0.0)
-        for claim in claims:
-            delivery = read[claim.id]
-            delivery.notification, delivery.is_claimed = claim, True
+        claimed, _ = self._claim(list(read), task) if read else ([], 0.0)
+        for one in claimed:
+            delivery = read[one.id]
+            delivery.notification, delivery.is_claimed = one, True
             if delivery.result is not None:
-                delivery.result = replace(delivery.result, claim=claim.claim)
+                delivery.result = replace(delivery.result, claim=one.claim)
         return [delivery for delivery in deliveries if delivery.is_claimed]
 
     def _deliver(self, task: _Task) -> None:
@@ -308,7 +308,7 @@ class Deliverer:
 
     def _end_uncalled(self, deliveries: Sequence[Delivery], task: _Task) -> None:
         """Write results for which no provider was called now."""
-        _write(self._hold(deliveries, task), self._ledger.finish, task)
+        _write(self._claim_read(deliveries, task), self._ledger.finish, task)
 
     def _start(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
         """Those whose attempt is recorded: only they may be called."""
@@ -365,10 +365,10 @@ class Deliverer:
 
     def _give_back(self, deliveries: Sequence[Delivery], fault: SendError, task: _Task) -> None:
         """End the claims of those that are not called."""
-        held = self._hold(deliveries, task)
-        for delivery in held:
+        ours = self._claim_read(deliveries, task)
+        for delivery in ours:
             delivery.result = self._results.not_called(delivery, fault)
-        _write(held, partial(self._ledger.give_back, token=task.token), task)
+        _write(ours, partial(self._ledger.give_back, token=task.token), task)
 
     def _start_by(self, task: _Task) -> float:
         """The last moment to start a call."""

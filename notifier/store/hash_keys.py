@@ -24,10 +24,9 @@ NOTED_EVERY = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class HashKeyUse:
-    """Notifications of the record were accepted under this key, at some time between the two."""
+    """A key under which notifications of the record may have been accepted."""
 
     fingerprint: str
-    first_used_at: datetime
     #: Later by up to `NOTED_EVERY`.
     last_used_at: datetime
 
@@ -75,5 +74,5 @@ AND NOT EXISTS (SELECT FROM messages WHERE recipient IS NULL AND sealed IS NULL)
 _OLDEST: TextClause = text("SELECT id FROM messages ORDER BY id LIMIT 1")
 
 _USES: TextClause = text("""
-SELECT fingerprint, first_used_at, last_used_at FROM hash_keys WHERE last_used_at >= :since ORDER BY first_used_at
+SELECT fingerprint, last_used_at FROM hash_keys WHERE last_used_at >= :since ORDER BY first_used_at
 """)

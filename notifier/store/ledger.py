@@ -55,7 +55,7 @@ from notifier.store.suppressions import add_suppressions
 from notifier.telemetry import metrics
 
 #: When a task could not be published, the sweep dispatches it again after this. Seconds.
-HURRY_SECONDS = 2
+REQUEUE_SECONDS = 2
 #: A notification whose worker died this often is poison.
 MAX_CRASHES = 3
 
@@ -127,10 +127,10 @@ class Ledger(Repository):
             again=again,
         )
 
-    def requeue_soon(self, ids: Sequence[UUID], *, seconds: float = HURRY_SECONDS) -> None:
+    def requeue_soon(self, ids: Sequence[UUID], *, seconds: float = REQUEUE_SECONDS) -> None:
         """Those of `ids` that are still queued are due again after `seconds`: their tasks could not be published,
         or a worker has no room for them."""
-        self._execute(ledger_sql.HURRY, {"ids": list(ids), "seconds": seconds})
+        self._execute(ledger_sql.REQUEUE_SOON, {"ids": list(ids), "seconds": seconds})
 
     def start_attempts(
         self, calls: Iterable[NewAttempt], *, margin_seconds: float, again: bool = False
@@ -184,7 +184,7 @@ class Ledger(Repository):
             if is_ours:
                 _finish(connection, [result])
             elif result.proof is MessageProof.ANSWER:
-                _finish(connection, [not_ours(result, HURRY_SECONDS)])
+                _finish(connection, [not_ours(result, REQUEUE_SECONDS)])
             else:
                 note_taken(connection, wanted)
             return is_ours

@@ -124,7 +124,7 @@ VALUES (:id, :queue, :producer, :broker_user, :body, :body_size, :entry, CAST(:h
 """)
 
 # Their task could not be published, or there is no room for them.
-HURRY: TextClause = text("""
+REQUEUE_SOON: TextClause = text("""
 UPDATE states AS n SET due_at = now() + make_interval(secs => :seconds)
 FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE WHEN n.status = 'queued' THEN true END
 """).bindparams(binds.IDS)

@@ -274,14 +274,12 @@ class Audit(Repository):
         query = newest(query, Notification.id, limit=limit, before=None)
         return [self._view(row) for row in self._rows(query)]
 
-    def count(
-        self, *, since: datetime | None = None, until: datetime | None = None, producer: str | None = None
-    ) -> list[Count]:
-        """Notifications by channel and status, without those of test keys."""
+    def count(self) -> list[Count]:
+        """All notifications by channel and status, without those of test keys."""
         columns = (Notification.channel, Notification.status)
-        wanted = Filter(since=since, until=until, producer=producer, is_test=False)
         counted: Any = select(*columns, func.count().label("count"))
-        return self._records(Count, self._filtered(counted, wanted).group_by(*columns).order_by(*columns))
+        query = self._filtered(counted, Filter(is_test=False))
+        return self._records(Count, query.group_by(*columns).order_by(*columns))
 
     def group(self, wanted: Filter, by: Sequence[Dimension]) -> list[GroupCount]:
         """How many the filter finds, by these dimensions. Reads all of them."""
@@ -306,13 +304,11 @@ class Audit(Repository):
         self,
         wanted: RejectedSelection = RejectedSelection(),  # noqa: B008 - it cannot change
         *,
-        again: bool = True,
         limit: int = 50,
         before: UUID | None = None,
     ) -> list[RejectedView]:
-        """Newest first; `before` is the last id of the page before. Without `again` those that were replayed are
-        left out."""
-        query = select(*_REJECTED).where(*chosen(wanted, again=again))
+        """Newest first; `before` is the last id of the page before."""
+        query = select(*_REJECTED).where(*chosen(wanted))
         query = newest(query, RejectedMessage.id, limit=limit, before=before)
         return [self._rejected_view(row) for row in self._rows(query)]
 

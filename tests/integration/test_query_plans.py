@@ -52,7 +52,7 @@ CLAIMS: dict[str, dict[str, Any]] = {
     },
 }
 PARAMETERS: dict[str, dict[str, Any]] = {
-    "HURRY": {"ids": IDS, "seconds": 2},
+    "REQUEUE_SOON": {"ids": IDS, "seconds": 2},
     "GIVE_BACK": {"rows": ROWS, "before_sent": ["sending"], "after_unknown": ["sent"], "token": None},
     "FINISH_ATTEMPTS": {"rows": ROWS},
     "FINISH": {"rows": ROWS, "before_sent": ["sending"], "after_unknown": ["sent"]},

@@ -151,10 +151,10 @@ def missing_months(engine: Engine) -> list[MissingMonth]:
     return found
 
 
-def missing_partitions(engine: Engine, *, months_ahead: int = 1) -> list[str]:
-    """Names of missing partitions from this month to `months_ahead` after it."""
+def missing_partitions(engine: Engine) -> list[str]:
+    """Names of missing partitions of this month and the next one."""
     now, existing = _now_and_existing(engine)
-    wanted = [Month.of(now, ahead).partition(table) for table in PARTITIONED for ahead in range(months_ahead + 1)]
+    wanted = [Month.of(now, ahead).partition(table) for table in PARTITIONED for ahead in (0, 1)]
     return [name for name in wanted if name not in existing]
 
 
