@@ -120,7 +120,7 @@ PANELS: Mapping[str, Sequence[LazyCommand | Family]] = {
         REJECTED,
         LazyCommand(
             "statistics.statistics",
-            "Show how many notifications there were on each day, by the time in their ids, and what became of them.",
+            "Show how many notifications each day had, by the time in their ids, and what became of them.",
         ),
     ),
     "Act": (

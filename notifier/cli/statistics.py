@@ -38,7 +38,7 @@ def statistics(
     as_csv: Annotated[bool, Option("--csv", help="Write CSV and nothing else.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show how many notifications there were on each day, by the time in their ids, and what became of them.
+    """Show how many notifications each day had, by the time in their ids, and what became of them.
 
     Days are those of NOTIFIER_TIMEZONE; they are counted at night. Notifications of test keys are not among them.
     "10 s": of those that were to be sent, the share that was sent within ten seconds of being accepted, or due.
