@@ -11,24 +11,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, cast
 from uuid import UUID
 
 from notifier.broker.batch_form import portions
 from notifier.client.addresses import ApiSearch
-from notifier.client.conversations import Asked, ask_status, list_templates, publish, publish_batch, wait_for
+from notifier.client.conversations import Asked, ask_status, publish, publish_batch, wait_for
 from notifier.client.handles import AsyncHandle
 from notifier.client.messages import Encoded, MessageEncoder
+from notifier.client.refused_messages import ask_against, beside, by_position, entry_of, of_the_only
 from notifier.client.service_api import AsyncServiceApi
-from notifier.domain.errors import ConfigurationError, Fault, InvalidMessage
+from notifier.domain.assumed_channel import by_recipient, is_neither
+from notifier.domain.errors import ConfigurationError, Fault, InvalidMessage, few
+from notifier.domain.message import new_id
 from notifier.domain.notification_status import NotificationStatus
 from notifier.domain.statuses import Channel, Lane
 
 #: Stands where the producer does in checks; over HTTP it is the key's.
 _OF_THE_KEY = "of-the-key"
-
-_T = TypeVar("_T")
 
 
 class AsyncClient(MessageEncoder):
@@ -63,12 +64,18 @@ class AsyncClient(MessageEncoder):
         """Send one message; everything as in `Client.send`, without `outbox`.
 
         Raises:
-            InvalidMessage: it was not accepted; `faults` lists everything that is wrong, also with its template.
-                Sender, callback URL and rights are judged by the service, of a message that keeps the contract.
+            InvalidMessage: it was not accepted; `faults` lists everything that is wrong. What only the service
+                knows is missing there while it does not answer, if the message breaks the contract.
             PublishFailed: the service did not answer; send again with the same idempotency key.
             PublishRefused: the service refuses the key.
         """
-        encoded = await self._checked(lambda by: by.encode(template, to, context, channel, lane, fields))
+        try:
+            encoded = self.encode(template, to, context, channel, lane, fields)
+        except InvalidMessage as error:
+            told = channel if channel is not None or is_neither(to) else by_recipient(to)
+            entry = {"template": template, "to": to, "context": context, **fields, "channel": told, "lane": lane}
+            of_service = (fault for fault in await self._against([entry]) if told or fault.field != "0.channel")
+            raise InvalidMessage(few(beside(error.faults, of_the_only(of_service)))) from None
         return self._handle(encoded, await self._api.run(publish(_body(encoded))))
 
     async def send_many(
@@ -88,7 +95,14 @@ class AsyncClient(MessageEncoder):
                 idempotency keys.
         """
         given = list(entries)
-        checked = await self._checked(lambda by: by.encode_many(given, channel, lane, defaults))
+        try:
+            checked = self.encode_many(given, channel, lane, defaults)
+        except InvalidMessage as error:
+            shared = {**defaults, "channel": channel, "lane": lane}
+            of_service = await self._against(
+                {**shared, **entry} if isinstance(cast("object", entry), Mapping) else entry for entry in given
+            )
+            raise InvalidMessage(by_position(beside(error.faults, of_service))) from None
         messages = [(encoded, _body(encoded)) for encoded in checked]
         handles: list[AsyncHandle] = []
         faults: list[Fault] = []
@@ -125,26 +139,22 @@ class AsyncClient(MessageEncoder):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _checked(self, encode: Callable[[MessageEncoder], _T]) -> _T:
-        """What `encode` makes of it. What breaks the contract is not sent, but held against the templates, too."""
-        try:
-            return encode(self)
-        except InvalidMessage as error:
-            listed = await self._listed()
-            if listed is None:
-                raise error from None
-        return encode(listed)
-
-    async def _listed(self) -> MessageEncoder | None:
-        """One that knows the service's templates; None: it does not tell them now."""
-        # Imported here: who sends what is right need not load it.
-        from notifier.client.template_check import ListedEncoder, TemplateList
-
-        try:
-            found = TemplateList.read(await self._api.run(list_templates()))
-        except ConfigurationError:
-            return None
-        return None if found is None else ListedEncoder(found, producer=self.producer)
+    async def _against(self, messages: Iterable[Mapping[str, Any]]) -> list[Fault]:
+        """What the service says against messages that are not sent; fields begin with their positions, from 0."""
+        known: dict[str, Any] = {} if self.producer == _OF_THE_KEY else {"producer": self.producer}
+        entries = [entry_of({**known, "id": new_id(), **of} if isinstance(of, Mapping) else of) for of in messages]
+        found: list[Fault] = []
+        first = 0
+        for portion in portions(entries, lambda entry: entry):
+            try:
+                faults = await self._api.run(ask_against(portion, first))
+            except ConfigurationError:
+                break
+            if faults is None:
+                break
+            found += faults
+            first += len(portion)
+        return found
 
     def _handle(self, encoded: Encoded, notification_id: UUID) -> AsyncHandle:
         return AsyncHandle(notification_id, encoded.message.key, encoded.channel, encoded.lane, self._api)

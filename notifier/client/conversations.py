@@ -212,7 +212,7 @@ def publish(body: bytes) -> Conversation[UUID]:
         PublishFailed: it does not answer now.
         PublishRefused: it refuses the key, or what answers there is no such service.
     """
-    reply = yield from _post("/v1/notifications", body)
+    reply = yield from post("/v1/notifications", body)
     accepted = read(AcceptedReply, reply.body) if reply.status == 202 else None
     if accepted is None:
         raise _refused(reply)
@@ -226,7 +226,7 @@ def publish_batch(bodies: Sequence[bytes], first: int) -> Conversation[list[UUID
     Raises:
         InvalidMessage, PublishFailed, PublishRefused: as `publish`, if none was accepted.
     """
-    reply = yield from _post("/v1/notifications/batch", b'{"batch":[' + b",".join(bodies) + b"]}")
+    reply = yield from post("/v1/notifications/batch", b'{"batch":[' + b",".join(bodies) + b"]}")
     accepted = read(BatchReply, reply.body) if reply.status == 202 else None
     if accepted is None or len(accepted.entries) != len(bodies):
         raise _refused(reply, first)
@@ -238,7 +238,7 @@ def list_templates() -> Conversation[ApiReply]:
     return (yield ApiRequest("GET", "/v1/templates"))
 
 
-def _post(path: str, body: bytes) -> Conversation[ApiReply]:
+def post(path: str, body: bytes) -> Conversation[ApiReply]:
     """Try twice, as an idle connection may have died: the key makes it the same notification. Not if the time was
     over: the caller decides about more of it."""
     request = ApiRequest("POST", path, body=body, headers=(("content-type", "application/json"),))

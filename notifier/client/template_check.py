@@ -19,7 +19,6 @@ from typing import Self
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from notifier.client.conversations import ApiReply, list_templates, refused_key
-from notifier.client.messages import MessageEncoder
 from notifier.client.service_api import ServiceApi
 from notifier.domain.errors import ConfigurationError, Fault
 from notifier.domain.message import Message
@@ -84,20 +83,6 @@ class TemplateList:
         """The only channel that has a template of this name; None: several have one, or none."""
         found = [channel for channel, name in self._templates if name == template]
         return found[0] if len(found) == 1 else None
-
-
-class ListedEncoder(MessageEncoder):
-    """Checks messages by this list, too."""
-
-    def __init__(self, listed: TemplateList, *, producer: str | None) -> None:
-        super().__init__(producer=producer)
-        self._listed = listed
-
-    def _template_faults(self, message: Message) -> list[Fault]:
-        return self._listed.faults(message)
-
-    def _channel_of(self, template: object) -> Channel | None:
-        return self._listed.channel_of(template)
 
 
 class TemplateCheck:

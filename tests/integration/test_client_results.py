@@ -224,13 +224,26 @@ def test_over_http_every_fault_is_told_at_once_by_position(service: Service) -> 
             with pytest.raises(InvalidMessage) as none:
                 await client.send_many([{"to": "b@example.com"}], channel="email", template="hello")
             assert [fault.field for fault in none.value.faults] == ["0.context.name"]
-            # What breaks the contract is not sent; of its template is told all the same.
+            # What breaks the contract is not accepted; what the service says against it is told all the same.
+            wrong: Any = {"sender": "mallory", "callback_url": "https://elsewhere.example/"}
             with pytest.raises(InvalidMessage) as broken:
-                await client.send("hello", "adaexample.com", context={"n": object()})
-            assert [fault.field for fault in broken.value.faults] == ["context.n", "to", "context.name"]
+                await client.send("hello", "adaexample.com", context={"n": object(), "f": float("nan")}, **wrong)
+            fields = ["context.n", "to", "context.f", "context.name", "sender", "callback_url"]
+            assert [fault.field for fault in broken.value.faults] == fields
             with pytest.raises(InvalidMessage) as broken:
                 await client.send_many((one for one in (good, {"to": "b"})), channel="email", template="hello")
             assert [fault.field for fault in broken.value.faults] == ["1.to", "1.context.name"]
+            many: Any = [{**good, "sender": "mallory"}, 5, {"to": "b"}, good]
+            with pytest.raises(InvalidMessage) as broken:
+                await client.send_many(many, channel="email", template="hello")
+            assert [fault.field for fault in broken.value.faults] == ["0.sender", "1", "2.to", "2.context.name"]
+            # Only the client has something against these.
+            for context in ({"name": float("nan")}, {"name": "Ann", "more": object()}):
+                with pytest.raises(InvalidMessage) as broken:
+                    await client.send("hello", "ann@example.com", context=context)
+                assert len(broken.value.faults) == 1
+            # The good one beside the one that lacked a variable.
+            assert [len(ids) for _, _, ids in service.api.handed.tasks] == [1]
         async with AsyncClient(AWAY, "x", timeout_seconds=1) as client:
             with pytest.raises(InvalidMessage) as broken:
                 await client.send("hello", "adaexample.com")
