@@ -7,8 +7,9 @@ delivers, and the sweep issues work again. So `countdown`, `eta` and `retry()` a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from threading import Event, Lock
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import BoundedSemaphore, Event, Lock
 from typing import Any
 from uuid import UUID
 
@@ -17,8 +18,10 @@ from celery import Celery, Task, signals
 from notifier.bootstrap import Services
 from notifier.broker import topology
 from notifier.config.database_pools import worker_pool
+from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.delivery.sweep import dispatch_callbacks
+from notifier.domain.errors import RowsHeld, StatementCancelled
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.upkeep import AFTER_MIDNIGHT, NIGHTLY, Upkeep
 from notifier.worker.names import (
@@ -38,6 +41,7 @@ from notifier.worker.names import (
     TICK_SECONDS,
 )
 from notifier.worker.runtime import CallbackLoop, DeliveryLoop
+from notifier.worker.single_flight import SingleFlight
 
 
 def add_tasks(app: Celery, process: Process) -> None:
@@ -79,19 +83,25 @@ def _add_deliveries(app: Celery, process: Process) -> None:
     # Each second: it would drown what Flower shows.
     @app.task(name=DISPATCH, shared=False, send_events=False)  # type: ignore[untyped-decorator]
     def dispatch_due() -> int:
-        """Dispatch what is due: scheduled, retrying, lost, or left by a dead worker."""
+        """Dispatch what is due: scheduled, retrying, lost, or left by a dead worker; callbacks; jobs."""
         if not process.may_sweep():
             return 0
         services = process.services
-        due = services.dispatcher(publish_deliver, publish_reconcile).dispatch_due()
-        due += dispatch_callbacks(services.callbacks, publish_callbacks)
-        return due + services.jobs.dispatch(publish_jobs)
+        parts: dict[str, Callable[[], int]] = {
+            "notifications": services.dispatcher(publish_deliver, publish_reconcile).dispatch_due,
+            "callbacks": lambda: dispatch_callbacks(services.callbacks, publish_callbacks),
+            "jobs": lambda: services.jobs.dispatch(publish_jobs),
+        }
+        return sum(process.sweep(name, part) for name, part in parts.items())
 
     @app.task(name=RUN_JOB, shared=False)  # type: ignore[untyped-decorator]
     def run_job(ids: list[str]) -> None:
-        """Work on these jobs of operators, unless other workers do."""
+        """Work on these jobs of operators, unless other workers do. They are dispatched again if this process has
+        enough of them."""
         for value in ids:
-            process.services.jobs.run(UUID(value), process.stopping)
+            with process.job_turn() as is_ours:
+                if is_ours:
+                    process.services.jobs.run(UUID(value), process.stopping)
 
 
 def _add_upkeep(app: Celery, process: Process) -> None:
@@ -131,6 +141,9 @@ class Process:
     def __init__(self, settings: Settings, *, only_callbacks: bool = False, stop: Event | None = None) -> None:
         #: Set when the process is to end.
         self.stopping = stop
+        self._sweeps = SingleFlight()
+        # A job takes its thread for a minute.
+        self._job_turns = BoundedSemaphore(max(1, settings.worker_threads // 4))
         #: It has no other task, so that it never needs a provider's secret.
         self.only_callbacks = only_callbacks
         application = "notifier callbacks" if only_callbacks else "notifier worker"
@@ -166,6 +179,26 @@ class Process:
                 return False
             self._sweep_from = now + TICK_SECONDS / 2
             return True
+
+    def sweep(self, name: str, part: Callable[[], int]) -> int:
+        """Do this part of a sweep, unless it is still being done. Returns how much was dispatched."""
+        with self._sweeps.turn(name) as is_ours:
+            try:
+                return part() if is_ours else 0
+            except (StatementCancelled, RowsHeld) as error:
+                # As a rule another session locks its table: the other parts have theirs.
+                log.warning("dispatch.part_failed", kind=name, error=str(error))
+                return 0
+
+    @contextmanager
+    def job_turn(self) -> Iterator[bool]:
+        """Whether this thread may be busy with a job meanwhile: most threads are for messages."""
+        is_ours = self._job_turns.acquire(blocking=False)
+        try:
+            yield is_ours
+        finally:
+            if is_ours:
+                self._job_turns.release()
 
     @property
     def delivery(self) -> DeliveryLoop:

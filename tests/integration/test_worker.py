@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.records import NewNotification
 from notifier.worker.app import make_app
-from notifier.worker.names import DISPATCH, IDS_PER_TASK, PARTITIONS, STATISTICS
-from notifier.worker.tasks import task_publisher
+from notifier.worker.names import DISPATCH, IDS_PER_TASK, PARTITIONS, STATISTICS, TICK_SECONDS
+from notifier.worker.tasks import Process, task_publisher
 from tests.support.service import running_service
 from tests.support.tcp_proxy import through_proxy
 from tests.waiting import patient, wait_until
@@ -64,6 +65,45 @@ def test_the_sweep_publishes_tasks_of_ids_only(app: Celery, settings: Settings) 
         tasks = client.lrange("deliver.email.normal", 0, -1)
     assert len(tasks) == 2
     assert not any(b"ann@example.com" in task or b"receipt" in task for task in tasks)
+
+
+def test_a_table_that_is_locked_takes_one_thread_of_a_process_and_stops_no_message(
+    app: Celery, settings: Settings
+) -> None:
+    """`jobs` while somebody changes it: the sweep that waits for it is the only one that does."""
+    engine = make_engine(settings.require("database_url"))
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = CAST('jobs' AS regclass)")
+
+    def waiters() -> int:
+        with transaction(engine) as connection:
+            return int(connection.execute(waiting).scalar_one())
+
+    def sweep() -> int:
+        # Another tick counts after half of one.
+        return wait_until(lambda: int(app.tasks[DISPATCH]()), every=TICK_SECONDS / 4)
+
+    with ThreadPoolExecutor(1) as threads, transaction(engine) as lock:
+        lock.execute(text("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"))
+        accept(settings.require("database_url"))
+        first = threads.submit(app.tasks[DISPATCH])
+        wait_until(lambda: waiters() == 1, patient(10))
+        with transaction(engine) as connection:
+            connection.execute(text("UPDATE states SET due_at = now()"))
+        assert sweep() == 1
+        assert waiters() == 1
+        assert not first.done()
+        lock.rollback()
+        assert first.result() == 1
+    engine.dispose()
+
+
+def test_a_process_leaves_jobs_to_others_while_a_quarter_of_its_threads_has_some(settings: Settings) -> None:
+    process = Process(settings.model_copy(update={"worker_threads": 8}))
+    with process.job_turn() as first, process.job_turn() as second, process.job_turn() as third:
+        assert (first, second, third) == (True, True, False)
+    with process.job_turn() as again:
+        assert again
+    process.stop()
 
 
 def test_the_daily_jobs_run(app: Celery, settings: Settings) -> None:
