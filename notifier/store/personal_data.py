@@ -121,9 +121,10 @@ class PersonalData:
             return UnreadableRecipient(f"({error})")
 
     def body_hash(self, message: Message, content: Mapping[str, Any]) -> bytes:
-        """Of the message's `content`. With keys it is a keyed hash, so that nobody finds the content by trying."""
+        """Of the message's `content`. With a hash key it is a keyed hash: it outlives what is wiped and redacted,
+        and without the key nobody finds that again by trying."""
         digest = body_hash(message, content)
-        return self.hash_key.digest("body", digest.hex()) if self.sealer.is_on else digest
+        return digest if self.hash_key.is_public else self.hash_key.digest("body", digest.hex())
 
     def is_same_body(self, message: Message, known: bytes) -> bool:
         """Whether `known` is the `body_hash` of this message, made with keys or without."""

@@ -24,6 +24,7 @@ from notifier.domain.validation import check
 from notifier.feedback.suppressions import address_of
 from notifier.operations import Operations, Selection
 from notifier.operations.rejected import Replays
+from notifier.security.body_hash import body_hash
 from notifier.security.encryption import Sealer, new_key, read_keys
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction
@@ -49,6 +50,18 @@ TWO = read_keys(new_key("two"))
 
 def vault(**keys: bytes) -> PersonalData:
     return PersonalData(HASH_KEY, Sealer(keys))
+
+
+def test_the_hash_of_a_content_is_nothing_that_can_be_tried_out_without_the_hash_key() -> None:
+    message = Message(producer="shop", idempotency_key="k", to=ANN, template="code", context={"code": CODE})
+    plain = body_hash(message)
+    for keys in ({}, ONE):
+        kept = PersonalData(HASH_KEY, Sealer(keys))
+        assert kept.body_hash(message, message.content()) != plain
+        # What was recorded without the key is known, too.
+        assert kept.is_same_body(message, kept.body_hash(message, message.content()))
+        assert kept.is_same_body(message, plain)
+    assert PersonalData().body_hash(message, message.content()) == plain
 
 
 class Private(World):
