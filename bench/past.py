@@ -86,8 +86,9 @@ SELECT id, channel, lane, status, reason, detail, 1, attempt_count, provider, pr
 """
 
 _ATTEMPTS = """
-INSERT INTO {table} (notification_id, number, provider, started_at, finished_at, outcome, reason, code, provider_message_id)
-SELECT id, 1, CASE channel WHEN 'sms' THEN 'twilio' ELSE 'smtp' END, accepted_at + interval '10 milliseconds', updated_at,
+INSERT INTO {table} (notification_id, number, provider, template_version, sender_address, started_at, finished_at, outcome, reason, code, provider_message_id)
+SELECT id, 1, CASE channel WHEN 'sms' THEN 'twilio' ELSE 'smtp' END, template_version,
+  CASE channel WHEN 'sms' THEN '+15550100100' ELSE 'Corner Shop <hello@shop.example.com>' END, accepted_at + interval '10 milliseconds', updated_at,
   CASE status WHEN 'failed' THEN 'rejected' WHEN 'unknown' THEN 'unknown' ELSE 'accepted' END, reason,
   CASE status WHEN 'failed' THEN '550' ELSE '250' END, provider_message_id
 FROM past WHERE attempt_count = 1

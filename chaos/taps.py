@@ -128,7 +128,7 @@ def lose_commits(proxy: Proxy, budget: Budget) -> Tap:
 
 #: What the record is told → words that only such statements have. A new notification is claimed with its start.
 CLAIM = b"\n    claim_token = "
-START = b"INSERT INTO attempts (notification_id, number, provider)"
+START = b"INSERT INTO attempts (notification_id, number, provider, "
 RESULT = b"provider_message_id text, id_space text, proof text"
 
 #: A message Parse with a name; and what a later Bind says: no portal, and that name.

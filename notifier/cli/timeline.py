@@ -33,7 +33,8 @@ def print_story(story: Story) -> None:
 
 def story_as_json(story: Story) -> dict[str, object]:
     notification = {field.name: getattr(story.notification, field.name) for field in fields(story.notification)}
-    return {**notification, "attempts": story.attempts, "events": story.events, "attachments": story.attachments}
+    others = {field.name: getattr(story, field.name) for field in fields(story) if field.name != "notification"}
+    return {**notification, **others}
 
 
 def _facts(story: Story) -> Iterable[tuple[str, str]]:

@@ -13,8 +13,9 @@ dispatches it again, and then it is claimed first. After the claim, before the a
 call was made, it is tried again. After the attempt's row: the outcome is unknown; it is looked up where that is
 possible, then the template's policy decides. After the result: done. No transaction is open during a call. What
 was written is counted and traced last: who dies before that loses a count and a span, and nothing else. Who was
-called stands in the attempt's row; on the notification's own it is written with the result, so one whose worker
-died in a call shows the provider from before, until its next result.
+called, from which address and with which version of the template, stands in the attempt's row from its beginning;
+on the notification's own it is written with the result, so one whose worker died in a call shows the provider and
+the version from before, until its next result.
 
 Mails with files for which no thread is free are left unclaimed, and due again in a moment; before that is written,
 or if it is not, the sweep finds them as it finds lost tasks. What takes long to render goes in parts, with a look
@@ -313,10 +314,16 @@ class Deliverer:
     def _start(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
         """Those whose attempt is recorded: only they may be called."""
         attempts = [
-            NewAttempt(delivery.notification, delivery.provider, delivery.content.guard, delivery.earlier)
+            NewAttempt(
+                delivery.notification,
+                delivery.provider,
+                template_version=delivery.content.rendered.version,
+                sender_address=delivery.content.sender,
+                guard=delivery.content.guard,
+                earlier=delivery.earlier,
+            )
             for delivery in deliveries
         ]
-
         are_read = any(not delivery.is_claimed for delivery in deliveries)
         if are_read:
             task.begun = time.monotonic()

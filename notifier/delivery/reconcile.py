@@ -233,6 +233,7 @@ def _found(unknown: Unknown, receipt: Receipt, space: str, wait: float | None) -
         unknown.claim,
         Status.SENT,
         detail=f"{_Answer.FOUND}: {receipt.detail}" if receipt.detail else _Answer.FOUND,
+        template_version=unknown.template_version,
         number=unknown.number,
         outcome=Outcome.ACCEPTED,
         provider=unknown.provider,

@@ -29,8 +29,13 @@ class RenderedContent:
     problem: str = ""
     #: The variables for which dots stand.
     secrets: tuple[str, ...] = ()
-    #: The template has changed since: this is not to the letter what was sent.
-    is_changed: bool = False
+    #: Of the template, as the record has it.
+    kept_version: str = ""
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the template has changed since: this is not to the letter what was sent."""
+        return self.rendered is not None and self.rendered.version != self.kept_version
 
 
 class RenderedContents:
@@ -74,9 +79,7 @@ class RenderedContents:
         rendered = render(DOTS)
         if hidden and rendered.segments is not None:
             rendered = replace(rendered, segments=segments(render(_LETTERS).text))
-        return RenderedContent(
-            rendered, secrets=tuple(hidden), is_changed=rendered.version != stored.template_version
-        )
+        return RenderedContent(rendered, secrets=tuple(hidden), kept_version=stored.template_version)
 
 
 def _secrets(template: Template, stored: StoredContent, context: Collection[str]) -> list[str]:

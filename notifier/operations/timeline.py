@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ def timeline(story: Story) -> list[Step]:
     """Events and attempts together, oldest first."""
     attempts = {attempt.number: attempt for attempt in story.attempts}
     steps = [step for event in story.events for step in _event_steps(event, attempts)]
-    steps += [step for attempt in story.attempts for step in _attempt_steps(attempt)]
+    steps += _all_attempts(story.attempts, story.accepted_version)
     # Stable: events of one instant stay in the order of recording.
     return sorted(steps, key=lambda step: (step.at, step.rank))
 
@@ -52,12 +52,25 @@ def _event_steps(event: EventView, attempts: dict[int, AttemptView]) -> Iterator
     yield Step(event.recorded_at, text, label or "", rank)
 
 
-def _attempt_steps(attempt: AttemptView) -> Iterator[Step]:
-    name = f"attempt {attempt.number}: "
+def _all_attempts(attempts: Sequence[AttemptView], version: str | None) -> Iterator[Step]:
+    """From where, and with which version of the template, is said where it changes; `version`: as accepted."""
+    sender: str | None = None
+    for attempt in attempts:
+        words = f"attempt {attempt.number}: calling {attempt.provider}"
+        if attempt.sender_address and attempt.sender_address != sender:
+            words += f" from {attempt.sender_address}"
+        if attempt.template_version and attempt.template_version != version:
+            words += f", with version {attempt.template_version} of the template"
+        sender, version = attempt.sender_address, attempt.template_version
+        yield from _attempt_steps(attempt, words)
+
+
+def _attempt_steps(attempt: AttemptView, calling: str) -> Iterator[Step]:
     if attempt.finished_at is None:
-        yield Step(attempt.started_at, f"{name}calling {attempt.provider}; no answer is recorded", rank=1)
+        yield Step(attempt.started_at, f"{calling}; no answer is recorded", rank=1)
         return
-    yield Step(attempt.started_at, f"{name}calling {attempt.provider}", rank=1)
+    yield Step(attempt.started_at, calling, rank=1)
+    name = f"attempt {attempt.number}: "
     took = (attempt.finished_at - attempt.started_at).total_seconds()
     text = f"{name}{attempt.provider} {OUTCOMES.get(attempt.outcome or '', attempt.outcome or '')}"
     if attempt.provider_message_id:

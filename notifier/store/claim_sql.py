@@ -73,8 +73,11 @@ FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE
 _WANTED = """
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
     id uuid, claim int, number int, provider text, hashes bytea[], sender text, category text, exempt boolean,
-    expires_at timestamptz)
+    expires_at timestamptz, template_version text, sender_address text)
 """
+
+# What is sent stands in the row before the call: later the template or the sender may be another.
+_INSERT = "INSERT INTO attempts (notification_id, number, provider, template_version, sender_address)"
 
 # Suppressions are looked up here and not with the claim: the sender identity and the template are known only now,
 # it costs no further statement, and a wish of a moment ago is respected. With a limit of its own it is looked up
@@ -103,9 +106,10 @@ WITH wanted AS MATERIALIZED ({_WANTED}), barred AS MATERIALIZED (
     WHEN n.claim = r.claim AND n.status = 'sending' AND n.due_at > now() + make_interval(secs => :margin)
     -- The caller knows its number: a statement that comes late, or twice, begins nothing.
     THEN n.attempt_count = r.number - 1 END
-  RETURNING n.id, n.claim, r.number, r.provider
+  RETURNING n.id, n.claim, r.number, r.provider, r.template_version, r.sender_address
 ), started AS (
-  INSERT INTO attempts (notification_id, number, provider) SELECT id, number, provider FROM held
+  {_INSERT}
+  SELECT id, number, provider, template_version, sender_address FROM held
 ), stopped AS (
   UPDATE states AS n SET status = 'suppressed', reason = b.reason, detail = b.detail,
     due_at = NULL, updated_at = now()
@@ -138,7 +142,8 @@ ORDER BY n.id
 # each other instead of locking up. Without a number: it is suppressed now, and no attempt was begun.
 CLAIM_AND_START: TextClause = text(f"""
 WITH wanted AS MATERIALIZED ({_WANTED}), judged AS MATERIALIZED (
-  SELECT w.id, w.claim, w.number, w.provider, w.expires_at, s.reason, s.detail
+  SELECT w.id, w.claim, w.number, w.provider, w.template_version, w.sender_address, w.expires_at,
+    s.reason, s.detail
   FROM wanted AS w LEFT JOIN {_SUPPRESSION} ON true
 ), moved AS (
   UPDATE states AS n SET
@@ -156,10 +161,10 @@ WITH wanted AS MATERIALIZED ({_WANTED}), judged AS MATERIALIZED (
     -- No call without this row: tests go to the simulator, and nothing else does.
     WHEN n.is_test <> (r.provider = :simulator) THEN false
     WHEN n.status = 'queued' AND n.claim = r.claim - 1 THEN n.attempt_count = r.number - 1 END
-  RETURNING n.id, n.status, n.reason, n.detail, n.claim, r.number, r.provider
+  RETURNING n.id, n.status, n.reason, n.detail, n.claim, r.number, r.provider, r.template_version, r.sender_address
 ), started AS (
-  INSERT INTO attempts (notification_id, number, provider)
-  SELECT id, number, provider FROM moved WHERE status = 'sending'
+  {_INSERT}
+  SELECT id, number, provider, template_version, sender_address FROM moved WHERE status = 'sending'
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason, detail)
   SELECT id, 'status', status, reason, detail FROM moved

@@ -89,6 +89,8 @@ def call_row(call: NewAttempt) -> dict[str, Any]:
         "claim": call.notification.claim,
         "number": call.number,
         "provider": call.provider,
+        "template_version": call.template_version,
+        "sender_address": call.sender_address,
     }
     if call.notification.expires_at is not None:
         row["expires_at"] = call.notification.expires_at

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, func, select
 from notifier.domain.errors import NotFound
 from notifier.store.personal_data import PersonalData
 from notifier.store.repository import Repository
-from notifier.store.schema.notifications import Notification
+from notifier.store.schema.notifications import Attempt, Notification
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,16 @@ class ContentRepository(Repository):
         )
 
 
+_LAST_VERSION = (
+    select(Attempt.template_version)
+    .where(Attempt.notification_id == Notification.id, Attempt.number == Notification.attempt_count)
+    .scalar_subquery()
+)
 _COLUMNS = (
     Notification.id,
     Notification.channel,
     Notification.template,
-    func.coalesce(Notification.sent_version, Notification.template_version).label("version"),
+    func.coalesce(_LAST_VERSION, Notification.sent_version, Notification.template_version).label("version"),
     Notification.locale,
     Notification.recipient,
     Notification.context,

@@ -182,6 +182,10 @@ class NewAttempt:
     guard: Guard | None = None
     #: Calls made under this claim before.
     earlier: int = 0
+    #: Of the content that is rendered for it.
+    template_version: str | None = None
+    #: As in the `Outgoing` of its call.
+    sender_address: str | None = None
 
     @property
     def number(self) -> int:
@@ -292,6 +296,8 @@ class Unknown:
     crash_count: int
     number: int
     provider: str
+    #: None: from before attempts kept it.
+    template_version: str | None
     started_at: datetime
     finished_at: datetime | None
     #: Now, by the database's clock.

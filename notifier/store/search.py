@@ -83,6 +83,11 @@ class AttemptView:
     proof: str | None = None
     #: What the answer was about.
     subject: str | None = None
+    #: Of the template, as it was rendered for this attempt. None: from before attempts kept it.
+    template_version: str | None = None
+    #: As the provider got it: the From address, maybe with a display name, or the number, or the id of a service
+    #: there that chooses one of its numbers itself. None: from before attempts kept it.
+    sender_address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,8 @@ class Story:
     events: tuple[EventView, ...]
     #: Of a file that was deleted, the id alone.
     attachments: tuple[AttachmentView, ...] = ()
+    #: Of the template, when it was accepted.
+    accepted_version: str = ""
 
     @property
     def duplicates(self) -> int:
@@ -251,7 +258,8 @@ class Audit(Repository):
             NotFound: no notification has this id.
         """
         with self._read_only() as connection:
-            query = select(*_VIEW, Notification.attachments).where(Notification.id == notification_id)
+            accepted = Notification.template_version.label("accepted_version")
+            query = select(*_VIEW, Notification.attachments, accepted).where(Notification.id == notification_id)
             found: Any = connection.execute(query).one_or_none()
             if found is None:
                 raise NotFound(f"no notification has the id {notification_id}")
@@ -264,6 +272,7 @@ class Audit(Repository):
             attempts=tuple(from_row(AttemptView, attempt) for attempt in attempts),
             events=tuple(from_row(EventView, event) for event in events),
             attachments=tuple(attachments),
+            accepted_version=found.accepted_version,
         )
 
     def search(self, wanted: Filter, *, limit: int = 50, before: UUID | None = None) -> list[NotificationView]:

@@ -69,10 +69,14 @@ def ids_of(reply: Any) -> list[str]:
 def test_a_story_has_attempts_and_events(api: Api) -> None:
     [sent] = send(api)
     [claimed] = api.services.ledger.claim([UUID(sent)], lease_seconds=60)
-    api.services.ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=1)
+    attempt = NewAttempt(claimed, "smtp", template_version="v2", sender_address="shop@example.com")
+    api.services.ledger.start_attempts([attempt], margin_seconds=1)
     found = api("GET", f"/v1/notifications/{sent}", key=api.key(Scope.READ)).json
     assert (found["notification"]["id"], found["notification"]["status"]) == (sent, "sending")
-    assert [attempt["provider"] for attempt in found["attempts"]] == ["smtp"]
+    names = ("provider", "template_version", "sender_address")
+    assert [[attempt[name] for name in names] for attempt in found["attempts"]] == [
+        ["smtp", "v2", "shop@example.com"]
+    ]
     assert [event["kind"] for event in found["events"]] == ["accepted", "status"]
     assert "context" not in found["notification"]
 

@@ -64,6 +64,11 @@ def test_what_is_gone_or_changed_says_so(api: Api, operator: Browser, tmp_path: 
         connection.execute(text("UPDATE states SET sent_version = 'older'"))
     assert b"the template has changed since" in operator.get(f"/notifications/{one}").body
     with transaction(api.services.engine) as connection:
+        columns = "notification_id, number, provider, template_version"
+        connection.execute(text(f"INSERT INTO attempts ({columns}) SELECT id, 1, 'smtp', 'last' FROM states"))
+        connection.execute(text("UPDATE states SET attempt_count = 1"))
+    assert b"the record says last." in operator.get(f"/notifications/{one}").body
+    with transaction(api.services.engine) as connection:
         connection.execute(text("UPDATE messages SET recipient = NULL, address = NULL, context = NULL"))
     assert b"It was redacted" in operator.get(f"/notifications/{one}").body
     assert operator.get(f"/notifications/{one}/html").status == 404

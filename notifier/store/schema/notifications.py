@@ -168,6 +168,10 @@ class Attempt(Base):
     #: From 1, in the order of the calls.
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     provider: Mapped[str]
+    #: Content hash of the template that was rendered for it. None: from before attempts kept it.
+    template_version: Mapped[str | None]
+    #: Our From address or number, as the provider got it. None: from before attempts kept it.
+    sender_address: Mapped[str | None]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: None while the call is under way, or if nobody lived to write its result.
     finished_at: Mapped[datetime | None]

@@ -109,6 +109,22 @@ def test_a_call_without_an_answer_is_told_as_that() -> None:
     assert texts[-1] == "attempt 1: calling smtp; no answer is recorded"
 
 
+def test_sender_and_version_are_told_where_they_change() -> None:
+    story = failed_story()
+    sent = [("accepted", "+15550100100"), ("accepted", "+15550100100"), ("edited", "MG1"), (None, None)]
+    attempts = tuple(
+        replace(story.attempts[0], number=number, template_version=version, sender_address=sender)
+        for number, (version, sender) in enumerate(sent, start=1)
+    )
+    steps = timeline(replace(story, attempts=attempts, accepted_version="accepted"))
+    assert [step.text.removeprefix("attempt ") for step in steps if "calling" in step.text] == [
+        "1: calling twilio from +15550100100",
+        "2: calling twilio",
+        "3: calling twilio from MG1, with version edited of the template",
+        "4: calling twilio",
+    ]
+
+
 def test_the_story_is_printed_with_header_and_times(capsys: pytest.CaptureFixture[str]) -> None:
     print_story(failed_story())
     shown = capsys.readouterr().out
