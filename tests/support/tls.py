@@ -11,6 +11,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+from sqlalchemy.engine import URL
+
 
 def certificate(folder: Path, *names: str) -> Path:
     """A new certificate for these names, each as `DNS:localhost` or `IP:127.0.0.1`, and its key, in one file. It
@@ -67,6 +69,37 @@ def behind_tls(url: str, both: Path, host: str = "127.0.0.1") -> Iterator[str]:
 
     with served(relay) as port:
         yield at(parts, host, port)
+
+
+#: What libpq asks before it begins: for TLS, or for Kerberos.
+_TLS, _KERBEROS = bytes.fromhex("0000000804d2162f"), bytes.fromhex("0000000804d21630")
+
+
+@contextmanager
+def postgres_behind_tls(url: URL, both: Path) -> Iterator[int]:
+    """The port of a proxy on 127.0.0.1 that shows this certificate, before the server of this URL."""
+    context = server_context(both)
+    host, port = str(url.query.get("host") or url.host), url.port or 5432
+
+    def relay(plain: socket.socket) -> None:
+        while (asked := plain.recv(8)) == _KERBEROS:
+            plain.sendall(b"N")
+        if asked != _TLS:
+            return
+        plain.sendall(b"S")
+        with context.wrap_socket(plain, server_side=True) as client, server() as postgres:
+            threading.Thread(target=_pump, args=(postgres, client), daemon=True).start()
+            _pump(client, postgres)
+
+    def server() -> socket.socket:
+        if not host.startswith("/"):
+            return socket.create_connection((host, port))
+        found = socket.socket(socket.AF_UNIX)
+        found.connect(f"{host}/.s.PGSQL.{port}")
+        return found
+
+    with served(relay) as found:
+        yield found
 
 
 def at(parts: SplitResult, host: str, port: int) -> str:
