@@ -13,9 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from notifier.broker.deadline import open_socket
+from notifier.domain.certificates import is_of_another_host
 
-#: OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
-_MISMATCHES = (62, 64)
 #: Deadline of looking at a refused certificate again. Seconds.
 _LOOK_SECONDS = 2.0
 #: Names of a certificate that an error repeats: these at most, and only if they look so.
@@ -47,7 +46,7 @@ class ChecksName:
         try:
             return super().establish_connection()  # type: ignore[misc]  # kombu's
         except ssl.SSLCertVerificationError as error:
-            if error.verify_code not in _MISMATCHES:
+            if not is_of_another_host(error):
                 raise
             raise _other_server(host, client.port, _seconds_left(client)) from error
         finally:
@@ -64,7 +63,7 @@ def certificate_problem(error: BaseException, url: str) -> str | None:
     if found is None or isinstance(found, OtherServer):
         return str(found) if found else None
     place = " or ".join(_place(host) for host in url.split(";"))
-    if found.verify_code in _MISMATCHES:
+    if is_of_another_host(found):
         return f"the certificate of the broker at {place} is another host's: {_FIX}"
     fix = "have it renewed, or name the authority that signed it in the file of SSL_CERT_FILE"
     return f"the certificate of the broker at {place} is not valid: {fix}"
