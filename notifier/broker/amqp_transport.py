@@ -20,9 +20,10 @@ from struct import unpack_from
 from typing import Any
 
 import amqp
-import kombu
 from amqp import method_framing, serialization, spec
 from kombu.transport import pyamqp
+
+from notifier.broker.server_certificate import ChecksName
 
 #: Maximum depth of nested tables and lists. Nobody's metadata is deeper.
 MAX_DEPTH = 32
@@ -227,16 +228,8 @@ class AmqpTransport(pyamqp.Transport):  # type: ignore[misc]
     Connection = AmqpConnection
 
 
-class AmqpSslTransport(pyamqp.SSLTransport):  # type: ignore[misc]
+class AmqpSslTransport(ChecksName, pyamqp.SSLTransport):  # type: ignore[misc]
     Connection = AmqpConnection
-
-
-class AmqpBrokerConnection(kombu.Connection):  # type: ignore[misc]
-    """Uses our transports where kombu would use its own for RabbitMQ."""
-
-    def get_transport_cls(self) -> type[Any]:
-        found: type[Any] = super().get_transport_cls()
-        return {pyamqp.Transport: AmqpTransport, pyamqp.SSLTransport: AmqpSslTransport}.get(found, found)
 
 
 def refuse_compression(headers: Any) -> None:

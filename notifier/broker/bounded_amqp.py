@@ -9,6 +9,7 @@ from amqp import transport as sockets
 from kombu.transport import pyamqp
 
 from notifier.broker.deadline import BoundedSocket, Deadline, InTurn, open_socket
+from notifier.broker.server_certificate import ChecksName
 
 _READ_BYTES = 65536
 
@@ -73,7 +74,7 @@ class BoundedTransport(InTurn, pyamqp.Transport):  # type: ignore[misc]
     Connection = BoundedConnection
 
 
-class BoundedSslTransport(InTurn, pyamqp.SSLTransport):  # type: ignore[misc]
+class BoundedSslTransport(InTurn, ChecksName, pyamqp.SSLTransport):  # type: ignore[misc]
     Connection = BoundedConnection
 
 

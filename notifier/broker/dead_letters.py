@@ -27,8 +27,9 @@ from notifier.broker.bounded_amqp import (
 )
 from notifier.broker.bounded_connection import bounded_connection
 from notifier.broker.deadline import Deadline
+from notifier.broker.server_certificate import certificate_problem
 from notifier.broker.user_id import VOUCHED, own_users, publisher, user_of, without_voucher
-from notifier.domain.errors import NotFound, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, NotFound, ServiceUnavailable
 
 #: Deadline of connecting to a host, of each message that is published or read, and of the goodbye. Seconds.
 TIMEOUT_SECONDS = 10.0
@@ -118,6 +119,7 @@ class RawPublisher:
 
         Raises:
             ServiceUnavailable: if the broker cannot be reached, goes away meanwhile, or does not confirm.
+            ConfigurationError: if its certificate is not right.
         """
         deadline = Deadline(timeout_seconds)
         connection = bounded_connection(
@@ -143,6 +145,8 @@ class RawPublisher:
             if isinstance(error, QueueMissing) or getattr(error, "reply_code", 0) == topology.NO_ROUTE:
                 fix = "run `notifier queues declare`, then this again"
                 raise ServiceUnavailable(f"a queue of the service is missing on the broker: {fix}") from error
+            if problem := certificate_problem(error, url):
+                raise ConfigurationError(problem, setting="NOTIFIER_BROKER_URL") from error
             # Only the kind of the error: its text may hold the broker's URL.
             raise ServiceUnavailable(f"the broker cannot be used now ({type(error).__name__})") from error
 

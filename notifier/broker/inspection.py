@@ -17,6 +17,7 @@ from kombu.exceptions import ChannelError, KombuError
 from notifier.broker import topology
 from notifier.broker.bounded_connection import bounded_connection
 from notifier.broker.deadline import Deadline
+from notifier.broker.server_certificate import certificate_problem
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 
 #: Deadline of connecting; of each question twice that. Seconds.
@@ -59,6 +60,7 @@ class Broker:
 
         Raises:
             ServiceUnavailable: the broker cannot be reached, refuses us, or goes away meanwhile.
+            ConfigurationError: its certificate is not right, or a queue is another than ours.
         """
         is_redis = topology.is_redis(url)
         deadline = Deadline(timeout_seconds * 2)
@@ -76,6 +78,8 @@ class Broker:
         except PreconditionFailed as error:
             raise ConfigurationError("; ".join(declared_otherwise(error.reply_text))) from error
         except errors as error:
+            if problem := certificate_problem(error, url):
+                raise ConfigurationError(problem, setting="NOTIFIER_BROKER_URL") from error
             raise ServiceUnavailable(_unreachable(url, error)) from error
 
     def _channel(self) -> Any:

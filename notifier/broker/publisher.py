@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import weakref
-from ssl import SSLCertVerificationError, SSLError
+from ssl import SSLError
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -24,6 +24,7 @@ from notifier.broker.bounded_connection import bounded_connection
 from notifier.broker.deadline import Deadline
 from notifier.broker.joint_publication import JointPublication
 from notifier.broker.other_protocol import no_tls, other_protocol
+from notifier.broker.server_certificate import certificate_problem
 from notifier.broker.user_id import user_of
 from notifier.config.running_service import find_running_service
 from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRefused
@@ -236,9 +237,8 @@ class Wire:
         if _has_no_such_place(cause):
             what = "database" if self._is_redis else "virtual host, or not for this user"
             return f"{place} has no such {what}: correct what follows the port in its URL"
-        if isinstance(cause, SSLCertVerificationError):
-            fix = "have its certificate renewed, or give the authority that signed it"
-            return f"the certificate of {place} is not valid: {fix}"
+        if problem := certificate_problem(cause, self._url):
+            return problem
         if _speaks_no_tls(cause):
             return f"{place} {no_tls(self._is_redis)}"
         return None

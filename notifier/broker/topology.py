@@ -137,8 +137,8 @@ def is_redis(broker_url: str) -> bool:
 
 
 def verified(broker_url: str) -> str:
-    """The URL, with the server's certificate verified unless it says otherwise: amqps:// does that by itself,
-    kombu's rediss:// does not.
+    """The URL, checked. For rediss:// it says that the server's certificate is verified, unless it said otherwise;
+    for amqps:// our transports see to it (`server_certificate`).
 
     Raises:
         ConfigurationError: it is none of a broker that we know, or no URL, or has a parameter that is not known.

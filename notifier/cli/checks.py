@@ -10,7 +10,13 @@ from notifier.broker.inspection import Broker, producer_queues, where
 from notifier.broker.topology import DEAD, NOTIFY
 from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
 from notifier.cli.check_result import Check, safely, split_error
-from notifier.cli.connection_checks import check_all_sessions, check_commits, check_connections, judge_rights
+from notifier.cli.connection_checks import (
+    check_all_sessions,
+    check_commits,
+    check_connections,
+    check_database_tls,
+    judge_rights,
+)
 from notifier.cli.console_checks import check_sign_in
 from notifier.cli.machine_checks import check_clock
 from notifier.cli.producer_checks import check_producers
@@ -85,6 +91,7 @@ def check_database(services: OperatorServices) -> Iterator[Check]:
     yield judge_rights(missing)
     yield from safely("clock", lambda: check_clock(services))
     yield from safely("sessions", lambda: check_all_sessions(services))
+    yield from safely("database TLS", lambda: check_database_tls(services))
     yield from safely("connections", lambda: check_connections(services))
     yield from safely("commits", lambda: check_commits(services))
     yield from safely("identity", lambda: check_identity(services))

@@ -1,4 +1,4 @@
-"""What `notifier doctor` checks about PostgreSQL itself: sessions, connections, rights, commits."""
+"""What `notifier doctor` checks about PostgreSQL itself: sessions, TLS, connections, rights, commits."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from notifier.store.connection_limits import ConnectionLimits
     from notifier.store.schema.rights import MissingRights
     from notifier.store.server_state import ServerState
+    from notifier.store.session_encryption import SessionEncryption
 
 #: From this share in use on, the next program may find none.
 NEARLY_ALL = 0.8
@@ -30,6 +31,29 @@ def check_all_sessions(services: Services) -> Iterator[Check]:
         return
     fix = f"for fewer round trips, run once: {' '.join(role_statements(*who_and_where(services.engine)))}"
     yield Check("sessions", True, session.in_words, f"{fix} then have the pooler reconnect")
+
+
+def check_database_tls(services: Services) -> Iterator[Check]:
+    from notifier.store.session_encryption import session_encryption
+
+    yield judge_database_tls(session_encryption(services.engine))
+
+
+def judge_database_tls(session: SessionEncryption) -> Check:
+    name = "database TLS"
+    if session.is_on_this_machine:
+        return Check(name, True, "is not needed: the database is on this machine")
+    if session.is_verified:
+        return Check(name, True, f"{session.host} has a trusted certificate (sslmode={session.sslmode})")
+    if session.is_encrypted:
+        problem = "is encrypted, but anybody could be there: no certificate is verified"
+    else:
+        problem = "is not encrypted: others can read and change people's data on the way"
+    fix = (
+        "add sslmode=verify-full&sslrootcert=/etc/ssl/certs/ca-certificates.crt to the parameters of "
+        "NOTIFIER_DATABASE_URL, or the file of your own authority"
+    )
+    return Check(name, True, f"the session with {session.host} {problem} (sslmode={session.sslmode})", fix)
 
 
 def check_connections(services: Services) -> Iterator[Check]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from ssl import SSLCertVerificationError, SSLError
 from urllib.parse import urlsplit
 
+from notifier.domain.certificates import is_of_another_host
+
 #: Limit of the connection that looks at what is there, and of its answer, each. Seconds.
 LOOK_SECONDS = 1.0
 
@@ -20,6 +22,9 @@ def lasting_fault(error: Exception, url: str) -> str | None:
     named = f"{place[0]}:{place[1]}"
     for cause in _causes(error):
         if isinstance(cause, SSLCertVerificationError):
+            if is_of_another_host(cause):
+                fix = "write its name in the address of the API, or have one made for this name"
+                return f"the certificate of {named} is another host's: {fix}"
             fix = "have it renewed, or name the authority that signed it in the file of SSL_CERT_FILE"
             return f"the certificate of {named} is not trusted: {fix}"
         if isinstance(cause, SSLError) and cause.reason == "WRONG_VERSION_NUMBER":

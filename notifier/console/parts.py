@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ from notifier.bootstrap import Services
 from notifier.broker.dead_letters import RawPublisher
 from notifier.config.identity_provider import OidcClient, oidc_client
 from notifier.console.pages import Pages
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.operations import Replays
 from notifier.operations.rendered_content import RenderedContents
 from notifier.operations.sign_in import SignIn
@@ -86,10 +87,16 @@ def _oidc(client: OidcClient) -> OidcSignIn:
     return OidcSignIn(client)
 
 
-def raw_publisher(parts: ConsoleParts) -> AbstractContextManager[RawPublisher]:
-    """A connection of its own to the broker. Entering raises `ServiceUnavailable`."""
+@contextmanager
+def raw_publisher(parts: ConsoleParts) -> Iterator[RawPublisher]:
+    """A connection of its own to the broker. Entering raises `ServiceUnavailable`, also where a setting is wrong:
+    whoever looks at a page cannot correct it."""
     settings = parts.services.settings
-    return RawPublisher.connect(settings.require("broker_url"), known_as=settings.broker_user)
+    try:
+        with RawPublisher.connect(settings.require("broker_url"), known_as=settings.broker_user) as publisher:
+            yield publisher
+    except ConfigurationError as error:
+        raise ServiceUnavailable(str(error)) from error
 
 
 def _part(find: Callable[[ConsoleParts], Any]) -> Any:

@@ -32,6 +32,7 @@ from notifier.broker.amqp_transport import (
     raw_properties,
     read_properties,
 )
+from notifier.broker.server_certificate import certificate_problem
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.message import MAX_BODY_BYTES
@@ -103,7 +104,8 @@ class AmqpReader:
             except Exception as error:
                 # Everything that was in hand goes back to its queue and comes again.
                 if isinstance(error, self._errors):
-                    log.warning("intake.broker_away", lane=lane, error=type(error).__name__)
+                    reason = certificate_problem(error, self._url) or "away"
+                    log.warning("intake.broker_away", lane=lane, error=type(error).__name__, reason=reason)
                 else:
                     log_failure("intake.failed", error, lane=lane)
                 stop.wait(pause_seconds(failures))

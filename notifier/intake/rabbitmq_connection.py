@@ -11,6 +11,7 @@ from amqp.transport import TCPTransport
 from kombu import Connection
 
 from notifier.broker import topology
+from notifier.broker.amqp_connections import AmqpBrokerConnection
 from notifier.broker.amqp_transport import AmqpConnection, AmqpSslTransport, AmqpTransport, Cut
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.store.acceptance import KEPT_BODY_BYTES
@@ -44,15 +45,12 @@ class _TcpConnection(_Connection):
         self,
         host: str,
         connect_timeout: float,
-        ssl: Any = False,
+        _ssl: bool = False,
         read_timeout: float | None = None,
         write_timeout: float | None = None,
         **options: Any,
     ) -> Any:
         timeouts = {"read_timeout": read_timeout, "write_timeout": write_timeout}
-        if ssl:
-            # A parameter of the URL can also ask for TLS.
-            return super().Transport(host, connect_timeout, ssl=ssl, **timeouts, **options)
         return _Tcp(host, connect_timeout=connect_timeout, **timeouts, **options)
 
 
@@ -68,13 +66,16 @@ class TlsTransport(AmqpSslTransport):
     Connection = _Connection
 
 
+class _BrokerConnection(AmqpBrokerConnection):
+    plain = TcpTransport
+    tls = TlsTransport
+
+
 def connect(url: str, heartbeat_seconds: int) -> Connection:
     """An open connection. The read timeout is for answers, such as that to a goodbye: waiting for messages has its
     own, and heartbeats find a dead peer."""
     options = topology.transport_options(url) | {"read_timeout": GOODBYE_SECONDS}
-    transport = TlsTransport if url.startswith("amqps://") else TcpTransport
-    name = f"{transport.__module__}:{transport.__name__}"
-    connection = Connection(url, transport=name, heartbeat=heartbeat_seconds, transport_options=options)
+    connection = _BrokerConnection(url, heartbeat=heartbeat_seconds, transport_options=options)
     connection.connect()
     return connection
 

@@ -25,6 +25,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from notifier.broker import topology
 from notifier.broker.redis_transport import set_aside
+from notifier.broker.server_certificate import certificate_problem
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
@@ -121,7 +122,8 @@ class RedisReader:
                     client.set(f"{_ALIVE}:{self.name}", "alive", ex=ALIVE_SECONDS)
                     self._rescue(client)
                 except RedisError as error:
-                    log.warning("intake.broker_away", error=type(error).__name__)
+                    reason = certificate_problem(error, self._url) or "away"
+                    log.warning("intake.broker_away", error=type(error).__name__, reason=reason)
                 except Exception as error:
                     log_failure("intake.failed", error)
                 stop.wait(ALIVE_SECONDS / 6)

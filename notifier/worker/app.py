@@ -10,7 +10,8 @@ from typing import Any
 from celery import Celery
 from celery.app.amqp import AMQP
 
-from notifier.broker import amqp_transport, redis_transport, topology
+from notifier.broker import redis_transport, topology
+from notifier.broker.amqp_connections import AmqpBrokerConnection
 from notifier.config.logs import configure
 from notifier.config.settings import Settings, load_settings
 from notifier.config.unknown_variables import warn_of_unknown_variables
@@ -39,7 +40,7 @@ class _RedisAMQP(AMQP):  # type: ignore[misc]  # Celery ships no types
 
 
 class _RabbitAMQP(AMQP):  # type: ignore[misc]
-    Connection = amqp_transport.AmqpBrokerConnection
+    Connection = AmqpBrokerConnection
 
 
 def _configuration(settings: Settings, broker: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from notifier.providers import http_session
 from notifier.providers.http_session import HttpCall, HttpSession
+from tests.support.tls import certificate, server_context
 from tests.waiting import patient
 
 DEADLINE_SECONDS = 30.0
@@ -212,30 +212,29 @@ def test_a_request_says_what_a_server_needs() -> None:
     assert got.startswith(b"GET /a%20b?a=1&To=%2B1+555 HTTP/1.1\r\n")
 
 
-@pytest.mark.parametrize("is_trusted", [True, False])
-def test_tls_is_checked_against_the_systems_certificates(
-    is_trusted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("is_trusted", "name", "problem"),
+    [
+        (True, "IP:127.0.0.1", None),
+        (False, "IP:127.0.0.1", "self-signed certificate"),
+        (True, "DNS:other.example.com", "not valid for '127.0.0.1'"),
+    ],
+)
+def test_tls_is_checked_against_the_systems_certificates_and_the_hosts_name(
+    is_trusted: bool, name: str, problem: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    both = tmp_path / "both.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(tmp_path / "key.pem"), "-out", str(both)],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    both.write_text(both.read_text() + (tmp_path / "key.pem").read_text())
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(both)
+    both = certificate(tmp_path, name)
+    tls = server_context(both)
     if is_trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(both))
     call, server = HttpCall(DEADLINE_SECONDS), Scripted([OK], tls=tls)
 
     async def work(session: HttpSession) -> None:
-        if is_trusted:
+        if problem is None:
             await session.exchange(call, "POST", server.url)
         else:
-            with pytest.raises(ssl.SSLCertVerificationError):
+            with pytest.raises(ssl.SSLCertVerificationError, match=problem):
                 await session.exchange(call, "POST", server.url)
 
     run(server, work)
-    assert (call.was_written, call.body) == ((True, "ok") if is_trusted else (False, None))
+    assert (call.was_written, call.body) == ((True, "ok") if problem is None else (False, None))

@@ -24,6 +24,8 @@ from notifier.providers.base import Outgoing
 from notifier.providers.smtp.lines import Lines
 from notifier.providers.smtp.provider import SmtpProvider
 from tests.support.letters import Errand, make_letter
+from tests.support.tls import certificate as make_certificate
+from tests.support.tls import server_context
 from tests.waiting import patient
 
 #: Nothing takes so long.
@@ -521,6 +523,17 @@ def test_an_unknown_certificate_makes_messages_wait(tls: ssl.SSLContext) -> None
             assert failed.value.reason is Reason.PROVIDER_ACCOUNT
             send({"url": url_of(server, scheme), "verify": "false"}, make_outgoing())
             assert server.received == 1
+
+
+def test_a_trusted_certificate_of_another_host_makes_messages_wait(tmp_path: Path) -> None:
+    both = make_certificate(tmp_path, "DNS:other.example.com")
+    for scheme in ("smtp", "smtps"):
+        tls = MailServerOptions(tls=server_context(both), implicit_tls=scheme == "smtps", users={"shop": "p"})
+        with running_mail_server(MailServer(options=tls)) as server:
+            options = {"url": url_of(server, scheme, "shop:p@"), "ca_file": str(both)}
+            with pytest.raises(Unavailable, match=r"not valid for '127\.0\.0\.1'.*; write its name in the URL"):
+                send(options, make_outgoing())
+        assert server.received == 0
 
 
 def test_no_mail_goes_out_when_required_starttls_is_not_offered() -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import socket
-import ssl
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +16,7 @@ from notifier.client.client import Client
 from notifier.domain.errors import PublishFailed, PublishRefused, ServiceUnavailable
 from tests.support.queues import bodies
 from tests.support.tcp_proxy import through_proxy
+from tests.support.tls import behind_tls, certificate, served
 from tests.waiting import patient
 
 DEADLINE = 0.6
@@ -41,27 +38,6 @@ def fails_in_time(call: Callable[[], object]) -> None:
     with pytest.raises(PublishFailed, match="did not confirm the message within"):
         call()
     assert time.monotonic() - started_at < DEADLINE + patient(SLACK)
-
-
-@contextmanager
-def served(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """The port of a server that talks so to each that connects."""
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=talk, args=(listener.accept()[0],), daemon=True).start()
-
-    def talk(connection: socket.socket) -> None:
-        with suppress(OSError), closing(connection):
-            serve(connection)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-    thread.join()
 
 
 @pytest.mark.parametrize(
@@ -175,31 +151,12 @@ def test_tls_to_a_redis_without_it_is_refused_for_good(redis_broker_url: str) ->
 
 
 def test_messages_go_through_tls(broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
-    options = ["-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=broker.example.com"]
-    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-newkey", "ec", *options, *names, "-keyout", key, "-out", certificate]
-    subprocess.run(command, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    parts = urlsplit(broker_url)
-    target = parts.hostname or "", parts.port or 0
-
-    def relay(plain: socket.socket) -> None:
-        with context.wrap_socket(plain, server_side=True) as client, socket.create_connection(target) as broker:
-            threading.Thread(target=pump, args=(broker, client), daemon=True).start()
-            pump(client, broker)
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-
-    monkeypatch.setenv("SSL_CERT_FILE", certificate)
-    with served(relay) as port:
-        login = parts.netloc.rpartition("@")[0]
-        url = parts._replace(scheme=f"{parts.scheme}s", netloc=f"{login}@127.0.0.1:{port}".lstrip("@")).geturl()
-        with Client(url, producer="shop", timeout_seconds=patient(5)) as client:
-            send(client)
-            client.send("hello", "ann@example.com", context={"text": "x" * 100_000})
+    both = certificate(tmp_path, "IP:127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(both))
+    with (
+        behind_tls(broker_url, both) as url,
+        Client(url, producer="shop", timeout_seconds=patient(5)) as client,
+    ):
+        send(client)
+        client.send("hello", "ann@example.com", context={"text": "x" * 100_000})
     assert len(list(bodies(broker_url, "notify.email.normal"))) == 2

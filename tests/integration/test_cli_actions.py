@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.broker import amqp_transport, topology
+from notifier.broker import amqp_connections, amqp_transport, topology
 from notifier.cli.actions import operator
 from notifier.config.structure import Structure
 from notifier.domain.message import Message, new_id
@@ -364,7 +364,7 @@ def dead(amqp_url: str, database_url: str) -> CommandLine:
 
 def give_up(url: str, queue: str) -> None:
     """What the broker does after too many deliveries."""
-    with amqp_transport.AmqpBrokerConnection(url) as connection:
+    with amqp_connections.AmqpBrokerConnection(url) as connection:
         channel = connection.channel()
         found: list[Any] = []
         wait_until(lambda: bool(found.append(channel.basic_get(queue)) or found[-1]))
@@ -424,7 +424,7 @@ def test_a_dead_letter_that_cannot_be_read_is_shown_and_goes_back_byte_for_byte(
     assert "not UTF-8" in odd["problem"]
     assert "unreadable" in dead("queues", "dead", "show", odd["id"]).out
     assert dead("queues", "dead", "replay", "--all").out == "3 replayed\n"
-    with amqp_transport.AmqpBrokerConnection(amqp_url) as connection:
+    with amqp_connections.AmqpBrokerConnection(amqp_url) as connection:
         channel = connection.channel()
         found = [channel.basic_get("notify.email.normal", no_ack=True) for _ in range(2)][1]
     # RabbitMQ adds a header of its own to each delivery.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from notifier import AsyncClient, Client, ConfigurationError, PublishRefused, new_id
+from tests.support.tls import certificate, server_context
 from tests.waiting import patient
 
 
@@ -52,16 +51,17 @@ def test_an_api_that_speaks_no_http_or_tls_is_no_matter_of_trying_again(
         talking.result(patient(5))
 
 
-def test_a_certificate_that_is_not_trusted_is_no_matter_of_trying_again(tmp_path: Path) -> None:
-    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
-    options = ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=127.0.0.1"]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", *options, "-keyout", key, "-out", certificate],
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+@pytest.mark.parametrize(
+    ("is_trusted", "problem"),
+    [(False, "is not trusted: .* SSL_CERT_FILE"), (True, "is another host's: write its name in the address")],
+)
+def test_a_certificate_that_is_not_right_is_no_matter_of_trying_again(
+    is_trusted: bool, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = certificate(tmp_path, "DNS:other.example.com")
+    context = server_context(both)
+    if is_trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(both))
 
     def answer() -> None:
         with server.accept()[0] as connection, suppress(OSError):
@@ -73,7 +73,7 @@ def test_a_certificate_that_is_not_trusted_is_no_matter_of_trying_again(tmp_path
         client = Client("redis://127.0.0.1:1/0", api_url=address, api_key="ntf_live_x")
         with (
             client,
-            pytest.raises(ConfigurationError, match=r"certificate of 127.* not trusted: .* SSL_CERT_FILE"),
+            pytest.raises(ConfigurationError, match=f"certificate of 127.* {problem}"),
         ):
             client.wait(new_id(), 600)
         answered.result(patient(5))

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from notifier.broker import topology
-from notifier.broker.amqp_transport import AmqpBrokerConnection
+from notifier.broker.amqp_connections import AmqpBrokerConnection
 from notifier.console.app import add_console
 from notifier.console.routes import dead_letters, rejected
 from notifier.domain.message import new_id

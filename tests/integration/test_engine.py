@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,9 @@ from notifier.store.connection_limits import ConnectionLimits, connection_limits
 from notifier.store.database_errors import sqlstate_of
 from notifier.store.engine import execute_directly, make_engine, transaction
 from notifier.store.server_state import server_state
+from notifier.store.session_encryption import SessionEncryption, session_encryption
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
+from tests.support.tls import certificate, postgres_behind_tls
 from tests.waiting import patient, wait_until
 
 INSERT = text("INSERT INTO retention_marks (task, reached) VALUES (:task, gen_random_uuid())")
@@ -324,3 +327,28 @@ def test_a_server_that_stands_still_is_given_up_and_only_one_waits_for_it(
             proxy.thaw()
             wait_until(lambda: ask().isdigit())
         engine.dispose()
+
+
+def test_whether_a_session_is_encrypted_and_the_server_verified_is_known(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def session(host: str, port: int, **query: str) -> SessionEncryption:
+        url = make_url(database_url).set(host=host, port=port, query=query)
+        engine = make_engine(url.render_as_string(hide_password=False), pool_size=1)
+        try:
+            return session_encryption(engine)
+        finally:
+            engine.dispose()
+
+    both = certificate(tmp_path, "DNS:localhost")
+    with postgres_behind_tls(make_url(database_url), both) as port:
+        assert session("localhost", port) == SessionEncryption("localhost", "127.0.0.1", True, "prefer")
+        known = {"sslmode": "verify-full", "sslrootcert": str(both)}
+        assert session("localhost", port, **known).is_verified
+        with pytest.raises(ServiceUnavailable, match=r'"localhost" .*does not match host name "127'):
+            session("127.0.0.1", port, **known)
+    monkeypatch.setenv("PGSSLMODE", "allow")
+    plain = make_engine(database_url, pool_size=1)
+    found = session_encryption(plain)
+    plain.dispose()
+    assert (found.is_encrypted, found.sslmode) == (False, "allow")

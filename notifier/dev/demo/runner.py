@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from kombu import Connection
-
 from notifier.bootstrap import Services
+from notifier.broker.dead_letters import Raw, RawPublisher
 from notifier.broker.topology import notify_queue_name
 from notifier.client.client import Client
 from notifier.config.settings import Settings, bundled, load_settings
@@ -151,9 +150,8 @@ def _publish(broker_url: str, planned: Sequence[Planned]) -> list[UUID]:
     with Client(broker_url, producer="shop", timeout_seconds=10) as client:
         ids = [_send(client, one) for one in planned]
         _send(client, planned[0])
-    with Connection(broker_url) as connection, connection.Producer() as producer:
-        queue = notify_queue_name(Channel.EMAIL, Lane.NORMAL)
-        producer.publish(MALFORMED, routing_key=queue, content_type="application/json", content_encoding="utf-8")
+    with RawPublisher.connect(broker_url) as publisher:
+        publisher.publish(Raw(notify_queue_name(Channel.EMAIL, Lane.NORMAL), MALFORMED))
     return ids
 
 

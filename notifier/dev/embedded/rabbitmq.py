@@ -195,7 +195,6 @@ def amqp_connection(url: str) -> Iterator[amqp.Connection]:
         userid=unquote(parts.username or "guest"),
         password=unquote(parts.password or "guest"),
         virtual_host=unquote(parts.path[1:]) or "/",
-        ssl=parts.scheme == "amqps",
         connect_timeout=5,
     )
     try:

@@ -7,6 +7,7 @@ import ssl
 import aiohappyeyeballs
 import aiosmtplib
 
+from notifier.domain.certificates import is_of_another_host
 from notifier.domain.errors import SendError
 from notifier.providers.mail.code_table import Stage
 from notifier.providers.mail.codes import judge, read_answer
@@ -80,9 +81,10 @@ def failed_to_connect(options: SmtpOptions, error: Exception) -> SendError:
         return judge(stage, answer).error(f"{options.url.host} answers at {stage}: {words}", code=answer.code)
     tls = _tls_failure(error)
     if tls is not None:
-        return ACCOUNT.error(
-            f"no TLS with {options.url.host}: {mail_detail(tls)}; set ca_file to the issuer's certificate"
-        )
+        is_name = is_of_another_host(tls)
+        fix = "write its name in the URL" if is_name else "set ca_file to the issuer's certificate"
+        problem = getattr(tls, "verify_message", "") or tls.reason or "handshake failed"
+        return ACCOUNT.error(f"no TLS with {options.url.host}: {mail_detail(problem)}; {fix}")
     if isinstance(error, aiosmtplib.SMTPConnectError | aiosmtplib.SMTPServerDisconnected | OSError):
         return UNAVAILABLE.error(
             f"no connection to {options.url.host} port {options.url.port}: {mail_detail(_cause(error))}"
@@ -91,10 +93,10 @@ def failed_to_connect(options: SmtpOptions, error: Exception) -> SendError:
     return ACCOUNT.error(f"{options.url.host}: {mail_detail(str(error))}")
 
 
-def _tls_failure(error: BaseException | None) -> str | None:
+def _tls_failure(error: BaseException | None) -> ssl.SSLError | None:
     while error is not None:
         if isinstance(error, ssl.SSLError):
-            return getattr(error, "verify_message", "") or error.reason or "handshake failed"
+            return error
         error = error.__cause__
     return None
 

@@ -1,13 +1,16 @@
-"""What `notifier doctor` says about the number of connections to PostgreSQL."""
+"""What `notifier doctor` says about connections to PostgreSQL."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from notifier.cli.connection_checks import judge_commits, judge_connections
+from notifier.cli.connection_checks import judge_commits, judge_connections, judge_database_tls
 from notifier.config.settings import Settings
 from notifier.store.connection_limits import ConnectionLimits
 from notifier.store.server_state import ServerState
+from notifier.store.session_encryption import SessionEncryption
 
 
 @pytest.mark.parametrize(
@@ -40,3 +43,37 @@ def test_what_a_commit_is_worth_is_told(state: ServerState, trusts: bool, ok: bo
     (check,) = judge_commits(Settings(trust_failover=trusts), state)
     assert (check.ok, words in check.detail) == (ok, True)
     assert bool(check.fix) is ("kept" not in check.detail)
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "is_encrypted", "sslmode", "words"),
+    [
+        ("/run/postgresql", "", False, "prefer", "not needed"),
+        ("localhost", "::1", False, "prefer", "not needed"),
+        ("db.example.com", "127.0.0.1", False, "prefer", "not needed"),
+        ("db.example.com", "192.0.2.7", True, "verify-full", "db.example.com has a trusted certificate"),
+        ("db.example.com", "fe80::7%eth0", True, "verify-ca", "has a trusted certificate"),
+        (
+            "db.example.com",
+            "192.0.2.7",
+            True,
+            "require",
+            "but anybody could be there: .* .sslmode=require",
+        ),
+        ("db.example.com", "192.0.2.7", True, "prefer", "no certificate is verified"),
+        (
+            "db.example.com",
+            "192.0.2.7",
+            False,
+            "prefer",
+            "is not encrypted: .* .sslmode=prefer",
+        ),
+    ],
+)
+def test_a_database_on_another_host_is_to_show_a_trusted_certificate(
+    host: str, address: str, is_encrypted: bool, sslmode: str, words: str
+) -> None:
+    check = judge_database_tls(SessionEncryption(host, address, is_encrypted, sslmode))
+    assert re.search(words, check.detail)
+    assert check.ok
+    assert ("sslmode=verify-full" in check.fix) is ("not needed" not in words and "trusted" not in words)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,11 +20,13 @@ from notifier.config.console import SignInTable
 from notifier.config.identity_provider import OidcClient
 from notifier.dev.server_thread import running
 from notifier.domain.errors import SignInFailed
+from notifier.operations import identity_provider
 from notifier.operations.api_keys import Scope
 from notifier.operations.id_tokens import OidcSignIn
 from notifier.operations.identity_provider import MAX_ANSWER_BYTES, IdentityProvider
 from notifier.operations.sign_in import VerifiedPerson
 from tests.support.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider, SilentProvider, sent_back
+from tests.support.tls import certificate, served, server_context
 from tests.waiting import patient
 
 
@@ -196,6 +200,28 @@ def test_a_provider_that_is_away_or_hangs_ends_in_time(provider: OidcProvider) -
         hanging = OidcSignIn(client, IdentityProvider(silent.url, deadline_seconds=0.2))
         assert reason_of(hanging) == "away"
     assert reason_of(hanging) == "away"
+
+
+@pytest.mark.parametrize(("name", "is_asked"), [("IP:127.0.0.1", True), ("DNS:other.example.com", False)])
+def test_a_provider_with_a_certificate_of_another_host_is_asked_nothing(
+    name: str, is_asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = certificate(tmp_path, name)
+    context, found = server_context(both), list[bytes]()
+    monkeypatch.setenv("SSL_CERT_FILE", str(both))
+    # Not those that were read before.
+    monkeypatch.setattr(
+        identity_provider, "_system_certificates", identity_provider._system_certificates.__wrapped__
+    )
+
+    def serve(plain: socket.socket) -> None:
+        with context.wrap_socket(plain, server_side=True) as connection:
+            if said := connection.recv(4):
+                found.append(said)
+
+    with served(serve) as port, pytest.raises(SignInFailed):
+        asyncio.run(IdentityProvider(f"https://127.0.0.1:{port}", deadline_seconds=patient(2)).document())
+    assert bool(found) is is_asked
 
 
 @pytest.mark.parametrize(
