@@ -21,7 +21,17 @@ class ProducerProof(StrEnum):
     BROKER_USER = "broker_user"  #: RabbitMQ checked who published it, and that user is the producer's
     API_KEY = "api_key"  #: it came over HTTP, with a key of the producer's
     SERVICE = "service"  #: the service made it itself
+    OPERATOR = "operator"  #: an operator wrote it, in place of a rejected message
     NONE = "none"  #: not at all: the message says so itself
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a message is from, known otherwise than by its broker user."""
+
+    proof: ProducerProof
+    #: For the first line of its story; None: nothing.
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

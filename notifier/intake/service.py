@@ -27,7 +27,7 @@ from notifier.domain.batches import placed
 from notifier.domain.cloud_events import without_headers
 from notifier.domain.errors import Fault, ServiceUnavailable, few
 from notifier.domain.message import Message
-from notifier.domain.producers import ProducerProof
+from notifier.domain.producers import Origin, ProducerProof
 from notifier.domain.statuses import Channel, Lane, Status
 from notifier.domain.trace_context import read_traceparent
 from notifier.domain.validation import Entry, parse_body
@@ -242,10 +242,18 @@ class Intake:
         faults = self._entry_faults(entry, received)
         if entry.message is None or faults:
             return _rejection(*found, faults)
-        proof = self._producers.proof(entry.message.producer, received.broker_user)
-        return self._new(
-            entry.message, received.channel, received.lane, position, redelivered=received.redelivered, proof=proof
+        origin = received.origin
+        if origin is None:
+            origin = Origin(self._producers.proof(entry.message.producer, received.broker_user))
+        new = self._new(
+            entry.message,
+            received.channel,
+            received.lane,
+            position,
+            redelivered=received.redelivered,
+            proof=origin.proof,
         )
+        return new if origin.note is None else replace(new, note=origin.note)
 
     def _identified(self, received: Received) -> Received:
         """With the broker user who first published it, and without what others claim about that."""
@@ -263,8 +271,10 @@ class Intake:
         return few(chain(own, chain.from_iterable(of_parts)))
 
     def _faults(self, message: Message, received: Received) -> list[Fault]:
-        not_proven = self._producers.proof_faults(message.producer, received.broker_user)
-        return not_proven + self._checks.faults(message, received.channel)
+        faults = self._checks.faults(message, received.channel)
+        if received.origin is not None:
+            return faults
+        return self._producers.proof_faults(message.producer, received.broker_user) + faults
 
     def _new(
         self,

@@ -53,6 +53,8 @@ class NewNotification:
     proof: ProducerProof = ProducerProof.NONE
     #: Where its trace goes on; None: as its message says, if it says so.
     traceparent: str | None = None
+    #: For the first line of its story; None: nothing.
+    note: str | None = None
 
     @property
     def key_owner(self) -> str:
