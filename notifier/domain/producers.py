@@ -27,11 +27,16 @@ class ProducerProof(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a message is from, known otherwise than by its broker user."""
+    """Where a message is from."""
 
     proof: ProducerProof
+    #: Which credential or person of its producer's sent it, see `sent_by` in docs/reference/database.md.
+    #: None: nobody can say.
+    sent_by: str | None = None
     #: For the first line of its story; None: nothing.
     note: str | None = None
+    #: It came with a test key.
+    is_test: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class Received:
     broker_user: str | None = None
     #: It may be recorded already: the broker delivers it again, or an earlier try of ours failed.
     redelivered: bool = False
-    #: None: its broker user says. Only our own process sets it, so nobody can claim it over the broker.
+    #: Where it is from; None: its broker user says. Only our own process sets it: none claims it over the broker.
     origin: Origin | None = None
     #: Faults that the reader found; the message is rejected for them.
     faults: tuple[Fault, ...] = ()

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from notifier.domain.errors import Fault, WrongSelection
-from notifier.domain.producers import TEMPLATE_PATTERN, SendingRights
+from notifier.domain.producers import TEMPLATE_PATTERN, Origin, ProducerProof, SendingRights
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.known_keys import KnownKeys
 from notifier.store.api_keys import ApiKeyRepository, KeyView
@@ -100,6 +100,11 @@ class Holder:
     def operator(self) -> str:
         """Their name in operator records: of nobody else, and it tells how we know."""
         return f"{self.name} (OIDC)" if self.key_id is None else f"{self.name} (key {self.key_id})"
+
+    @property
+    def origin(self) -> Origin:
+        """Of what is sent with it."""
+        return Origin(ProducerProof.API_KEY, f"key:{self.key_id}", is_test=self.is_test)
 
     @property
     def share(self) -> str:

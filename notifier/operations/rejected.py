@@ -145,7 +145,7 @@ class Replays:
             self._kept(message, over=over)  # says who was first
             raise WrongSelection("somebody else replayed it just now: load the page again")
         note = event_text(f"rejected message {message} edited", operator, reason, record)
-        take_in(raw, *pair, Origin(ProducerProof.OPERATOR, note))
+        take_in(raw, *pair, Origin(ProducerProof.OPERATOR, f"operator:{operator}", note))
         self._rejections.end_claims([message], [], record, counts)
         self._operating.note(record, counts, is_finished=True)
         return result(record, counts, ())

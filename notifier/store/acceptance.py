@@ -250,6 +250,8 @@ def _row(personal_data: PersonalData, new: NewNotification, notification_id: UUI
     traceparent = new.traceparent or message.traceparent
     if traceparent is not None:
         row["traceparent"] = traceparent
+    if new.sent_by is not None:
+        row["sent_by"] = storable(new.sent_by)
     if new.note is not None:
         row["note"] = storable(new.note)
     if new.callback_statuses is not None:

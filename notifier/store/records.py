@@ -51,6 +51,8 @@ class NewNotification:
     secret_names: tuple[str, ...] = ()
     #: How it was proven that its producer sent it.
     proof: ProducerProof = ProducerProof.NONE
+    #: See `Origin`.
+    sent_by: str | None = None
     #: Where its trace goes on; None: as its message says, if it says so.
     traceparent: str | None = None
     #: For the first line of its story; None: nothing.

@@ -217,12 +217,15 @@ def test_an_edited_message_is_proven_by_its_operator_and_no_longer_by_the_broker
     assert admin.post(f"/rejected/{kept.id}/edited", body=json.dumps(other), reason="their typo").status == 200
     [story] = taken_in(api)
     assert (story.notification.producer, story.notification.proof) == ("shop", "operator")
+    assert (story.notification.sent_by or "").startswith("operator:ops (key ")
     assert story.notification.trace_id == trace.split("-")[1]
     with transaction(api.services.engine) as connection:
         record = connection.execute(text("SELECT * FROM operator_records WHERE action = 'replay_edited'")).one()
     by = f"rejected message {kept.id} edited by {record.operator}: their typo (operator record {record.id})"
     assert [event.detail for event in story.events] == [by]
-    assert html.escape(by).encode() in admin.get(f"/notifications/{other['id']}").body
+    page = admin.get(f"/notifications/{other['id']}").body
+    assert html.escape(by).encode() in page
+    assert b"shop, written by an operator" in page
     again = admin.post(f"/rejected/{reject(api, other | {'to': '?'})[0].id}/edited", body=json.dumps(other))
     assert b"1 message is replayed." in again.body
     [repeated] = [event for event in taken_in(api)[0].events if event.kind == "duplicate"]
