@@ -43,9 +43,13 @@ class RetentionRun:
     is_complete: bool = True
 
     @property
+    def total(self) -> int:
+        """Rows. Those of dropped months are not among them."""
+        return sum((*self.redacted.values(), *self.deleted.values(), *self.rejected.values(), self.wiped))
+
+    @property
     def is_empty(self) -> bool:
-        counts = (*self.redacted.values(), *self.deleted.values(), *self.rejected.values(), self.wiped)
-        return not any(counts) and not self.dropped
+        return not self.total and not self.dropped
 
 
 class RetentionJob:
@@ -54,6 +58,11 @@ class RetentionJob:
     def __init__(self, repository: RetentionRepository, tables: Mapping[Channel, Retention]) -> None:
         self._repository = repository
         self._tables = tables
+
+    @property
+    def tables(self) -> dict[str, dict[str, int | None]]:
+        """What it goes by, as JSON."""
+        return {str(channel): table.model_dump() for channel, table in self._tables.items()}
 
     def run(
         self, *, seconds: float | None = None, progress: Callable[[RetentionRun], None] | None = None

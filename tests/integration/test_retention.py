@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from notifier.cli.actions import operator
 from notifier.config.limits import Retention
 from notifier.config.settings import Settings
 from notifier.config.structure import Structure
@@ -24,6 +25,7 @@ from notifier.store import retention
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import ActionCounts, Move, Operating
+from notifier.store.operator_log import OperatorLog, RecordFilter
 from notifier.store.personal_data import PersonalData
 from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NewRejection
 from notifier.store.retention import RetentionRepository
@@ -438,6 +440,10 @@ def test_the_command_line_counts_and_does_it(past: Past, database_url: str, tmp_
     assert notifier("db", "retention", "--dry-run", "--json").json["result"]["redacted"] == {"email": 1}
     assert "would be redacted" in notifier("db", "retention", "--dry-run").out
     assert notifier("db", "retention", "--now", "--json").json["result"]["redacted"] == {"email": 1}
+    [record] = OperatorLog(past.engine).page(RecordFilter(action="retention"), limit=2)
+    assert record.selection == {"tables": {"email": {"redact_after_days": 30, "drop_after_days": None}}}
+    assert (record.operator, record.result["changed"], record.result["dropped"]) == (operator(), 1, [])
+    assert record.finished_at is not None
     assert "(redacted)" in notifier("search", "--channel", "email").out
     without = CommandLine({"database_url": database_url})
     assert "kept for ever" in without("db", "retention", "--now").err
