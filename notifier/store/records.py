@@ -26,7 +26,7 @@ from notifier.domain.statuses import (
 from notifier.domain.trace_context import log_ids
 from notifier.store.sanitize import storable
 
-#: Follows a producer's name in the idempotency keys of its test messages; no name has a "/".
+#: Follows a producer's name in the idempotency keys of its test messages, and in their files; no name has a "/".
 TEST_KEYS = "/test"
 
 

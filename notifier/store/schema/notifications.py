@@ -294,7 +294,7 @@ class StoredAttachment(Base):
     __tablename__ = "attachments"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    #: Whose messages may name it.
+    #: Whose messages may name it; with "/test" behind it, whose tests.
     producer: Mapped[str]
     #: Of the file, as the recipient sees it.
     name: Mapped[str]
