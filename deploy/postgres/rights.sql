@@ -37,7 +37,7 @@ GRANT SELECT ON attempts, events, idempotency_keys, operator_records, suppressio
 GRANT SELECT (id, producer, idempotency_key, channel, lane, recipient, address_hash, secret_names, template, template_version, locale,
   sender, reply_to, reference, metadata, send_at, expires_at, callback_url, callback_statuses, on_unknown, status, reason,
   detail, due_at, claim, attempt_count, provider, provider_message_id, accepted_at, updated_at, sent_at, attachments,
-  is_test, proof) ON notifications TO notifier_auditor;
+  is_test, proof, sent_by) ON notifications TO notifier_auditor;
 GRANT SELECT (id, producer, name, content_type, size, sha256, uploaded_at, needed_until)
   ON attachments TO notifier_auditor;
 GRANT SELECT (id, received_at, queue, producer, broker_user, body_size, entry, faults, redelivered)

@@ -1,4 +1,4 @@
-"""Which version of its template an attempt sent, and from where. Revision: 0033, after 0031"""
+"""Which version of its template an attempt sent, and from where. Revision: 0033, after 0032"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0033"
-down_revision = "0031"
+down_revision = "0032"
 branch_labels = None
 depends_on = None
 

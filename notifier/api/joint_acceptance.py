@@ -22,6 +22,7 @@ from queue import SimpleQueue
 
 from notifier.api.key_shares import Shares
 from notifier.domain.message import Message
+from notifier.domain.producers import Origin
 from notifier.intake import Intake
 from notifier.intake.batch import BATCH_SIZE, IntakeAnswer
 
@@ -38,7 +39,7 @@ Read = Callable[[datetime], Message]
 class _Request:
     read: Read
     size: int
-    is_test: bool
+    origin: Origin
     answer: asyncio.Future[IntakeAnswer]
 
 
@@ -56,14 +57,14 @@ class JointAcceptance:
         self._thread = threading.Thread(target=self._run, name="acceptance", daemon=True)
         self._thread.start()
 
-    async def accept(self, read: Read, size: int, *, key_id: str, is_test: bool) -> IntakeAnswer:
+    async def accept(self, read: Read, size: int, *, key_id: str, origin: Origin) -> IntakeAnswer:
         """Accept one message of `size` bytes for a key.
 
         Raises:
             ServiceUnavailable: it was not recorded, or it is not known whether it was.
         """
         async with self._shares.turn(key_id):
-            request = _Request(read, size, is_test, asyncio.get_running_loop().create_future())
+            request = _Request(read, size, origin, asyncio.get_running_loop().create_future())
             self._waiting.put(request)
             return await request.answer
 
@@ -99,10 +100,10 @@ class JointAcceptance:
     def _accept(self, batch: Sequence[_Request]) -> list[_Outcome]:
         now = self._intake.now()
         outcomes: dict[int, _Outcome] = {}
-        valid: dict[int, tuple[Message, bool]] = {}
+        valid: dict[int, tuple[Message, Origin]] = {}
         for position, request in enumerate(batch):
             try:
-                valid[position] = request.read(now), request.is_test
+                valid[position] = request.read(now), request.origin
             except Exception as error:
                 outcomes[position] = error
         if valid:

@@ -10,7 +10,7 @@ from notifier.bootstrap.database import Database
 from notifier.config.settings import Settings
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.message import Message
-from notifier.domain.producers import ProducerProof
+from notifier.domain.producers import Origin, ProducerProof
 from notifier.domain.statuses import Channel
 from notifier.security.encryption import Sealer, read_keys
 from notifier.security.recipient_hash import HashKey
@@ -278,9 +278,9 @@ class Services(DeliveryServices):
         """For what the service makes itself. No task is published: the sweep finds it due."""
         return self.intake(lambda _channel, _lane, ids: self.ledger.requeue_soon(ids))
 
-    def accept_own(self, messages: Sequence[Message], is_test: bool = False) -> list[tuple[Fault, ...]]:
+    def accept_own(self, messages: Sequence[Message], origin: Origin | None = None) -> list[tuple[Fault, ...]]:
         """Accept them. Returns the faults of each; none: it is recorded, now or before."""
-        answers = self.own_intake.answer(messages, is_test=is_test, proof=ProducerProof.SERVICE)
+        answers = self.own_intake.answer(messages, origin or Origin(ProducerProof.SERVICE))
         return [answer.faults for answer in answers]
 
     @cached_property

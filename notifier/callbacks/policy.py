@@ -15,7 +15,7 @@ FIRST_SECONDS, MAX_SECONDS = 5.0, 3600.0
 #: A callback is parked after this. Seconds.
 PARK_SECONDS = 86_400.0
 
-_FOR_GOOD = (CallbackFailure.GONE, CallbackFailure.NOT_IN_RECORD)
+_FOR_GOOD = (CallbackFailure.GONE, CallbackFailure.NOT_IN_RECORD, CallbackFailure.REDACTED)
 
 
 class CallbackPolicy:

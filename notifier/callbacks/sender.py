@@ -135,6 +135,9 @@ class CallbackSender:
     async def _answer(self, claimed: ClaimedCallback, timestamp: int) -> CallbackAnswer:
         if not claimed.is_in_record:
             return CallbackAnswer(CallbackFailure.NOT_IN_RECORD)
+        if claimed.callback_url is None and claimed.endpoint != claimed.producer:
+            # A server of its message's is in its name: another one is not called in its place.
+            return CallbackAnswer(CallbackFailure.REDACTED)
         table = self._tables.get(claimed.producer)
         url = claimed.callback_url or (table.url if table else None)
         if table is None or url is None:

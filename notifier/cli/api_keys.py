@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from notifier.cli.actions import operator
+from notifier.cli.actions import SHOWN_SKIPPED, operator
 from notifier.cli.arguments import read_choices, split_commas
 from notifier.cli.context import wiring
 from notifier.cli.options import AsJson, Why, future, grouped
-from notifier.cli.output import columns, hint, print_json, print_line, print_list, utc
+from notifier.cli.output import columns, hint, print_json, print_line, print_list, utc, warn
 from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
@@ -84,7 +84,15 @@ def revoke(context: typer.Context, key: Id, why: Why = None) -> None:
     """Revoke a key now: its next request is rejected."""
     with wiring(context).services() as services:
         changed = services.api_keys.revoke(key, operator=operator(), reason=why)
+        plans = services.api_keys.plans_left(key)
     hint(f"{key} is revoked" if changed else f"{key} was already revoked")
+    if plans:
+        warn("recurring notifications go on without it. Pause those that should not:")
+    for plan in plans[:SHOWN_SKIPPED]:
+        whose = "made or changed with this key" if plan.is_by_key else f"of {plan.producer}"
+        hint(f"notifier recurring pause {plan.id}   # {plan.name}, {whose}")
+    if len(plans) > SHOWN_SKIPPED:
+        hint(f"and {len(plans) - SHOWN_SKIPPED} more. next: notifier recurring list")
 
 
 def list_(context: typer.Context, as_json: AsJson = False) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
+from notifier.cli.actions import operator
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
 from notifier.cli.options import AsJson, DryRun, Now, check_now
@@ -51,14 +52,24 @@ def reseal(
     Safe while everything runs, and to repeat: what is on its way is left for the next run. Exits 1 as long as
     something needs an older key.
     """
+    from notifier.operations.results import recorded
+    from notifier.store.operator_actions import ActionCounts
     from notifier.store.re_encryption import Resealing
 
     with wiring(context).services() as services:
         resealing = Resealing(services.engine, services.personal_data)
         is_on = services.sealer.is_on
-        with progress_bar(resealing.estimate() or None, hidden=as_json) as show:
+        with (
+            recorded(services.operating, operator(), "reseal", {"rehash": rehash}) as note,
+            progress_bar(resealing.estimate() or None, hidden=as_json) as show,
+        ):
+
+            def progress(far: Resealed) -> None:
+                note(ActionCounts(far.seen, far.changed, 0, far.busy + far.locked))
+                show(f"{far.changed} written", far.seen)
+
             try:
-                done = resealing.run(rehash=rehash, progress=lambda far: show(f"{far.changed} written", far.seen))
+                done = resealing.run(rehash=rehash, progress=progress)
             except KeyboardInterrupt:
                 hint("Stopped early; what was written stays. Run it again to go on.")
                 raise
@@ -87,14 +98,27 @@ def _print_resealed(done: Resealed, *, is_on: bool) -> None:
 
 def retention(context: typer.Context, now: Now = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Show or apply the retention of notifier.toml: redact, delete and drop what is old."""
+    from notifier.operations.results import recorded
+    from notifier.store.operator_actions import ActionCounts
+
     check_now(now=now, dry_run=dry_run)
     with wiring(context).services() as services:
         tables = services.settings.structure.retention
         if dry_run:
             kept = services.retention_job.preview()
         else:
-            with services.upkeep.recorded("retention"), progress_bar(hidden=as_json) as show:
-                kept = services.retention_job.run(progress=lambda far: show(f"{_total(far)} done", 0))
+            job = services.retention_job
+            with (
+                recorded(services.operating, operator(), "retention", {"tables": job.tables}) as note,
+                services.upkeep.recorded("retention"),
+                progress_bar(hidden=as_json) as show,
+            ):
+
+                def progress(far: RetentionRun) -> None:
+                    note(ActionCounts(far.total, far.total), dropped=far.dropped)
+                    show(f"{far.total} done", 0)
+
+                kept = job.run(progress=progress)
     if as_json:
         print_json({"dry_run": dry_run, "result": kept})
         return
@@ -103,10 +127,6 @@ def retention(context: typer.Context, now: Now = False, dry_run: DryRun = False,
         hint("notifier.toml has no [retention]: notifications are kept for ever")
     elif dry_run:
         hint("next: notifier db retention --now, or wait for the night")
-
-
-def _total(kept: RetentionRun) -> int:
-    return sum((*kept.redacted.values(), *kept.deleted.values(), *kept.rejected.values(), kept.wiped))
 
 
 def _print_retention(kept: RetentionRun, channels: Sequence[str], verb: str) -> None:

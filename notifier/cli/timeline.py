@@ -48,6 +48,7 @@ def _facts(story: Story) -> Iterable[tuple[str, str]]:
     yield "template", one_line(version)
     yield "channel", f"{n.channel}, lane {n.lane}"
     yield "producer", one_line(f"{n.producer}, {PROOFS[n.proof]}" if n.proof in PROOFS else n.producer)
+    yield "sent by", one_line((n.sent_by or "").replace(":", " ", 1))
     yield "reference", one_line(n.reference or "")
     yield "key", one_line(n.idempotency_key or "")
     yield "sender", one_line(n.sender or "")

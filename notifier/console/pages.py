@@ -17,6 +17,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from notifier.domain.labels import (
+    PROOFS,
     PROVIDER_STATES,
     REDACTED,
     STATUSES,
@@ -117,6 +118,7 @@ class Pages:
             "status_sentence": status_in_words,
             "reason_words": reason_in_words,
             "due_words": due_in_words,
+            "proof_words": lambda proof: PROOFS.get(proof, proof),
             "provider_state_words": lambda state: PROVIDER_STATES.get(state, state),
             "run_words": run_in_words,
             "suppression_words": lambda reason: SUPPRESSIONS.get(reason, reason),

@@ -92,6 +92,7 @@ PROOFS: Mapping[str | None, str] = {
     ProducerProof.BROKER_USER: "proven by its broker user",
     ProducerProof.API_KEY: "proven by its API key",
     ProducerProof.SERVICE: "made by the service itself",
+    ProducerProof.OPERATOR: "written by an operator",
     ProducerProof.NONE: "not proven",
 }
 

@@ -21,7 +21,22 @@ class ProducerProof(StrEnum):
     BROKER_USER = "broker_user"  #: RabbitMQ checked who published it, and that user is the producer's
     API_KEY = "api_key"  #: it came over HTTP, with a key of the producer's
     SERVICE = "service"  #: the service made it itself
+    OPERATOR = "operator"  #: an operator wrote it, in place of a rejected message
     NONE = "none"  #: not at all: the message says so itself
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a message is from."""
+
+    proof: ProducerProof
+    #: Which credential or person of its producer's sent it, see `sent_by` in docs/reference/database.md.
+    #: None: nobody can say.
+    sent_by: str | None = None
+    #: For the first line of its story; None: nothing.
+    note: str | None = None
+    #: It came with a test key.
+    is_test: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,7 @@ class CallbackFailure(StrEnum):
     LEASE_EXPIRED = "lease_expired"  #: the worker went away before it recorded the answer
     NOT_CONFIGURED = "not_configured"  #: its producer has no secret, or no address, in notifier.toml now
     NOT_IN_RECORD = "not_in_record"  #: its notification is in the record no more
+    REDACTED = "redacted"  #: the address that its message named was redacted
     RESTORED = "restored"  #: it was to be called in the backup that the database was restored from
     SUSPENDED = "suspended"  #: its endpoint failed for days, and is not called
     TECHNICAL_ERROR = "technical_error"  #: a fault of ours
@@ -228,6 +229,7 @@ ENDPOINT_FAILURES: frozenset[CallbackFailure] = frozenset(CallbackFailure) - {
     CallbackFailure.LEASE_EXPIRED,
     CallbackFailure.NOT_CONFIGURED,
     CallbackFailure.NOT_IN_RECORD,
+    CallbackFailure.REDACTED,
     CallbackFailure.RESTORED,
     CallbackFailure.SUSPENDED,
     CallbackFailure.TECHNICAL_ERROR,

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from notifier.domain.errors import Fault
+from notifier.domain.producers import Origin
 from notifier.domain.statuses import Channel, Lane
 
 #: Maximum number of messages in a batch.
@@ -29,6 +30,8 @@ class Received:
     broker_user: str | None = None
     #: It may be recorded already: the broker delivers it again, or an earlier try of ours failed.
     redelivered: bool = False
+    #: Where it is from; None: its broker user says. Only our own process sets it: none claims it over the broker.
+    origin: Origin | None = None
     #: Faults that the reader found; the message is rejected for them.
     faults: tuple[Fault, ...] = ()
     #: Original size of the body in bytes; None: `body` is whole.

@@ -8,6 +8,7 @@ from typing import TypeVar
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import RowsHeld, ServiceUnavailable, StatementCancelled
 from notifier.domain.message import Message
+from notifier.domain.producers import Origin
 from notifier.intake.batch import IntakeAnswer
 
 #: After so many rows of one producer that other sessions hold, the rest of a joint batch does not wait for more.
@@ -65,11 +66,11 @@ class EachAnswered:
     """Work for `in_parts` on messages of several senders: what was not recorded is the answer of those messages
     alone. One instance serves one joint batch."""
 
-    def __init__(self, answer: Callable[[Sequence[tuple[Message, bool]]], list[IntakeAnswer]]) -> None:
+    def __init__(self, answer: Callable[[Sequence[tuple[Message, Origin]]], list[IntakeAnswer]]) -> None:
         self._answer = answer
         self._held: dict[str | None, list[RowsHeld]] = {}
 
-    def __call__(self, part: Sequence[tuple[Message, bool]]) -> list[IntakeAnswer | ServiceUnavailable]:
+    def __call__(self, part: Sequence[tuple[Message, Origin]]) -> list[IntakeAnswer | ServiceUnavailable]:
         held = self._held.setdefault(part[0][0].producer, []) if len(part) == 1 else []
         if len(held) == _MOST_HELD:
             # The producer repeats them. The others do not wait for more of its rows.

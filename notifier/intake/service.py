@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from itertools import chain
 from typing import NamedTuple
 from uuid import UUID
@@ -27,7 +26,7 @@ from notifier.domain.batches import placed
 from notifier.domain.cloud_events import without_headers
 from notifier.domain.errors import Fault, ServiceUnavailable, few
 from notifier.domain.message import Message
-from notifier.domain.producers import ProducerProof
+from notifier.domain.producers import Origin
 from notifier.domain.statuses import Channel, Lane, Status
 from notifier.domain.trace_context import read_traceparent
 from notifier.domain.validation import Entry, parse_body
@@ -105,23 +104,16 @@ class Intake:
         """
         return _sum(in_parts(batch, lambda part: [self._process(part)], self._reject_as_ours))
 
-    def answer(
-        self,
-        messages: Sequence[Message],
-        *,
-        is_test: bool = False,
-        proof: ProducerProof = ProducerProof.API_KEY,
-    ) -> list[IntakeAnswer]:
-        """Accept messages whose sender waits for the answer; each has its channel and lane set. `is_test`: no
-        provider is ever called for them. That is possible only here: over the broker publishers name themselves.
+    def answer(self, messages: Sequence[Message], origin: Origin) -> list[IntakeAnswer]:
+        """Accept messages whose sender waits for the answer; each has its channel and lane set. Of tests no
+        provider is ever called. They are possible only here: over the broker publishers name themselves.
 
         The rules are those of a batch from the broker, but refused messages are not kept: their sender is told.
 
         Raises:
             ServiceUnavailable: not everything was recorded; what was is a duplicate when it comes again.
         """
-        work = partial(self._answer, proof=proof)
-        return in_parts([(message, is_test) for message in messages], work, _fault_of_ours)
+        return in_parts([(message, origin) for message in messages], self._answer, _fault_of_ours)
 
     def rejection_faults(self, received: Received) -> tuple[Fault, ...]:
         """Why this message would be rejected now, or an entry of it; (): it would be accepted. Records nothing.
@@ -135,25 +127,23 @@ class Intake:
             for fault in self._entry_faults(entry, one)
         )
 
-    def answer_each(self, messages: Sequence[tuple[Message, bool]]) -> list[IntakeAnswer | ServiceUnavailable]:
-        """The same for messages of several senders, each with its `is_test`. What `answer` would raise is the
+    def answer_each(self, messages: Sequence[tuple[Message, Origin]]) -> list[IntakeAnswer | ServiceUnavailable]:
+        """The same for messages of several senders, each with its origin. What `answer` would raise is the
         answer of those messages alone that were not recorded."""
         return in_parts(messages, EachAnswered(self._answer), _fault_of_ours)
 
-    def _answer(
-        self, messages: Sequence[tuple[Message, bool]], proof: ProducerProof = ProducerProof.API_KEY
-    ) -> list[IntakeAnswer]:
+    def _answer(self, messages: Sequence[tuple[Message, Origin]]) -> list[IntakeAnswer]:
         spans = AcceptSpans(IntakeSource.HTTP, self._broker, time.time_ns())
         answers: dict[int, IntakeAnswer] = {}
         valid: list[NewNotification] = []
-        for position, (message, is_test) in enumerate(messages):
+        for position, (message, origin) in enumerate(messages):
             assert message.channel is not None, "set by parsing"
             faults = self.faults(message)
             if faults:
                 answers[position] = IntakeAnswer(None, False, faults)
             else:
                 lane = message.lane or Lane.NORMAL
-                valid.append(self._new(message, message.channel, lane, position, proof=proof, is_test=is_test))
+                valid.append(self._new(message, message.channel, lane, position, origin))
         accepted = self._ledger.accept(spans.begin(valid)) if valid else []
         spans.end(accepted)
         _count_accepted(accepted, IntakeSource.HTTP)
@@ -242,9 +232,12 @@ class Intake:
         faults = self._entry_faults(entry, received)
         if entry.message is None or faults:
             return _rejection(*found, faults)
-        proof = self._producers.proof(entry.message.producer, received.broker_user)
+        origin = received.origin
+        if origin is None:
+            user = received.broker_user
+            origin = Origin(self._producers.proof(entry.message.producer, user), user and f"user:{user}")
         return self._new(
-            entry.message, received.channel, received.lane, position, redelivered=received.redelivered, proof=proof
+            entry.message, received.channel, received.lane, position, origin, redelivered=received.redelivered
         )
 
     def _identified(self, received: Received) -> Received:
@@ -263,8 +256,10 @@ class Intake:
         return few(chain(own, chain.from_iterable(of_parts)))
 
     def _faults(self, message: Message, received: Received) -> list[Fault]:
-        not_proven = self._producers.proof_faults(message.producer, received.broker_user)
-        return not_proven + self._checks.faults(message, received.channel)
+        faults = self._checks.faults(message, received.channel)
+        if received.origin is not None:
+            return faults
+        return self._producers.proof_faults(message.producer, received.broker_user) + faults
 
     def _new(
         self,
@@ -272,10 +267,9 @@ class Intake:
         channel: Channel,
         lane: Lane,
         position: int,
+        origin: Origin,
         *,
         redelivered: bool = False,
-        proof: ProducerProof,
-        is_test: bool = False,
     ) -> NewNotification:
         template = self._renderer.template(channel, message.template)
         told = self._callbacks.told(message)
@@ -290,8 +284,10 @@ class Intake:
             redelivered,
             told,
             secret_names=secrets,
-            proof=proof,
-            is_test=is_test,
+            proof=origin.proof,
+            sent_by=origin.sent_by,
+            is_test=origin.is_test,
+            note=origin.note,
         )
 
     def _hand_over(self, answers: Iterable[Acceptance]) -> None:
@@ -313,7 +309,7 @@ class Intake:
             pass  # then they are due after their lane's time
 
 
-def _fault_of_ours(_: tuple[Message, bool]) -> IntakeAnswer:
+def _fault_of_ours(_: tuple[Message, Origin]) -> IntakeAnswer:
     fix = "Report it, with the time; the message was not accepted"
     return IntakeAnswer(None, False, (Fault("", "technical_error", "the service failed on it", fix),))
 

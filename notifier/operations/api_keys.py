@@ -19,10 +19,10 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from notifier.domain.errors import Fault, WrongSelection
-from notifier.domain.producers import TEMPLATE_PATTERN, SendingRights
+from notifier.domain.producers import TEMPLATE_PATTERN, Origin, ProducerProof, SendingRights
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.known_keys import KnownKeys
-from notifier.store.api_keys import ApiKeyRepository, KeyView
+from notifier.store.api_keys import ApiKeyRepository, KeyView, PlanLeft
 from notifier.store.filters import Filter
 from notifier.store.operator_actions import ActionCounts, Operating
 
@@ -100,6 +100,11 @@ class Holder:
     def operator(self) -> str:
         """Their name in operator records: of nobody else, and it tells how we know."""
         return f"{self.name} (OIDC)" if self.key_id is None else f"{self.name} (key {self.key_id})"
+
+    @property
+    def origin(self) -> Origin:
+        """Of what is sent with it."""
+        return Origin(ProducerProof.API_KEY, f"key:{self.key_id}", is_test=self.is_test)
 
     @property
     def share(self) -> str:
@@ -219,6 +224,12 @@ class ApiKeys:
         self._known.clear()
         self._operating.note(begun.id, ActionCounts(1, int(changed)), is_finished=True)
         return changed
+
+    def plans_left(self, key_id: str) -> Sequence[PlanLeft]:
+        """Recurring notifications that go on without the key, until somebody pauses them: they are made by a key,
+        and sent by the service. Those that it made or changed come first. Raises `NotFound`."""
+        view = self._repository.view(key_id)
+        return self._repository.plans_left(view, self._holder(view).operator)
 
     def list(self) -> Sequence[KeyView]:
         """Newest first."""

@@ -27,6 +27,7 @@ from typing import Any
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.message import Message
+from notifier.domain.producers import Origin, ProducerProof
 from notifier.domain.validation import Entry, read_message
 from notifier.operations.upkeep import why_failed
 from notifier.store.recurring import ListedRecipient, RecurringPlan
@@ -43,9 +44,8 @@ KEPT_FAULTS = 20
 
 _BEFORE = "idempotency_conflict"
 
-#: Accepts messages as the intake does; the second says whether they are tests. Returns the faults of each; none:
-#: it is recorded, now or before.
-Accept = Callable[[Sequence[Message], bool], Sequence[Sequence[Fault]]]
+#: Accepts messages as the intake does. Returns the faults of each; none: it is recorded, now or before.
+Accept = Callable[[Sequence[Message], Origin], Sequence[Sequence[Fault]]]
 
 
 def message_of(plan: RecurringPlan, recipient: ListedRecipient, key: str, now: datetime) -> Entry:
@@ -159,7 +159,8 @@ class RecurringRuns:
             else:
                 messages[recipient.position] = entry.message
         if messages:
-            answers = self._accept(list(messages.values()), run.plan.is_test)
+            origin = Origin(ProducerProof.SERVICE, f"recurring:{run.id}", is_test=run.plan.is_test)
+            answers = self._accept(list(messages.values()), origin)
             faults |= dict(zip(messages, answers, strict=True))
         refused = {line: found for line, found in sorted(faults.items()) if found and found[0].code != _BEFORE}
         first = [_told(line, found[0]) for line, found in list(refused.items())[:KEPT_FAULTS]]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from notifier.domain.errors import Fault, InvalidMessage, NotFound, WrongSelection
+from notifier.domain.producers import Origin, ProducerProof
 from notifier.operations.replayable import (
     changed,
     edited,
@@ -20,7 +20,7 @@ from notifier.operations.replayable import (
     why_not_published,
     why_not_replayed,
 )
-from notifier.operations.results import ActionResult, Progress, Skipped, by_id, result, run_pages
+from notifier.operations.results import ActionResult, Progress, Skipped, by_id, event_text, result, run_pages
 from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.rejected import KeptRejection, Rejections
 from notifier.store.rejected_selection import CLAIM_SECONDS, RejectedSelection
@@ -30,7 +30,9 @@ if TYPE_CHECKING:  # slow to import, and most commands need none of it
     from notifier.domain.statuses import Channel, Lane
 
     #: Why a message of this channel and lane would be rejected now; empty: it would not be.
-    Check = Callable[[Raw, Channel, Lane], Sequence[Fault]]
+    Check = Callable[[Raw, Channel, Lane, Origin], Sequence[Fault]]
+    #: Takes a message of this channel and lane in, as the intake does. When it returns, it is recorded.
+    TakeIn = Callable[[Raw, Channel, Lane, Origin], object]
 
 
 #: A page publishes for no longer than this after its claim, with which the last publication ends in time. Seconds.
@@ -108,7 +110,7 @@ class Replays:
         self,
         message: UUID,
         body: bytes,
-        publishing: Callable[[], AbstractContextManager[Callable[[Raw], None]]],
+        take_in: TakeIn,
         check: Check,
         *,
         operator: str,
@@ -116,12 +118,12 @@ class Replays:
         over: bool = False,
         dry_run: bool = False,
     ) -> ActionResult:
-        """Publish another body in place of that of a rejected message, which stays on record as it came.
+        """Take another body in, in place of that of a rejected message, which stays on record as it came.
 
-        Of its headers, which are about other bytes, the trace alone goes along. Of several at once one publishes.
-        `publishing` opens the broker, before the message is claimed. If publishing fails, or we are killed
-        meanwhile, it may be published all the same, so the message is left alone until somebody says `over`: that
-        they looked.
+        Its proof is that an operator wrote it, whoever published the first one; its story says who. It does not go
+        over the broker, where that would be a claim. Of its headers, which are about other bytes, the trace alone
+        goes along. Of several at once one is taken in. If that fails, or we are killed meanwhile, it may be
+        recorded all the same, so the message is left alone until somebody says `over`: that they looked.
 
         Raises:
             InvalidMessage: `check` still finds faults.
@@ -130,19 +132,20 @@ class Replays:
         """
         kept = self._kept(message, over=over)
         pair = pair_of(kept.queue)
+        assert pair is not None, "others are not replayed"
         raw = edited(kept, body)
-        if pair is not None and (faults := check(raw, *pair)):
+        if faults := check(raw, *pair, Origin(ProducerProof.OPERATOR)):
             raise InvalidMessage(faults)
         counts = ActionCounts(1, 1)
         if dry_run:
             return ActionResult(None, counts.matched, counts.changed, 0)
         selection = {"ids": [str(message)], "changed": changed(kept.body, body), "published": key_of(body)}
-        with publishing() as publish:
-            record = self._rejections.claim_for_edit(message, operator, selection, reason, over=over)
-            if record is None:
-                self._kept(message, over=over)  # says who was first
-                raise WrongSelection("somebody else replayed it just now: load the page again")
-            publish(raw)
+        record = self._rejections.claim_for_edit(message, operator, selection, reason, over=over)
+        if record is None:
+            self._kept(message, over=over)  # says who was first
+            raise WrongSelection("somebody else replayed it just now: load the page again")
+        note = event_text(f"rejected message {message} edited", operator, reason, record)
+        take_in(raw, *pair, Origin(ProducerProof.OPERATOR, f"operator:{operator}", note))
         self._rejections.end_claims([message], [], record, counts)
         self._operating.note(record, counts, is_finished=True)
         return result(record, counts, ())

@@ -40,11 +40,11 @@ def original(kept: KeptRejection) -> Raw:
 
 
 def edited(kept: KeptRejection, body: bytes) -> Raw:
-    """Another body, to the same queue."""
+    """Another body, as if by the same queue. Its publisher did not write it, so it has none."""
     from notifier.broker.dead_letters import Raw
 
     headers = {name: value for name, value in kept.headers.items() if name == "traceparent"}
-    return Raw(kept.queue, body, headers, content_type="application/json", broker_user=kept.broker_user)
+    return Raw(kept.queue, body, headers, content_type="application/json")
 
 
 def why_not_replayed(kept: KeptRejection, *, again: bool, over: bool) -> str:

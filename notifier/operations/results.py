@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from notifier.store.operator_actions import ActionCounts, SelectionGroup
+from notifier.store.operator_actions import ActionCounts, Operating, SelectionGroup
 from notifier.store.rejected import CodeCount
 
 L = TypeVar("L")
@@ -61,6 +62,24 @@ def result(record: UUID, tally: ActionCounts, skipped: Sequence[Skipped]) -> Act
 
 def event_text(verb: str, operator: str, reason: str | None, record: UUID) -> str:
     return f"{verb} by {operator}{f': {reason}' if reason else ''} (operator record {record})"
+
+
+@contextmanager
+def recorded(
+    operating: Operating, operator: str, action: str, selection: Mapping[str, Any]
+) -> Iterator[Callable[..., None]]:
+    """An operator record of a long action, begun before it. What is yielded notes counts, and more of the result,
+    each time in place of those before. The record stays open if the action fails or is interrupted."""
+    record = operating.begin(operator, action, selection, None).id
+    noted: tuple[ActionCounts, dict[str, Any]] = ActionCounts(), {}
+
+    def note(counts: ActionCounts, **more: Any) -> None:
+        nonlocal noted
+        noted = counts, more
+        operating.note(record, counts, is_finished=False, **more)
+
+    yield note
+    operating.note(record, noted[0], is_finished=True, **noted[1])
 
 
 def run_pages(act: Callable[[ActionCounts], ActionCounts | None], progress: Progress | None) -> ActionCounts:

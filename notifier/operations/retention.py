@@ -21,6 +21,8 @@ from notifier.store.schema.partitions import LAST_ID, Month, first_id
 
 #: On this day of a month the walks start from the beginning: an id may be older than the mark when it arrives.
 _WHOLE_WALK_DAY = 1
+#: The mark of the walk over keys of tests: when it last came to its end.
+_TEST_KEYS = "test_keys"
 
 
 @dataclass
@@ -41,9 +43,13 @@ class RetentionRun:
     is_complete: bool = True
 
     @property
+    def total(self) -> int:
+        """Rows. Those of dropped months are not among them."""
+        return sum((*self.redacted.values(), *self.deleted.values(), *self.rejected.values(), self.wiped))
+
+    @property
     def is_empty(self) -> bool:
-        counts = (*self.redacted.values(), *self.deleted.values(), *self.rejected.values(), self.wiped)
-        return not any(counts) and not self.dropped
+        return not self.total and not self.dropped
 
 
 class RetentionJob:
@@ -52,6 +58,11 @@ class RetentionJob:
     def __init__(self, repository: RetentionRepository, tables: Mapping[Channel, Retention]) -> None:
         self._repository = repository
         self._tables = tables
+
+    @property
+    def tables(self) -> dict[str, dict[str, int | None]]:
+        """What it goes by, as JSON."""
+        return {str(channel): table.model_dump() for channel, table in self._tables.items()}
 
     def run(
         self, *, seconds: float | None = None, progress: Callable[[RetentionRun], None] | None = None
@@ -117,6 +128,20 @@ class RetentionJob:
             yield from self._walk(task, old, look, kept.deleted)
             everywhere = partial(self._repository.delete_page, only_default=False)
             yield from self._walk(None, ahead, everywhere, kept.deleted)
+        yield from self._forget_test_keys()
+
+    def _forget_test_keys(self) -> Iterator[None]:
+        """Keys of tests that outlived their notifications. Only a program of the version before leaves any, so
+        the walk is made once, and with the whole walks."""
+        now = self._repository.now()
+        if now.day != _WHOLE_WALK_DAY and self._repository.mark(_TEST_KEYS).int:
+            return
+        for owner in self._repository.owners_of_test_keys():
+            after: str | None = ""
+            while after is not None:
+                after = self._repository.forget_test_keys_page(owner, after)
+                yield
+        self._repository.set_mark(_TEST_KEYS, first_id(now))
 
     def _walk(
         self, task: str | None, span: Span, look: Callable[[Span], Walked], counts: dict[str, int]

@@ -146,7 +146,7 @@ def _explain(
         if fault is None:
             again = "the broker delivered it again, or the intake took it in again"
             detail = again if new.redelivered else "the producer sent it again"
-            duplicates.append((first.notification_id, detail))
+            duplicates.append((first.notification_id, new.note or detail))
     # Keys of messages that were not accepted because their id was taken are free again.
     free = [
         {"producer": row.producer, "key": row.key, "id": str(row.notification_id)}
@@ -250,6 +250,10 @@ def _row(personal_data: PersonalData, new: NewNotification, notification_id: UUI
     traceparent = new.traceparent or message.traceparent
     if traceparent is not None:
         row["traceparent"] = traceparent
+    if new.sent_by is not None:
+        row["sent_by"] = storable(new.sent_by)
+    if new.note is not None:
+        row["note"] = storable(new.note)
     if new.callback_statuses is not None:
         row["callback_statuses"] = new.callback_statuses
     if new.is_test:

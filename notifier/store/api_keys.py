@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import TextClause, func, insert, or_, select, text, update
 
 from notifier.domain.errors import NotFound
+from notifier.store.recurring import IS_RUNNING
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row
 from notifier.store.schema.operations import ApiKey
@@ -49,6 +51,17 @@ class StoredKey:
     is_valid: bool
     #: Its last use must be written again.
     is_stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLeft:
+    """A recurring notification that goes on without a key."""
+
+    id: UUID
+    name: str
+    producer: str
+    #: The operator records say that the key made or changed it.
+    is_by_key: bool
 
 
 _VIEW = columns_of(KeyView, ApiKey)
@@ -96,6 +109,12 @@ class ApiKeyRepository(Repository):
         query = update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
         return bool(self._rows(query.values(revoked_at=func.now()).returning(ApiKey.id)))
 
+    def plans_left(self, view: KeyView, operator: str) -> list[PlanLeft]:
+        """Recurring notifications that go on, of the key's producer and of others that it changed. Its own come
+        first. `operator`: its name in the operator records."""
+        values = {"producer": view.producer, "is_test": view.is_test, "operator": operator}
+        return self._records(PlanLeft, _PLANS_LEFT, values)
+
     def expire_in(self, key_id: str, seconds: float) -> None:
         """Unless it expires before that."""
         self._execute(_EXPIRE, {"id": key_id, "seconds": seconds})
@@ -105,6 +124,23 @@ _TOUCH: TextClause = text("""
 UPDATE api_keys SET last_used_at = now()
 WHERE id = :id AND (last_used_at IS NULL OR last_used_at < now() - make_interval(secs => :seconds))
 """)
+
+# The record of one that is added is from just before it, and has no id of it.
+_PLANS_LEFT: TextClause = text(f"""
+WITH by_key AS MATERIALIZED (
+  SELECT action, at, selection FROM operator_records
+  WHERE operator = :operator AND starts_with(action, 'recurring_')
+), going AS (
+  SELECT n.id, n.name, n.producer, n.is_test, EXISTS (
+    SELECT FROM by_key AS r WHERE r.selection->>'id' = n.id::text
+      OR (r.action = 'recurring_add' AND r.selection->>'name' = n.name AND r.selection->>'producer' = n.producer
+        AND r.at BETWEEN n.created_at - interval '10 minutes' AND n.created_at)) AS is_by_key
+  FROM recurring_notifications AS n WHERE n.paused_at IS NULL AND (n.next_at IS NOT NULL OR {IS_RUNNING})
+)
+SELECT id, name, producer, is_by_key FROM going
+WHERE is_by_key OR (producer = CAST(:producer AS text) AND is_test = :is_test)
+ORDER BY is_by_key DESC, name, id
+""")  # noqa: S608 - a constant
 
 _EXPIRE: TextClause = text("""
 UPDATE api_keys SET expires_at = least(expires_at, now() + make_interval(secs => :seconds)) WHERE id = :id

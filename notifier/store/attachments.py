@@ -47,6 +47,7 @@ class StorageUse:
 
 @dataclass(frozen=True, slots=True)
 class NewAttachment:
+    #: Of a test key: with `records.TEST_KEYS` behind it.
     producer: str
     name: str
     content_type: str
@@ -138,13 +139,14 @@ def use_attachments(connection: Connection, notifications: Sequence[NewNotificat
         {
             "id": str(value),
             "producer": new.message.producer,
+            "owner": new.key_owner,
             "until": new.message.send_at and new.message.send_at.isoformat(),
         }
         for new in users
         for value in new.message.attachments or ()
     ]
     found = connection.execute(_USE, {"rows": json.dumps(rows)})
-    sizes = {(row.producer, row.id): row.size for row in found}
+    sizes = {(row.owner, row.id): row.size for row in found}
     faults = {new.position: _fault(new, sizes) for new in users}
     return {position: fault for position, fault in faults.items() if fault is not None}
 
@@ -152,7 +154,7 @@ def use_attachments(connection: Connection, notifications: Sequence[NewNotificat
 def _fault(new: NewNotification, sizes: Mapping[tuple[str, UUID], int]) -> Fault | None:
     total = 0
     for index, value in enumerate(new.message.attachments or ()):
-        size = sizes.get((new.message.producer, value))
+        size = sizes.get((new.key_owner, value))
         if size is None:
             fix = "Upload the file with POST /v1/attachments, and send within a day"
             problem = "is not an attachment of this producer, or it was deleted"
@@ -194,22 +196,23 @@ _LOAD: TextClause = text(
 ).bindparams(binds.IDS)
 
 # Locked, so that none is deleted before the message that names it is committed. A file that goes with every mail
-# is written at most once an hour, or intakes would wait for each other at each batch.
+# is written at most once an hour, or intakes would wait for each other at each batch. Files of test keys have
+# an owner of their own; a test may name live ones, too, and no live message those of tests.
 _USE: TextClause = text("""
 WITH wanted AS MATERIALIZED (
-  SELECT producer, id, greatest(max(until), now()) AS until
-  FROM json_to_recordset(CAST(:rows AS json)) AS r(producer text, id uuid, until timestamptz)
-  GROUP BY producer, id
+  SELECT producer, owner, id, greatest(max(until), now()) AS until
+  FROM json_to_recordset(CAST(:rows AS json)) AS r(producer text, owner text, id uuid, until timestamptz)
+  GROUP BY producer, owner, id
 ), found AS MATERIALIZED (
-  SELECT a.id, a.producer, a.size, a.needed_until, w.until
-  FROM wanted AS w JOIN attachments AS a ON a.id = w.id AND a.producer = w.producer
+  SELECT a.id, w.owner, a.size, a.needed_until, w.until
+  FROM wanted AS w JOIN attachments AS a ON a.id = w.id AND a.producer IN (w.producer, w.owner)
   ORDER BY a.id FOR KEY SHARE OF a
 ), used AS (
   UPDATE attachments AS a SET needed_until = greatest(a.needed_until, f.until)
-  FROM found AS f
+  FROM (SELECT id, needed_until, max(until) AS until FROM found GROUP BY id, needed_until) AS f
   WHERE a.id = f.id AND (f.needed_until IS NULL OR f.needed_until < f.until - interval '1 hour')
 )
-SELECT id, producer, size FROM found
+SELECT id, owner, size FROM found
 """)
 
 _FORGET: TextClause = text(f"""

@@ -45,7 +45,7 @@ WITH patience AS MATERIALIZED (
     context jsonb, sealed bytea, secrets bytea, secret_names text[], sender text, reply_to text,
     reference text, metadata jsonb, send_at timestamptz, expires_at timestamptz, callback_url text,
     callback_statuses text[], on_unknown text, redispatch int, attachments uuid[], is_test boolean,
-    key_owner text, proof text, traceparent text)
+    key_owner text, proof text, sent_by text, traceparent text, note text)
 ), fresh AS (
   INSERT INTO idempotency_keys (producer, key, body_hash, notification_id)
   SELECT coalesce(key_owner, producer), key, decode(body_hash, 'hex'), id FROM incoming
@@ -55,12 +55,12 @@ WITH patience AS MATERIALIZED (
   INSERT INTO messages (
     id, producer, idempotency_key, channel, lane, recipient, address, address_hash, template, template_version,
     locale, context, sealed, secrets, secret_names, sender, reply_to, reference, metadata, send_at, expires_at,
-    callback_url, on_unknown, attachments, proof, traceparent)
+    callback_url, on_unknown, attachments, proof, sent_by, traceparent)
   SELECT
     r.id, r.producer, r.idempotency_key, r.channel, r.lane, r.recipient, r.address, r.address_hash, r.template,
     r.template_version, r.locale, r.context, r.sealed, r.secrets, r.secret_names, r.sender, r.reply_to,
     r.reference, r.metadata, r.send_at, r.expires_at, r.callback_url, r.on_unknown, r.attachments, r.proof,
-    r.traceparent
+    r.sent_by, r.traceparent
   FROM incoming AS r
   JOIN fresh ON fresh.producer = coalesce(r.key_owner, r.producer) AND fresh.key = r.key
     AND fresh.notification_id = r.id
@@ -69,7 +69,7 @@ WITH patience AS MATERIALIZED (
   RETURNING id, producer, coalesce(idempotency_key, id::text) AS key
 ), accepted AS MATERIALIZED (
   SELECT DISTINCT ON (stored.id) r.position, r.id, r.channel, r.lane, r.callback_statuses,
-    coalesce(r.is_test, false) AS is_test, r.secret_names IS NOT NULL AS has_secrets,
+    r.note, coalesce(r.is_test, false) AS is_test, r.secret_names IS NOT NULL AS has_secrets,
     CASE WHEN r.expires_at <= now() THEN 'expired' WHEN r.send_at > now() THEN 'scheduled' ELSE 'queued' END
       AS status,
     CASE WHEN r.expires_at <= now() THEN 'expired' END AS reason,
@@ -84,7 +84,8 @@ WITH patience AS MATERIALIZED (
   INSERT INTO states (id, channel, lane, status, reason, due_at, callback_statuses, is_test, has_secrets)
   SELECT id, channel, lane, status, reason, due_at, callback_statuses, is_test, has_secrets FROM accepted
 ), noted AS (
-  INSERT INTO events (notification_id, kind, status, reason) SELECT id, 'accepted', status, reason FROM accepted
+  INSERT INTO events (notification_id, kind, status, reason, detail)
+  SELECT id, 'accepted', status, reason, note FROM accepted
 )
 SELECT position, id, channel, lane, status FROM accepted
 """

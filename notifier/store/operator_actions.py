@@ -162,10 +162,10 @@ class Operating(Repository):
         with transaction(self._engine) as connection:
             return begin_record(connection, operator, action, selection, reason)
 
-    def note(self, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
-        """Write progress into the record, and whether the action has ended."""
+    def note(self, record: UUID, tally: ActionCounts, *, is_finished: bool, **more: Any) -> None:
+        """Write progress into the record, and whether the action has ended. `more`: of the result, as JSON."""
         with transaction(self._engine) as connection:
-            note_result(connection, record, tally, is_finished=is_finished)
+            note_result(connection, record, tally, is_finished=is_finished, **more)
 
     def record(self, record: UUID) -> RecordView:
         """Raises `NotFound`."""
@@ -298,9 +298,11 @@ def begin_record(
     return Begun(row["id"], connection.execute(_BEGIN, row).scalar_one())
 
 
-def note_result(connection: Connection, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
+def note_result(
+    connection: Connection, record: UUID, tally: ActionCounts, *, is_finished: bool, **more: Any
+) -> None:
     """`Operating.note`, within a transaction."""
-    row = {"id": record, "result": as_json(asdict(tally)), "is_finished": is_finished}
+    row = {"id": record, "result": as_json({**asdict(tally), **more}), "is_finished": is_finished}
     connection.execute(_NOTE_RESULT, row)
 
 

@@ -26,7 +26,7 @@ from notifier.domain.statuses import (
 from notifier.domain.trace_context import log_ids
 from notifier.store.sanitize import storable
 
-#: Follows a producer's name in the idempotency keys of its test messages; no name has a "/".
+#: Follows a producer's name in the idempotency keys of its test messages, and in their files; no name has a "/".
 TEST_KEYS = "/test"
 
 
@@ -51,8 +51,12 @@ class NewNotification:
     secret_names: tuple[str, ...] = ()
     #: How it was proven that its producer sent it.
     proof: ProducerProof = ProducerProof.NONE
+    #: See `Origin`.
+    sent_by: str | None = None
     #: Where its trace goes on; None: as its message says, if it says so.
     traceparent: str | None = None
+    #: For the first line of its story; None: nothing.
+    note: str | None = None
 
     @property
     def key_owner(self) -> str:

@@ -5,8 +5,9 @@ A replay claims a message before it publishes it, so two at once never publish t
 - after the claim, before the broker has it: nothing was published. The claim ends after `CLAIM_SECONDS`, the
   message counts as not replayed all along, and the next replay takes it;
 - after the broker has it, before it is marked: the same. Byte for byte it is published twice, which its key makes
-  a duplicate. An edited one may have another key each time, so its claim never ends by itself: who replays it
-  again has to say so, when the page has told what may have become of the first one;
+  a duplicate. An edited one goes into the record and not to the broker. It may have another key each time, so its
+  claim never ends by itself: who replays it again has to say so, when the page has told what may have become of
+  the first one;
 - after the mark: done; the operator record lacks its end.
 """
 

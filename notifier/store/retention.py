@@ -24,6 +24,7 @@ from sqlalchemy import TextClause, text
 from notifier.domain.statuses import LIVE_STATUSES, Channel
 from notifier.store import binds, ledger_sql
 from notifier.store.notification_rules import LIVE
+from notifier.store.records import TEST_KEYS
 from notifier.store.repository import Repository
 from notifier.store.schema.partitions import Month, drop_month, months
 
@@ -117,6 +118,16 @@ class RetentionRepository(Repository):
         found: UUID | None = self._scalar(_FORGET_OF_MONTH, values)
         return found
 
+    def owners_of_test_keys(self) -> list[str]:
+        """Of idempotency keys of tests: the names that they are stored under."""
+        return [row.name for row in self._rows(_OWNERS, {"test": TEST_KEYS})]
+
+    def forget_test_keys_page(self, owner: str, after: str) -> str | None:
+        """Of the owner's next keys, delete those whose notifications are gone: the version before left them.
+        Returns the last key; None: there are no more."""
+        found: str | None = self._scalar(_FORGET_TEST_KEYS, {"owner": owner, "after": after, "limit": PAGE})
+        return found
+
     def mark(self, task: str) -> UUID:
         rows = self._rows(_MARK, {"task": task})
         return rows[0].reached if rows else UUID(int=0)
@@ -138,7 +149,7 @@ _RESTED = f"n.updated_at < now() - interval '{RESTED_HOURS} hours'"
 def _free(condition: str = "true") -> str:
     """Of a page, those that have ended. Whatever brings one of them to life again takes the same lock."""
     return f"""free AS MATERIALIZED (
-  SELECT n.id, page.producer, page.key
+  SELECT n.id, page.producer || CASE WHEN n.is_test THEN '{TEST_KEYS}' ELSE '' END AS key_owner, page.key
   FROM page JOIN states AS n ON n.id = page.id AND CASE WHEN n.status <> ALL(:live) AND {condition} THEN true END
   WHERE page.is_wanted ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
 )"""
@@ -181,7 +192,7 @@ unread AS (
   DELETE FROM unread_bounces AS u USING free WHERE u.notification_id = free.id
 ), keys AS (
   DELETE FROM idempotency_keys AS k USING free
-  WHERE k.producer = free.producer AND k.key = free.key AND k.notification_id = free.id
+  WHERE k.producer = free.key_owner AND k.key = free.key AND k.notification_id = free.id
 ), told AS (
   DELETE FROM callbacks AS c USING free WHERE c.notification_id = free.id RETURNING c.id
 ), calls AS (
@@ -239,6 +250,30 @@ DELETE FROM rejected_messages WHERE id IN (
 """)
 
 _COUNT_REJECTED: TextClause = text(f"SELECT count(*) FROM rejected_messages WHERE {_OLD_REJECTED}")
+
+# From name to name by the index: one step for each owner, not for each key.
+_OWNERS: TextClause = text("""
+WITH RECURSIVE owners AS (
+  SELECT min(producer) AS name FROM idempotency_keys
+  UNION ALL
+  SELECT (SELECT min(producer) FROM idempotency_keys WHERE producer > owners.name) FROM owners
+  WHERE name IS NOT NULL
+)
+SELECT name FROM owners WHERE right(name, length(:test)) = :test ORDER BY name
+""")
+
+# A key and its message are written by one statement, so no key is seen before its message.
+_FORGET_TEST_KEYS: TextClause = text("""
+WITH page AS MATERIALIZED (
+  SELECT key, notification_id FROM idempotency_keys
+  WHERE producer = :owner AND key > :after ORDER BY key LIMIT :limit
+), gone AS (
+  DELETE FROM idempotency_keys AS k USING page
+  WHERE k.producer = :owner AND k.key = page.key AND k.notification_id = page.notification_id
+    AND NOT EXISTS (SELECT FROM messages AS m WHERE m.id = page.notification_id)
+)
+SELECT (SELECT key FROM page ORDER BY key DESC LIMIT 1)
+""")
 
 _WIPE: TextClause = text(f"""
 WITH old AS MATERIALIZED (

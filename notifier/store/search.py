@@ -63,6 +63,9 @@ class NotificationView:
     is_test: bool
     #: How it was proven that the producer sent it, see `ProducerProof`; None: from before that was recorded.
     proof: str | None
+    #: Who sent it: `key:<id>`, `user:<broker user>`, `recurring:<id>` or `operator:<name>`; None: nobody can say,
+    #: or it is from before that was recorded.
+    sent_by: str | None
     #: Of its trace, 32 hexadecimal digits; None: it has none.
     trace_id: str | None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -217,6 +218,23 @@ def test_a_body_that_is_no_json_object_is_refused(api: Api, body: Any, headers: 
     reply = api("POST", "/v1/notifications", key=api.key(Scope.SEND), body=body, headers=headers)
     assert reply.status == status, reply.body
     assert reply.headers["content-type"] == "application/problem+json"
+
+
+def test_what_each_key_of_a_producer_sent_can_be_told_apart(api: Api) -> None:
+    first, second, test = api.key(Scope.SEND), api.key(Scope.SEND), api.key(Scope.SEND, is_test=True)
+    entries: dict[str, Any] = {"batch": [{**HELLO, "idempotency_key": str(number)} for number in range(2)]}
+    for number, key in enumerate((first, second, test), 2):
+        one = {**HELLO, "idempotency_key": str(number)}
+        assert api("POST", "/v1/notifications", key=key, json_body=one).status == 202
+    assert api("POST", "/v1/notifications/batch", key=first, json_body=entries).status == 202
+    found = api("GET", "/v1/notifications", key=api.key(Scope.OPERATE, producer=None)).json["items"]
+    sent = Counter((one["sent_by"], one["proof"], one["is_test"]) for one in found)
+    names = [f"key:{key.split('_')[2]}" for key in (first, second, test)]
+    assert sent == {
+        (names[0], "api_key", False): 3,
+        (names[1], "api_key", False): 1,
+        (names[2], "api_key", True): 1,
+    }
 
 
 def test_every_entry_of_a_batch_is_answered_by_itself(api: Api) -> None:

@@ -13,6 +13,7 @@ from notifier.operations.api_keys import Scope
 from notifier.store.operator_actions import Operating
 from tests.support.api import Api
 from tests.support.templates import write_templates
+from tests.unit.cli.commandline import CommandLine
 
 
 @pytest.fixture
@@ -26,6 +27,26 @@ def plan(*people: str, **fields: Any) -> dict[str, Any]:
     lines = [{"to": f"{one}@example.com", "context": {"name": one}} for one in people or ("ann", "bo")]
     made = {"name": "digest", "cron": "30 9 * * 1-5", "zone": "Europe/Berlin", "channel": "email"}
     return {**made, "template": "hello", "recipients": lines} | fields
+
+
+def test_who_revokes_a_key_is_told_which_plans_go_on(api: Api, database_url: str) -> None:
+    leaked, other, bank = api.key(Scope.SEND), api.key(Scope.SEND), api.key(Scope.SEND, producer="bank")
+    operating = api.key(Scope.OPERATE, producer=None)
+
+    def add(key: str, name: str) -> str:
+        return str(api("POST", "/v1/recurring", key=key, json_body=plan(name=name)).json["id"])
+
+    evil, own, paused, theirs = add(leaked, "evil"), add(other, "own"), add(other, "paused"), add(bank, "theirs")
+    assert api("POST", f"/v1/recurring/{paused}/pause", key=other).status == 200
+    notifier = CommandLine({"database_url": database_url})
+    said = notifier("keys", "revoke", leaked.split("_")[2], "--why", "leaked").err
+    assert f"notifier recurring pause {evil}   # evil, made or changed with this key\n" in said
+    assert f"notifier recurring pause {own}   # own, of shop\n" in said
+    assert [paused in said, theirs in said] == [False, False]
+    # An operator's key has no producer: what it changed is named.
+    assert api("POST", f"/v1/recurring/{theirs}/run", key=operating).status == 200
+    left = api.parts.keys.plans_left(operating.split("_")[2])
+    assert [(one.name, one.is_by_key) for one in left] == [("theirs", True)]
 
 
 def test_a_producer_keeps_its_own_list(api: Api) -> None:

@@ -311,6 +311,20 @@ def test_a_message_names_files_of_its_own_producer_only(api: Api) -> None:
     assert (reply.json["accepted"], reply.json["refused"]) == (1, 1)
 
 
+def test_files_of_test_keys_take_no_room_and_are_for_tests_alone(database_url: str, tmp_path: Path) -> None:
+    api = Api(database_url, write_templates(tmp_path), attachment_quota_bytes=10 * 1024 * 1024)
+    live, test = api.key(Scope.SEND), api.key(Scope.SEND, is_test=True)
+    first, second, third = (bytes([number]) * 4 * 1024 * 1024 for number in range(3))
+    assert upload(api, first, key=test).status == upload(api, second, key=test).status == 201
+    assert upload(api, third, key=test).status == 413
+    assert upload(api, first, key=live).status == upload(api, second, key=live).status == 201
+    of_test, of_live = (upload(api, key=key).json["id"] for key in (test, live))
+    assert of_test != of_live
+    assert codes(send(api, of_test, key=live)) == {("/attachments/0", "unknown_attachment")}
+    assert send(api, of_test, of_live, key=test).status == send(api, of_live, key=live).status == 202
+    api.close()
+
+
 def test_over_the_broker_it_is_the_same(api: Api) -> None:
     file = upload(api).json["id"]
     intake = api.services.intake(lambda *_: None)

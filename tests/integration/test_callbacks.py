@@ -73,6 +73,17 @@ def test_nobody_is_told_of_what_was_not_asked_for(world: World) -> None:
     assert [got.path for got in world.hooks.got] == ["/own"]
 
 
+def test_where_the_address_of_a_message_was_redacted_no_other_address_is_called(world: World) -> None:
+    own = f"http://127.0.0.1:{world.hooks.port}/own"
+    world.finish(world.accept(callback_url=own))
+    world.finish(world.accept())
+    world.run("UPDATE messages SET callback_url = NULL")
+    world.tick()
+    found = {view.endpoint: (view.state, view.failure) for view in world.callbacks()}
+    assert found == {f"shop {own.removesuffix('/own')}": ("parked", "redacted"), "shop": ("delivered", None)}
+    assert len(world.hooks.got) == 1
+
+
 def test_every_way_to_a_final_status_is_told(world: World) -> None:
     expired = world.accept(expires_at="2020-01-01T00:00:00Z")
     failed, cancelled, late = world.fail(), world.accept(), world.accept()

@@ -36,8 +36,14 @@ def test_a_key_is_made_shown_once_rotated_and_revoked(api: Api, admin: Browser) 
     assert api.parts.keys.holder(token) is not None
     rotated = token_in(admin.post(f"/keys/{key}/rotate", hours="0").body)
     assert api.parts.keys.holder(token) is None
+    plan = {"name": "digest", "cron": "0 9 * * *", "zone": "UTC", "channel": "email", "template": "hello"}
+    line = {"to": "ann@example.com", "context": {"name": "Ann"}}
+    added = api("POST", "/v1/recurring", key=rotated, json_body={**plan, "recipients": [line]})
     done = admin.post(f"/keys/{rotated.split('_')[2]}/revoke", reason="the shop closed")
     assert b"It is revoked" in done.body
+    assert (
+        f'<a href="/recurring/{added.json["id"]}">digest</a>, made or changed with this key'.encode() in done.body
+    )
     assert api.parts.keys.holder(rotated) is None
     assert admin.get(f"/keys/{'0' * 12}").status == 404
 

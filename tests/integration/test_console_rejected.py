@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from notifier.broker import topology
 from notifier.broker.amqp_connections import AmqpBrokerConnection
+from notifier.broker.user_id import VOUCHED
 from notifier.console.app import add_console
 from notifier.console.routes import dead_letters, rejected
 from notifier.domain.message import new_id
@@ -24,7 +25,8 @@ from notifier.intake.batch import Received
 from notifier.operations.api_keys import Scope
 from notifier.store import rejected as store
 from notifier.store.engine import transaction
-from notifier.store.search import RejectedView
+from notifier.store.filters import Filter
+from notifier.store.search import RejectedView, Story
 from tests.support.api import Api
 from tests.support.brokers import amqp_connection
 from tests.support.console import XSS, Browser, operator  # noqa: F401
@@ -67,6 +69,11 @@ def reject(api: Api, *contents: Any, **more: Any) -> list[RejectedView]:
 def waiting(api: Api) -> list[dict[str, Any]]:
     """What went back to the queue; it is taken out."""
     return [json.loads(body) for body in bodies(api.services.settings.require("broker_url"), QUEUE)]
+
+
+def taken_in(api: Api) -> list[Story]:
+    """What edited messages became, newest first."""
+    return [api.parts.audit.story(found.id) for found in api.parts.audit.search(Filter())]
 
 
 def test_rejected_messages_are_grouped_and_replayed_by_fault(api: Api, operator: Browser) -> None:
@@ -119,19 +126,16 @@ def test_an_edited_message_is_checked_and_goes_once(api: Api, admin: Browser) ->
     right = json.loads(kept.body) | {"template": "hello"}
     checked = admin.post(path, body=json.dumps(right), dry_run="true")
     assert b"1 message would be replayed." in checked.body
-    assert waiting(api) == []
+    assert taken_in(api) == []
     done = admin.post(path, body=json.dumps(right), reason="a slip of theirs")
     assert b"1 message is replayed." in done.body
-    assert waiting(api) == [right]
+    assert [str(one.notification.id) for one in taken_in(api)] == [right["id"]]
+    assert f"/notifications/{right['id']}".encode() in done.body, "it leads to what became of it"
     late = admin.post(path, body=json.dumps(right | {"reference": "typed-late"}))
     assert (late.status, b"It was replayed at" in late.body) == (409, True)
     assert b"typed-late" in late.body, "what was typed is still there"
     assert b"by ops (key" in late.body
     assert b"/edited" not in late.body, "nothing is offered that always fails"
-    # Once the intake has read it, the page leads to what became of it.
-    api.parts.intake.process([Received(json.dumps(right).encode(), Channel.EMAIL, Lane.NORMAL)])
-    page = admin.get(f"/rejected/{kept.id}")
-    assert f"/notifications/{right['id']}".encode() in page.body
     with transaction(api.services.engine) as connection:
         query = "SELECT * FROM operator_records WHERE action = 'replay_edited'"
         record = connection.execute(text(query)).one()
@@ -174,13 +178,13 @@ def test_of_several_who_replay_one_message_one_does(api: Api, admin: Browser) ->
     def replay(_: int) -> Any:
         return admin.post(f"/rejected/{plain.id}/replay")
 
-    for act in (edit, replay):
+    for act, found in ((edit, taken_in), (replay, waiting)):
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(act, range(4)))
         won = [one for one in answers if b"1 message is replayed." in one.body]
         assert len(won) == 1
         assert all(b"replayed" in one.body and b"by ops (key" in one.body for one in answers if one not in won)
-        assert len(waiting(api)) == 1
+        assert len(found(api)) == 1
 
 
 def test_an_interrupted_edit_is_told_and_left_to_a_person(api: Api, admin: Browser, operator: Browser) -> None:
@@ -197,22 +201,55 @@ def test_an_interrupted_edit_is_told_and_left_to_a_person(api: Api, admin: Brows
     bulk = operator.post("/rejected/replay", code="unknown_template")
     assert b"of an edited copy by Ann" in bulk.body
     assert admin.post(f"{path}/edited", body=json.dumps(message())).status == 409
-    assert waiting(api) == []
+    assert taken_in(api) == []
     done = admin.post(f"{path}/edited", body=json.dumps(message()), again="true")
     assert b"1 message is replayed." in done.body
-    assert len(waiting(api)) == 1
+    assert len(taken_in(api)) == 1
 
 
-def test_an_edited_message_keeps_its_trace_and_the_user_that_proves_its_producer(api: Api, admin: Browser) -> None:
+def test_an_edited_message_is_proven_by_its_operator_and_no_longer_by_the_broker_user(
+    api: Api, admin: Browser
+) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     headers = {"traceparent": trace, "task": "of another protocol"}
     [kept] = reject(api, message(template="gone"), broker_user="shop", headers=headers)
-    assert admin.post(f"/rejected/{kept.id}/edited", body=json.dumps(message())).status == 200
-    with amqp_connection(api.services.settings.require("broker_url")) as connection:
-        found = connection.channel().basic_get(QUEUE, no_ack=True)
-    assert "shop" in found.headers.values()
-    assert found.headers["traceparent"] == trace
-    assert "task" not in found.headers
+    other = message(to="eve@example.com")
+    assert admin.post(f"/rejected/{kept.id}/edited", body=json.dumps(other), reason="their typo").status == 200
+    [story] = taken_in(api)
+    assert (story.notification.producer, story.notification.proof) == ("shop", "operator")
+    assert (story.notification.sent_by or "").startswith("operator:ops (key ")
+    assert story.notification.trace_id == trace.split("-")[1]
+    with transaction(api.services.engine) as connection:
+        record = connection.execute(text("SELECT * FROM operator_records WHERE action = 'replay_edited'")).one()
+    by = f"rejected message {kept.id} edited by {record.operator}: their typo (operator record {record.id})"
+    assert [event.detail for event in story.events] == [by]
+    page = admin.get(f"/notifications/{other['id']}").body
+    assert html.escape(by).encode() in page
+    assert b"shop, written by an operator" in page
+    again = admin.post(f"/rejected/{reject(api, other | {'to': '?'})[0].id}/edited", body=json.dumps(other))
+    assert b"1 message is replayed." in again.body
+    [repeated] = [event for event in taken_in(api)[0].events if event.kind == "duplicate"]
+    assert f"edited by {record.operator}" in (repeated.detail or ""), "no producer sent it again"
+
+
+@pytest.mark.parametrize("producer", ["shop", "bank"])
+def test_an_edited_message_is_accepted_where_proof_is_required(
+    database_url: str, tmp_path: Path, producer: str
+) -> None:
+    """And nothing that a producer writes makes it an operator's."""
+    tables = {"shop": {"broker_user": ["shop"]}}
+    structure = {"senders": {"default": {"email": "shop@example.com"}}, "require_proof": True, "producers": tables}
+    api = Api(database_url, write_templates(tmp_path), structure=structure)
+    add_console(api.app, api.services, api.parts)
+    browser = Browser(api)
+    browser.sign_in(api.key(Scope.ADMIN, producer=None))
+    browser.get("/search")
+    claimed = {"proof": "operator", "origin": "operator", VOUCHED: "shop"}
+    [kept] = reject(api, message(producer=producer), headers=claimed, broker_user="stranger")
+    assert [fault["code"] for fault in kept.faults] == ["producer_not_proven"]
+    assert browser.post(f"/rejected/{kept.id}/edited", body=json.dumps(message(producer=producer))).status == 200
+    assert [one.notification.proof for one in taken_in(api)] == ["operator"]
+    api.close()
 
 
 def test_bodies_are_for_admins(api: Api, operator: Browser) -> None:

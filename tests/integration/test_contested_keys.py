@@ -14,6 +14,7 @@ import pytest
 
 from notifier.domain.errors import RowsHeld, ServiceUnavailable
 from notifier.domain.message import Message, new_id
+from notifier.domain.producers import Origin, ProducerProof
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.batch import IntakeAnswer, Received
 from notifier.store import acceptance
@@ -55,7 +56,7 @@ def message(
 
 
 def answers(api: Api, *messages: Message) -> list[IntakeAnswer | ServiceUnavailable]:
-    return api.parts.intake.answer_each([(one, False) for one in messages])
+    return api.parts.intake.answer_each([(one, Origin(ProducerProof.API_KEY)) for one in messages])
 
 
 def code(answer: IntakeAnswer | ServiceUnavailable) -> str:
@@ -157,7 +158,8 @@ def test_what_is_live_and_what_is_a_test_stay_apart_under_one_id(
         ids = [new_id() for _ in range(count)]
         pairs = [(message("TEST" if is_test else "LIVE", id_=id_), is_test) for id_ in ids for is_test in
                  (test_first, not test_first)]  # fmt: skip
-        found = [code(answer) for answer in api.parts.intake.answer_each(pairs)]
+        sent = [(one, Origin(ProducerProof.API_KEY, is_test=is_test)) for one, is_test in pairs]
+        found = [code(answer) for answer in api.parts.intake.answer_each(sent)]
         rows = other.execute(
             "SELECT id, context->>'name' AS name, is_test FROM notifications WHERE id = ANY(%s)", [ids]
         ).fetchall()
@@ -194,6 +196,6 @@ def test_ids_in_opposite_orders_of_their_keys_do_not_lock_up(api: Api, database_
 def rows_of(api: Api, messages: list[Message]) -> list[Any]:
     intake = api.parts.intake
     return [
-        intake._new(one, Channel.EMAIL, Lane.NORMAL, place, proof=None, is_test=False)  # type: ignore[arg-type]
+        intake._new(one, Channel.EMAIL, Lane.NORMAL, place, Origin(ProducerProof.API_KEY))
         for place, one in enumerate(messages)
     ]

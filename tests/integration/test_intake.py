@@ -20,6 +20,7 @@ from notifier.client.client import Client
 from notifier.config.structure import Sender, Structure
 from notifier.domain.errors import PublishFailed, ServiceUnavailable
 from notifier.domain.message import MAX_BODY_BYTES, Message, new_id
+from notifier.domain.producers import Origin, ProducerProof
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import check
 from notifier.intake import Intake, IntakeSummary, Received, make_reader
@@ -488,5 +489,5 @@ def test_a_batch_that_takes_the_database_too_long_is_accepted_in_parts(world: Wo
     assert sum(len(ids) for _, _, ids in world.tasks.published) == 10
     given = {"producer": "shop", "to": "ann@example.com", "template": "hello", "context": {"name": "Ann"}}
     messages = [check(Message(**given, id=new_id()), Channel.EMAIL, Lane.NORMAL) for _ in range(10)]
-    answers = world.intake.answer(messages)
+    answers = world.intake.answer(messages, Origin(ProducerProof.API_KEY))
     assert [answer.id for answer in answers] == [message.id for message in messages]

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from notifier.bootstrap import Services
+from notifier.cli.actions import operator
 from notifier.cli.checks import check_encryption
 from notifier.config.settings import Settings
 from notifier.domain.errors import Unavailable, WrongSelection
@@ -30,6 +31,7 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import Operating
+from notifier.store.operator_log import OperatorLog, RecordFilter
 from notifier.store.personal_data import PersonalData
 from notifier.store.re_encryption import Resealing, unknown_keys
 from notifier.store.records import DeliveryResult, NewNotification, NewRejection
@@ -379,6 +381,9 @@ def test_the_command_line_makes_keys_and_reseals(world: Private, database_url: s
     assert "1 are on their way" in busy.err
     world.execute("UPDATE states SET status = 'failed'")
     assert notifier("db", "reseal", "--json").json["changed"] == 1
+    again, first = OperatorLog(world.engine).page(RecordFilter(action="reseal"), limit=3)
+    assert (first.result["changed"], first.result["skipped"], again.result["changed"]) == (0, 1, 1)
+    assert (again.operator, again.selection) == (operator(), {"rehash": False})
     assert "example.com" not in world.dump()
     found = notifier("search", "--recipient", "ann@example.com", "--json").json
     assert [row["recipient"] for row in found] == [ANN]

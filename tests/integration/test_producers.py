@@ -163,6 +163,9 @@ def test_each_producer_publishes_as_itself_with_the_client_as_it_is(users: Users
     shown = service.notifier("show", found[0].id)
     assert f"{found[0].producer}, proven by its broker user" in shown.out
     assert service.notifier("search", "--json").json[0]["proof"] == "broker_user"
+    assert {(n.producer, n.sent_by) for n in found} == {
+        (producer, f"user:{users.names[producer]}") for producer in ("shop", "billing")
+    }
     assert unproven_producers(service.engine, found[0].accepted_at.replace(year=2020)) == []
 
 
@@ -281,7 +284,7 @@ def test_what_was_proven_stays_so_when_an_operator_replays_it(users: Users, star
     assert [found.broker_user for found in service.rejected(2)] == [users.names["shop"]] * 2
     (templates / "email" / "hello").rename(templates / "email" / "welcome")
     assert service.notifier("rejected", "replay", service.rejected(2)[0].id).code == 0
-    assert [n.proof for n in service.accepted(1)] == ["broker_user"]
+    assert [(n.proof, n.sent_by) for n in service.accepted(1)] == [("broker_user", f"user:{users.names['shop']}")]
 
 
 def test_what_was_not_proven_is_not_when_an_operator_replays_it(users: Users, start: Any) -> None:
@@ -453,5 +456,5 @@ def test_over_redis_nothing_is_proven_and_nothing_refused_for_it(redis_broker_ur
     with Client(redis_broker_url, producer="shop") as client:
         client.send("hello", "ann@example.com", context={"name": "Ann"})
         client.send("order_shipped", "ann@example.com")
-    assert [n.proof for n in service.accepted(1)] == ["none"]
+    assert [(n.proof, n.sent_by) for n in service.accepted(1)] == [("none", None)]
     assert [codes(found) for found in service.rejected(1)] == [[("template", "template_not_allowed")]]

@@ -18,6 +18,7 @@ from notifier.cli.operator_services import OperatorServices
 from notifier.config.settings import Settings
 from notifier.domain.errors import Fault, InvalidMessage, NotFound, ServiceUnavailable, WrongSelection
 from notifier.domain.message import Message
+from notifier.domain.producers import Origin
 from notifier.domain.recurrence import Recurrence
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations import recurring_runs
@@ -114,8 +115,8 @@ def test_what_is_due_reaches_everybody_once_though_ticks_run_at_once(
         thread.join()
     assert addresses(world.sent()) == addresses(world.sent()[:5])
     assert len(world.sent()) == 5
-    assert {(one.lane, one.proof, one.producer, one.status) for one in world.sent()} == {
-        ("bulk", "service", "shop", "queued")
+    assert {(one.lane, one.proof, one.sent_by, one.producer, one.status) for one in world.sent()} == {
+        ("bulk", "service", f"recurring:{planned}", "shop", "queued")
     }
     assert all("@" not in str(one.idempotency_key) for one in world.sent())
     [context] = world.execute(
@@ -139,14 +140,14 @@ def test_a_crash_between_portions_loses_nobody_and_doubles_nobody(
     runs = RecurringRunRepository(world.engine, world.personal_data)
     calls = 0
 
-    def crash(messages: Sequence[Message], is_test: bool) -> list[tuple[Fault, ...]]:
+    def crash(messages: Sequence[Message], origin: Origin) -> list[tuple[Fault, ...]]:
         nonlocal calls
         calls += 1
         if calls == 2:
             # Accepted, and never noted.
-            world.accept_own(messages, is_test)
+            world.accept_own(messages, origin)
             raise ServiceUnavailable("killed here")
-        return world.accept_own(messages, is_test)
+        return world.accept_own(messages, origin)
 
     with pytest.raises(ServiceUnavailable):
         RecurringRuns(runs, crash).tick()
@@ -167,10 +168,10 @@ def test_a_worker_that_was_too_slow_changes_nothing(world: World) -> None:
     world.make_due(planned)
     runs = RecurringRunRepository(world.engine, world.personal_data)
 
-    def stall(messages: Sequence[Message], is_test: bool) -> list[tuple[Fault, ...]]:
+    def stall(messages: Sequence[Message], origin: Origin) -> list[tuple[Fault, ...]]:
         world.end_lease()
         assert world.recurring_runs.tick() == {"accepted": 3, "refused": 0}
-        return world.accept_own(messages, is_test)
+        return world.accept_own(messages, origin)
 
     RecurringRuns(runs, stall).tick()
     view = world.view(planned)
@@ -295,9 +296,9 @@ def test_a_resume_in_the_middle_of_a_run_sends_nothing_that_was_due_meanwhile(
         run_at=run_at,
     )
 
-    def pause(messages: Sequence[Message], is_test: bool) -> list[tuple[Fault, ...]]:
+    def pause(messages: Sequence[Message], origin: Origin) -> list[tuple[Fault, ...]]:
         world.recurring.pause(planned, operator="ann")
-        return world.accept_own(messages, is_test)
+        return world.accept_own(messages, origin)
 
     # The run of ten minutes ago: what was due five minutes ago came while it was under way.
     taken = runs.take()

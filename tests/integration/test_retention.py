@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from notifier.cli.actions import operator
 from notifier.config.limits import Retention
 from notifier.config.settings import Settings
 from notifier.config.structure import Structure
@@ -20,9 +21,11 @@ from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.operations.retention import RetentionJob, RetentionRun
 from notifier.security.encryption import Sealer
 from notifier.security.recipient_hash import HashKey
+from notifier.store import retention
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import ActionCounts, Move, Operating
+from notifier.store.operator_log import OperatorLog, RecordFilter
 from notifier.store.personal_data import PersonalData
 from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NewRejection
 from notifier.store.retention import RetentionRepository
@@ -47,7 +50,14 @@ class Past:
         self.audit, self.ledger = Audit(self.engine, VAULT), Ledger(self.engine, VAULT)
         self._count = 0
 
-    def accept(self, days: int, channel: Channel = Channel.EMAIL, status: str = "sent", **more: Any) -> UUID:
+    def accept(
+        self,
+        days: int,
+        channel: Channel = Channel.EMAIL,
+        status: str = "sent",
+        is_test: bool = False,
+        **more: Any,
+    ) -> UUID:
         """One with an id of so many days ago, with an attempt, an event and a callback."""
         self._count += 1
         id_ = UUID(int=first_id(NOW - timedelta(days=days)).int + (7 << 76) + (2 << 62) + self._count)
@@ -55,7 +65,9 @@ class Past:
         message = Message(
             id=id_, producer="shop", idempotency_key=f"k{self._count}", to=TO[channel], template="code", **fields
         )
-        new = NewNotification(message, channel, Lane.NORMAL, "v1", OnUnknown.HOLD, 0, secret_names=("code",))
+        new = NewNotification(
+            message, channel, Lane.NORMAL, "v1", OnUnknown.HOLD, 0, secret_names=("code",), is_test=is_test
+        )
         assert self.ledger.accept([new])[0].fault is None
         for statement in (
             "UPDATE states SET status = :status, due_at = NULL, updated_at = now() - interval '2 hours'"
@@ -361,6 +373,27 @@ def test_the_channel_with_the_shorter_time_is_deleted_row_by_row(past: Past) -> 
         assert past.count(table, mail) > 0
 
 
+def test_keys_of_tests_go_with_their_notifications(past: Past) -> None:
+    past.make_months(5)
+    by_row = past.accept(40, Channel.SMS, is_test=True), past.accept(40, Channel.SMS)
+    by_month = past.accept(past.age_of(5), is_test=True), past.accept(past.age_of(5))
+    young = past.accept(20, Channel.SMS, is_test=True)
+    past.keeper(sms=(None, 30), email=(None, 100)).run()
+    assert past.ids() == {young}
+    assert [past.count("idempotency_keys", id_) for id_ in (*by_row, *by_month, young)] == [0, 0, 0, 0, 1]
+
+
+def test_keys_of_tests_that_an_earlier_version_left_behind_go(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "PAGE", 2)
+    ids = [past.accept(1, is_test=True) for _ in range(5)]
+    live = past.accept(1)
+    for id_ in (*ids[1:4], live):
+        past.execute("DELETE FROM messages WHERE id = :id", id=id_)
+    past.keeper().run()
+    # What its owner deleted of the live ones by hand is their business.
+    assert [past.count("idempotency_keys", id_) for id_ in (*ids, live)] == [1, 0, 0, 0, 1, 1]
+
+
 def test_rejected_messages_go_when_the_first_of_the_two_is_over(past: Past) -> None:
     for days, channel in ((40, Channel.EMAIL), (20, Channel.EMAIL), (40, Channel.SMS)):
         past.reject(days, channel)
@@ -407,6 +440,10 @@ def test_the_command_line_counts_and_does_it(past: Past, database_url: str, tmp_
     assert notifier("db", "retention", "--dry-run", "--json").json["result"]["redacted"] == {"email": 1}
     assert "would be redacted" in notifier("db", "retention", "--dry-run").out
     assert notifier("db", "retention", "--now", "--json").json["result"]["redacted"] == {"email": 1}
+    [record] = OperatorLog(past.engine).page(RecordFilter(action="retention"), limit=2)
+    assert record.selection == {"tables": {"email": {"redact_after_days": 30, "drop_after_days": None}}}
+    assert (record.operator, record.result["changed"], record.result["dropped"]) == (operator(), 1, [])
+    assert record.finished_at is not None
     assert "(redacted)" in notifier("search", "--channel", "email").out
     without = CommandLine({"database_url": database_url})
     assert "kept for ever" in without("db", "retention", "--now").err

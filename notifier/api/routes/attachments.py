@@ -75,7 +75,8 @@ def attach(
         fault = Fault("Content-Encoding", "wrong_content_encoding", "names a compression", fix)
         raise _refusal(InvalidMessage([fault]))
     try:
-        kept = attachments.add(holder.producer, _name(content_disposition), content_type, body)
+        name = _name(content_disposition)
+        kept = attachments.add(holder.producer, name, content_type, body, is_test=holder.is_test)
     except InvalidMessage as error:
         raise _refusal(error) from None
     return AttachmentReceipt.model_validate(kept, from_attributes=True)

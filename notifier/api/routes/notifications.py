@@ -103,7 +103,7 @@ async def send(
             raise refusal(faults, decode(body))
         return entry.message.within(read_traceparent(traceparent))
 
-    answer = await acceptance.accept(read, len(body), key_id=holder.share, is_test=holder.is_test)
+    answer = await acceptance.accept(read, len(body), key_id=holder.share, origin=holder.origin)
     if answer.id is None:
         _count_refused([answer.faults])
         raise refusal(answer.faults, decode(body))
@@ -158,7 +158,7 @@ def send_batch(
         _count_refused([batch.faults])
         errors = [*errors_of(batch.faults), *_batch_errors([answers[i] for i in range(len(entries))])]
         raise Refusal(status_of(batch.faults), "the batch is not valid, and no entry was accepted", errors)
-    found = intake.answer(list(valid.values()), is_test=holder.is_test) if valid else ()
+    found = intake.answer(list(valid.values()), holder.origin) if valid else ()
     answers |= zip(valid, found, strict=True)
     return _batch_answer([answers[position] for position in range(len(entries))])
 

@@ -90,7 +90,8 @@ def revoke(
 ) -> Response:
     changed = parts.api.keys.revoke(key, operator=visitor.holder.operator, reason=form.why)
     said = "It is revoked: its next request is refused." if changed else "It was revoked already."
-    return _one(parts, request, key, done={"lines": [said], "form": form})
+    plans = parts.api.keys.plans_left(key)
+    return _one(parts, request, key, done={"lines": [said], "form": form}, plans=plans)
 
 
 def _list(parts: ConsoleParts, request: Request, **more: Any) -> Response:
@@ -109,4 +110,4 @@ def _list(parts: ConsoleParts, request: Request, **more: Any) -> Response:
 def _one(parts: ConsoleParts, request: Request, key: str, **more: Any) -> Response:
     found = parts.api.keys.view(key)
     state = found.state(datetime.now(UTC))
-    return parts.pages.page(request, "key.html", key=found, state=state, **{"done": None, **more})
+    return parts.pages.page(request, "key.html", key=found, state=state, **{"done": None, "plans": (), **more})

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -22,6 +20,7 @@ from notifier.console.parts import ConsoleParts, PartsDep, raw_publisher
 from notifier.console.session import AdminThere, OperatorThere, PageRoute
 from notifier.domain.errors import Fault, InvalidMessage, ServiceUnavailable, WrongSelection
 from notifier.domain.message import MAX_BODY_BYTES
+from notifier.domain.producers import Origin
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.batch import Received
 from notifier.operations import ActionResult
@@ -111,20 +110,18 @@ def replay_one(
 def replay_edited(
     parts: PartsDep, visitor: AdminThere, request: Request, message: UUID, form: Annotated[EditForm, Form()]
 ) -> Response:
-    """Publish what was made of it, if the contract has nothing against it."""
+    """Take in what was made of it, if the contract has nothing against it."""
 
-    def check(raw: Raw, channel: Channel, lane: Lane) -> tuple[Fault, ...]:
-        return parts.api.intake.rejection_faults(Received(raw.body, channel, lane, broker_user=raw.broker_user))
+    def check(raw: Raw, channel: Channel, lane: Lane, origin: Origin) -> tuple[Fault, ...]:
+        return parts.api.intake.rejection_faults(Received(raw.body, channel, lane, raw.headers, origin=origin))
 
-    @contextmanager
-    def publishing() -> Iterator[Callable[[Raw], None]]:
-        with raw_publisher(parts) as broker:
-            yield broker.publish
+    def take_in(raw: Raw, channel: Channel, lane: Lane, origin: Origin) -> None:
+        parts.api.intake.process([Received(raw.body, channel, lane, raw.headers, origin=origin)])
 
     how: dict[str, Any] = {"operator": visitor.holder.operator, "reason": form.why, "dry_run": form.dry_run}
     text = form.body.encode("utf-8", "replace")
     try:
-        done = parts.replays.replay_edited(message, text, publishing, check, over=form.again, **how)
+        done = parts.replays.replay_edited(message, text, take_in, check, over=form.again, **how)
     except InvalidMessage as error:
         return _one(parts, visitor.holder, request, message, status=422, edited=form, faults=error.faults)
     except WrongSelection as error:

@@ -68,6 +68,9 @@ class StoredMessage(Base):
     attachments: Mapped[list[UUID] | None] = mapped_column(ARRAY(PG_UUID(as_uuid=True)))
     #: How it was proven that its producer sent it, see `ProducerProof`. None: from before that was recorded.
     proof: Mapped[str | None]
+    #: Who sent it: "key:<id>", "user:<broker user>", "recurring:<id>" or "operator:<name>". None: nobody can say,
+    #: the service made it itself, or it is from before that was recorded.
+    sent_by: Mapped[str | None]
     #: W3C Trace Context that its trace goes on from. None: it has no trace.
     traceparent: Mapped[str | None]
 
@@ -295,7 +298,7 @@ class StoredAttachment(Base):
     __tablename__ = "attachments"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    #: Whose messages may name it.
+    #: Whose messages may name it; with "/test" behind it, whose tests.
     producer: Mapped[str]
     #: Of the file, as the recipient sees it.
     name: Mapped[str]

@@ -13,6 +13,7 @@ from notifier.api.errors import Refusal
 from notifier.api.joint_acceptance import MAX_BATCH_BYTES, JointAcceptance, Read
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.message import Message, new_id
+from notifier.domain.producers import Origin, ProducerProof
 from notifier.intake.batch import BATCH_SIZE, IntakeAnswer
 from tests.waiting import patient, wait_until
 
@@ -32,8 +33,8 @@ class Intake:
     def now(self) -> datetime:
         return NOW
 
-    def answer_each(self, messages: Sequence[tuple[Message, bool]]) -> list[IntakeAnswer | ServiceUnavailable]:
-        self.batches.append([(message.idempotency_key, is_test) for message, is_test in messages])
+    def answer_each(self, messages: Sequence[tuple[Message, Origin]]) -> list[IntakeAnswer | ServiceUnavailable]:
+        self.batches.append([(message.idempotency_key, origin.is_test) for message, origin in messages])
         self.begun.set()
         assert self.go.wait(patient(10))
         if self.failure is not None:
@@ -80,7 +81,7 @@ def sent(key: str, *, size: int = 100, key_id: str = "shop", is_test: bool = Fal
 
 async def _send(joint: JointAcceptance, one: Sent) -> IntakeAnswer:
     read, size, key_id, is_test = one
-    return await joint.accept(read, size, key_id=key_id, is_test=is_test)
+    return await joint.accept(read, size, key_id=key_id, origin=Origin(ProducerProof.API_KEY, is_test=is_test))
 
 
 def together(intake: Intake, later: Sequence[Sent]) -> list[IntakeAnswer | BaseException]:

@@ -65,6 +65,7 @@ def failed_story() -> Story:
         sent_at=None,
         is_test=False,
         proof="broker_user",
+        sent_by="user:shop-app",
         trace_id="0af7651916cd43dd8448eb211c80319c",
     )
     attempt = AttemptView(
@@ -133,6 +134,7 @@ def test_the_story_is_printed_with_header_and_times(capsys: pytest.CaptureFixtur
     assert "detail      no such\\nnumber" in shown
     assert "to          +15550100199" in shown
     assert "producer    shop, proven by its broker user" in shown
+    assert "sent by     user shop-app" in shown
     assert "+0.012 s  2026-11-22 09:30:00.012  sending" in shown
     assert "+5.000 s" in shown
 
