@@ -73,3 +73,16 @@ def test_a_producers_key_sees_the_templates_it_may_use(api: Api) -> None:
     assert browser.get("/templates/sms/absent").status == 403
     browser.form_token = "0"
     assert browser.post(f"{HELLO}/preview", context='{"name": "Ann"}').status == 403
+
+
+def test_a_template_that_writes_its_producers_html_is_seen_by_who_may_send_it(
+    api: Api, operator: Browser, tmp_path: Path
+) -> None:
+    write_template(tmp_path, "raw", '[variables.html]\ntype = "html"\nrequired = false')
+    own = Browser(api)
+    own.sign_in(api.key(Scope.READ))
+    pages = [browser.get("/templates").body for browser in (own, operator)]
+    assert [(b"hello</a>" in page, b"raw</a>" in page) for page in pages] == [(True, False), (True, True)]
+    statuses = [browser.get("/templates/email/raw").status for browser in (own, operator)]
+    assert statuses == [403, 200]
+    assert own.post("/templates/email/raw/preview", context="{}").status == 403
