@@ -11,9 +11,9 @@ from notifier.rendering.loader import Template
 from notifier.rendering.manifest import Sample
 from notifier.rendering.output import Rendered
 from notifier.rendering.problems import Severity, TemplateProblem
+from notifier.rendering.render_limits import limited_time
 from notifier.rendering.renderer import Renderer
 from notifier.rendering.sms_segments import Segments, characters_left, outside_gsm, segments
-from notifier.rendering.time_limit import limited_time
 
 __all__ = [
     "Rendered",
