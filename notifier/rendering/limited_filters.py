@@ -15,7 +15,7 @@ from jinja2.filters import FILTERS
 from jinja2.nodes import EvalContext
 from markupsafe import escape
 
-from notifier.rendering.render_limits import check_room, check_text, count_value
+from notifier.rendering.render_limits import check_room, check_text, count_turns, count_value
 
 _Filter = Callable[..., Any]
 
@@ -24,9 +24,10 @@ _Filter = Callable[..., Any]
 #: the same mail), `pprint`, `urlize`, `xmlattr`, `filesizeformat` (no use in a notification).
 # fmt: off
 _AS_THEY_ARE = (
-    "abs", "count", "d", "default", "first", "float", "items", "last", "length", "map", "max", "min", "reject",
-    "rejectattr", "select", "selectattr", "unique",
+    "abs", "count", "d", "default", "first", "float", "last", "length",
 )
+#: They go through a list, or whatever it may be.
+_OVER_LISTS = ("items", "map", "max", "min", "reject", "rejectattr", "select", "selectattr", "unique")
 #: They make lists.
 _OF_LISTS = ("dictsort", "groupby", "list", "reverse", "sort")
 #: They make texts, of whatever they get.
@@ -43,9 +44,17 @@ _MAX_SLOW_TEXT = 250_000
 _MAX_TRIMMED = 100
 
 
+def _place(function: _Filter) -> int:
+    """Of the value in its arguments: Jinja gives some of them its environment before it."""
+    return 1 if hasattr(function, "jinja_pass_arg") else 0
+
+
 def _counted(function: _Filter) -> _Filter:
+    place = _place(function)
+
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
+        count_turns(args[place])
         return count_value(function(*args, **kwargs))
 
     return run
@@ -53,8 +62,7 @@ def _counted(function: _Filter) -> _Filter:
 
 def _checked(function: _Filter) -> _Filter:
     """Beside it, what the text is made of is looked at first."""
-    # Before the value, Jinja gives some of them its environment.
-    values = slice(1 if hasattr(function, "jinja_pass_arg") else 0, None)
+    values = slice(_place(function), None)
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -127,6 +135,7 @@ def _round(value: Any, precision: int = 0, method: Any = "common") -> Any:
 def _sum(environment: Environment, iterable: Any, attribute: Any = None, start: Any = 0) -> Any:
     if not isinstance(start, int | float):
         raise FilterArgumentError("sum is for numbers; join texts, and loop over lists")
+    count_turns(iterable)
     return FILTERS["sum"](environment, iterable, attribute, start)
 
 
@@ -138,7 +147,7 @@ def _check_slow(name: str, value: Any) -> None:
 
 BUILT_IN: Mapping[str, _Filter] = MappingProxyType(
     {name: FILTERS[name] for name in _AS_THEY_ARE}
-    | {name: _counted(FILTERS[name]) for name in _OF_LISTS}
+    | {name: _counted(FILTERS[name]) for name in (*_OVER_LISTS, *_OF_LISTS)}
     | dict(_TEXTS)
     | {"int": _int, "join": _join, "replace": _replace, "round": _round, "striptags": _striptags}
     | {"sum": _sum, "trim": _trim, "wordwrap": _wordwrap}

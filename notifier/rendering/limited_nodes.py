@@ -16,21 +16,19 @@ from notifier.rendering.render_limits import (
     OVERHEAD,
     check_text,
     count_made,
-    count_step,
+    count_turns,
     count_value,
     current_limit,
     too_much,
 )
 
-#: What a loop counts where what it goes through has no length: it is of a filter, as long as any list.
-_TURNS = 50
 #: What can be written, besides text.
 _WRITABLE = (int, float, Undefined)
 
 
 def _turns(values: Any) -> Any:
     """What a loop goes through, as it is. Its turns are counted before the first."""
-    count_step(len(values) if hasattr(values, "__len__") else _TURNS)
+    count_turns(values)
     return values
 
 

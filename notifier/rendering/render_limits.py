@@ -30,6 +30,8 @@ _STEPS = 50
 _FEW = 64
 #: What one character becomes at most: four bytes, each as %F0. What text is made of must leave room for it.
 _GROWTH = 12
+#: Of a text that is looked through.
+_CHARACTERS_A_STEP = 100
 #: What an entry adds to its list's text, as quotes, a comma and a space.
 _ENTRY = 8
 
@@ -80,6 +82,12 @@ def count_step(steps: int = 1) -> None:
         limit.count(steps)
 
 
+def count_turns(values: Any) -> None:
+    """As `count_step`, for a loop over these values, before its first turn."""
+    # What has no length is of a filter, as long as any list.
+    count_step(len(values) if hasattr(values, "__len__") else _STEPS)
+
+
 def count_made(characters: int) -> None:
     """Raises `TemplateRuntimeError` if that is more than may still be made."""
     limit = current_limit.get()
@@ -100,11 +108,12 @@ def check_text(*values: Any) -> None:
     """As `check_room`, of a text that is made of these values, lists and objects written out."""
     limit = current_limit.get()
     if limit is not None:
-        left = limit.characters // _GROWTH
+        left = room = limit.characters // _GROWTH
         for value in values:
             left -= len(value) if isinstance(value, str) else _weigh(value, left)
             if left < 0:
                 raise too_much()
+        limit.count(1 + (room - left) // _CHARACTERS_A_STEP)
 
 
 def count_value(value: Any) -> Any:
