@@ -3,6 +3,7 @@
 Read in this order: `renderer` (what the service calls), `loader` (files → template), `output` (template and
 context → text), then `lint` (`notifier templates check`). `sandbox` and `static_checks` say what a template may
 do, `filters` what it may write with, `manifest` what it declares, by the types of `domain.template_variables`.
+`render_limits` says how much it may make; `limited_filters` and `limited_nodes` count that.
 """
 
 from notifier.domain.template_variables import Type, Variable

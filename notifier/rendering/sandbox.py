@@ -2,8 +2,8 @@
 
 Three walls, each enough for most attacks. Values of a context are never parsed as a template. A dot or a subscript
 on a value reads a key or an index of its JSON, never an attribute of a Python object. And `static_checks` refuses,
-when a template is loaded, what a notification does not need. Beside them, `render_limits` ends what
-takes too long or too much memory. Nothing is evaluated before a message is rendered.
+when a template is loaded, what a notification does not need. Beside them, `render_limits` ends what takes too long
+or too much memory. Nothing is evaluated before a message is rendered.
 """
 
 from __future__ import annotations
