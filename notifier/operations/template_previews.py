@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from notifier.domain.errors import Fault, InvalidMessage, RenderingFailed
+from notifier.domain.errors import Fault, InvalidMessage, NotFound, RenderingFailed, TemplateInvalid
 from notifier.domain.statuses import Channel
-from notifier.rendering import Rendered, Renderer, limited_time
+from notifier.operations.api_keys import Holder
+from notifier.rendering import Rendered, Renderer, Template, limited_time
 
 #: Of the processor, for a preview in every language: whoever may read may ask for one as often as they like.
 MAX_SECONDS = 0.5
@@ -23,6 +24,34 @@ class TemplatePreview:
     rendered: Rendered | None
     #: File and line, and what to do; "" if nothing is wrong. Repeats no value.
     problem: str = ""
+
+
+def seen_templates(renderer: Renderer, holder: Holder, channel: Channel) -> dict[str, Template | None]:
+    """The templates of a channel that the holder may see, by name. None: it is broken."""
+    found: dict[str, Template | None] = {}
+    for name in renderer.names(channel):
+        try:
+            if not unseen_faults(renderer, holder, channel, name):
+                found[name] = renderer.template(channel, name)
+        except TemplateInvalid:
+            found[name] = None
+        except NotFound:  # removed since its name was read
+            continue
+    return found
+
+
+def unseen_faults(renderer: Renderer, holder: Holder, channel: Channel, name: str) -> list[Fault]:
+    """Why the holder may not see this template: who may not send it, or write its HTML, may not see it either.
+
+    Raises `NotFound`, only to a holder that may know that there is none. What a broken one declares is unknown.
+    """
+    if faults := holder.template_faults(channel, name):
+        return faults
+    try:
+        writes_html = bool(renderer.template(channel, name).html_names)
+    except TemplateInvalid:
+        return []
+    return holder.own_html_faults() if writes_html else []
 
 
 def read_context(text: str) -> dict[str, Any]:

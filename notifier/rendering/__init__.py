@@ -3,6 +3,7 @@
 Read in this order: `renderer` (what the service calls), `loader` (files → template), `output` (template and
 context → text), then `lint` (`notifier templates check`). `sandbox` and `static_checks` say what a template may
 do, `filters` what it may write with, `manifest` what it declares, by the types of `domain.template_variables`.
+`render_limits` says how much it may make; `limited_filters` and `limited_nodes` count that.
 """
 
 from notifier.domain.template_variables import Type, Variable
@@ -11,9 +12,9 @@ from notifier.rendering.loader import Template
 from notifier.rendering.manifest import Sample
 from notifier.rendering.output import Rendered
 from notifier.rendering.problems import Severity, TemplateProblem
+from notifier.rendering.render_limits import limited_time
 from notifier.rendering.renderer import Renderer
 from notifier.rendering.sms_segments import Segments, characters_left, outside_gsm, segments
-from notifier.rendering.time_limit import limited_time
 
 __all__ = [
     "Rendered",

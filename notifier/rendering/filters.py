@@ -1,4 +1,4 @@
-"""The filters that templates may use: Jinja's harmless ones by name, and ours, which write in a reader's locale.
+"""The filters that templates may use: Jinja's harmless ones, and ours, which write in a reader's locale.
 
 A filter finds the locale in a context variable, because macros of an imported file do not see the rendering's own
 context; `writing_in` sets it around every rendering.
@@ -17,28 +17,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from babel import Locale, dates, numbers
-from jinja2.filters import FILTERS
 
 from notifier.domain.local_days import zone_of
 from notifier.domain.template_variables import ValueRefused, read_date, read_datetime, read_money, read_number
+from notifier.rendering.limited_filters import BUILT_IN
 
-#: Left out: `safe` and `tojson` (switch escaping off), `attr` (reaches into Python), `format`, `center`, `indent`,
-#: `batch`, `slice` (a small number makes a huge text), `random` (a retry must render the same mail), `pprint`,
-#: `urlize`, `xmlattr`, `filesizeformat` (no use in a notification).
-# fmt: off
-BUILT_IN = (
-    "abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float",
-    "forceescape", "groupby", "int", "items", "join", "last", "length", "list", "lower", "map",
-    "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "select", "selectattr",
-    "sort", "string", "striptags", "sum", "title", "trim", "truncate", "unique", "upper",
-    "urlencode", "wordcount", "wordwrap",
-)
-# fmt: on
 #: Of dates: CLDR's four lengths, and "day": weekday, day and month, abbreviated ("Thu, Mar 5").
 STYLES = ("short", "medium", "long", "full", "day")
 
-# No default: Jinja tries filters on constants when it compiles, and the LookupError makes it leave
-# `{{ 5 | money("EUR") }}` to the rendering, where the reader is known.
 _locale: ContextVar[Locale] = ContextVar("locale")
 
 
@@ -122,6 +108,5 @@ def _zone(name: str) -> ZoneInfo:
 
 
 ALLOWED: Mapping[str, Callable[..., Any]] = MappingProxyType(
-    {name: FILTERS[name] for name in BUILT_IN}
-    | {own.__name__: own for own in (money, number, percent, date, datetime, time)}
+    {**BUILT_IN} | {own.__name__: own for own in (money, number, percent, date, datetime, time)}
 )

@@ -23,6 +23,7 @@ from notifier.rendering.template_files import (
     Signature,
     changed_at,
     folder_names,
+    folder_problem,
     locate,
     sign,
 )
@@ -49,7 +50,8 @@ class TemplateChecks:
         """As `check_templates`."""
         if not self._root.is_dir():
             return [TemplateProblem(str(self._root), None, "there is no such folder: check NOTIFIER_TEMPLATES")]
-        problems = {
+        problems = {problem for channel in Channel if (problem := folder_problem(self._root, channel))}
+        problems |= {
             problem
             for channel in Channel
             for template in folder_names(self._root / channel)

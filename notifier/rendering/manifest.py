@@ -19,6 +19,9 @@ from notifier.rendering.sandbox import PROVIDED
 
 #: Jinja gives these a meaning of its own.
 _JINJA_NAMES = {"loop", "self", "super", "caller", "varargs", "kwargs", "true", "false", "none"}
+_TOO_DEEP = "nested too deeply: declare fewer levels"
+#: A key of so many parts; for thousands, Python's reader of TOML takes minutes and gigabytes.
+_DEEP_KEY = re.compile(r"(?<![^\s.])(?:[^\s.]{1,100}+[ \t]{0,3}+\.[ \t]{0,3}+){50}")
 _LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 
@@ -80,16 +83,18 @@ class Manifest(BaseModel):
 
 def read_manifest(path: str, text: str) -> tuple[Manifest | None, list[TemplateProblem]]:
     """Read one template.toml: the manifest, or every problem with it by key."""
+    if _DEEP_KEY.search(text):
+        return None, [TemplateProblem(path, None, _TOO_DEEP)]
     try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return Manifest.model_validate(tomllib.loads(text)), []
+    except ValidationError as error:
+        return None, [_problem(path, detail) for detail in error.errors(include_url=False)]
+    except ValueError as error:  # TOML's, and Python's of a number with thousands of digits
         line = _LINE.search(str(error))
         what = _LINE.sub("", str(error)).strip()
         return None, [TemplateProblem(path, int(line[1]) if line else None, f"not valid TOML: {what}")]
-    try:
-        return Manifest.model_validate(content), []
-    except ValidationError as error:
-        return None, [_problem(path, detail) for detail in error.errors(include_url=False)]
+    except RecursionError:
+        return None, [TemplateProblem(path, None, _TOO_DEEP)]
 
 
 def _problem(path: str, detail: Mapping[str, Any]) -> TemplateProblem:

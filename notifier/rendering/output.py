@@ -19,8 +19,9 @@ from notifier.domain.template_variables import ValueRefused, completed
 from notifier.rendering.filters import writing_in
 from notifier.rendering.loader import UNSUBSCRIBE_URL, Edition, Loaded
 from notifier.rendering.locales import formats_for
+from notifier.rendering.problems import readable
+from notifier.rendering.render_limits import limited_time
 from notifier.rendering.sms_segments import Segments, segments
-from notifier.rendering.time_limit import limited_time
 
 #: The link of a mail that is only previewed.
 SAMPLE_LINK = "https://notify.example.com/u/sample"
@@ -163,7 +164,7 @@ def _failed(part: jinja2.Template, error: Exception) -> RenderingFailed:
         part.environment.handle_exception()
     except Exception as same:
         error = same
-    return RenderingFailed(f"{_place(part, error)}: {_reason(error)}")
+    return RenderingFailed(f"{_place(part, error)}: {readable(_reason(error))}")
 
 
 def _place(part: jinja2.Template, error: Exception) -> str:
@@ -178,7 +179,7 @@ def _reason(error: Exception) -> str:
         case jinja2.TemplateError() | ValueRefused():
             return str(error)
         case RecursionError():
-            return "it includes itself without end"
+            return "it includes or calls itself without end: give it an end, or nest it less deeply"
         case _:
             # Python's text may repeat the value, which may be personal.
             return f"a value is not of the type that is needed here ({type(error).__name__})"

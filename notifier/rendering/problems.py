@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+#: Of a problem's text, whatever a file holds. Characters.
+_MAX_LENGTH = 1000
+
 
 class Severity(StrEnum):
     ERROR = "error"  #: the template cannot be used, or will fail for messages that keep to its contract
@@ -22,9 +25,24 @@ class TemplateProblem:
     text: str
     severity: Severity = Severity.ERROR
 
+    def __post_init__(self) -> None:
+        for name in ("path", "text"):
+            object.__setattr__(self, name, readable(getattr(self, name)))
+
     def __str__(self) -> str:
         where = self.path if self.line is None else f"{self.path}:{self.line}"
         return f"{where}: {self.severity}: {self.text}"
+
+
+def readable(text: str) -> str:
+    """A text that repeats what a file or its name says, on one line, of a length to read, and with nothing that a
+    terminal or a database would not take."""
+    if len(text) > _MAX_LENGTH:
+        # The fix is at the end.
+        text = f"{text[: _MAX_LENGTH - 300]} … {text[-300:]}"
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def errors_of(problems: Iterable[TemplateProblem]) -> tuple[TemplateProblem, ...]:

@@ -2,7 +2,8 @@
 
 Three walls, each enough for most attacks. Values of a context are never parsed as a template. A dot or a subscript
 on a value reads a key or an index of its JSON, never an attribute of a Python object. And `static_checks` refuses,
-when a template is loaded, what a notification does not need. Beside them, `time_limit` ends what takes too long.
+when a template is loaded, what a notification does not need. Beside them, `render_limits` ends what takes too long
+or too much memory. Nothing is evaluated before a message is rendered.
 """
 
 from __future__ import annotations
@@ -11,27 +12,28 @@ from collections.abc import Mapping, MutableMapping
 from types import CodeType
 from typing import Any
 
-from jinja2 import BaseLoader, Environment, StrictUndefined, Template, TemplateNotFound, Undefined
+from jinja2 import BaseLoader, Environment, StrictUndefined, Template, TemplateNotFound
 from jinja2.environment import TemplateModule
-from jinja2.exceptions import SecurityError, TemplateRuntimeError
+from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from notifier.rendering.filters import ALLOWED
-from notifier.rendering.time_limit import LOOP_FILTER, count_step, turns
+from notifier.rendering.limited_nodes import NODE_FILTERS, written
+from notifier.rendering.render_limits import OVERHEAD, check_text, concat, count_made, count_step
 
 #: What every template may use besides its own variables: BCP 47 tag of the text, and "ltr" or "rtl".
 PROVIDED = frozenset({"locale", "direction"})
 
 _JSON = (str, int, float, list, type(None))
-_WRITABLE = (str, int, float, Undefined)
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Jinja's sandbox, where JSON values have keys and indexes and nothing else."""
 
-    # "%999999999d" % 1 would make a text of a gigabyte.
-    intercepted_binops = frozenset({"%"})
+    # "%999999999d" % 1 would make a text of a gigabyte. And + makes texts and lists.
+    intercepted_binops = frozenset({"%", "+"})
+    concat = staticmethod(concat)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """A dot. On a JSON object it reads the key, so that `order.items` is never a method of dict."""
@@ -68,32 +70,30 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().get_template(*args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """`%` is for numbers."""
-        if not isinstance(left, int | float):
+        """`%` is for numbers; what `+` makes is counted."""
+        if operator == "+":
+            if hasattr(left, "__len__") and hasattr(right, "__len__"):
+                check_text(left, right)
+                length = len(left) + len(right)
+                count_made(length if isinstance(left, str) else OVERHEAD * length)
+        elif not isinstance(left, int | float):
             raise SecurityError("% is for numbers; write texts with ~ and filters")
         return super().call_binop(context, operator, left, right)
-
-
-def _refuse_all_but_text(value: Any) -> Any:
-    # "Dear None", "True" or "['a', 'b']" is never what was meant. An undefined value raises when it is written.
-    if isinstance(value, _WRITABLE) and not isinstance(value, bool):
-        return value
-    kind = "none" if value is None else f"a {type(value).__name__}"
-    raise TemplateRuntimeError(f"texts and numbers can be written, and this is {kind}: test it or loop over it")
 
 
 def _make_environment() -> Environment:
     environment = _Sandbox(
         undefined=StrictUndefined,
         autoescape=lambda name: name is not None and name.endswith(".html"),
-        finalize=_refuse_all_but_text,
+        finalize=written,
+        optimized=False,  # or constants would be evaluated when a template is loaded, under no limit
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
     )
     # No range, dict, lipsum, cycler, joiner, namespace: a message is laid out from its context alone.
     environment.globals.clear()
-    environment.filters = {**ALLOWED, LOOP_FILTER: turns}
+    environment.filters = {**ALLOWED, **NODE_FILTERS}
     return environment
 
 

@@ -7,20 +7,28 @@ Python objects or make a text that fills the memory.
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from types import CodeType, MappingProxyType
 from typing import TypeAlias
 
 from jinja2 import nodes
 from jinja2.exceptions import TemplateSyntaxError
-from jinja2.meta import find_undeclared_variables
+from jinja2.meta import TrackingCodeGenerator
 
 from notifier.rendering.filters import ALLOWED
+from notifier.rendering.limited_nodes import limit_nodes
 from notifier.rendering.problems import TemplateProblem
 from notifier.rendering.sandbox import ENVIRONMENT, PROVIDED
-from notifier.rendering.time_limit import count_turns
+
+#: Of what is not plain text: more take seconds to compile.
+MAX_TOKENS = 20_000
+#: Of the names that Jinja gives to a template's variables.
+_JINJA_PREFIX = re.compile(r"\bl_\d+_")
 
 _Referring: TypeAlias = nodes.Extends | nodes.Include | nodes.Import | nodes.FromImport
 
@@ -52,27 +60,49 @@ def examine(name: str, path: str, text: str) -> Examined:
     `name` is what templates call the file; `path` is for messages.
     """
     try:
+        if sum(1 for _ in islice(ENVIRONMENT.lex(text), MAX_TOKENS + 1)) > MAX_TOKENS:
+            what = f"more than {MAX_TOKENS:,} names, signs and spaces in tags: split it into files"
+            return Examined(None, problems=(TemplateProblem(path, None, what),))
         tree = ENVIRONMENT.parse(text, name, path)
-        # Before compiling: the optimiser would evaluate 10 ** 10 ** 10.
         problems = tuple(TemplateProblem(path, line, what) for line, what in _refusals(tree))
         if problems:
             return Examined(None, problems=problems)
-        undeclared = find_undeclared_variables(tree) - PROVIDED
-        count_turns(tree)
-        code = ENVIRONMENT.compile(tree, name, path)
-    except TemplateSyntaxError as error:
-        text = f"{str(error.message).rstrip('.')}; correct the syntax"
-        return Examined(None, problems=(TemplateProblem(path, error.lineno, text),))
-    except RecursionError:
-        return Examined(None, problems=(TemplateProblem(path, None, "nested too deeply: split it into files"),))
-    loads = [node for node in tree.find_all(nodes.Name) if node.ctx == "load"]
-    lines = {node.name: node.lineno for node in sorted(loads, key=lambda node: -node.lineno)}
-    return Examined(
-        code,
-        references=tuple(_references(tree)),
-        variables=MappingProxyType({name: lines.get(name, 1) for name in sorted(undeclared)}),
-        assigned=frozenset(_assigned(tree)),
-    )
+        loads = [node for node in tree.find_all(nodes.Name) if node.ctx == "load"]
+        lines = {node.name: node.lineno for node in sorted(loads, key=lambda node: -node.lineno)}
+        undeclared = sorted(_undeclared(tree) - PROVIDED)
+        references, assigned = tuple(_references(tree)), frozenset(_assigned(tree))
+        limit_nodes(tree)
+        return Examined(
+            ENVIRONMENT.compile(tree, name, path),
+            references=references,
+            variables=MappingProxyType({name: lines.get(name, 1) for name in undeclared}),
+            assigned=assigned,
+        )
+    except Exception as error:  # whatever Jinja or Python makes of the file, it is the file's fault
+        line = error.lineno if isinstance(error, TemplateSyntaxError) else None
+        return Examined(None, problems=(TemplateProblem(path, line, _why_not_compiled(error)),))
+
+
+def _why_not_compiled(error: Exception) -> str:
+    match error:
+        case TemplateSyntaxError(message=what):
+            return f"{str(what).rstrip('.')}; correct the syntax"
+        # The last two are Python's, of the code that Jinja makes.
+        case RecursionError() | MemoryError() | IndentationError():
+            return "nested too deeply: split it into files"
+        case SyntaxError(msg=what) if "nested" in what:
+            return "nested too deeply: split it into files"
+        case SyntaxError(msg=what):
+            return f"{_JINJA_PREFIX.sub('', what)}; correct the syntax"
+    return f"cannot be compiled ({error}): write it more simply"
+
+
+def _undeclared(tree: nodes.Template) -> set[str]:
+    """As Jinja's `find_undeclared_variables`, which would evaluate constants, under no limit."""
+    generator = TrackingCodeGenerator(ENVIRONMENT)
+    generator.optimizer = None
+    generator.visit(tree)
+    return generator.undeclared_identifiers
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -97,6 +127,8 @@ def _refusal(node: nodes.Node) -> str:
             return "templates do not multiply: let the producer send the result"
         case nodes.Getattr(attr=str(key)) | nodes.Getitem(arg=nodes.Const(value=str(key))) if key[:1] == "_":
             return f"{key} is private: names that begin with _ cannot be read"
+        case nodes.Const(value=float(number)) if not math.isfinite(number):
+            return "a number that large cannot be written: leave it out"
         case nodes.ScopedEvalContextModifier():
             return "autoescape is fixed (on in .html, off in .txt): remove the tag"
         case nodes.Filter(name=name) if name not in ALLOWED:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from notifier.rendering.locales import fallbacks
-from notifier.rendering.problems import TemplateProblem
+from notifier.rendering.problems import Severity, TemplateProblem
 
 #: The parts of a template; a mail's html may be left out.
 SUBJECT, TEXT, HTML = "subject.txt", "body.txt", "body.html"
@@ -63,10 +65,22 @@ class Shelf:
 def folder_names(channel_folder: Path) -> tuple[str, ...]:
     """The templates of one channel, sorted: every folder whose name begins with a letter or a digit."""
     try:
-        found = [entry.name for entry in os.scandir(channel_folder) if entry.is_dir()]
-    except OSError:
+        found = sorted(channel_folder.iterdir())
+    except OSError:  # `folder_problem` tells
         return ()
-    return tuple(sorted(name for name in found if is_name(name)))
+    return tuple(path.name for path in found if is_name(path.name) and _is_folder(path))
+
+
+def folder_problem(root: Path, channel: str) -> TemplateProblem | None:
+    """Why no template of the channel can be found; None: they can, or there are none."""
+    try:
+        os.scandir(root / channel).close()
+        (root / channel / "..").stat()  # a folder may be listed and still not be entered
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return TemplateProblem(channel, None, _why_unreadable(error))
+    return None
 
 
 def is_name(text: str) -> bool:
@@ -78,12 +92,13 @@ def locate(root: Path, channel: str, name: str) -> tuple[Path, ...]:
     """The folders whose files a template can use, its own first; none if there is no such template."""
     channel_folder = root / channel
     own = channel_folder / name
-    if not is_name(name) or not own.is_dir():
+    if not is_name(name) or not _is_folder(own):
         return ()
-    shared = sorted(
-        folder for folder in channel_folder.iterdir() if folder.name.startswith("_") and folder.is_dir()
-    )
-    return (own, *shared)
+    try:
+        others = sorted(channel_folder.iterdir())
+    except OSError:  # `folder_problem` tells
+        others = []
+    return (own, *(other for other in others if other.name.startswith("_") and _is_folder(other)))
 
 
 def sign(folders: Sequence[Path]) -> Signature:
@@ -92,10 +107,10 @@ def sign(folders: Sequence[Path]) -> Signature:
     for folder in folders:
         for path in _walk(folder):
             try:
-                stat = path.stat()
+                found_as = path.stat()
             except OSError:  # removed since it was listed: the next look sees the rest
                 continue
-            found.append((str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino))
+            found.append((str(path), found_as.st_mtime_ns, found_as.st_size, found_as.st_ino))
     return tuple(found)
 
 
@@ -124,7 +139,9 @@ def read(root: Path, folders: Sequence[Path]) -> tuple[Shelf, list[TemplateProbl
             try:
                 files[key] = Source(where, locale, _read_text(path))
             except (OSError, ValueError) as error:
-                problems.append(TemplateProblem(where, None, _why_unreadable(error)))
+                is_needed = path.name.endswith(_SUFFIXES) or (index == 0 and _is_folder(path))
+                severity = Severity.ERROR if is_needed else Severity.WARNING
+                problems.append(TemplateProblem(where, None, _why_unreadable(error), severity))
     return Shelf(files), problems
 
 
@@ -134,30 +151,68 @@ def chain(locale: str, default_locale: str) -> tuple[str, ...]:
 
 
 def _walk(folder: Path, *, deeper: bool = True) -> Iterator[Path]:
-    """The files of a folder and of its locale folders, sorted, without hidden files and editors' copies."""
+    """The files of a folder and of its locale folders, sorted, without hidden files and editors' copies; and what
+    ought to be such a file or folder, but cannot be read: `read` says why."""
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        paths = sorted(folder.iterdir())
     except OSError:
+        yield folder
         return
-    for entry in entries:
-        if entry.name.startswith("."):
+    for path in paths:
+        if path.name.startswith("."):
             continue
-        if entry.name.endswith(_SUFFIXES) and entry.is_file():
-            yield Path(entry.path)
-        elif deeper and entry.is_dir():
-            yield from _walk(Path(entry.path), deeper=False)
+        if path.name.endswith(_SUFFIXES) or not _is_there(path):
+            yield path
+        elif deeper and _is_folder(path):
+            yield from _walk(path, deeper=False)
+
+
+def _is_folder(path: Path) -> bool:
+    """As `Path.is_dir`, and False where that may not be looked at."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
 
 
 def _read_text(path: Path) -> str:
-    if path.stat().st_size > MAX_FILE_BYTES:
+    str(path).encode()
+    kind = path.stat().st_mode
+    if stat.S_ISDIR(kind):
+        os.scandir(path).close()  # it may be here because it cannot be read
+        raise ValueError("is a folder, and a file is expected: rename or remove it")
+    if not stat.S_ISREG(kind):
+        raise ValueError("is no file that holds text: replace it, or remove it")
+    with path.open("rb") as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
         raise ValueError(f"larger than {MAX_FILE_BYTES} bytes: split it, or link to what it holds")
     # Some editors on Windows begin a file with a byte order mark, which must not reach a subject.
-    return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    text = content.decode("utf-8-sig")
+    if "\0" in text:
+        raise ValueError("holds a null character, which no message can carry: save the file as UTF-8 text")
+    return text.replace("\r\n", "\n")
 
 
 def _why_unreadable(error: OSError | ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8: save the file as UTF-8"
+    if isinstance(error, UnicodeEncodeError):
+        return "its name is not UTF-8: rename it"
+    if isinstance(error, FileNotFoundError):
+        return "a link that leads nowhere, or removed meanwhile: correct or remove it"
+    if isinstance(error, NotADirectoryError):
+        return "is not a folder: move the file, and make a folder"
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return "a link that leads to itself: correct or remove it"
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror}): check its permissions"
     return str(error)

@@ -73,3 +73,28 @@ def test_a_producers_key_sees_the_templates_it_may_use(api: Api) -> None:
     assert browser.get("/templates/sms/absent").status == 403
     browser.form_token = "0"
     assert browser.post(f"{HELLO}/preview", context='{"name": "Ann"}').status == 403
+
+
+def test_a_template_that_writes_its_producers_html_is_seen_by_who_may_send_it(
+    api: Api, operator: Browser, tmp_path: Path
+) -> None:
+    write_template(tmp_path, "raw", '[variables.html]\ntype = "html"\nrequired = false')
+    own = Browser(api)
+    own.sign_in(api.key(Scope.READ))
+    pages = [browser.get("/templates").body for browser in (own, operator)]
+    assert [(b"hello</a>" in page, b"raw</a>" in page) for page in pages] == [(True, False), (True, True)]
+    statuses = [browser.get("/templates/email/raw").status for browser in (own, operator)]
+    assert statuses == [403, 200]
+    assert own.post("/templates/email/raw/preview", context="{}").status == 403
+
+
+def test_a_template_that_does_not_compile_hides_no_other(operator: Browser, api: Api, tmp_path: Path) -> None:
+    write_template(tmp_path, "deep", "")
+    nested = "{% if locale %}" * 120 + "a" + "{% endif %}" * 120
+    (tmp_path / "email" / "deep" / "body.txt").write_text(nested)
+    listed = api("GET", "/v1/templates", key=api.key(Scope.SEND))
+    assert {one["name"]: one["is_broken"] for one in listed.json} == {"deep": True, "hello": False, "code": False}
+    assert b"nested too deeply: split it into files" in operator.get("/templates/email/deep").body
+    body = {"channel": "email", "to": "ann@example.com", "template": "deep", "idempotency_key": "one"}
+    refused = api("POST", "/v1/notifications", key=api.key(Scope.SEND), json_body=body)
+    assert (refused.status, b"the template is broken" in refused.body) == (422, True)

@@ -13,12 +13,11 @@ from notifier.api.dependencies import AuditDep, ProvidersDep, RendererDep
 from notifier.api.errors import Refusal, refusal
 from notifier.api.routers import keyed_router
 from notifier.api.schemas import PageQuery, PreviewRequest, RejectedMessageView, RejectedPage
-from notifier.domain.errors import TemplateInvalid
 from notifier.domain.statuses import Channel
 from notifier.operations import template_previews
-from notifier.operations.api_keys import Holder, Scope
+from notifier.operations.api_keys import Scope
 from notifier.operations.providers import ProviderView
-from notifier.rendering import Renderer, Segments, Type
+from notifier.rendering import Segments, Template, Type
 
 router = keyed_router("look", 400, 404, 413)
 
@@ -80,23 +79,16 @@ class Rendering(BaseModel):
 @router.get("/v1/templates", summary="Templates")
 def templates(renderer: RendererDep, holder: SenderOrReader) -> list[TemplateShape]:
     """Every template that the key may use, with its languages and what it needs."""
-    shapes = (
-        _shape(renderer, holder, channel, name)
+    return [
+        _shape(channel, name, template)
         for channel in Channel
-        for name in renderer.names(channel)
-        if holder.sees_template(channel, name)
-    )
-    return [shape for shape in shapes if shape is not None]
+        for name, template in template_previews.seen_templates(renderer, holder, channel).items()
+    ]
 
 
-def _shape(renderer: Renderer, holder: Holder, channel: Channel, name: str) -> TemplateShape | None:
-    """None: it writes its producer's own HTML, and this one may not use such."""
-    try:
-        template = renderer.template(channel, name)
-    except TemplateInvalid:
+def _shape(channel: Channel, name: str, template: Template | None) -> TemplateShape:
+    if template is None:
         return TemplateShape(channel=channel, name=name, is_broken=True)
-    if template.html_names and holder.own_html_faults():
-        return None
     variables = {key: VariableShape.model_validate(one.model_dump()) for key, one in template.variables.items()}
     names = TemplateShape.model_fields.keys() - {"channel", "name", "is_broken", "variables"}
     found = {field: getattr(template, field) for field in names}
@@ -108,12 +100,9 @@ def preview(
     renderer: RendererDep, holder: SenderOrReader, channel: Channel, name: str, wanted: PreviewRequest
 ) -> Rendering:
     """What a template makes of a context, or of its first sample. Sends nothing."""
-    not_its_own = holder.template_faults(channel, name)
-    if not_its_own:
+    if not_its_own := template_previews.unseen_faults(renderer, holder, channel, name):
         raise refusal(not_its_own)
     template = renderer.template(channel, name)
-    if template.html_names and (not_its_own := holder.own_html_faults()):
-        raise refusal(not_its_own)
     context, locale = wanted.context, wanted.locale
     if context is None:
         if not template.samples:

@@ -29,7 +29,7 @@ _Context = Annotated[str, Form(max_length=MAX_CONTEXT)]
 @router.get("/templates")
 def templates(parts: PartsDep, visitor: ReaderThere, request: Request) -> Response:
     holder, renderer = visitor.holder, parts.api.renderer
-    names = {channel: renderer.names(channel) for channel in Channel}
+    seen = {channel: template_previews.seen_templates(renderer, holder, channel) for channel in Channel}
     problems = defaultdict[str, list[TemplateProblem]](list)
     for problem in parts.template_problems.get():
         problems["/".join(problem.path.split("/")[:2])].append(problem)
@@ -38,10 +38,9 @@ def templates(parts: PartsDep, visitor: ReaderThere, request: Request) -> Respon
             {
                 "name": name,
                 "problems": problems.pop(f"{channel}/{name}", []),
-                "template": _usable(parts, channel, name),
+                "template": found,
             }
-            for name in names[channel]
-            if holder.sees_template(channel, name)
+            for name, found in seen[channel].items()
         ]
         for channel in Channel
     }
@@ -121,10 +120,10 @@ def html(
 
 def _check_seen(parts: ConsoleParts, holder: Holder, channel: Channel, name: str) -> None:
     """Raises `Refusal`, or `NotFound` for who may know that there is none."""
-    if not holder.sees_template(channel, name):
-        raise Refusal(403, f"your key may not send the {channel} template {name}, so it may not see it")
-    if name not in parts.api.renderer.names(channel):
+    if holder.sees_template(channel, name) and name not in parts.api.renderer.names(channel):
         raise NotFound(f"there is no {channel} template of this name")
+    if template_previews.unseen_faults(parts.api.renderer, holder, channel, name):
+        raise Refusal(403, f"your key may not send the {channel} template {name}, so it may not see it")
 
 
 def _usable(parts: ConsoleParts, channel: Channel, name: str) -> Template | None:

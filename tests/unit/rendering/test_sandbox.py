@@ -142,8 +142,13 @@ def test_a_text_without_end_is_stopped(make_template: MakeTemplate) -> None:
         "{% macro a0() %}{% endmacro %}"
         + "".join(f"{{% macro a{n} () %}}{{{{ a{n - 1}() ~ a{n - 1}() }}}}{{% endmacro %}}" for n in range(1, 30))
         + "{{ a29() }}",
+        "{% for a in name %}{% for b in name %}{% set x = name|map('length')|sum %}{% endfor %}{% endfor %}" * 20,
+        "{% for a in name %}{% for b in name %}{% set x = [name, name] %}{% endfor %}{% endfor %}" * 20,
+        "{% set a = 'a'|replace('a', '"
+        + "b" * 100_000
+        + "') %}{% for b in name %}{% set x = a|wordcount %}{% endfor %}" * 20,
     ],
-    ids=["loops", "in a macro", "recursive", "macros"],
+    ids=["loops", "in a macro", "recursive", "macros", "filters", "lists", "texts"],
 )
 def test_a_template_that_computes_without_end_is_stopped(make_template: MakeTemplate, source: str) -> None:
     renderer = Renderer(make_template(body=source))
