@@ -49,7 +49,7 @@ class Awaited(Protocol):
 Steps = Generator[Awaited, None, T]
 
 
-class Pause:
+class Delay:
     """Nothing but time has to pass. Seconds."""
 
     calls: Mapping[str, int] = {}

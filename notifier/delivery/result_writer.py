@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from notifier.config.logs import log, log_failure
-from notifier.delivery.late_answers import Pause, Steps
+from notifier.delivery.late_answers import Delay, Steps
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.runtime.backoff import pause_seconds
@@ -50,7 +50,7 @@ class ResultWriter:
         gives_up_at = time.monotonic() + WRITE_DEADLINE_SECONDS
         tries = 0
         while self._left and time.monotonic() < gives_up_at:
-            yield Pause(pause_seconds(tries))
+            yield Delay(pause_seconds(tries))
             tries += 1
             self._try_again()
         for _, result in self._left:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
-from notifier.delivery.late_answers import LateAnswers, Pause, Steps
+from notifier.delivery.late_answers import Delay, LateAnswers, Steps
 from tests.waiting import patient, wait_until
 
 
@@ -38,7 +38,7 @@ class Call:
         self._ready()
 
 
-def wait_for(*awaited: Call | Pause, then: Callable[[], object]) -> Steps[None]:
+def wait_for(*awaited: Call | Delay, then: Callable[[], object]) -> Steps[None]:
     yield from awaited
     then()
 
@@ -95,8 +95,8 @@ def test_a_provider_that_hangs_fills_its_own_share_and_no_other() -> None:
 def test_what_nobody_answers_ends_by_its_time_and_a_pause_holds_up_nobody() -> None:
     with closing() as late:
         ended: list[str] = []
-        call, pause = Call(), Pause(600)
-        assert begin(late, wait_for(Call(seconds=0.05), Pause(0.01), then=lambda: ended.append("unanswered")))
+        call, pause = Call(), Delay(600)
+        assert begin(late, wait_for(Call(seconds=0.05), Delay(0.01), then=lambda: ended.append("unanswered")))
         assert begin(late, wait_for(call, pause, then=lambda: ended.append("paused")))
         call.end()
         wait_until(lambda: ended == ["unanswered"])
