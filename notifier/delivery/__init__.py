@@ -2,13 +2,15 @@
 
 `deliver` leads a batch through every step and writes each one; `delivery` holds what is known of one notification.
 `prepare` renders it, `router` and `circuit_breaker` choose its providers, `rate_limiter` says when,
-`provider_calls` calls them on the process's event loop, `results` says what an answer means. `reconcile` looks up
-calls that ended without an answer; `sweep` dispatches whatever is due.
+`provider_calls` calls them on the process's event loop, `late_answers` goes on with slow ones, `results`
+says what an answer means. `reconcile` looks up calls that ended without an answer; `sweep` dispatches whatever is
+due.
 """
 
 from notifier.delivery.circuit_breaker import CircuitBreaker
-from notifier.delivery.deliver import Deliverer, DeliverySummary
+from notifier.delivery.deliver import Deliverer
 from notifier.delivery.reconcile import Reconciler
+from notifier.delivery.task import DeliverySummary
 from notifier.feedback.receipt_polling import ReceiptPoller
 
 __all__ = ["CircuitBreaker", "Deliverer", "DeliverySummary", "ReceiptPoller", "Reconciler"]

@@ -17,6 +17,10 @@ called, from which address and with which version of the template, stands in the
 on the notification's own it is written with the result, so one whose worker died in a call shows the provider and
 the version from before, until its next result.
 
+Answers that take long keep no thread: see `late_answers`. The task ends, and is acknowledged, while its calls are
+under way. Who dies after that leaves what he would have left before it: an open attempt, whose lease ends. No
+redelivered task could have claimed it either.
+
 Mails with files for which no thread is free are left unclaimed, and due again in a moment; before that is written,
 or if it is not, the sweep finds them as it finds lost tasks. What takes long to render goes in parts, with a look
 at the leases between them: what has no time left is given back, and what was only read is left to the sweep.
@@ -36,26 +40,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from threading import BoundedSemaphore, Event
 from typing import TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from notifier.config.logs import log, log_failure
 from notifier.config.settings import Settings
 from notifier.delivery.attachments import AGAIN_SECONDS, PORTIONS_AT_ONCE, Files, threads_for_files
-from notifier.delivery.attempt_counts import count_attempts, count_failed
+from notifier.delivery.attempt_counts import count_attempts
 from notifier.delivery.attempt_spans import trace_attempts
 from notifier.delivery.circuit_breaker import CircuitBreaker
 from notifier.delivery.delivery import Delivery
 from notifier.delivery.failover import goes_on
+from notifier.delivery.late_answers import KEEP_THREAD_SECONDS, Awaited, LateAnswers, Steps
 from notifier.delivery.prepare import Composer
-from notifier.delivery.provider_calls import LEASE_NEARLY_OVER, MARGIN_SECONDS, ProviderCaller, not_called
+from notifier.delivery.provider_calls import (
+    LEASE_NEARLY_OVER,
+    MARGIN_SECONDS,
+    OpenCalls,
+    ProviderCaller,
+    not_called,
+)
 from notifier.delivery.repeat import until_answered
-from notifier.delivery.result_writer import ResultWriter, Write
 from notifier.delivery.results import Results, failed
 from notifier.delivery.router import Router
+from notifier.delivery.task import DeliverySummary, DeliveryTask
 from notifier.domain.errors import RenderingFailed, SendError, Unavailable
 from notifier.domain.statuses import Reason
 from notifier.providers.base import Attachment
@@ -73,38 +84,12 @@ RENDER_SECONDS = 5.0
 READ_SECONDS = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class DeliverySummary:
-    """Counts of a task's notifications."""
-
-    claimed: int = 0
-    sent: int = 0
-    other: int = 0
-
-    def __add__(self, more: DeliverySummary) -> DeliverySummary:
-        return DeliverySummary(self.claimed + more.claimed, self.sent + more.sent, self.other + more.other)
-
-
-@dataclass(slots=True)
-class _Task:
-    """Notifications that were claimed first, or that were read and are claimed with their attempts."""
-
-    deliveries: list[Delivery]
-    #: Of its claims.
-    token: UUID = field(default_factory=uuid4)
-    #: When its claims were requested: their leases are counted from then or later.
-    begun: float = 0.0
-    writer: ResultWriter = field(default_factory=ResultWriter)
-    #: Its thread may be busy with files.
-    has_file_turn: bool = False
-
-
 class Deliverer:
     """Delivers batches of ids. Thread-safe; one per process, with the providers of that process's event loop.
 
     Only `Router.route` decides whether a notification goes to a provider or to the simulator, by its `is_test`;
     no statement commits an attempt that contradicts it, and without an attempt there is no call. `stop` is set
-    when the process must end.
+    when the process must end. `late`: drives tasks whose answers take long; without it each keeps its thread.
     """
 
     def __init__(
@@ -116,6 +101,7 @@ class Deliverer:
         results: Results,
         settings: Settings,
         stop: Event | None = None,
+        late: LateAnswers | None = None,
     ) -> None:
         self._ledger = ledger
         self._composer = composer
@@ -124,6 +110,7 @@ class Deliverer:
         self._results = results
         self._settings = settings
         self._stop = stop
+        self._late = late
         self._portions = BoundedSemaphore(PORTIONS_AT_ONCE)
         self._file_turns = BoundedSemaphore(threads_for_files(settings.worker_threads))
 
@@ -138,20 +125,20 @@ class Deliverer:
         summary, rest, with_files = DeliverySummary(), ids, list[UUID]()
         if not is_redelivered and self._settings.lease_seconds > self._margin_seconds:
             queued = self._until_answered(lambda _: self._ledger.read_queued(ids))
-            summary += self._run(_Task([Delivery(one, is_claimed=False) for one in queued.new]))
+            summary += self._run(DeliveryTask([Delivery(one, is_claimed=False) for one in queued.new]))
             rest, with_files = queued.others, queued.with_files
         if rest:
-            summary += self._claim_and_run(rest, _Task([]))
+            summary += self._claim_and_run(rest, DeliveryTask([]))
         if with_files:
             with self._file_turn() as is_ours:
                 if is_ours:
-                    summary += self._claim_and_run(with_files, _Task([], has_file_turn=True))
+                    summary += self._claim_and_run(with_files, DeliveryTask([], has_file_turn=True))
                 else:
                     # Nobody's yet: another thread or worker takes them, or this one later.
                     self._ledger.requeue_soon(with_files, seconds=AGAIN_SECONDS)
         return summary
 
-    def _claim_and_run(self, ids: Sequence[UUID], task: _Task) -> DeliverySummary:
+    def _claim_and_run(self, ids: Sequence[UUID], task: DeliveryTask) -> DeliverySummary:
         claimed, task.begun = self._claim(ids, task)
         task.deliveries = [Delivery(one) for one in claimed]
         return self._run(task)
@@ -166,10 +153,26 @@ class Deliverer:
             if is_ours:
                 self._file_turns.release()
 
-    def _run(self, task: _Task) -> DeliverySummary:
+    def _run(self, task: DeliveryTask) -> DeliverySummary:
+        """Drive it to its end, or until another thread does."""
+        steps = self._steps(task)
+        for awaited in steps:
+            summary = task.summary
+            if self._hand_over(steps, awaited, task):
+                return summary
+            awaited.wait()
+        return task.summary
+
+    def _hand_over(self, steps: Steps[None], awaited: Awaited, task: DeliveryTask) -> bool:
+        """Whether another thread drives it from now on."""
+        if self._late is None or not task.only_waits or not isinstance(awaited, OpenCalls):
+            return False
+        return not awaited.wait(awaited.begun + KEEP_THREAD_SECONDS) and self._late.take(steps, awaited)
+
+    def _steps(self, task: DeliveryTask) -> Steps[None]:
         begun, deliveries = time.monotonic(), task.deliveries
         try:
-            self._deliver(task)
+            yield from self._deliver(task)
         except Exception as error:
             # What was not called is given back, so that this does not count as the death of a worker.
             unstarted = [delivery for delivery in deliveries if delivery.is_unstarted]
@@ -178,14 +181,13 @@ class Deliverer:
             self._give_back(unstarted, fault, task)
             raise
         finally:
-            task.writer.flush()
-        claimed = sum(delivery.is_claimed for delivery in deliveries)
-        sent = sum(delivery.is_accepted for delivery in deliveries)
-        if claimed:
-            log.info("deliver.batch", count=claimed, sent=sent, seconds=round(time.monotonic() - begun, 3))
-        return DeliverySummary(claimed, sent, claimed - sent)
+            yield from task.writer.flush()
+        summary = task.summary
+        if summary.claimed:
+            seconds = round(time.monotonic() - begun, 3)
+            log.info("deliver.batch", count=summary.claimed, sent=summary.sent, seconds=seconds)
 
-    def _claim(self, ids: Sequence[UUID], task: _Task) -> tuple[list[NotificationToSend], float]:
+    def _claim(self, ids: Sequence[UUID], task: DeliveryTask) -> tuple[list[NotificationToSend], float]:
         """Those that were claimed, and when that was requested."""
         lease = self._settings.lease_seconds
 
@@ -201,7 +203,7 @@ class Deliverer:
         gives_up_at = time.monotonic() + max(CLAIM_DEADLINE_SECONDS, self._settings.lease_seconds)
         return until_answered(work, gives_up_at=gives_up_at, stop=self._stop)
 
-    def _claim_read(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
+    def _claim_read(self, deliveries: Sequence[Delivery], task: DeliveryTask) -> list[Delivery]:
         """Claim those that were only read. Returns those that are ours now."""
         read = {delivery.notification.id: delivery for delivery in deliveries if not delivery.is_claimed}
         claimed, _ = self._claim(list(read), task) if read else ([], 0.0)
@@ -212,26 +214,27 @@ class Deliverer:
                 delivery.result = replace(delivery.result, claim=one.claim)
         return [delivery for delivery in deliveries if delivery.is_claimed]
 
-    def _deliver(self, task: _Task) -> None:
+    def _deliver(self, task: DeliveryTask) -> Steps[None]:
         """Those without files at once, the others a portion at a time."""
         heavy = [delivery for delivery in task.deliveries if delivery.notification.attachments]
-        self._deliver_portion([one for one in task.deliveries if not one.notification.attachments], {}, task)
+        light = [delivery for delivery in task.deliveries if not delivery.notification.attachments]
+        yield from self._deliver_portion(light, {}, task, is_last=not heavy)
         if not heavy:
             return
         with nullcontext(True) if task.has_file_turn else self._file_turn() as is_ours:
             if is_ours:
-                self._deliver_files(heavy, task)
+                yield from self._deliver_files(heavy, task)
             else:
                 self._give_back(heavy, not_called("others with files are being sent"), task)
 
-    def _deliver_files(self, heavy: Sequence[Delivery], task: _Task) -> None:
+    def _deliver_files(self, heavy: Sequence[Delivery], task: DeliveryTask) -> Steps[None]:
         files = Files(self._composer.attachments)
         for portion in files.portions(heavy):
             with self._portions:
                 if self._has_time(portion, task):
-                    self._deliver_portion(portion, files.of(portion), task)
+                    yield from self._deliver_portion(portion, files.of(portion), task, is_last=False)
 
-    def _has_time(self, deliveries: Sequence[Delivery], task: _Task) -> bool:
+    def _has_time(self, deliveries: Sequence[Delivery], task: DeliveryTask) -> bool:
         """Whether calls for these claims may still begin. Otherwise they are given back at once: a lease that ends
         would count as the death of a worker."""
         if time.monotonic() <= self._start_by(task):
@@ -240,14 +243,20 @@ class Deliverer:
         return False
 
     def _deliver_portion(
-        self, deliveries: Sequence[Delivery], files: Mapping[UUID, Attachment], task: _Task
-    ) -> None:
+        self,
+        deliveries: Sequence[Delivery],
+        files: Mapping[UUID, Attachment],
+        task: DeliveryTask,
+        *,
+        is_last: bool,
+    ) -> Steps[None]:
         """Those that take long to render in parts, so that none waits for the rendering of all."""
         begun, left = time.monotonic(), list(deliveries)
         while left:
             part = self._rendered(left, files)
-            self._deliver_part(part, task)
             del left[: len(part)]
+            task.only_waits = is_last and not left
+            yield from self._deliver_part(part, task)
             if left and not left[0].is_claimed and time.monotonic() - begun > READ_SECONDS:
                 return
             if left and left[0].is_claimed and not self._has_time(left, task):
@@ -263,13 +272,13 @@ class Deliverer:
             rendered.append(delivery)
         return rendered
 
-    def _deliver_part(self, deliveries: Sequence[Delivery], task: _Task) -> None:
+    def _deliver_part(self, deliveries: Sequence[Delivery], task: DeliveryTask) -> Steps[None]:
         prepared = [delivery for delivery in deliveries if delivery.result is None]
         self._router.route(prepared)
         self._end_uncalled([delivery for delivery in deliveries if delivery.result is not None], task)
         going = [delivery for delivery in prepared if delivery.result is None]
         while going:
-            going = self._attempt(going, task)
+            going = yield from self._attempt(going, task)
         for delivery in prepared:
             del delivery.content  # its files are large, and there may be more portions
 
@@ -286,20 +295,22 @@ class Deliverer:
             log_failure("deliver.prepare_failed", error, **notification.log_ids)
             delivery.result = failed(notification, Reason.TECHNICAL_ERROR, "preparing it failed; see the log")
 
-    def _attempt(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
+    def _attempt(self, deliveries: Sequence[Delivery], task: DeliveryTask) -> Steps[list[Delivery]]:
         """One call each, to the first provider of its route. Returns those that go on to the next provider."""
         permitted = self._permit(deliveries, task)
         started = self._start(permitted, task)
         onward: list[Delivery] = []
-        for answered in self._caller.call(started, start_by=self._start_by(task)):
-            onward += self._record(answered, task)
+        calls = self._caller.call(started, start_by=self._start_by(task))
+        while calls.are_open:
+            yield calls
+            onward += self._record(calls.take(), task)
         # This round is written before the next calls for the same messages.
-        task.writer.flush()
+        yield from task.writer.flush()
         for delivery in onward:
             delivery.go_on()
         return onward
 
-    def _permit(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
+    def _permit(self, deliveries: Sequence[Delivery], task: DeliveryTask) -> list[Delivery]:
         """Those that may call now under the limits; the others wait for their turn."""
         permitted, later = self._caller.permits(deliveries)
         for delivery, wait_seconds in later:
@@ -307,11 +318,11 @@ class Deliverer:
         self._end_uncalled([delivery for delivery, _ in later], task)
         return permitted
 
-    def _end_uncalled(self, deliveries: Sequence[Delivery], task: _Task) -> None:
+    def _end_uncalled(self, deliveries: Sequence[Delivery], task: DeliveryTask) -> None:
         """Write results for which no provider was called now."""
-        _write(self._claim_read(deliveries, task), self._ledger.finish, task)
+        task.write(self._claim_read(deliveries, task), self._ledger.finish)
 
-    def _start(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
+    def _start(self, deliveries: Sequence[Delivery], task: DeliveryTask) -> list[Delivery]:
         """Those whose attempt is recorded: only they may be called."""
         attempts = [
             NewAttempt(
@@ -353,7 +364,7 @@ class Deliverer:
             delivery.is_claimed = not are_read
         return started
 
-    def _record(self, answered: Sequence[Delivery], task: _Task) -> list[Delivery]:
+    def _record(self, answered: Sequence[Delivery], task: DeliveryTask) -> list[Delivery]:
         """Write the results of these calls. Returns those that go on to the next provider."""
         for delivery in answered:
             self._router.settle(delivery)
@@ -363,21 +374,21 @@ class Deliverer:
             delivery.result = self._results.failed_attempt(delivery)
         for delivery in final:
             delivery.result = self._results.final(delivery)
-        _write(onward, self._ledger.note_failed_attempts, task)
-        _write(final, self._ledger.finish, task)
+        task.write(onward, self._ledger.note_failed_attempts)
+        task.write(final, self._ledger.finish)
         self._router.learn(answered)
         count_attempts(answered)
         trace_attempts(answered)
         return onward
 
-    def _give_back(self, deliveries: Sequence[Delivery], fault: SendError, task: _Task) -> None:
+    def _give_back(self, deliveries: Sequence[Delivery], fault: SendError, task: DeliveryTask) -> None:
         """End the claims of those that are not called."""
         ours = self._claim_read(deliveries, task)
         for delivery in ours:
             delivery.result = self._results.not_called(delivery, fault)
-        _write(ours, partial(self._ledger.give_back, token=task.token), task)
+        task.write(ours, partial(self._ledger.give_back, token=task.token))
 
-    def _start_by(self, task: _Task) -> float:
+    def _start_by(self, task: DeliveryTask) -> float:
         """The last moment to start a call."""
         return task.begun + self._settings.lease_seconds - self._margin_seconds
 
@@ -385,10 +396,3 @@ class Deliverer:
     def _margin_seconds(self) -> float:
         """Between the last moment to start a call and the end of its lease."""
         return self._settings.call_deadline_seconds + MARGIN_SECONDS
-
-
-def _write(deliveries: Sequence[Delivery], write: Write, task: _Task) -> None:
-    task.writer.write([delivery.result for delivery in deliveries if delivery.result is not None], write)
-    for delivery in deliveries:
-        delivery.is_unstarted = False
-    count_failed(deliveries)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 
@@ -78,6 +78,74 @@ def not_called(why: str) -> Unavailable:
     return Unavailable(f"not called: {why}", reason=Reason.LEASE_EXPIRED)
 
 
+class OpenCalls:
+    """Calls that were made together: their answers, in groups as they come in. One thread at a time uses it.
+
+    While `are_open`: wait until it is over, and take the answers.
+    """
+
+    def __init__(self, calls: Sequence[ProviderCall], ends_at: float) -> None:
+        self._waiting = {call.delivery.notification.id: call for call in calls}
+        self._answered: SimpleQueue[list[ProviderCall]] = SimpleQueue()
+        #: The group that was waited for.
+        self._next: list[ProviderCall] | None = None
+        self._ready: Callable[[], None] | None = None
+        self.begun = time.monotonic()
+        #: Calls that are not answered by then will not be.
+        self.ends_at = ends_at
+
+    @property
+    def are_open(self) -> bool:
+        return bool(self._waiting)
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        return Counter(call.provider.name for call in self._waiting.values())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there are answers, or there will be none."""
+        is_answered = self._next is not None or not self._answered.empty()
+        return is_answered or time.monotonic() >= self.ends_at
+
+    def wait(self, until: float | None = None) -> bool:
+        """Return when it is over: True; or at `until`, on the monotonic clock: False."""
+        ends_at = self.ends_at if until is None else min(until, self.ends_at)
+        if self._next is None:
+            try:
+                self._next = self._answered.get(timeout=max(0.0, ends_at - time.monotonic()))
+            except Empty:
+                return ends_at == self.ends_at
+        return True
+
+    def tell(self, ready: Callable[[], None]) -> None:
+        self._ready = ready
+        # They may have come before.
+        if self.is_over:
+            ready()
+
+    def report(self, calls: list[ProviderCall]) -> None:
+        """On the event loop: these have ended."""
+        self._answered.put(calls)
+        if self._ready is not None:
+            self._ready()
+
+    def take(self) -> list[Delivery]:
+        """A group with its answers, once it is over."""
+        group, self._next, self._ready = self._next, None, None
+        try:
+            group = group or self._answered.get_nowait()
+        except Empty:
+            log.error("deliver.no_answer", count=len(self._waiting))
+            late = OutcomeUnknown("the provider did not answer in time")
+            group = [replace(call, answer=late) for call in self._waiting.values()]
+        for call in group:
+            self._waiting.pop(call.delivery.notification.id, None)
+            call.delivery.answer = call.answer
+            call.delivery.begun, call.delivery.seconds = call.begun, call.seconds
+        return [call.delivery for call in group]
+
+
 class _Gathered:
     """Ended calls, passed on in groups. On the event loop only."""
 
@@ -131,18 +199,20 @@ class ProviderCaller:
     def permits(self, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[tuple[Delivery, float]]]:
         return self._limiter.permits(deliveries)
 
-    def call(self, deliveries: Sequence[Delivery], *, start_by: float) -> Iterator[list[Delivery]]:
-        """Make all of these calls: when this returns, they are under way. Yields all of them with their answers,
-        in groups as they come in. None starts after `start_by`, on the monotonic clock."""
-        if not deliveries:
-            # All were suppressed, or are another worker's by now.
-            return iter(())
+    def call(self, deliveries: Sequence[Delivery], *, start_by: float) -> OpenCalls:
+        """Make all of these calls: when this returns, they are under way. None starts after `start_by`, on the
+        monotonic clock."""
         calls = [
             ProviderCall(one, self._providers[one.provider], one.content, one.attempt.number, one.permit)
             for one in deliveries
         ]
-        done: SimpleQueue[list[ProviderCall]] = SimpleQueue()
-        coroutine = self._call_all(calls, start_by, done.put)
+        # Every call has ended this long after `start_by`.
+        ends_at = max(start_by, time.monotonic()) + self._deadline_seconds + 2 * MARGIN_SECONDS
+        open_calls = OpenCalls(calls, ends_at)
+        if not calls:
+            # All were suppressed, or are another worker's by now.
+            return open_calls
+        coroutine = self._call_all(calls, start_by, open_calls.report)
         try:
             asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except RuntimeError:
@@ -151,29 +221,7 @@ class ProviderCaller:
             raise
         for delivery in deliveries:
             delivery.is_unstarted = False
-        return self._answered(calls, done, start_by)
-
-    def _answered(
-        self, calls: Sequence[ProviderCall], done: SimpleQueue[list[ProviderCall]], start_by: float
-    ) -> Iterator[list[Delivery]]:
-        waiting = {call.delivery.notification.id: call for call in calls}
-        while waiting:
-            try:
-                chunk = done.get(timeout=max(0.0, start_by - time.monotonic()) + self._longest_seconds)
-            except Empty:
-                log.error("deliver.no_answer", count=len(waiting))
-                late = OutcomeUnknown("the provider did not answer in time")
-                chunk = [replace(call, answer=late) for call in waiting.values()]
-            for call in chunk:
-                waiting.pop(call.delivery.notification.id, None)
-                call.delivery.answer = call.answer
-                call.delivery.begun, call.delivery.seconds = call.begun, call.seconds
-            yield [call.delivery for call in chunk]
-
-    @property
-    def _longest_seconds(self) -> float:
-        """Every call has ended this long after `start_by`."""
-        return self._deadline_seconds + 2 * MARGIN_SECONDS
+        return open_calls
 
     async def _call_all(
         self, calls: Sequence[ProviderCall], start_by: float, report: Callable[[list[ProviderCall]], None]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from notifier.config.logs import log, log_failure
+from notifier.delivery.late_answers import Delay, Steps
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.runtime.backoff import pause_seconds
@@ -44,12 +45,12 @@ class ResultWriter:
         self._left += [(write, result) for result in results]
         self._try_again()
 
-    def flush(self) -> None:
-        """Return when everything is written, or after `WRITE_DEADLINE_SECONDS`."""
+    def flush(self) -> Steps[None]:
+        """Ends when everything is written, or after `WRITE_DEADLINE_SECONDS`; pauses between its tries."""
         gives_up_at = time.monotonic() + WRITE_DEADLINE_SECONDS
         tries = 0
         while self._left and time.monotonic() < gives_up_at:
-            time.sleep(pause_seconds(tries))
+            yield Delay(pause_seconds(tries))
             tries += 1
             self._try_again()
         for _, result in self._left:

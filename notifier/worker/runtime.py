@@ -12,6 +12,7 @@ from notifier.bootstrap import DeliveryServices, make_providers
 from notifier.callbacks import CallbackCaller, CallbackSender, NameServers
 from notifier.config.logs import log
 from notifier.delivery import CircuitBreaker, Deliverer, ReceiptPoller, Reconciler
+from notifier.delivery.late_answers import LateAnswers
 from notifier.delivery.prepare import Composer
 from notifier.delivery.provider_calls import ProviderCaller
 from notifier.delivery.rate_limiter import RateLimiter
@@ -21,6 +22,7 @@ from notifier.providers.base import Provider
 from notifier.providers.simulator import Simulator
 from notifier.telemetry.liveness import LIVENESS, watch
 from notifier.telemetry.metrics import prepare_providers
+from notifier.worker.names import IDS_PER_TASK
 
 T = TypeVar("T")
 
@@ -66,11 +68,18 @@ class CallbackLoop:
 
 
 class DeliveryLoop:
-    """The event loop of deliveries and their providers. `stop` is set when the process is to end."""
+    """The event loop of deliveries and their providers. `stop` is set when the process is to end.
 
-    def __init__(self, services: DeliveryServices, stop: threading.Event | None = None) -> None:
+    `hands_over`: a delivery whose answers take long does not keep its thread, and ends later.
+    """
+
+    def __init__(
+        self, services: DeliveryServices, stop: threading.Event | None = None, *, hands_over: bool = False
+    ) -> None:
         self._services = services
         self._stop = stop
+        most = max(services.settings.worker_calls, IDS_PER_TASK)
+        self._late = LateAnswers(most=most) if hands_over else None
         self._thread = _LoopThread("delivery-loop")
         self._loop = self._thread.loop
         made = self._thread.run(self._make_providers())
@@ -98,13 +107,16 @@ class DeliveryLoop:
         slots = settings.worker_calls
         caller = ProviderCaller(self._loop, everyone, limiter, slots=slots, deadline_seconds=deadline)
         results = Results(settings, everyone, services.hash_key)
-        return Deliverer(services.ledger, composer, breaker, caller, results, settings, self._stop)
+        return Deliverer(services.ledger, composer, breaker, caller, results, settings, self._stop, self._late)
 
     async def _make_providers(self) -> list[Provider]:
         return make_providers(self._services.settings)
 
     def stop(self) -> None:
-        """Close the providers' connections and end the loop. Call it when no task is running any more."""
+        """Let the calls under way end, close the providers' connections and end the loop. Call it when no task is
+        running any more."""
+        if self._late is not None:
+            self._late.close()
         self._thread.run(self._close_providers(), timeout=10)
         self._thread.stop()
         self._services.close()

@@ -67,7 +67,7 @@ def _add_deliveries(app: Celery, process: Process) -> None:
 
     @app.task(name=DELIVER, bind=True, shared=False)  # type: ignore[untyped-decorator]
     def deliver(task: Task, ids: list[str]) -> dict[str, int]:
-        """Returns counts, for whoever looks the result up."""
+        """Returns counts, for whoever looks the result up. It ends before calls that take long do."""
         delivery_info = task.request.delivery_info or {}
         is_redelivered = bool(delivery_info.get("redelivered"))
         wanted = [UUID(value) for value in ids]
@@ -205,7 +205,7 @@ class Process:
         # Several task threads may come first at once.
         with self._making:
             if self._delivery is None:
-                self._delivery = DeliveryLoop(self.services, self.stopping)
+                self._delivery = DeliveryLoop(self.services, self.stopping, hands_over=True)
             return self._delivery
 
     @property
@@ -218,11 +218,13 @@ class Process:
     def stop(self, **_: Any) -> None:
         """After the last task: Celery's signal `worker_shutdown`."""
         with self._making:
-            if self._callbacks is not None:
-                self._callbacks.stop()
-            if self._delivery is not None:
-                self._delivery.stop()
-            self.services.close()
+            try:
+                if self._callbacks is not None:
+                    self._callbacks.stop()
+            finally:
+                if self._delivery is not None:
+                    self._delivery.stop()
+                self.services.close()
 
 
 def task_publisher(app: Celery, task: str = DELIVER) -> Callable[[Channel, Lane, Sequence[UUID]], None]:

@@ -18,7 +18,7 @@ from celery import Celery
 from pydantic import SecretStr
 
 from notifier.config.settings import Settings
-from notifier.delivery.deliver import DeliverySummary
+from notifier.delivery import DeliverySummary
 from notifier.domain.statuses import Channel, Lane
 from notifier.worker.app import make_app
 from notifier.worker.tasks import task_publisher

@@ -18,6 +18,7 @@ from sqlalchemy import Engine, text
 from notifier.config.settings import Settings
 from notifier.config.structure import Sender, Structure
 from notifier.delivery import CircuitBreaker, Deliverer, DeliverySummary, Reconciler, deliver, reconcile
+from notifier.delivery.late_answers import LateAnswers
 from notifier.delivery.prepare import Composer
 from notifier.delivery.provider_calls import ProviderCaller
 from notifier.delivery.rate_limiter import RateLimiter
@@ -114,6 +115,7 @@ class World:
         *providers: Provider,
         ledger: Ledger | None = None,
         is_redelivered: bool = False,
+        late: LateAnswers | None = None,
         **settings: Any,
     ) -> DeliverySummary:
         structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
@@ -135,6 +137,7 @@ class World:
             ProviderCaller(self.loop, known, self.limiter, slots=made.worker_calls, deadline_seconds=deadline),
             Results(made, known, self.hash_key),
             made,
+            late=late,
         )
         return deliverer.deliver(ids, is_redelivered=is_redelivered)
 

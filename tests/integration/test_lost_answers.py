@@ -156,7 +156,7 @@ def test_what_may_have_been_begun_and_is_too_late_is_closed_as_not_called(
     healing.start()
     with contextlib.suppress(ServiceUnavailable):
         # A second for the beginning, and no more.
-        short: dict[str, float] = {"lease_seconds": 6.2, "call_deadline_seconds": 0.2}
+        short: dict[str, Any] = {"lease_seconds": 6.2, "call_deadline_seconds": 0.2}
         world.deliver([id_], provider, ledger=lossy, is_redelivered=is_redelivered, **short)
     healing.join()
     assert provider.taken == []

@@ -23,6 +23,7 @@ from notifier.domain.validation import check
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.records import NewNotification
+from notifier.store.search import Audit
 from notifier.worker.app import make_app
 from notifier.worker.names import DISPATCH, IDS_PER_TASK, PARTITIONS, STATISTICS, TICK_SECONDS
 from notifier.worker.tasks import Process, task_publisher
@@ -191,3 +192,10 @@ def test_a_worker_that_loses_its_broker_with_a_task_in_hand_goes_on_calmly(
         assert '"critical"' not in log.read_text()
         # kombu puts the task back when it leaves Redis, and has nothing left to acknowledge.
         assert ("worker.acknowledgement_lost" in log.read_text()) is broker_url.startswith("amqp")
+        client.send("password_reset", "slow@example.com", context=RESET)
+        wait_until(lambda: service.count("sending") == 1, timeout=60)
+    # The worker was told to end while a call was under way whose task had given back its thread, or was about to.
+    engine = make_engine(database_url)
+    assert [(row.status, row.count) for row in Audit(engine).count()] == [("sent", 3)]
+    engine.dispose()
+    assert "not ended" not in log.read_text()
