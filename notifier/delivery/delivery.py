@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from notifier.delivery.prepare import Prepared
 from notifier.domain.errors import Rejected, SendError, Unavailable
-from notifier.domain.statuses import Outcome, Reason
+from notifier.domain.statuses import Lane, Outcome, Reason
 from notifier.providers.base import Receipt
 from notifier.store.records import DeliveryResult, NotificationToSend, Started
 
@@ -18,10 +18,11 @@ LATE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """Units per second of one provider or one sender identity."""
+    """Units per second of one provider or one sender identity, as a lane sees it."""
 
     scope: str
     per_second: float
+    lane: Lane
 
 
 @dataclass(frozen=True, slots=True)

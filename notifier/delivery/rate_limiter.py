@@ -16,12 +16,20 @@ from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.delivery.delivery import Delivery, Permit, RateLimit
 from notifier.delivery.prepare import Prepared
-from notifier.domain.statuses import Channel
-from notifier.store.rate_limits import RateLimitRepository, Turn
+from notifier.domain.statuses import Channel, Lane
+from notifier.store.rate_limits import RateLimitRepository, Turn, TurnRequest
 
 #: A turn within this is waited for in the process, a later one by `due_at`. Short, because urgent messages queue
-#: behind those that wait. Seconds.
-WAIT_SECONDS = 1.0
+#: behind those that wait; longer for the more urgent, so that they find a turn behind those that others have got.
+#: No shorter than a tick of the sweep, on which those that waited come back together. Seconds.
+AHEAD_SECONDS: Mapping[Lane, float] = {Lane.URGENT: 2.5, Lane.NORMAL: 1.75, Lane.BULK: 1.25}
+#: The same for a new turn instead of a missed one: behind nobody. Seconds.
+RENEWAL_SECONDS = 3.0
+#: What waits asks again after its age, but at least and at most these: the limit may have been raised, and those
+#: before it may have been cancelled. Seconds.
+PATIENCE_SECONDS = (600.0, 1800.0)
+#: What expires asks once more this long before. Seconds.
+LAST_ASK_SECONDS = 2.0
 #: Turns are spaced wider than the limit by this: two calls may come a little closer than their turns.
 SLACK = 0.97
 #: Shortest wait of a message over a limit. Seconds.
@@ -66,19 +74,19 @@ class RateLimiter:
     async def _take_one(self, limit: RateLimit, units: int) -> float:
         """When the next turn begins, on the monotonic clock."""
         while True:
-            asked = asyncio.get_running_loop().run_in_executor(self._asking, self._ask, limit, [units])
-            (turn,), answered_at = await asked
+            asked = asyncio.get_running_loop().run_in_executor(self._asking, self._renewed, limit, units)
+            turn, answered_at = await asked
             if turn.is_granted:
                 return answered_at + turn.in_seconds
             await asyncio.sleep(turn.in_seconds)
 
-    def _ask(self, limit: RateLimit, units: Sequence[int]) -> tuple[list[Turn], float]:
-        """The next turns, and when they were answered: a little later than the database meant is right, a little
+    def _renewed(self, limit: RateLimit, units: int) -> tuple[Turn, float]:
+        """The next turn, and when it was answered: a little later than the database meant is right, a little
         earlier is not."""
-        turns = self._repository.take_turns(
-            limit.scope, units, per_second=limit.per_second * SLACK, at_most_seconds=WAIT_SECONDS
+        (turn,) = self._repository.take_turns(
+            limit.scope, [units], per_second=limit.per_second * SLACK, at_most_seconds=RENEWAL_SECONDS
         )
-        return turns, time.monotonic()
+        return turn, time.monotonic()
 
     def permits(self, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[tuple[Delivery, float]]]:
         """Those that may call, each with its permit, and the others, with how many seconds they have to wait.
@@ -89,7 +97,8 @@ class RateLimiter:
         waits: dict[Delivery, float] = {}
         for delivery in deliveries:
             delivery.permit = Permit()
-        for limit, ones in self._limits(deliveries).items():
+        # The slowest first: who waits there has used no turn of the others.
+        for limit, ones in sorted(self._limits(deliveries).items(), key=lambda item: item[0].per_second):
             waits |= self._take(limit, [one for one in ones if one not in waits])
         for delivery in deliveries:
             wait = None if delivery in waits else self._over_cap(delivery.content)
@@ -102,7 +111,14 @@ class RateLimiter:
         """Add a turn under this limit to their permits. Returns how long those that get none have to wait."""
         if not deliveries:
             return {}
-        turns, answered_at = self._ask(limit, [delivery.content.units for delivery in deliveries])
+        turns = self._repository.take_turns_of_lane(
+            limit.scope,
+            limit.lane,
+            [_request(delivery) for delivery in deliveries],
+            per_second=limit.per_second * SLACK,
+            at_most_seconds=AHEAD_SECONDS[limit.lane],
+        )
+        answered_at = time.monotonic()
         waits: dict[Delivery, float] = {}
         for delivery, turn in zip(deliveries, turns, strict=True):
             if not turn.is_granted:
@@ -118,14 +134,15 @@ class RateLimiter:
         for delivery in deliveries:
             if delivery.notification.is_test:
                 continue
+            lane = delivery.notification.lane
             rate = self._provider_rates.get(delivery.provider)
             if rate:
-                found[RateLimit(f"provider:{delivery.provider}", rate)].append(delivery)
+                found[RateLimit(f"provider:{delivery.provider}", rate, lane)].append(delivery)
             name = delivery.content.identity
             identity = self._structure.senders.get(name)
             if identity and identity.rate_per_second:
                 scope = f"sender:{delivery.notification.channel}:{name}"
-                found[RateLimit(scope, identity.rate_per_second)].append(delivery)
+                found[RateLimit(scope, identity.rate_per_second, lane)].append(delivery)
         return found
 
     def _over_cap(self, prepared: Prepared) -> float | None:
@@ -173,3 +190,13 @@ class RateLimiter:
             self._repository.note_quota(one.id, detail)
             log.warning("quota.near", producer=one.producer, channel=one.channel, count=use.used, size=cap)
         return None if use.is_granted else use.ends_in_seconds
+
+
+def _request(delivery: Delivery) -> TurnRequest:
+    one = delivery.notification
+    patience = min(max(PATIENCE_SECONDS[0], one.age_seconds), PATIENCE_SECONDS[1])
+    left = one.seconds_to_expiry_now()
+    if left is not None:
+        patience = max(0.0, min(patience, left - LAST_ASK_SECONDS))
+    # An earlier claim ended in a wait.
+    return TurnRequest(delivery.content.units, has_waited=one.claim > 1, patience=patience)

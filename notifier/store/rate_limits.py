@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,8 +12,15 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import TextClause, text
 
 from notifier.domain.local_days import day_bounds, day_of
+from notifier.domain.statuses import Lane
 from notifier.store.engine import transaction
 from notifier.store.repository import Repository
+
+#: The most urgent first.
+LANES = (Lane.URGENT, Lane.NORMAL, Lane.BULK)
+#: If turns go unused for this long, nobody stands in the lines: who did was cancelled, or has expired. Longer than
+#: who comes back needs after its moment: a tick of the sweep, a task and a claim. Seconds.
+IDLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +29,18 @@ class Turn:
 
     in_seconds: float
     is_granted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """One message asks for a turn."""
+
+    #: How much it counts.
+    units: int
+    #: Those that wait in its lane do not come before it: it has stood in line.
+    has_waited: bool = False
+    #: It asks again after this at the latest, and does not stand in line if its turn comes later. Seconds.
+    patience: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +55,52 @@ class Use:
 class RateLimitRepository(Repository):
     """A limit is kept by handing out moments, one after the other: no window in which a burst fits, no counter to
     reset. The database's clock decides.
+
+    Each lane has a line of its own, of which only the end is kept: who has to wait comes back about once. A line
+    is a plan and grants nothing.
     """
 
     def take_turns(
         self, scope: str, units: Sequence[int], *, per_second: float, at_most_seconds: float
     ) -> list[Turn]:
-        """The next turns of `scope`, one for each of `units` (how much it counts), in their order.
+        """The next turns of `scope`, one for each of `units` (how much it counts), in their order, past all lines.
 
         Granted as far as they begin within `at_most_seconds`; the others hear when it may be worth asking again.
         """
+        requests = [TurnRequest(count, has_waited=True) for count in units]
+        return self._take(scope, None, requests, per_second, at_most_seconds)
+
+    def take_turns_of_lane(
+        self, scope: str, lane: Lane, requests: Sequence[TurnRequest], *, per_second: float, at_most_seconds: float
+    ) -> list[Turn]:
+        """The next turns of `scope` for these of a lane.
+
+        Granted as far as they begin within `at_most_seconds`, and nobody waits in a more urgent lane, nor, for
+        those that have not waited yet, in this one. The others get a place at the end of their lane's line, and
+        hear when their turn comes. Who has no patience for that gets no place, and hears a moment within the
+        second half of its patience.
+
+        Crash point: who dies after this has lost its turns, or its place: they pass unused. Who comes back early,
+        late or not at all never breaks the limit: only what is granted is a turn.
+        """
+        return self._take(scope, lane, requests, per_second, at_most_seconds)
+
+    def _take(
+        self, scope: str, lane: Lane | None, requests: Sequence[TurnRequest], per_second: float, at_most: float
+    ) -> list[Turn]:
         with transaction(self._engine) as connection:
-            connection.execute(_MAKE_SLOT, {"scope": scope})
-            slot = connection.execute(_LOCK_SLOT, {"scope": scope}).one()
-            backlog = float(slot.backlog)
-            turns, ends_in = _hand_out(units, backlog, per_second, at_most_seconds)
+            slot = connection.execute(_LOCK_SLOT, {"scope": scope}).one_or_none()
+            if slot is None:
+                connection.execute(_MAKE_SLOT, {"scope": scope})
+                slot = connection.execute(_LOCK_SLOT, {"scope": scope}).one()
+            backlog, is_idle = float(slot.backlog), slot.idle > IDLE_SECONDS
+            lines = {each: 0.0 if is_idle else float(getattr(slot, each)) for each in LANES}
+            turns, ends_in, line = _hand_out(requests, lane, backlog, lines, per_second, at_most)
+            if lane is not None:
+                lines[lane] = line
             # From the moment that was read, not from now: what passes between the statements is not lost.
-            connection.execute(_MOVE_SLOT, {"scope": scope, "base": slot.base, "seconds": ends_in - backlog})
+            moved = {"scope": scope, "base": slot.base, "seconds": ends_in - backlog, "now": slot.now}
+            connection.execute(_MOVE_SLOT, {**moved, **{str(each): end for each, end in lines.items()}})
         return turns
 
     def use(self, scope: str, units: int, *, cap: int, window_seconds: int) -> Use:
@@ -89,19 +139,36 @@ def _window(now: datetime, seconds: int) -> tuple[datetime, datetime]:
     return began_at, began_at + timedelta(seconds=seconds)
 
 
-def _hand_out(units: Sequence[int], backlog: float, per_second: float, at_most: float) -> tuple[list[Turn], float]:
-    """Turns from `backlog` seconds on, and when the last granted one ends."""
+def _hand_out(
+    requests: Sequence[TurnRequest],
+    lane: Lane | None,
+    backlog: float,
+    lines: Mapping[Lane, float],
+    per_second: float,
+    at_most: float,
+) -> tuple[list[Turn], float, float]:
+    """Turns from `backlog` seconds on, when the last granted one ends, and when the lane's line does.
+
+    `lines`: when the last one that waits would have had its turn. Without a lane the line is that of this call.
+    """
     turns: list[Turn] = []
-    ends_in = waits_until = backlog
-    for count in units:
+    above = max([lines[each] for each in LANES[: LANES.index(lane)]], default=0.0) if lane else 0.0
+    ends_in, line = backlog, lines[lane] if lane else 0.0
+    for request in requests:
+        seconds = request.units / per_second
         # Once one has to wait, those behind it wait too: nobody overtakes.
-        if ends_in <= at_most and waits_until == ends_in:
+        if ends_in <= at_most and max(above, 0.0 if request.has_waited else line) <= at_most:
             turns.append(Turn(ends_in, True))
-            ends_in = waits_until = ends_in + count / per_second
+            ends_in += seconds
+            continue
+        place = max(line, above, ends_in)
+        if place <= request.patience:
+            turns.append(Turn(place, False))
+            line = place + seconds
         else:
-            turns.append(Turn(waits_until, False))
-            waits_until += count / per_second
-    return turns, ends_in
+            # Not all at one moment.
+            turns.append(Turn(request.patience * random.uniform(0.5, 1.0), False))  # noqa: S311 - spreads load
+    return turns, ends_in, line
 
 
 _MAKE_SLOT: TextClause = text("""
@@ -109,13 +176,24 @@ INSERT INTO rate_slots (scope, next_at) VALUES (:scope, clock_timestamp()) ON CO
 """)
 
 _LOCK_SLOT: TextClause = text("""
-WITH slot AS (SELECT next_at FROM rate_slots WHERE scope = :scope FOR UPDATE)
-SELECT greatest(next_at, now) AS base, extract(epoch FROM greatest(next_at, now) - now) AS backlog
+WITH slot AS (SELECT * FROM rate_slots WHERE scope = :scope FOR UPDATE)
+SELECT now, greatest(next_at, now) AS base, extract(epoch FROM greatest(next_at, now) - now) AS backlog,
+  extract(epoch FROM now - next_at) AS idle,
+  coalesce(extract(epoch FROM greatest(urgent_until - now, '0')), 0) AS urgent,
+  coalesce(extract(epoch FROM greatest(normal_until - now, '0')), 0) AS normal,
+  coalesce(extract(epoch FROM greatest(bulk_until - now, '0')), 0) AS bulk
 FROM slot CROSS JOIN LATERAL (SELECT clock_timestamp() AS now) AS clock
 """)
 
+# What grants nothing leaves the next turn where it was: how long turns have gone unused is seen by it.
 _MOVE_SLOT: TextClause = text("""
-UPDATE rate_slots SET next_at = CAST(:base AS timestamptz) + make_interval(secs => :seconds) WHERE scope = :scope
+UPDATE rate_slots SET
+  next_at = CASE WHEN :seconds > 0 THEN CAST(:base AS timestamptz) + make_interval(secs => :seconds)
+    ELSE next_at END,
+  urgent_until = CAST(:now AS timestamptz) + make_interval(secs => nullif(:urgent, 0)),
+  normal_until = CAST(:now AS timestamptz) + make_interval(secs => nullif(:normal, 0)),
+  bulk_until = CAST(:now AS timestamptz) + make_interval(secs => nullif(:bulk, 0))
+WHERE scope = :scope
 """)
 
 _NOW: TextClause = text("SELECT now()")

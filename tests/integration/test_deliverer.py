@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any, Self
@@ -18,6 +19,7 @@ from sqlalchemy import Engine, text
 from notifier.config.settings import Settings
 from notifier.config.structure import Sender, Structure
 from notifier.delivery import CircuitBreaker, Deliverer, DeliverySummary, Reconciler, deliver, reconcile
+from notifier.delivery.delivery import Permit
 from notifier.delivery.late_answers import LateAnswers
 from notifier.delivery.prepare import Composer
 from notifier.delivery.provider_calls import ProviderCaller
@@ -418,10 +420,22 @@ def test_what_is_over_the_rate_waits_and_fails_nothing(world: World) -> None:
         senders={"default": Sender(email="Shop <shop@example.com>", rate_per_second=10)},
     )
     summary = world.deliver(ids, Scripted(), structure=structure)
-    assert 10 <= summary.sent <= 12
+    assert 17 <= summary.sent <= 20
     waiting = [world.story(id_).notification for id_ in ids if world.story(id_).notification.status != "sent"]
     assert {(note.status, note.reason) for note in waiting} == {("retrying", "rate_limited")}
     assert all(note.due_at is not None and note.attempt_count == 0 for note in waiting)
+
+
+def test_who_waits_for_long_asks_again_before_it_expires_and_within_ten_minutes(world: World) -> None:
+    structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>", rate_per_second=0.01)})
+    expires_at = datetime.now(UTC) + timedelta(seconds=200)
+    ids = [world.accept(f"k{n}", expires_at=expires_at if n % 2 else None) for n in range(20)]
+    RateLimitRepository(world.engine).take_turns("sender:email:default", [1], per_second=0.01, at_most_seconds=1)
+    assert world.deliver(ids, Scripted(), structure=structure).sent == 0
+    waiting = [world.story(id_).notification for id_ in ids]
+    assert {note.status for note in waiting} == {"retrying"}
+    due = [(note.due_at or expires_at, note.expires_at) for note in waiting]
+    assert all(due_at < (expires or datetime.now(UTC) + timedelta(seconds=601)) for due_at, expires in due)
 
 
 def test_three_workers_keep_to_fifty_calls_a_second(world: World) -> None:
@@ -448,6 +462,64 @@ def test_three_workers_keep_to_fifty_calls_a_second(world: World) -> None:
     assert len(moments) == 180
     # A call of a machine that stands still comes so much later than it was let go.
     assert busiest(moments, 1.0) <= 52 + 50 * stalls.longest
+
+
+class AtOnce(RateLimiter):
+    """Turns are counted and not waited for."""
+
+    async def wait(self, permit: Permit) -> None:
+        """Calls begin before their turns."""
+
+
+def test_a_thousand_that_wait_under_a_limit_are_taken_up_about_twice(world: World) -> None:
+    """In bulk, by tasks of 100, each second those that are due. Many are cancelled meanwhile."""
+    messages = [
+        check(
+            Message(
+                idempotency_key=f"k{n}",
+                producer="shop",
+                to="ann@example.com",
+                template="hello",
+                context={"name": "A"},
+            ),
+            Channel.EMAIL,
+            Lane.BULK,
+        )
+        for n in range(1000)
+    ]
+    new = [
+        NewNotification(message, Channel.EMAIL, Lane.BULK, "v1", OnUnknown.HOLD, position)
+        for position, message in enumerate(messages)
+    ]
+    ids = [answer.id for answer in world.ledger.accept(new)]
+    structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>", rate_per_second=50)})
+    world.limiter = AtOnce(
+        RateLimitRepository(world.engine), Settings().model_copy(update={"structure": structure})
+    )
+    # A second passes.
+    passes = (
+        "UPDATE states SET due_at = due_at - interval '1 second' WHERE status = 'retrying'",
+        "UPDATE rate_slots SET next_at = next_at - interval '1 second', "
+        "bulk_until = bulk_until - interval '1 second'",
+    )
+    cancel = text(
+        "UPDATE states SET status = 'cancelled', due_at = NULL WHERE id = ANY(:ids) AND status <> 'sent'"
+    )
+    due = ids
+    for _ in range(30):
+        for begin in range(0, len(due), 100):
+            world.deliver(due[begin : begin + 100], Scripted(), structure=structure)
+        with transaction(world.engine) as connection:
+            connection.execute(cancel, {"ids": ids[::10]})
+            for statement in passes:
+                connection.execute(text(statement))
+        due = [one.id for one in world.ledger.take_due(limit=1000, unknown_after_seconds=30)]
+    with transaction(world.engine) as connection:
+        statuses = text("SELECT status, count(*), sum(claim), max(claim) FROM states GROUP BY 1")
+        found = {row.status: row for row in connection.execute(statuses)}
+    assert set(found) == {"sent", "cancelled"}
+    assert sum(row.sum for row in found.values()) <= 2.3 * 1000
+    assert max(row.max for row in found.values()) <= 5
 
 
 def busiest(moments: Sequence[float], seconds: float) -> int:
@@ -494,16 +566,12 @@ def test_turns_that_pass_while_every_slot_is_taken_are_not_made_up_for(world: Wo
 def test_without_a_new_turn_a_late_call_is_not_made_and_nothing_is_lost(world: World) -> None:
     ids = [world.accept(f"k{n}") for n in range(10)]
     structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>", rate_per_second=50)})
-    answers = iter([RateLimitRepository(world.engine).take_turns])
 
     class AwayRepository(RateLimitRepository):
-        """Its database is there once."""
+        """Its database is there for the first turns, and away for those instead of missed ones."""
 
-        def take_turns(self, *args: Any, **options: Any) -> list[Turn]:
-            take = next(answers, None)
-            if take is None:
-                raise ServiceUnavailable("the database is away")
-            return take(*args, **options)
+        def take_turns(self, *_: Any, **__: Any) -> list[Turn]:
+            raise ServiceUnavailable("the database is away")
 
     world.limiter = RateLimiter(
         AwayRepository(world.engine), Settings().model_copy(update={"structure": structure})

@@ -84,6 +84,10 @@ class RateSlot(Base):
     #: "provider:relay-a", "sender:+15550100100".
     scope: Mapped[str] = mapped_column(primary_key=True)
     next_at: Mapped[datetime]
+    #: By when those that wait in this lane will have had their turns; empty: none waits.
+    urgent_until: Mapped[datetime | None]
+    normal_until: Mapped[datetime | None]
+    bulk_until: Mapped[datetime | None]
 
 
 class UsageCount(Base):

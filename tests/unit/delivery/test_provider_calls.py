@@ -14,7 +14,7 @@ from notifier.delivery import provider_calls
 from notifier.delivery.delivery import Permit, RateLimit
 from notifier.delivery.provider_calls import OpenCalls, ProviderCaller
 from notifier.domain.errors import OutcomeUnknown, SendError, Unavailable
-from notifier.domain.statuses import Channel, Outcome, Reason
+from notifier.domain.statuses import Channel, Lane, Outcome, Reason
 from notifier.providers.base import Outgoing, QueuedCall, Receipt
 from tests.waiting import patient
 
@@ -100,7 +100,7 @@ def test_a_queue_gets_every_call_and_nobody_sends(loop: asyncio.AbstractEventLoo
 
 def test_a_call_with_a_turn_under_a_rate_limit_is_sent_by_itself(loop: asyncio.AbstractEventLoop) -> None:
     provider = Queueing()
-    permit = Permit(time.monotonic() + 60, ((RateLimit("provider:queueing", 10.0), 1),))
+    permit = Permit(time.monotonic() + 60, ((RateLimit("provider:queueing", 10.0, Lane.NORMAL), 1),))
     assert call(make_caller(loop, provider), make_deliveries(3, permit)) == [RECEIPT] * 3
     assert (len(provider.calls), provider.sent) == (0, 3)
 
