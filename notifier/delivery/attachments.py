@@ -21,12 +21,6 @@ PORTIONS_AT_ONCE = 2
 AGAIN_SECONDS = 10.0
 
 
-def threads_for_files(threads: int) -> int:
-    """How many of a process's threads may be busy with mails with files, or wait for that. A server that is slow
-    with them holds up nothing else."""
-    return max(1, threads // 2)
-
-
 class Files:
     """The files of one batch. Every method raises `ServiceUnavailable`."""
 

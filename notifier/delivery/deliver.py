@@ -38,8 +38,8 @@ moment. What is claimed is delivered, or given back, and its results are written
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from threading import BoundedSemaphore, Event
@@ -48,7 +48,7 @@ from uuid import UUID
 
 from notifier.config.logs import log, log_failure
 from notifier.config.settings import Settings
-from notifier.delivery.attachments import AGAIN_SECONDS, PORTIONS_AT_ONCE, Files, threads_for_files
+from notifier.delivery.attachments import AGAIN_SECONDS, PORTIONS_AT_ONCE, Files
 from notifier.delivery.attempt_counts import count_attempts
 from notifier.delivery.attempt_spans import trace_attempts
 from notifier.delivery.circuit_breaker import CircuitBreaker
@@ -70,6 +70,7 @@ from notifier.delivery.task import DeliverySummary, DeliveryTask
 from notifier.domain.errors import RenderingFailed, SendError, Unavailable
 from notifier.domain.statuses import Reason
 from notifier.providers.base import Attachment
+from notifier.runtime.thread_share import ThreadShare
 from notifier.store.ledger import Ledger
 from notifier.store.records import NewAttempt, NotificationToSend, Started
 
@@ -112,7 +113,8 @@ class Deliverer:
         self._stop = stop
         self._late = late
         self._portions = BoundedSemaphore(PORTIONS_AT_ONCE)
-        self._file_turns = BoundedSemaphore(threads_for_files(settings.worker_threads))
+        # Of mails with files: a server that is slow with them holds up nothing else.
+        self._for_files = ThreadShare(settings.worker_threads // 2)
 
     def deliver(self, ids: Sequence[UUID], *, is_redelivered: bool = False) -> DeliverySummary:
         """Send those of `ids` that are queued; the others are done, or another worker's.
@@ -130,7 +132,7 @@ class Deliverer:
         if rest:
             summary += self._claim_and_run(rest, DeliveryTask([]))
         if with_files:
-            with self._file_turn() as is_ours:
+            with self._for_files.turn() as is_ours:
                 if is_ours:
                     summary += self._claim_and_run(with_files, DeliveryTask([], has_file_turn=True))
                 else:
@@ -142,16 +144,6 @@ class Deliverer:
         claimed, task.begun = self._claim(ids, task)
         task.deliveries = [Delivery(one) for one in claimed]
         return self._run(task)
-
-    @contextmanager
-    def _file_turn(self) -> Iterator[bool]:
-        """Whether this thread may be busy with files meanwhile."""
-        is_ours = self._file_turns.acquire(blocking=False)
-        try:
-            yield is_ours
-        finally:
-            if is_ours:
-                self._file_turns.release()
 
     def _run(self, task: DeliveryTask) -> DeliverySummary:
         """Drive it to its end, or until another thread does."""
@@ -221,7 +213,7 @@ class Deliverer:
         yield from self._deliver_portion(light, {}, task, is_last=not heavy)
         if not heavy:
             return
-        with nullcontext(True) if task.has_file_turn else self._file_turn() as is_ours:
+        with nullcontext(True) if task.has_file_turn else self._for_files.turn() as is_ours:
             if is_ours:
                 yield from self._deliver_files(heavy, task)
             else:

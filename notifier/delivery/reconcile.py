@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from threading import BoundedSemaphore, Event
+from threading import Event
 from uuid import UUID
 
 from notifier.config.logs import log, log_failure
@@ -36,6 +36,7 @@ from notifier.feedback.receipt_polling import first_wait
 from notifier.providers.base import LATEST_SECONDS, Provider, Receipt, Reconciles, Sought, id_space
 from notifier.providers.outcomes import UNAVAILABLE
 from notifier.rendering import Renderer
+from notifier.runtime.thread_share import ThreadShare
 from notifier.store.ledger import MAX_CRASHES, Ledger
 from notifier.store.records import DeliveryResult, Rivals, Unknown
 
@@ -78,7 +79,8 @@ class Reconciler:
         self._settings = settings
         self._loop = loop
         self._stop = stop or Event()
-        self._turns = BoundedSemaphore(max(1, settings.worker_threads // 4))
+        # A provider that hangs holds up nothing else.
+        self._threads = ThreadShare(settings.worker_threads // 4)
         #: Provider → until when it is not asked, on the monotonic clock.
         self._away: dict[str, float] = {}
         #: The last one whose provider failed: next time others come first, in case it is the cause.
@@ -90,12 +92,10 @@ class Reconciler:
         attempts: defaultdict[UUID, list[Unknown]] = defaultdict(list)
         for attempt in self._ledger.unknown_attempts(ids):
             attempts[attempt.id].append(attempt)
-        if not attempts or not self._turns.acquire(blocking=False):
+        if not attempts:
             return 0
-        try:
-            return self._settle_all(attempts)
-        finally:
-            self._turns.release()
+        with self._threads.turn() as is_ours:
+            return self._settle_all(attempts) if is_ours else 0
 
     def _settle_all(self, attempts: Mapping[UUID, Sequence[Unknown]]) -> int:
         ends_at, found, left = time.monotonic() + ROUND_SECONDS, 0, 0

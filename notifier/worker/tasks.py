@@ -7,9 +7,8 @@ delivers, and the sweep issues work again. So `countdown`, `eta` and `retry()` a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from threading import BoundedSemaphore, Event, Lock
+from collections.abc import Callable, Sequence
+from threading import Event, Lock
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +23,7 @@ from notifier.delivery.sweep import dispatch_callbacks
 from notifier.domain.errors import RowsHeld, StatementCancelled
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.upkeep import AFTER_MIDNIGHT, NIGHTLY, Upkeep
+from notifier.runtime.thread_share import ThreadShare
 from notifier.worker.names import (
     CALL_BACK,
     DELIVER,
@@ -99,7 +99,7 @@ def _add_deliveries(app: Celery, process: Process) -> None:
         """Work on these jobs of operators, unless other workers do. They are dispatched again if this process has
         enough of them."""
         for value in ids:
-            with process.job_turn() as is_ours:
+            with process.jobs.turn() as is_ours:
                 if is_ours:
                     process.services.jobs.run(UUID(value), process.stopping)
 
@@ -142,8 +142,8 @@ class Process:
         #: Set when the process is to end.
         self.stopping = stop
         self._sweeps = SingleFlight()
-        # A job takes its thread for a minute.
-        self._job_turns = BoundedSemaphore(max(1, settings.worker_threads // 4))
+        #: Of jobs, each of which takes its thread for a minute.
+        self.jobs = ThreadShare(settings.worker_threads // 4)
         #: It has no other task, so that it never needs a provider's secret.
         self.only_callbacks = only_callbacks
         application = "notifier callbacks" if only_callbacks else "notifier worker"
@@ -189,16 +189,6 @@ class Process:
                 # As a rule another session locks its table: the other parts have theirs.
                 log.warning("dispatch.part_failed", kind=name, error=str(error))
                 return 0
-
-    @contextmanager
-    def job_turn(self) -> Iterator[bool]:
-        """Whether this thread may be busy with a job meanwhile: most threads are for messages."""
-        is_ours = self._job_turns.acquire(blocking=False)
-        try:
-            yield is_ours
-        finally:
-            if is_ours:
-                self._job_turns.release()
 
     @property
     def delivery(self) -> DeliveryLoop:

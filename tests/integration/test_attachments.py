@@ -7,6 +7,7 @@ import email.policy
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -251,22 +252,22 @@ def test_mails_with_files_leave_threads_to_all_others(api: Api, mail: MailServer
     large = send(api, upload(api).json["id"], idempotency_key="large").json["id"]
     small = send(api, idempotency_key="small").json["id"]
     delivery = DeliveryLoop(api.services)
-    turns = delivery.deliverer._file_turns
+    share = delivery.deliverer._for_files
     try:
-        taken = 0
-        while turns.acquire(blocking=False):
-            taken += 1
-        assert taken == api.services.settings.worker_threads // 2
-        ids = [UUID(value) for value in (large, small)]
-        assert delivery.deliverer.deliver(ids).sent == 1
-        waiting = api.services.audit.story(ids[0])
-        # Nobody's, and soon due again, without a line in its history.
-        assert (waiting.notification.status, len(waiting.events)) == ("queued", 1)
-        assert waiting.notification.due_at is not None
-        # After the death of a worker it is claimed first.
-        assert delivery.deliverer.deliver(ids, is_redelivered=True).sent == 0
-        assert api.services.audit.story(ids[0]).notification.reason == "lease_expired"
-        turns.release(taken)
+        with ExitStack() as others:
+            taken = 0
+            while others.enter_context(share.turn()):
+                taken += 1
+            assert taken == api.services.settings.worker_threads // 2
+            ids = [UUID(value) for value in (large, small)]
+            assert delivery.deliverer.deliver(ids).sent == 1
+            waiting = api.services.audit.story(ids[0])
+            # Nobody's, and soon due again, without a line in its history.
+            assert (waiting.notification.status, len(waiting.events)) == ("queued", 1)
+            assert waiting.notification.due_at is not None
+            # After the death of a worker it is claimed first.
+            assert delivery.deliverer.deliver(ids, is_redelivered=True).sent == 0
+            assert api.services.audit.story(ids[0]).notification.reason == "lease_expired"
         execute(api, "UPDATE states SET status = 'queued' WHERE status = 'retrying'")
         assert delivery.deliverer.deliver(ids).sent == 1
     finally:

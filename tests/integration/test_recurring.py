@@ -34,22 +34,22 @@ from tests.support.templates import write_templates
 from tests.unit.cli.commandline import CommandLine
 
 EVERY_MORNING = Recurrence("30 9 * * *", "Europe/Berlin")
+PLAN: dict[str, Any] = {
+    "producer": "shop",
+    "name": "digest",
+    "recurrence": EVERY_MORNING,
+    "channel": Channel.EMAIL,
+    "lane": Lane.BULK,
+    "template": "hello",
+    "context": {},
+}
 
 
 class World(OperatorServices):
     """The services, and steps of the clock: what is planned moves, and the database's clock does not."""
 
     def add(self, count: int = 3, **fields: Any) -> UUID:
-        plan: dict[str, Any] = {
-            "producer": "shop",
-            "name": "digest",
-            "recurrence": EVERY_MORNING,
-            "channel": Channel.EMAIL,
-            "lane": Lane.BULK,
-            "template": "hello",
-            "context": {},
-        }
-        return self.recurring.add(RecurringPlan(**(plan | fields)), people(count), operator="ann").id
+        return self.recurring.add(RecurringPlan(**(PLAN | fields)), people(count), operator="ann").id
 
     def execute(self, statement: str, **values: Any) -> Any:
         with transaction(self.engine) as connection:
@@ -339,17 +339,8 @@ WRONG: list[tuple[dict[str, Any], list[ListedRecipient], set[str]]] = [
 
 
 def test_a_plan_that_cannot_work_is_refused_at_once(world: World) -> None:
-    fields: dict[str, Any] = {
-        "producer": "shop",
-        "name": "digest",
-        "recurrence": EVERY_MORNING,
-        "channel": Channel.EMAIL,
-        "lane": Lane.BULK,
-        "template": "hello",
-        "context": {},
-    }
     for plan, recipients, codes in WRONG:
-        made = RecurringPlan(**(fields | plan))
+        made = RecurringPlan(**(PLAN | plan))
         with pytest.raises(InvalidMessage) as refused:
             world.recurring.add(made, recipients, operator="ann")
         assert {fault.code for fault in refused.value.faults} == codes

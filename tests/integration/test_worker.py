@@ -100,9 +100,9 @@ def test_a_table_that_is_locked_takes_one_thread_of_a_process_and_stops_no_messa
 
 def test_a_process_leaves_jobs_to_others_while_a_quarter_of_its_threads_has_some(settings: Settings) -> None:
     process = Process(settings.model_copy(update={"worker_threads": 8}))
-    with process.job_turn() as first, process.job_turn() as second, process.job_turn() as third:
+    with process.jobs.turn() as first, process.jobs.turn() as second, process.jobs.turn() as third:
         assert (first, second, third) == (True, True, False)
-    with process.job_turn() as again:
+    with process.jobs.turn() as again:
         assert again
     process.stop()
 
