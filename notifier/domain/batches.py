@@ -62,6 +62,9 @@ def entries_of(envelope: Envelope) -> Iterator[tuple[dict[str, Any] | None, byte
         yield merged, json.dumps(merged, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
-def placed(place: int, faults: Iterable[Fault]) -> Iterator[Fault]:
-    """Those of the entry at this position of a batch, from 0."""
+def placed(place: int | None, faults: Iterable[Fault]) -> Iterable[Fault]:
+    """The faults of an entry, with its position in the batch before each field. `place`: from 0; None: the message
+    stands alone."""
+    if place is None:
+        return faults
     return (replace(fault, field=f"batch.{place}.{fault.field}".rstrip(".")) for fault in faults)

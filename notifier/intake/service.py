@@ -122,9 +122,9 @@ class Intake:
             ServiceUnavailable: as `now`.
         """
         return few(
-            fault if place is None else replace(fault, field=f"batch.{place}.{fault.field}")
+            fault
             for one, entry, place in self._found([received])
-            for fault in self._entry_faults(entry, one)
+            for fault in placed(place, self._entry_faults(entry, one))
         )
 
     def answer_each(self, messages: Sequence[tuple[Message, Origin]]) -> list[IntakeAnswer | ServiceUnavailable]:

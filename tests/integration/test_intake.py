@@ -169,15 +169,21 @@ def test_every_malformed_shape_is_recorded_and_a_good_message_after_it_accepted(
 def test_a_rejection_has_every_fault_and_the_contracts_first(world: World) -> None:
     body = encode(to="nobody", context={}, sender="mallory", colour="red")
     entry = json.loads(encode(to="nobody", context={}))
-    batch = json.dumps({"batch": [entry]}).encode()
+    batch = json.dumps({"batch": [entry, 5]}).encode()
     messages = [Received(one, Channel.EMAIL, Lane.NORMAL) for one in (body, batch)]
     world.intake.process(messages)
     found = {row.entry: [fault["code"] for fault in row.faults] for row in world.audit.rejected()}
     assert found == {
         None: ["unknown_field", "not_an_address", "missing_variable", "unknown_sender"],
         0: ["not_an_address", "missing_variable"],
+        1: ["not_an_object"],
     }
-    assert [fault.code for fault in world.intake.rejection_faults(messages[1])] == found[0]
+    previewed = {fault.field: fault.code for fault in world.intake.rejection_faults(messages[1])}
+    assert previewed == {
+        "batch.0.to": "not_an_address",
+        "batch.0.context.name": "missing_variable",
+        "batch.1": "not_an_object",
+    }
 
 
 def test_the_rejection_of_a_batch_as_a_whole_has_every_fault_of_its_entries(world: World) -> None:
