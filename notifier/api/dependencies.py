@@ -52,6 +52,7 @@ class ApiServices:
     intake: Intake
     acceptance: JointAcceptance
     audit: Audit
+    operating: Operating
     operations: Operations
     jobs: Jobs
     providers: ProviderOperations
@@ -88,6 +89,7 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
         intake=intake,
         acceptance=JointAcceptance(intake),
         audit=Audit(engine, services.personal_data, READ_SECONDS),
+        operating=operating,
         operations=Operations(
             operating, Lateness(engine), services.suppression_forecast.count, providers.paused_channels
         ),
@@ -135,6 +137,7 @@ CallbacksDep = Annotated[CallbackOperations, _service("callbacks")]
 IntakeDep = Annotated[Intake, _service("intake")]
 JobsDep = Annotated[Jobs, _service("jobs")]
 LongReadsDep = Annotated[LongReads, _service("long_reads")]
+OperatingDep = Annotated[Operating, _service("operating")]
 OperationsDep = Annotated[Operations, _service("operations")]
 ProvidersDep = Annotated[ProviderOperations, _service("providers")]
 RateLimitsDep = Annotated[RateLimitRepository, _service("rates")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from urllib.parse import unquote
 
 from notifier.domain.csv_rows import read_rows
@@ -60,6 +61,21 @@ def test_look_ups_and_exports_are_kept_without_the_address(api: Api, operator: B
     assert [row["action"] for row in found] == ["look_up", "export", "look_up"]
     assert hashed in str(found[0]["selection"])
     assert address not in str(found)
+
+
+def test_what_an_operators_key_reads_over_the_api_is_kept_too(api: Api, operator: Browser) -> None:
+    send(api)
+    address, key = "ann@example.com", api.key(Scope.OPERATE)
+    search = partial(api, "GET", "/v1/notifications")
+    found = search(key=key, recipient=address, limit=1)
+    for query in ({"recipient": address, "after": found.json["next"]}, {"status": "queued"}):
+        assert search(key=key, **query).status == 200
+    assert search(key=key, format="csv", status="queued").status == 200
+    # A producer reads what it sent itself.
+    assert len(search(key=api.key(Scope.READ), recipient=address).json["items"]) == 1
+    kept = [row for row in exported(operator) if row["action"] != "create_key"]
+    assert [row["action"] for row in kept] == ["export", "look_up"]
+    assert address not in str(kept)
 
 
 def test_a_producers_key_reads_no_log(api: Api, operator: Browser) -> None:

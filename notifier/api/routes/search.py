@@ -17,7 +17,7 @@ from starlette.types import Scope as ASGIScope
 
 from notifier.api import export, openapi_examples
 from notifier.api.auth import Reader
-from notifier.api.dependencies import AuditDep, LongReadsDep, StatusWatchDep
+from notifier.api.dependencies import AuditDep, LongReadsDep, OperatingDep, StatusWatchDep
 from notifier.api.errors import Refusal
 from notifier.api.key_shares import LongReads
 from notifier.api.routers import keyed_router
@@ -27,6 +27,7 @@ from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.notification_status import CONTENT_HEADER, NotificationStatus
 from notifier.domain.validation import may_become
 from notifier.operations.api_keys import Holder
+from notifier.operations.lookup import record_read
 from notifier.store.filters import MAX_SPAN, Filter
 from notifier.store.search import Audit, Dimension, Story
 from notifier.store.status_lookup import AskedStatus
@@ -62,14 +63,24 @@ class Search(PageQuery, Conditions):
     responses={200: openapi_examples.EXPORTS},
 )
 def search(
-    audit: AuditDep, long_reads: LongReadsDep, holder: Reader, request: Request, wanted: Annotated[Search, Query()]
+    audit: AuditDep,
+    long_reads: LongReadsDep,
+    operating: OperatingDep,
+    holder: Reader,
+    request: Request,
+    wanted: Annotated[Search, Query()],
 ) -> NotificationPage | Response:
     """Find notifications, newest first. New ones do not shift the pages."""
     found, before = _filter(holder, wanted, wanted.metadata), wanted.before
     found.check_span(audit.now())
     kind = wanted.format or export.wanted(request.headers.get("accept", ""))
     if kind != "json":
+        # A producer that reads what it sent itself leaves no record.
+        if holder.sees_everything:
+            record_read(operating, holder, "export", found)
         return export_of(audit, long_reads, holder, found, kind)
+    if holder.sees_everything and found.recipient is not None and before is None:
+        record_read(operating, holder, "look_up", found)
     with ExitStack() as places:
         if found.may_take_long:
             places.callback(long_reads.begin(holder.share))
