@@ -201,21 +201,23 @@ class World:
         """A worker's, with a loop of its own: a process of its own."""
         services = self.services
         providers, deadline = self.providers(), self.settings.call_deadline_seconds
-        key, tokens = services.hash_key, services.tokens
         return Deliverer(
             services.ledger,
-            Composer(services.renderer, self.settings, key, tokens, services.attachments),
+            self._composer(),
             AllWell(self.routes),  # type: ignore[arg-type]
             ProviderCaller(DrainedLoop(self.clock), providers, self.limiter, slots=10, deadline_seconds=deadline),
-            Results(self.settings, providers, key),
+            Results(self.settings, providers, services.hash_key),
             self.settings,
         )
 
     def reconciler(self) -> Reconciler:
         """A worker's."""
-        services = self.services
         loop = DrainedLoop(self.clock)
-        return Reconciler(services.ledger, services.renderer, self.providers(), self.settings, loop)
+        return Reconciler(self.services.ledger, self._composer(), self.providers(), self.settings, loop)
+
+    def _composer(self) -> Composer:
+        services = self.services
+        return Composer(services.renderer, self.settings, services.hash_key, services.tokens, services.attachments)
 
     def dispatcher(self) -> Dispatcher:
         """A Beat's."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from notifier.config.settings import Settings
 from notifier.delivery.suppression import guard_of
-from notifier.domain.errors import NotFound, Rejected, TemplateInvalid, Unavailable
+from notifier.domain.errors import NotFound, Rejected, RenderingFailed, TemplateInvalid, Unavailable
 from notifier.domain.record import record
 from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Attachment, Outgoing
@@ -17,7 +17,7 @@ from notifier.rendering import Rendered, Renderer, Template
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
 from notifier.store.attachments import AttachmentRepository
-from notifier.store.records import Guard, NotificationToSend
+from notifier.store.records import Guard, NotificationToSend, Unknown
 
 
 @record(frozen=True, slots=True)
@@ -60,6 +60,16 @@ class Prepared:
             segments=self.units,
             attachments=self.attachments,
         )
+
+
+@record(frozen=True, slots=True)
+class SentContent:
+    """What an attempt sent, rendered again with the template of today."""
+
+    text: str
+    sender: str
+    #: False: the template has changed since, so the text may have been another.
+    is_same_version: bool
 
 
 class Composer:
@@ -108,6 +118,15 @@ class Composer:
             attachments=attachments,
         )
 
+    def sent_content(self, attempt: Unknown) -> SentContent | None:
+        """None: it can no longer be told. Its template is gone, or does not render it any more."""
+        try:
+            template, rendered, _ = self._render(attempt)
+            sender = attempt.sender_address or self._sender(attempt, attempt.sender or template.sender)
+        except (RenderingFailed, Unavailable):
+            return None
+        return SentContent(rendered.text, sender, attempt.template_version in (None, rendered.version))
+
     def _check_country(self, notification: NotificationToSend) -> None:
         prefixes = self._settings.structure.sms_prefixes
         if notification.channel is not Channel.SMS or not prefixes or notification.recipient.startswith(prefixes):
@@ -116,7 +135,7 @@ class Composer:
             return  # the simulator's own numbers
         raise Rejected("its number begins with none of sms_prefixes", reason=Reason.COUNTRY_NOT_ALLOWED)
 
-    def _render(self, notification: NotificationToSend) -> tuple[Template, Rendered, str]:
+    def _render(self, notification: NotificationToSend | Unknown) -> tuple[Template, Rendered, str]:
         """The template, the text, and the unsubscribe URL."""
         try:
             template = self._renderer.template(notification.channel, notification.template)
@@ -133,7 +152,7 @@ class Composer:
             raise Unavailable(str(error), reason=Reason.TEMPLATE_ERROR) from error
         return template, rendered, url
 
-    def _unsubscribe_url(self, notification: NotificationToSend, template: Template) -> str:
+    def _unsubscribe_url(self, notification: NotificationToSend | Unknown, template: Template) -> str:
         if template.transactional or template.category is None:
             return ""
         locale = notification.locale or template.default_locale
@@ -142,7 +161,7 @@ class Composer:
             notification.id, notification.channel, notification.address, template.category, locale, identity
         )
 
-    def _sender(self, notification: NotificationToSend, name: str | None) -> str:
+    def _sender(self, notification: NotificationToSend | Unknown, name: str | None) -> str:
         identity = self._sender_of(name)
         sender = identity.email if notification.channel is Channel.EMAIL else identity.sms
         if sender is None:

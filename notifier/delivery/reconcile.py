@@ -30,12 +30,12 @@ from uuid import UUID
 
 from notifier.config.logs import log, log_failure
 from notifier.config.settings import Settings
-from notifier.domain.errors import Rejected, RenderingFailed, SendError, ServiceUnavailable, TemplateInvalid
-from notifier.domain.statuses import Channel, MessageProof, OnUnknown, Outcome, Status
+from notifier.delivery.prepare import Composer, SentContent
+from notifier.domain.errors import Rejected, SendError, ServiceUnavailable
+from notifier.domain.statuses import MessageProof, OnUnknown, Outcome, Status
 from notifier.feedback.receipt_polling import first_wait
 from notifier.providers.base import LATEST_SECONDS, Provider, Receipt, Reconciles, Sought, id_space
 from notifier.providers.outcomes import UNAVAILABLE
-from notifier.rendering import Renderer
 from notifier.runtime.thread_share import ThreadShare
 from notifier.store.ledger import MAX_CRASHES, Ledger
 from notifier.store.records import DeliveryResult, Rivals, Unknown
@@ -57,6 +57,7 @@ class _Answer(StrEnum):
 
     FOUND = "found at the provider"
     MISSING = "the provider does not have it"
+    CHANGED = "its template has changed since, so its text cannot be looked for"
     SILENT = "its provider cannot be asked"
     AMBIGUOUS = "the provider's messages with this text cannot be attributed: not as many as attempts that wait"
 
@@ -67,14 +68,14 @@ class Reconciler:
     def __init__(
         self,
         ledger: Ledger,
-        renderer: Renderer,
+        composer: Composer,
         providers: Mapping[str, Provider],
         settings: Settings,
         loop: asyncio.AbstractEventLoop,
         stop: Event | None = None,
     ) -> None:
         self._ledger = ledger
-        self._renderer = renderer
+        self._composer = composer
         self._providers = providers
         self._settings = settings
         self._loop = loop
@@ -145,16 +146,21 @@ class Reconciler:
             Unavailable: it cannot be told now.
         """
         provider, space = _that_can_tell(self._providers.get(unknown.provider))
-        sought = self._sought(unknown) if provider else None
-        if provider is None or sought is None or space is None:
+        if provider is None or space is None:
             return _Answer.SILENT
+        content = self._composer.sent_content(unknown)
+        if content is None:
+            return _Answer.CHANGED
+        sought = _sought(unknown, content)
         for _ in range(_LOOK_UPS):
             known = self._rivals(unknown, space, ()).known_ids
             receipts = self._ask(provider, unknown, replace(sought, exclude=known))
             rivals = self._rivals(unknown, space, [receipt.provider_message_id for receipt in receipts])
             free = [receipt for receipt in receipts if receipt.provider_message_id not in rivals.known_ids]
             # If it has none, the provider says how long one may still turn up.
-            answer = self._whose(unknown, sought, free, rivals) if receipts else _Answer.MISSING
+            answer = self._whose(unknown, content, free, rivals) if receipts else _Answer.MISSING
+            if answer is _Answer.MISSING and not content.is_same_version:
+                return _Answer.CHANGED
             if answer is not _Answer.FOUND:
                 return answer
             # This only says that the provider has it; how it ended is asked next.
@@ -163,23 +169,23 @@ class Reconciler:
                 return _Answer.FOUND
         raise UNAVAILABLE.error("what was found was attributed to others each time")
 
-    def _whose(self, unknown: Unknown, sought: Sought, free: Sequence[Receipt], rivals: Rivals) -> _Answer:
+    def _whose(self, unknown: Unknown, content: SentContent, free: Sequence[Receipt], rivals: Rivals) -> _Answer:
         """Whether one of the unattributed messages may be given to this attempt.
 
         Raises:
             Unavailable: more of them may come, or an answer that tells whose one is.
         """
-        others = [rival for rival in rivals.attempts if self._says_the_same(rival, sought)]
+        others = [rival for rival in rivals.attempts if self._says_the_same(rival, content)]
         if free and (all(rival.id == unknown.id for rival in others) or len(free) == len(others) + 1):
             return _Answer.FOUND
         if any(self._is_open(each, rivals.looked_at) for each in (unknown, *(others if free else ()))):
             raise UNAVAILABLE.error("not clear yet: a call may still be answered, or its message turn up")
         return _Answer.AMBIGUOUS if free else _Answer.MISSING
 
-    def _says_the_same(self, rival: Unknown, sought: Sought) -> bool:
+    def _says_the_same(self, rival: Unknown, content: SentContent) -> bool:
         """Whether its message would look the same, or whether that can no longer be told."""
-        other = None if rival.problem else self._sought(rival)
-        return other is None or (other.sender, other.text.split()) == (sought.sender, sought.text.split())
+        other = None if rival.problem else self._composer.sent_content(rival)
+        return other is None or (other.sender, other.text.split()) == (content.sender, content.text.split())
 
     def _is_open(self, attempt: Unknown, now: datetime) -> bool:
         """Whether its provider may still answer, or create a message for it."""
@@ -202,25 +208,18 @@ class Reconciler:
                 self._failed = unknown.id
             raise
 
-    def _sought(self, unknown: Unknown) -> Sought | None:
-        """What was sent, rendered again; None if the template no longer renders it."""
-        try:
-            template = self._renderer.template(unknown.channel, unknown.template)
-            rendered = self._renderer.render(unknown.channel, unknown.template, unknown.locale, unknown.context)
-        except (LookupError, TemplateInvalid, RenderingFailed):
-            return None
-        identity = self._settings.sender(unknown.sender or template.sender)
-        sender = identity.sms if unknown.channel is Channel.SMS else identity.email
-        return Sought(
-            notification_id=unknown.id,
-            attempt=unknown.number,
-            to=unknown.recipient,
-            sender=sender or "",
-            text=rendered.text,
-            started_at=unknown.started_at,
-            finished_at=unknown.finished_at,
-            asked_at=unknown.looked_at,
-        )
+
+def _sought(unknown: Unknown, content: SentContent) -> Sought:
+    return Sought(
+        notification_id=unknown.id,
+        attempt=unknown.number,
+        to=unknown.recipient,
+        sender=content.sender,
+        text=content.text,
+        started_at=unknown.started_at,
+        finished_at=unknown.finished_at,
+        asked_at=unknown.looked_at,
+    )
 
 
 def _that_can_tell(provider: object) -> tuple[Reconciles | None, str | None]:
@@ -247,7 +246,9 @@ def _found(unknown: Unknown, receipt: Receipt, space: str, wait: float | None) -
 def _decide(unknown: Unknown, answers: Sequence[_Answer]) -> tuple[bool, str]:
     """(whether to send it again, why)."""
     # The least certain answer counts for all attempts.
-    looked = next((each for each in (_Answer.AMBIGUOUS, _Answer.SILENT) if each in answers), _Answer.MISSING)
+    looked = next(
+        (each for each in (_Answer.AMBIGUOUS, _Answer.SILENT, _Answer.CHANGED) if each in answers), _Answer.MISSING
+    )
     if unknown.crash_count >= MAX_CRASHES:
         return False, f"{looked}; held, because it was in hand {unknown.crash_count} times when a worker went away"
     if unknown.on_unknown is OnUnknown.RESEND:

@@ -78,7 +78,14 @@ def notifications_of(rows: Sequence[Any], personal_data: PersonalData, read_at: 
 def unknown_of(row: Any, personal_data: PersonalData) -> Unknown:
     """A row of `UNKNOWN` or `RIVALS`."""
     person = personal_data.open_to_send(row, row.secrets)
-    return from_row(Unknown, row, recipient=person.recipient, context=person.context, problem=person.problem)
+    return from_row(
+        Unknown,
+        row,
+        recipient=person.recipient,
+        address=person.address,
+        context=person.context,
+        problem=person.problem,
+    )
 
 
 def call_row(call: NewAttempt) -> dict[str, Any]:

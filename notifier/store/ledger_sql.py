@@ -291,8 +291,8 @@ RETURNING n.id, n.channel, n.lane
 
 _OF_UNKNOWN = """
   n.id, m.channel, m.lane, m.recipient, m.template, m.locale, m.context, m.sealed, m.secrets, m.sender,
-  m.on_unknown, n.claim, n.crash_count, a.number, a.provider, a.template_version, a.started_at, a.finished_at,
-  now() AS looked_at"""
+  m.on_unknown, n.claim, n.crash_count, a.number, a.provider, a.template_version, a.sender_address, a.started_at,
+  a.finished_at, now() AS looked_at"""
 
 UNKNOWN: TextClause = text(f"""
 SELECT {_OF_UNKNOWN}

@@ -291,6 +291,8 @@ class Unknown:
     channel: Channel
     lane: Lane
     recipient: str
+    #: See `domain.recipient_identity`.
+    address: str
     template: str
     locale: str | None
     context: dict[str, Any]
@@ -300,8 +302,9 @@ class Unknown:
     crash_count: int
     number: int
     provider: str
-    #: None: from before attempts kept it.
+    #: Version and sender address of what it sent. None: from before attempts kept them.
     template_version: str | None
+    sender_address: str | None
     started_at: datetime
     finished_at: datetime | None
     #: Now, by the database's clock.

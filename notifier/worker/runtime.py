@@ -86,13 +86,13 @@ class DeliveryLoop:
         self._providers: Mapping[str, Provider] = {provider.name: provider for provider in made}
         everyone: Mapping[str, Provider] = {**self._providers, SIMULATOR: Simulator()}
         prepare_providers(everyone)
-        self.deliverer = self._make_deliverer(everyone)
-        self.reconciler = Reconciler(
-            services.ledger, services.renderer, everyone, services.settings, self._loop, stop
-        )
+        settings = services.settings
+        composer = Composer(services.renderer, settings, services.hash_key, services.tokens, services.attachments)
+        self.deliverer = self._make_deliverer(everyone, composer)
+        self.reconciler = Reconciler(services.ledger, composer, everyone, settings, self._loop, stop)
         self.poller = ReceiptPoller(services.provider_reports, services.receipts, everyone, self._loop)
 
-    def _make_deliverer(self, everyone: Mapping[str, Provider]) -> Deliverer:
+    def _make_deliverer(self, everyone: Mapping[str, Provider], composer: Composer) -> Deliverer:
         services, settings = self._services, self._services.settings
         deadline = settings.call_deadline_seconds
         configured: defaultdict[Channel, list[str]] = defaultdict(list)
@@ -102,7 +102,6 @@ class DeliveryLoop:
         breaker = CircuitBreaker(
             services.health, services.circuits, configured, weights, deadline_seconds=deadline
         )
-        composer = Composer(services.renderer, settings, services.hash_key, services.tokens, services.attachments)
         limiter = RateLimiter(services.rates, settings)
         slots = settings.worker_calls
         caller = ProviderCaller(self._loop, everyone, limiter, slots=slots, deadline_seconds=deadline)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 
 from notifier.config.structure import Sender, Structure
 from notifier.domain.errors import OutcomeUnknown, Unavailable
-from notifier.domain.statuses import Channel
+from notifier.domain.statuses import Channel, OnUnknown
 from notifier.operations.timeline import timeline
 from notifier.providers.base import Outgoing, Receipt
 from notifier.rendering import Renderer
+from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger
 from notifier.store.search import AttemptView, Audit
 from tests.integration.test_deliverer import Scripted, Searchable, World
-from tests.support.templates import write_templates
+from tests.support.templates import write_template, write_templates
 
 OLD = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
 NEW = Structure(senders={"default": Sender(email="orders@example.com")})
@@ -81,3 +83,27 @@ def test_a_message_found_by_a_look_up_was_sent_with_its_attempts_version(world: 
     before = Renderer(world.templates).template(Channel.EMAIL, "hello").version
     assert world.reconcile([notification_id], provider) == 1
     assert world.story(notification_id).notification.template_version == before
+
+
+def test_a_look_up_asks_for_what_was_sent_and_not_for_what_would_be_sent_now(world: World) -> None:
+    world.hash_key = HashKey("a key for tests only")
+    given: dict[str, Any] = {"public_url": "https://notify.example.com"}
+    write_template(world.templates, "digest", 'category = "digest"\ntransactional = false')
+    (world.templates / "email/digest/body.txt").write_text("To stop this: {{ unsubscribe_url }}")
+    notification_id = world.accept(template="digest", on_unknown=OnUnknown.RESEND)
+    provider = Searchable(error=OutcomeUnknown("lost"), has=Receipt("SM1", "delivered"))
+    world.deliver([notification_id], provider, structure=OLD, **given)
+    assert world.reconcile([notification_id], provider, structure=NEW, **given) == 1
+    [sent], [sought] = provider.taken, provider.asked
+    assert (sought.text, sought.sender) == (sent.text, sent.sender)
+    assert "https://notify.example.com/" in sought.text
+
+
+def test_a_text_that_cannot_be_looked_for_is_not_called_missing(world: World) -> None:
+    notification_id = world.accept(on_unknown=OnUnknown.HOLD)
+    provider = Searchable(error=OutcomeUnknown("lost"))
+    world.deliver([notification_id], provider)
+    edit(world)
+    assert world.reconcile([notification_id], provider) == 0
+    detail = world.story(notification_id).notification.detail or ""
+    assert detail.startswith("its template has changed since, so its text cannot be looked for: held")

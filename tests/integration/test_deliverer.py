@@ -130,11 +130,10 @@ class World:
         self.limiter = (
             RateLimiter(RateLimitRepository(self.engine), made) if self.limiter is None else self.limiter
         )
-        tokens = Tokens(self.hash_key, bounce_address=made.bounce_address, public_url=made.public_url)
         health, book = HealthRepository(self.engine), CircuitRepository(self.engine)
         deliverer = Deliverer(
             ledger or self.ledger,
-            Composer(Renderer(self.templates), made, self.hash_key, tokens, AttachmentRepository(self.engine)),
+            self._composer(made),
             CircuitBreaker(health, book, configured, {}, deadline_seconds=deadline),
             ProviderCaller(self.loop, known, self.limiter, slots=made.worker_calls, deadline_seconds=deadline),
             Results(made, known, self.hash_key),
@@ -143,14 +142,18 @@ class World:
         )
         return deliverer.deliver(ids, is_redelivered=is_redelivered)
 
-    def reconcile(self, ids: Sequence[UUID], *providers: Provider) -> int:
-        return self.reconciler(*providers).reconcile(ids)
+    def reconcile(self, ids: Sequence[UUID], *providers: Provider, **settings: Any) -> int:
+        return self.reconciler(*providers, **settings).reconcile(ids)
 
     def reconciler(self, *providers: Provider, stop: Event | None = None, **settings: Any) -> Reconciler:
-        structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
-        made = Settings().model_copy(update={"structure": structure, **settings})
+        senders = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
+        made = Settings().model_copy(update={"structure": senders, **settings})
         known = {provider.name: provider for provider in providers}
-        return Reconciler(self.ledger, Renderer(self.templates), known, made, self.loop, stop)
+        return Reconciler(self.ledger, self._composer(made), known, made, self.loop, stop)
+
+    def _composer(self, made: Settings) -> Composer:
+        tokens = Tokens(self.hash_key, bounce_address=made.bounce_address, public_url=made.public_url)
+        return Composer(Renderer(self.templates), made, self.hash_key, tokens, AttachmentRepository(self.engine))
 
     def pass_time(self) -> None:
         """As if everything that waits had become due, and every pause of a circuit were over."""

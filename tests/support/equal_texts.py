@@ -16,6 +16,7 @@ from sqlalchemy import Engine, text
 from notifier.config.settings import Settings
 from notifier.config.structure import Sender, Structure
 from notifier.delivery import Reconciler
+from notifier.delivery.prepare import Composer
 from notifier.dev.twilio_server import SmsMessage, TwilioRule, TwilioServer
 from notifier.domain.errors import OutcomeUnknown
 from notifier.domain.message import Message, new_id
@@ -25,6 +26,9 @@ from notifier.providers.base import Outgoing, Receipt
 from notifier.providers.twilio.options import TwilioOptions
 from notifier.providers.twilio.provider import TwilioProvider
 from notifier.rendering import Renderer
+from notifier.security.recipient_hash import HashKey
+from notifier.security.tokens import Tokens
+from notifier.store.attachments import AttachmentRepository
 from notifier.store.engine import transaction
 from notifier.store.records import DeliveryResult, NewNotification, NotificationToSend
 from tests.support.receipts import Texts
@@ -94,7 +98,14 @@ class EqualTexts:
         self.settings = Settings().model_copy(
             update={"structure": Structure(senders={"default": Sender(sms=SENDER)})}
         )
-        self.renderer = Renderer(write_templates(self.folder / "templates"))
+        key = HashKey()
+        self.composer = Composer(
+            Renderer(write_templates(self.folder / "templates")),
+            self.settings,
+            key,
+            Tokens(key),
+            AttachmentRepository(self.engine),
+        )
 
     def close(self) -> None:
         self.run(self.provider.close())
@@ -201,7 +212,7 @@ class EqualTexts:
     def reconciler(self) -> Reconciler:
         """Of one worker."""
         providers = {"twilio": self.provider}
-        return Reconciler(self.texts.ledger, self.renderer, providers, self.settings, self.loop)
+        return Reconciler(self.texts.ledger, self.composer, providers, self.settings, self.loop)
 
     def messages_of(self, one: One) -> list[SmsMessage]:
         """Those that were made by its calls: the truth."""
