@@ -24,7 +24,7 @@ from notifier.store.rate_limits import RateLimitRepository, Turn, TurnRequest
 #: lanes, so that they find a turn behind the turns that others hold. It is at least a tick of the sweep, because
 #: messages that waited come back together on a tick. Seconds.
 AHEAD_SECONDS: Mapping[Lane, float] = {Lane.URGENT: 2.5, Lane.NORMAL: 1.75, Lane.BULK: 1.25}
-#: The same for a new turn that replaces a missed one. Seconds.
+#: The same for a new turn that replaces a missed one; it joins no waiting line. Seconds.
 RENEWAL_SECONDS = 3.0
 #: Minimum and maximum time until a waiting message asks again; between them it is the message's age. The limit may
 #: have been raised meanwhile, or messages ahead of it cancelled. Seconds.
