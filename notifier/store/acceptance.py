@@ -104,7 +104,7 @@ def _insert(
     """Insert the messages whose key and id are free. Returns their answers by position."""
     clock = clock_of(connection)
     ids = {new.position: new.message.id or clock.new_id() for new in notifications}
-        # In the order of keys, so that two intakes with the same keys do not deadlock.
+    # In the order of keys, so that two intakes with the same keys do not deadlock.
     ordered = sorted(notifications, key=lambda new: (new.key_owner, new.message.key))
     rows = [_row(personal_data, new, ids[new.position]) for new in ordered]
     values = {"rows": as_json(rows)}
