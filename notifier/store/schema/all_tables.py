@@ -1,4 +1,5 @@
-"""`Base` with every table, for whoever compares or upgrades all. Programs import the tables that they use."""
+"""`Base` with all tables, for code that compares or upgrades all. Programs import only the tables that they
+use."""
 
 from __future__ import annotations
 
