@@ -13,8 +13,7 @@ depends_on = None
 
 _PARTITIONED = ("messages", "attempts", "events")
 
-# The id is a UUIDv7, as everywhere: a random UUID whose first bytes are the milliseconds, with the version set to
-# 7.
+# The id is a UUIDv7, as everywhere: a random UUID that begins with the milliseconds and has the version 7.
 _NOTE = """
 CREATE FUNCTION notifier_note_callback() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

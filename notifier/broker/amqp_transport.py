@@ -261,8 +261,7 @@ def _legible(method: tuple[int, int], payload: bytes) -> bytes:
 
 
 def _is_odd(headers: Mapping[Any, Any]) -> bool:
-    """Whether a name is bytes, or the nesting is too deep. Goes level by level, because recursion could fail
-    here."""
+    """Whether a name is bytes, or the nesting is too deep. Level by level, because recursion could fail here."""
     level: list[Any] = [headers]
     for _ in range(MAX_DEPTH):
         if any(isinstance(name, bytes) for found in level if isinstance(found, dict) for name in found):

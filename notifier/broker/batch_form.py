@@ -1,5 +1,4 @@
-"""Joins several messages into one message of the broker, `{"batch":[…]}`, within the limits of entries and
-bytes."""
+"""Joins several messages into one of the broker, `{"batch":[…]}`, within the limits of entries and bytes."""
 
 from __future__ import annotations
 

@@ -278,8 +278,7 @@ def _is_brokers(name: str) -> bool:
 
 
 def _first_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
-    # The newest entry comes first. Our messages have only one, because the header is removed when they are
-    # republished.
+    # The newest entry comes first. Ours have only one, because the header is removed when they are republished.
     deaths = headers.get("x-death")
     newest = deaths[0] if isinstance(deaths, list) and deaths else {}
     return newest if isinstance(newest, dict) else {}

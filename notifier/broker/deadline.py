@@ -52,8 +52,7 @@ class Deadline:
 
 
 class BoundedSocket:
-    """A connected socket, plain or TLS, whose waits end with its own timeout or the deadline, whichever is
-    earlier.
+    """A connected socket, plain or TLS. A wait ends by its own timeout or the deadline, whichever comes first.
 
     A deadline that is over does not prevent actions without a wait, such as closing it.
     """

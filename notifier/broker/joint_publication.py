@@ -104,8 +104,7 @@ class JointPublication:
             error = failure
         finally:
             for one in together:
-                # An error object for each thread: one that several threads raise would collect all their
-                # tracebacks.
+                # An error object for each thread: one that several raise would collect all their tracebacks.
                 one.error = error if one is mine or error is None else type(error)(str(error))
                 one.is_done = True
                 if one is not mine and one.woken is not None:

@@ -23,8 +23,7 @@ from notifier.domain.statuses import Channel, Lane
 from notifier.domain.times import Time, rule_error, write_time
 from notifier.domain.trace_context import read_traceparent
 
-#: Of a mail, in characters. RFC 5322 section 2.1.1 allows no longer line in a header, and some readers do not
-#: unfold.
+#: Of a mail. RFC 5322 section 2.1.1: no header line may be longer, and some readers do not unfold. Characters.
 MAX_SUBJECT_LENGTH = 998
 #: Maximum length of the text and of the HTML of a mail, each. Characters.
 MAX_PART_LENGTH = 512 * 1024

@@ -108,8 +108,7 @@ def decide(error: SendError, policy: LaneRetry, situation: Situation) -> Decisio
 
 def wait_for_circuit(reason: Reason, opens_in_seconds: float, policy: LaneRetry, situation: Situation) -> Decision:
     """The decision if every circuit is open, or its sender is held back. It comes back when a circuit may be
-    probed, and in time for its last chance. A notification for which no provider was called is not given up
-    here."""
+    probed, and in time for its last chance. If no provider was called for it, it is not given up here."""
     left = situation.seconds_left(policy)
     if situation.seconds_to_expiry is not None and situation.seconds_to_expiry <= 0:
         return Decision(Status.EXPIRED, reason)

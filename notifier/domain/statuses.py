@@ -58,8 +58,7 @@ _STOPS = frozenset({Status.CANCELLED, Status.SUPPRESSED})
 #: producer may give a notification that was not tried yet another time (`queued` → `scheduled`).
 #: A notification that a provider took (`sent`, `delivered`, `undelivered`) becomes `unknown` again for one cause
 #: only: the message that a look-up had found for it proves to be another attempt's (`store.provider_messages`).
-#: After its database was restored from a backup, a live notification becomes `unknown`: it may have been sent
-#: since.
+#: After its database was restored from a backup, a live one becomes `unknown`: it may have been sent since.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
         Status.SCHEDULED: _STOPS | {Status.QUEUED, Status.UNKNOWN, Status.EXPIRED},

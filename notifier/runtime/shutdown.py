@@ -90,7 +90,7 @@ def stop_on_signals(grace_seconds: float) -> threading.Event:
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or Ctrl-C in a command. Raised wherever the command is; a second signal also interrupts its
+    """SIGTERM or Ctrl-C in a command. Raised wherever the command is; a second one also interrupts its
     clean-up."""
 
     def __init__(self, number: int) -> None:

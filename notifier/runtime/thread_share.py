@@ -8,8 +8,7 @@ from threading import BoundedSemaphore
 
 
 class ThreadShare:
-    """At most `most` threads, and at least one. No thread waits: one that gets no turn leaves the work for
-    later."""
+    """At most `most` threads, at least one. No thread waits: one that gets no turn leaves the work for later."""
 
     def __init__(self, most: int) -> None:
         self._free = BoundedSemaphore(max(1, most))

@@ -131,8 +131,7 @@ def views_of(connection: Connection, ids: Sequence[UUID]) -> list[AttachmentView
 
 def use_attachments(connection: Connection, notifications: Sequence[NewNotification]) -> dict[int, Fault]:
     """Mark the files of these notifications as used, within the transaction that accepts them. Returns, by
-    position, the faults of messages whose files are missing or too large. Without any file it costs no
-    statement."""
+    position, the faults of messages whose files are missing or too large. Without files it costs no statement."""
     users = [new for new in notifications if new.message.attachments]
     if not users:
         return {}

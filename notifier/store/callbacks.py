@@ -176,8 +176,7 @@ _ENDPOINT = columns_of(EndpointView, CallbackEndpoint)
 
 class CallbackRepository(Repository):
     def give_out(self, endpoint: str | None = None) -> dict[str, list[UUID]]:
-        """Dispatch what is due and has room, of one endpoint or of all: endpoint → ids. The caller publishes
-        tasks.
+        """Dispatch what is due and has room, of one endpoint or all: endpoint → ids. The caller publishes tasks.
 
         May run several times at once: rows are taken with SKIP LOCKED, and their `due_at` changes with them.
         """

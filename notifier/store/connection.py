@@ -71,8 +71,7 @@ class Contact:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Wrap the first contact with the server. Raises `ServerSilent` if it is silent and another thread
-        tries."""
+        """Wrap the first contact with a server. Raises `ServerSilent` if it is silent and another thread tries."""
         has_turn = self._turn.acquire(blocking=False)
         try:
             if self._is_silent and not has_turn:

@@ -1,5 +1,4 @@
-"""The connections of an engine's pool: how they are opened, examined when new, and tried before they are used
-again.
+"""The connections of a pool: how they are opened, examined when new, and tried before they are used again.
 
 A connection of the pool leads to a session of the server. Three things are found out about it: whether it has the
 options that we asked for, whether a pooler stands in between, and whether the database is still the same one.
@@ -46,8 +45,7 @@ STATEMENT_MODE_FIX = (
     "the pooler gives every statement another session (pool_mode = statement), so there are no transactions: set "
     "pool_mode = transaction or session, or connect to PostgreSQL itself"
 )
-#: "Invalid statement name", "duplicate prepared statement": nothing was done, and the prepared statements are
-#: lost.
+#: "Invalid statement name", "duplicate prepared statement": nothing was done, the prepared statements are lost.
 _PREPARED_LOST = ("26000", "42P05")
 #: "Read-only SQL transaction".
 _READ_ONLY = "25006"

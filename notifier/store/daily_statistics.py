@@ -48,8 +48,7 @@ class StatisticsRow:
     #: 95 % of those that were sent took at most this long. Of several counts the largest value, so an upper bound.
     sent_seconds_p95: float | None
     #: Of those that were to be sent, the share (0 to 1) that was sent within ten seconds of being accepted or, if
-    #: later, due. Those never sent count as late. None: none was to be sent, or they were not counted this way
-    #: yet.
+    #: later, due. Those never sent count as late. None: none was to be sent, or the count is older than this.
     share_within_10s: float | None
 
 

@@ -9,8 +9,7 @@ from sqlalchemy.exc import ArgumentError
 
 from notifier.domain.errors import ConfigurationError
 
-#: postgresql://user:password@a:5432,b:5433/name?…, with the folder of a socket as %2Frun%2Fpostgresql: libpq's
-#: form.
+#: libpq's form: postgresql://user:password@a:5432,b:5433/name?…, and a socket's folder as %2Frun%2Fpostgresql.
 _SEVERAL_SERVERS = re.compile(
     r"(?P<start>\w+://(?:[^/?]*@)?)(?P<servers>[^/?@]*(?:,|%2[Ff])[^/?@]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?"
 )

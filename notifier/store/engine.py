@@ -135,8 +135,7 @@ def transaction(
 
     Raises:
         ServiceUnavailable: the database cannot be used now. If the connection broke during the commit, the work
-        may
-            or may not be in. Callers cope: claims and results are conditional, inserts idempotent.
+            may or may not be in. Callers cope: claims and results are conditional, inserts idempotent.
         StatementCancelled: a statement was cancelled, usually after its 30 s. Nothing was done.
         RowsHeld: another session holds rows for longer than this may wait. Nothing was done.
         DatabaseChanged: the engine is guarded, and its database was replaced by another one. Nothing was done.

@@ -31,8 +31,7 @@ class FailureGroup:
 
 class FailureRepository(Repository):
     def newest(self, statuses: Sequence[Status], since: datetime) -> list[FailureGroup]:
-        """Groups of the `COUNTED` newest notifications in these statuses, accepted since then, largest group
-        first.
+        """Groups of the `COUNTED` newest notifications in these statuses, accepted since then, largest first.
 
         `statuses`: only statuses that the partial index of states covers.
         """

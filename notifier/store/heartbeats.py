@@ -27,8 +27,7 @@ class NewestHeartbeat:
 
 class HeartbeatRepository(Repository):
     def newest(self, producer: str, since: datetime) -> list[NewestHeartbeat]:
-        """The newest heartbeats with ids from `since` on, so that it costs the same however many there ever
-        were."""
+        """The newest heartbeats with ids from `since` on, so that the cost does not grow with their number."""
         return self._records(NewestHeartbeat, NEWEST, {"producer": producer, "low": first_id(since)})
 
 

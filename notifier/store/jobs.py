@@ -212,8 +212,7 @@ FROM jobs AS j JOIN operator_records AS r ON r.id = j.id
 
 _ADD: TextClause = text("INSERT INTO jobs (id, total, next_at) VALUES (:id, :total, :next_at)")
 
-# A worker holds the lock of its job's row while it works on a page, however long that takes; SKIP LOCKED respects
-# it.
+# A worker holds the lock of its job's row while it works on a page, however long that takes.
 _DISPATCH: TextClause = text("""
 UPDATE jobs SET state = 'waiting', due_at = now() + make_interval(secs => :lease_seconds)
 WHERE id IN (SELECT id FROM jobs WHERE due_at <= now() ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)

@@ -321,8 +321,7 @@ WHERE m.address_hash = (SELECT address_hash FROM messages WHERE id = :id)
 ORDER BY n.id, a.number
 """).bindparams(_PROVIDERS)
 
-# The second part finds further ids of other attempts, such as the parts of a long text, by id instead of
-# recipient.
+# The second part finds further ids of other attempts by id, such as those of the parts of a long text.
 KNOWN_IDS: TextClause = text("""
 SELECT now() AS looked_at, ARRAY(
   SELECT a.provider_message_id FROM messages AS m JOIN attempts AS a ON a.notification_id = m.id

@@ -119,8 +119,7 @@ class HardBounceWatch:
         return alarmed
 
     def _sent(self, connection: Connection, rows: Sequence[NewSuppression], row: Any) -> int | None:
-        """The number of mails that the bounces of a scope are judged against. None: too few bounces for an
-        alarm."""
+        """The number of mails to judge the bounces of a scope against. None: too few bounces for an alarm."""
         if row.bounced <= self._rule.max_share * self._rule.min_messages:
             return None
         now = time.monotonic()

@@ -95,8 +95,7 @@ class MinuteCountRepository(Repository):
             self._execute(_NOTE_WAITING, asdict(one), is_one_statement=True)
 
     def spans(self, since: datetime, seconds: int, buckets: int) -> list[SpanCounts]:
-        """Spans of `seconds` each, oldest first, of all channels and lanes. Spans without any count are left
-        out."""
+        """Spans of `seconds` each, oldest first, of all channels and lanes. Spans without counts are left out."""
         rows = self._rows(_spans(buckets), {"since": since, "seconds": seconds}, is_one_statement=True)
         return [from_row(SpanCounts, row) for row in rows]
 

@@ -163,7 +163,7 @@ class Operating(Repository):
             return begin_record(connection, operator, action, selection, reason)
 
     def note(self, record: UUID, tally: ActionCounts, *, is_finished: bool, **more: Any) -> None:
-        """Write progress into the record, and whether the action has ended. `more`: further members of the
+        """Write progress into the record, and whether the action has ended. `more`: further parts of the
         result."""
         with transaction(self._engine) as connection:
             note_result(connection, record, tally, is_finished=is_finished, **more)
@@ -178,8 +178,7 @@ class Operating(Repository):
     def move_page(
         self, record: UUID, selection: Selection, move: Move, *, after: UUID | None, tally: ActionCounts
     ) -> Page:
-        """Change the next page of the selection: at most `PAGE` notifications with ids above `after`, oldest
-        first.
+        """Change the next page of the selection: at most `PAGE` notifications above `after`, oldest first.
 
         `tally` counts the pages before. The sum goes into the record in the same transaction.
         """

@@ -42,8 +42,7 @@ class OperatorLog(Repository):
         return self._records(RecordView, newest(query, OperatorRecord.id, limit=limit, before=before))
 
     def pages(self, wanted: RecordFilter) -> Iterator[Sequence[RecordView]]:
-        """All records that the filter finds, newest first, page by page, so that no transaction waits for a
-        reader."""
+        """All records that the filter finds, newest first, in pages, so that no transaction waits for a reader."""
         before: UUID | None = None
         while page := self.page(wanted, limit=EXPORT_PAGE, before=before):
             yield page

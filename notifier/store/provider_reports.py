@@ -1,5 +1,4 @@
-"""Records provider reports: what a provider says later about a message. Each is written once, however often it
-comes.
+"""Records provider reports: what a provider says later about a message. A repeated report is written once.
 
 A report locks its notification first. So reports about one notification are written one after the other, and each
 sees the events of the earlier ones. `statuses.TRANSITIONS`, in the `WHERE`, says what a report may change; the
@@ -333,8 +332,7 @@ SELECT detail FROM events WHERE notification_id = :id AND kind = 'provider' AND 
 # If the provider has the message, the attempt was accepted, even without an answer or if we took it for refused,
 # and it is not made again. There are three things that a report does not do:
 # - a report that only says that the provider has the message changes nothing if the same was said before: an
-# operator
-#   may have retried the notification meanwhile;
+#   operator may have retried the notification meanwhile;
 # - a failure does not count while a later attempt may still arrive;
 # - nor does it count once an operator has retried the notification.
 # A notification that a report changed has no lease that will end. So another attempt under way counts as unknown

@@ -60,8 +60,7 @@ class NewNotification:
 
     @property
     def key_owner(self) -> str:
-        """The owner of its idempotency key. Test messages have keys of their own, apart from the live
-        service's."""
+        """The owner of its idempotency key. Tests have keys of their own, apart from those of the live service."""
         return self.message.producer + TEST_KEYS if self.is_test else self.message.producer
 
 

@@ -65,8 +65,7 @@ class RecurringRunRepository(Repository):
         self._personal_data = personal_data
 
     def take(self) -> TakenRun | None:
-        """Claim the one that has waited longest and that nobody holds, for `LEASE_SECONDS`. None: nothing is
-        due."""
+        """Claim, for `LEASE_SECONDS`, the one that has waited longest and nobody holds. None: nothing is due."""
         token = uuid4()
         with transaction(self._engine) as connection:
             row = connection.execute(_TAKE, {"token": token, "lease": LEASE_SECONDS}).one_or_none()
@@ -119,8 +118,7 @@ class RecurringRunRepository(Repository):
             return bool(connection.execute(_ADVANCE, values).scalar_one_or_none())
 
     def finish(self, run: TakenRun, next_at: datetime | None, note: str | None = None) -> None:
-        """End the run. `next_at`: when the plan is due next. A run that was asked for, or resumed, does not use
-        it."""
+        """End the run. `next_at`: when the plan is due next; not used if the run was asked for, or resumed."""
         values = {"id": run.id, "token": run.token, "next_at": next_at, "note": note, "kept": KEPT_RUNS}
         self._execute(_FINISH, values)
 

@@ -9,8 +9,7 @@ among them. A retry, a claim and a page lock the same states. So whatever comes 
 retry does not find what a page deleted first. What ended within the last hour is passed over too, because the
 answer to another attempt may be on its way. Until the drop, messages without states are not shown. After a crash,
 or if the month has to stay, the next run goes on. The drop itself is one transaction, and refuses as long as a
-state of the month is
-left: see `drop_month`.
+state of the month is left (see `drop_month`).
 """
 
 from __future__ import annotations
@@ -34,8 +33,7 @@ PAGE = 500
 #: A notification that failed, expired or was suppressed keeps its secrets this long, so that an operator can retry
 #: it. Hours.
 SECRETS_KEPT_HOURS = 24
-#: What ended less than this ago is not deleted, because a worker may still get the answer to another attempt.
-#: Hours.
+#: What ended less than this ago is not deleted: a worker may still get the answer to another attempt. Hours.
 RESTED_HOURS = 1
 #: Holds ids that belong to no month; it is never dropped.
 DEFAULT_PARTITION = "messages_default"

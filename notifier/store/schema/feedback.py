@@ -26,8 +26,7 @@ class HardBounceCount(Base):
 
 
 class BounceAlarm(Base):
-    """A provider or sender identity with too many hard bounces: the suppressions that they would cause are
-    held."""
+    """A provider or sender identity with too many hard bounces: suppressions that they would cause are held."""
 
     __tablename__ = "bounce_alarms"
 

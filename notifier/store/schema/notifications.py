@@ -33,8 +33,7 @@ class StoredMessage(Base):
     idempotency_key: Mapped[str | None]
     channel: Mapped[str]
     lane: Mapped[str]
-    #: As the producer wrote it: an address, maybe with a display name, or an E.164 number. None: sealed or
-    #: redacted.
+    #: As the producer wrote it: an address, maybe with a name, or an E.164 number. None: sealed or redacted.
     recipient: Mapped[str | None]
     #: The bare address in lower case, or the number. None: sealed or redacted.
     address: Mapped[str | None]

@@ -14,8 +14,7 @@ from notifier.store.schema.base import Base, one_of
 
 
 class ProviderState(Base):
-    """What operators set for one provider. A provider without a row is in use, with the weight of
-    notifier.toml."""
+    """What operators set for a provider. A provider without a row is in use, with the weight of notifier.toml."""
 
     __tablename__ = "provider_states"
 
@@ -125,8 +124,7 @@ class OperatorRecord(Base):
 
 
 class Job(Base):
-    """A long action that workers carry out: what they need in addition to its operator record, see
-    `store.jobs`."""
+    """A long action that workers carry out: what they need beside its operator record, see `store.jobs`."""
 
     __tablename__ = "jobs"
 

@@ -299,8 +299,7 @@ def _make_one(connection: Connection, table: str, month: Month) -> int:
 
 
 def _wait_briefly(connection: Connection) -> None:
-    """Limit the wait for locks: while we wait for a lock on a table, everybody waits, so trying again is
-    better."""
+    """Limit the wait for locks: while we wait for one, everybody waits, so trying again is better."""
     connection.execute(text(f"SET LOCAL lock_timeout = {round(LOCK_SECONDS * 1000)}"))
 
 

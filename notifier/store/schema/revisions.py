@@ -1,5 +1,4 @@
-"""Checks whether a database has the tables of this version. Every program does at its start, so without
-alembic."""
+"""Checks whether a database has the tables of this version; every program does at its start. Without alembic."""
 
 from __future__ import annotations
 
@@ -16,8 +15,7 @@ _REVISION = text("SELECT version_num FROM alembic_version")
 #: The last table that was added before the first release.
 _HAS_EVERY_TABLE = text("SELECT to_regclass('states') IS NOT NULL")
 
-#: Before the first release these revisions led to the tables that 0001 makes now. No later revision has such a
-#: number.
+#: Before the first release these led to the tables that 0001 makes now. No later revision has such a number.
 UNRELEASED = frozenset(f"{number:04}" for number in range(2, 19))
 
 

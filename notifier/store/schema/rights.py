@@ -17,8 +17,7 @@ from notifier.store.engine import transaction
 
 #: One privilege, on a table or on the columns that follow it.
 _PRIVILEGE = re.compile(r"[A-Z]+(?: \([^)]*\))?")
-#: Table → the privileges that programs need on it. If `UPDATE` names columns, the others stay as they were
-#: written.
+#: Table → the privileges that programs need on it. If `UPDATE` names columns, the others never change.
 NEEDED: Mapping[str, tuple[str, ...]] = {
     table: tuple(_PRIVILEGE.findall(privileges))
     for privileges, tables in {

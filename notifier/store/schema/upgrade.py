@@ -47,9 +47,8 @@ def upgrade(
 
     Raises:
         ConfigurationError: the tables are from before the first release; the text says what to do.
-        ServiceUnavailable: the database cannot be reached, long transactions hold its tables, or a month could not
-        be
-            made; the other months are.
+        ServiceUnavailable: the database cannot be reached, long transactions hold its tables, or a month could
+            not be made; the other months are.
     """
     engine = create_engine(
         database_url(url),
