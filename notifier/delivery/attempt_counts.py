@@ -1,4 +1,4 @@
-"""Counts attempts that ended, with their outcomes, durations and the age of the notifications, and counts
+"""Counts ended attempts, with their outcomes, their durations and the age of the notifications; and counts
 notifications that were given up."""
 
 from __future__ import annotations
