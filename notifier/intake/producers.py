@@ -35,7 +35,7 @@ class Producers:
         return broker_user.publisher(user_id, headers, self._own_users) if self._broker_tells_users else None
 
     def proof(self, producer: str, user: str | None) -> ProducerProof:
-        """How far it proves this producer that `user` published the message."""
+        """The proof that `user`, as the publisher of a message, gives for this producer."""
         is_its_user = user is not None and self._producer_of.get(user) == producer
         return ProducerProof.BROKER_USER if is_its_user else ProducerProof.NONE
 

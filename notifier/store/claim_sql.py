@@ -23,8 +23,8 @@ SELECT id FROM states WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
 # Columns of `messages AS m` and `states AS n` that `_OF_CLAIM` uses.
 _BOTH = """m.*, n.status, n.is_test, n.claim, n.crash_count, n.attempt_count, n.replayed_at, n.replayed_attempts"""
 
-# Columns of `NotificationToSend`, except the number of the claim, from `_BOTH` as `n`.
-# `tries` counts calls; an attempt that was begun and not called (see `GIVE_BACK`) does not count.
+# Columns of `NotificationToSend`, except the number of the claim, from `_BOTH` as `n`. `tries` counts calls; an
+# attempt that was begun and not called (see `GIVE_BACK`) does not count.
 _OF_CLAIM = """
   n.id, n.producer, n.channel, n.lane, n.recipient, n.template, n.locale, n.context, n.sealed, n.secrets, n.sender,
   n.reply_to, n.expires_at, n.on_unknown, n.attachments, n.traceparent, n.is_test, n.attempt_count,

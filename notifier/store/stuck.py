@@ -58,8 +58,8 @@ class Late:
 class Lateness(Repository):
     def late(self, *, ids: int = 10, paused: Collection[Channel] = tuple(Channel)) -> list[Late]:
         """Notifications that are late now, in groups, oldest first, each with its `ids` oldest ids. `paused`:
-        channels without a provider in use. On other channels, notifications that still wait have time and do not
-        count as paused."""
+        channels that have no provider in use. On other channels, a notification that waits for a paused provider
+        is tried when it is due, and does not count."""
         parameters = {
             "paused": sorted(paused),
             "late": LATE_SECONDS,
