@@ -1,4 +1,4 @@
-"""The queue contract as an AsyncAPI 3 document, made of the models that read the messages."""
+"""The contract of the queues as an AsyncAPI 3 document, made from the models that read the messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EVENT = {
     "type": "com.example.login.asked",
     "data": {name: value for name, value in _MESSAGE.items() if name != "idempotency_key"},
 }
-#: Schema → what it is for, its content type, an example.
+#: Schema → its purpose, its content type, an example.
 _MESSAGES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "Message": ("One message to one recipient.", "application/json", _MESSAGE),
     "Batch": ("Up to 1000 messages of one channel and lane.", "application/json", _BATCH),
@@ -105,7 +105,7 @@ def _schemas() -> dict[str, Any]:
 
 
 def _moved(schema: Any) -> Any:
-    """The same with the references of an AsyncAPI document."""
+    """The same schema with references for an AsyncAPI document."""
     if isinstance(schema, dict):
         return {
             key: value.replace("#/$defs/", "#/components/schemas/") if key == "$ref" else _moved(value)

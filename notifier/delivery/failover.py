@@ -1,7 +1,7 @@
-"""Which provider is next, and what an answer means for the whole delivery. Pure; no I/O.
+"""Decides which provider is next, and what an answer means for the whole delivery. Pure; no I/O.
 
-Failover within one delivery follows an answer by which the message was certainly not accepted, and which another
-provider may not give: throttled, away, our account or sender refused, destination not served.
+Delivery goes on to the next provider if the message was certainly not accepted and another provider may answer
+differently: throttled, unavailable, our account or sender refused, destination not served.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from notifier.store.records import NotificationToSend
 
 
 def goes_on(delivery: Delivery) -> bool:
-    """Whether its next provider is tried."""
+    """Whether its next provider is called."""
     return len(delivery.providers) > 1 and _may_go_on(delivery)
 
 
@@ -27,15 +27,16 @@ def _may_go_on(delivery: Delivery) -> bool:
 
 
 def to_decide(answer: SendError, *, has_hope: bool = False) -> SendError:
-    """The answer that decides about a delivery: its last one. A destination that one provider does not serve fails
-    the message only if no other provider may serve it later."""
+    """The answer that decides about a delivery, given its last one. If one provider does not serve a destination,
+    the message fails only if no other provider may serve it later."""
     if isinstance(answer, Rejected) and answer.subject is Subject.DESTINATION and has_hope:
         return Unavailable(answer.detail, code=answer.code, reason=answer.reason, subject=answer.subject)
     return answer
 
 
 def detail_of(notification: NotificationToSend, error: SendError) -> str:
-    """The provider's words, and the destination if that is refused; never who lives there."""
+    """The provider's words. If the destination is refused, they are preceded by the destination, never by the
+    recipient's address."""
     if error.subject is not Subject.DESTINATION:
         return error.detail
     return f"{destination_of(notification.channel, notification.address)}: {error.detail}"
