@@ -71,8 +71,9 @@ def _do(parts: ConsoleParts, view: RecurringView, act: RecurringAct, by: dict[st
         case RecurringAct.RUN:
             return "It is sent within a minute, if Beat and a worker are there.", operations.run(view.id, **by)
         case RecurringAct.DELETE:
-            return f"{view.name} and its list are deleted. Messages that it has sent stay on record.", operations.remove(
-                view.id, **by
+            return (
+                f"{view.name} and its list are deleted. Messages that it has sent stay on record.",
+                operations.remove(view.id, **by),
             )
         case _:
             assert_never(act)
