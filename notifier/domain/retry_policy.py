@@ -20,6 +20,9 @@ from notifier.domain.statuses import Lane, Reason, Status
 
 #: How long an unknown outcome waits for a late answer before it is looked up, and the policy decides. Seconds.
 UNKNOWN_AFTER_SECONDS = 30.0
+#: What waits for the circuit of a provider comes back by itself after this, or half of it: the sweep wakes it when
+#: a provider can be called. Seconds.
+ASLEEP_SECONDS = 3600.0
 #: No pause is shorter: a jitter of nearly nothing would call a refusing provider in a tight loop. Seconds.
 MIN_PAUSE_SECONDS = 0.5
 
@@ -106,15 +109,22 @@ def decide(error: SendError, policy: LaneRetry, situation: Situation) -> Decisio
 
 
 def wait_for_circuit(reason: Reason, opens_in_seconds: float, policy: LaneRetry, situation: Situation) -> Decision:
-    """Every circuit is open, or its sender is held back: it comes back when one may be probed, and in time for its
-    last chance. What no provider was called for is not given up here."""
+    """Every circuit is open, or its sender is held back: it comes back in time for its last chance. What waits for
+    a sender comes back when that may be probed; all else sleeps, and `CircuitRepository.wake` wakes it. What no
+    provider was called for is not given up here."""
     left = situation.seconds_left(policy)
     if situation.seconds_to_expiry is not None and situation.seconds_to_expiry <= 0:
         return Decision(Status.EXPIRED, reason)
     if left <= 0 and not situation.is_untried:
         return Decision(Status.FAILED, reason)
-    pause = min(opens_in_seconds, policy.max_seconds) + situation.jitter * min(policy.first_seconds, 10.0)
-    return Decision(Status.RETRYING, reason, max(MIN_PAUSE_SECONDS, min(pause, left - LAST_CHANCE_SECONDS)))
+    if reason is Reason.SENDER_REFUSED:
+        pause = min(opens_in_seconds, policy.max_seconds) + situation.jitter * min(policy.first_seconds, 10.0)
+    else:
+        pause = ASLEEP_SECONDS * (1 - situation.jitter / 2)
+    latest = left - LAST_CHANCE_SECONDS
+    if latest <= 0 and not situation.is_untried:
+        latest = left  # it had its last chance, and is given up
+    return Decision(Status.RETRYING, reason, max(MIN_PAUSE_SECONDS, min(pause, latest)))
 
 
 def _try_again(error: Throttled | Unavailable, policy: LaneRetry, situation: Situation) -> Decision:
