@@ -1,4 +1,4 @@
-"""How a program ends: in order after SIGTERM or SIGINT; by itself when that takes longer than its grace.
+"""How a program ends: in order after SIGTERM, SIGINT or SIGHUP; by itself when that takes longer than its grace.
 
 An endless wait (a statement on a database that was stopped, a library's retry) must not keep a program
 running: its supervisor would kill it, and nobody would know what it was doing. So a thread watches. It hears of
@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -26,8 +26,10 @@ log = logging.getLogger("notifier.runtime.shutdown")
 
 #: Exit code of a program that had to be ended, as of timeout(1).
 OVERDUE = 124
-#: What ends a program in order.
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: What ends a program in order. SIGHUP comes from a terminal that closes.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+#: `nohup` started us: what it has us ignore stays ignored.
+_IGNORES_HANGUP = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 #: A log that nobody reads any more does not keep the program either. Seconds.
 _TELL_SECONDS = 2.0
 #: Our package; where a thread stands in others says little.
@@ -50,8 +52,7 @@ class Shutdown:
 
     def listen(self) -> threading.Event:
         """Handle the signals: each only sets `stop`, which is returned, and starts the grace."""
-        for number in SIGNALS:
-            signal.signal(number, self.begin)
+        handle_signals(self.begin)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         return self.stop
 
@@ -84,17 +85,24 @@ class Shutdown:
             stream.flush()
 
 
+def handle_signals(handler: Callable[[int, FrameType | None], Any]) -> None:
+    """Have `handler` called for each of `SIGNALS`, whatever a library has put there."""
+    for number in SIGNALS:
+        is_ignored = number == signal.SIGHUP and _IGNORES_HANGUP
+        signal.signal(number, signal.SIG_IGN if is_ignored else handler)
+
+
 def stop_on_signals(grace_seconds: float) -> threading.Event:
-    """The event is set by SIGTERM and Ctrl-C. A program that outlives the grace after that is ended."""
+    """The event is set by each of `SIGNALS`. A program that outlives the grace after that is ended."""
     return Shutdown(grace_seconds).listen()
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or Ctrl-C to a command. Raised wherever it is; a second one interrupts its tidying up, too."""
+    """One of `SIGNALS` to a command. Raised wherever it is; a second one interrupts its tidying up, too."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
-        #: 130 after Ctrl-C, 143 after SIGTERM: as a shell says it of a program that a signal ended.
+        #: 129 after SIGHUP, 130 after Ctrl-C, 143 after SIGTERM: as a shell says it of what a signal ended.
         self.exit_code = 128 + number
 
 
@@ -107,8 +115,7 @@ def interrupt_on_signals(grace_seconds: float) -> None:
         shutdown.begin(number)
         raise Stopped(number)
 
-    for number in SIGNALS:
-        signal.signal(number, interrupt)
+    handle_signals(interrupt)
 
 
 def _at_work() -> Iterator[str]:

@@ -1,8 +1,7 @@
-"""Celery's programs, made to end in order on Ctrl-C and SIGTERM, whatever the broker does."""
+"""Celery's programs, made to end in order on Ctrl-C, SIGTERM and SIGHUP, whatever the broker does."""
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 from celery.app.events import Events
@@ -12,7 +11,7 @@ from celery.events.dispatcher import EventDispatcher
 from celery.utils.threads import bound_open_broker_sockets
 from celery.worker import state
 
-from notifier.runtime.shutdown import SIGNALS, Shutdown
+from notifier.runtime.shutdown import Shutdown, handle_signals
 
 #: At the end, deadline of the broker's answers: acknowledgements that are lost do no harm. Seconds.
 _GOODBYE_SECONDS = 1.0
@@ -36,7 +35,7 @@ class ImpatientEvents(Events):  # type: ignore[misc]
 
 class OrderlyWorker(Worker):  # type: ignore[misc]
     """Celery's worker, which ends in order however many signals come. By itself it takes Ctrl-C for a failure, and
-    on a second one drops its tasks, whose results would be lost."""
+    on a second one drops its tasks, whose results would be lost; on SIGHUP it starts itself again."""
 
     def __init__(self, shutdown: Shutdown, **options: Any) -> None:
         self._ending = shutdown
@@ -44,8 +43,7 @@ class OrderlyWorker(Worker):  # type: ignore[misc]
 
     def install_platform_tweaks(self, worker: Any) -> None:
         super().install_platform_tweaks(worker)
-        for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+        handle_signals(self._on_signal)
         if self._ending.has_begun:
             # The signal came before this handler, so Celery does not know.
             state.should_stop = 0
@@ -75,8 +73,7 @@ class OrderlyBeat(Beat):  # type: ignore[misc]
     def install_sync_handler(self, service: Any) -> None:
         """It keeps no schedule that would have to be saved."""
         self._service = service
-        for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+        handle_signals(self._on_signal)
 
     def _on_signal(self, number: int, _frame: Any) -> None:
         self._ending.begin(number)
