@@ -3,9 +3,10 @@
     python -m chaos.endings [--only PATTERN] [--at-once 8]
 
 The programs × {broker, database, both away} × {gone, hanging} × {SIGTERM, SIGINT} × {at the start, idle, work in
-hand}. Gone: connections are closed, old ones and new ones. Hanging: the server takes connections and says nothing,
-as one that was stopped in the middle of a statement. Gone midway: the program has just asked for something, and
-gets no answer. Each case has a database, a virtual host and proxies of its own, so many run at once.
+hand}, and each once by SIGHUP. Gone: connections are closed, old ones and new ones. Hanging: the server takes
+connections and says nothing, as one that was stopped in the middle of a statement. Gone midway: the program has
+just asked for something, and gets no answer. Each case has a database, a virtual host and proxies of its own, so
+many run at once.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ class Ended:
 
 def short_form() -> list[Case]:
     """Each program, each thing that can be away, each signal and moment, and the pairs of them that hung."""
-    gone, hanging, both, term, interrupt = How.GONE, How.HANGING, Away.BOTH, signal.SIGTERM, signal.SIGINT
+    gone, hanging, both = How.GONE, How.HANGING, Away.BOTH
+    term, interrupt, hang_up = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
     broker, database, idle, busy, start = Away.BROKER, Away.DATABASE, Moment.IDLE, Moment.BUSY, Moment.START
     return [
         Case("worker on RabbitMQ", broker, How.MIDWAY, idle, term),
@@ -121,20 +123,24 @@ def short_form() -> list[Case]:
         Case("worker on RabbitMQ", both, hanging, idle, term),
         Case("worker on RabbitMQ", both, gone, start, interrupt),
         Case("worker that waits to claim", database, gone, busy, term),
-        Case("callbacks run", both, hanging, idle, term),
+        Case("callbacks run", both, hanging, idle, hang_up),
         Case("callbacks run", broker, gone, start, interrupt),
         Case("worker on Redis", broker, gone, busy, interrupt, 2),
         Case("worker on Redis", both, gone, busy, term),
+        Case("worker on Redis", both, hanging, idle, hang_up),
         Case("intake on RabbitMQ", broker, hanging, idle, term),
+        Case("intake on RabbitMQ", both, hanging, idle, hang_up),
         Case("intake on RabbitMQ", database, hanging, busy, term),
         Case("intake on Redis", both, gone, busy, interrupt),
         Case("beat on RabbitMQ", broker, gone, idle, term),
+        Case("beat on RabbitMQ", both, hanging, idle, hang_up),
         Case("beat on Redis", broker, hanging, start, interrupt),
         Case("relay on RabbitMQ", both, hanging, busy, term),
         Case("relay on Redis", broker, gone, busy, interrupt),
         Case("relay of Django", database, hanging, busy, term),
         Case("api", database, hanging, busy, term),
         Case("api", both, gone, start, interrupt),
+        Case("api", both, hanging, idle, hang_up),
         Case("bounces", database, hanging, busy, interrupt),
         Case("bounces", database, gone, start, term),
         Case("suppressions import", database, hanging, busy, interrupt),
@@ -148,7 +154,8 @@ def every_case() -> list[Case]:
     whole = itertools.product(PROGRAMS, Away, How, Moment, (signal.SIGTERM, signal.SIGINT))
     once = [Case(*one) for one in whole if _is_one(Case(*one))]
     twice = [Case(name, Away.BOTH, how, Moment.IDLE, signal.SIGINT, 2) for name in PROGRAMS for how in How]
-    return once + [case for case in twice if _is_one(case)]
+    hung_up = [Case(name, Away.BOTH, How.HANGING, Moment.IDLE, signal.SIGHUP) for name in PROGRAMS]
+    return once + [case for case in twice + hung_up if _is_one(case)]
 
 
 def _is_one(case: Case) -> bool:

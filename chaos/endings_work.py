@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from signal import SIGINT, SIGTERM
 from threading import Thread
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -205,7 +204,7 @@ class Program:
         """How it may end."""
         if not self.is_command:
             return {0}
-        return {130 if number == SIGINT else 128 + SIGTERM, OVERDUE}
+        return {128 + number, OVERDUE}
 
 
 def _wait_until(condition: Callable[[], object]) -> None:

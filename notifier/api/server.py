@@ -130,7 +130,8 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM or SIGINT. uvloop has taken the wake-up pipe, so `Shutdown` is called here."""
+        """SIGTERM or SIGINT. uvloop has taken the wake-up pipe, so `Shutdown` is called here; of SIGHUP its own
+        handler does."""
         self._shutdown_watch.begin(sig)
         # SIGTERM ends it by `on_tick`; on Ctrl-C somebody waits. A second one of those would make uvicorn drop the
         # requests that are under way.

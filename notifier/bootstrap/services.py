@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -213,6 +213,18 @@ class DeliveryServices(FeedbackServices):
         from notifier.store.circuits import CircuitRepository
 
         return CircuitRepository(self.engine)
+
+    @cached_property
+    def providers_of_channels(self) -> Mapping[Channel, Sequence[str]]:
+        """Names of the configured providers; those whose kind is not installed are left out."""
+        from notifier.providers.registry import channel_of
+
+        found: dict[Channel, list[str]] = {}
+        for table in self.settings.provider_tables():
+            channel = channel_of(table)
+            if channel is not None:
+                found.setdefault(channel, []).append(table.name)
+        return found
 
     @cached_property
     def rates(self) -> RateLimitRepository:

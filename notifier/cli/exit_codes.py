@@ -1,7 +1,7 @@
 """What ends a command other than success: one clear line, an exit code, never a trace that nobody asked for.
 
 Exit codes: 0 success only · 1 it failed · 2 wrong usage or configuration · 124 it did not end within its grace ·
-130 stopped by Ctrl-C, 143 by SIGTERM. The programs of the service end with 0 when they are stopped.
+129 stopped by SIGHUP, 130 by Ctrl-C, 143 by SIGTERM. The programs of the service end with 0 when they are stopped.
 """
 
 from __future__ import annotations

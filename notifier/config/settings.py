@@ -157,7 +157,7 @@ class Settings(BaseSettings):
     oidc_client_id: str | None = None
     #: The secret that the provider gave for it.
     oidc_client_secret: SecretStr | None = None
-    #: After SIGTERM or Ctrl-C a program has so long to end in order; then it ends by itself.
+    #: After SIGTERM, Ctrl-C or SIGHUP a program has so long to end in order; then it ends by itself.
     grace_seconds: Annotated[float, Field(ge=1, le=3600)] = 45.0
     #: A claim lasts this long; longer than the deadline of a provider call, with room for waiting.
     lease_seconds: Annotated[float, Field(ge=10, le=3600)] = 120.0

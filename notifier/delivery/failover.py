@@ -9,7 +9,7 @@ from __future__ import annotations
 from notifier.delivery.delivery import Delivery
 from notifier.domain.destinations import destination_of
 from notifier.domain.errors import Rejected, SendError, Throttled, Unavailable
-from notifier.domain.routing import Route
+from notifier.domain.routing import NO_PROVIDER_NOW, Route
 from notifier.domain.statuses import Reason, Subject
 from notifier.store.records import NotificationToSend
 
@@ -53,5 +53,5 @@ def no_route(delivery: Delivery, found: Route) -> Unavailable:
         case Reason.SENDER_REFUSED:
             text = f"the sender {delivery.content.identity} is held back: see `notifier providers`"
         case _:
-            text = f"no provider for {channel} can be called now: see `notifier providers`"
+            text = NO_PROVIDER_NOW.format(channel)
     return Unavailable(text, reason=found.reason, retry_after_seconds=found.wait_seconds)

@@ -21,6 +21,9 @@ from notifier.domain.statuses import Lane, Reason, Status
 
 #: How long an unknown outcome waits for a late answer. Then it is looked up, and the policy decides. Seconds.
 UNKNOWN_AFTER_SECONDS = 30.0
+#: A notification that waits for the circuit of a provider comes back by itself after between half of this and all of
+#: it. The sweep wakes it earlier if a provider can be called. Seconds.
+ASLEEP_SECONDS = 3600.0
 #: No pause is shorter: with almost no jitter, a refusing provider would be called in a tight loop. Seconds.
 MIN_PAUSE_SECONDS = 0.5
 
@@ -107,15 +110,22 @@ def decide(error: SendError, policy: LaneRetry, situation: Situation) -> Decisio
 
 
 def wait_for_circuit(reason: Reason, opens_in_seconds: float, policy: LaneRetry, situation: Situation) -> Decision:
-    """The decision if every circuit is open, or its sender is held back. It comes back when a circuit may be
-    probed, and in time for its last chance. If no provider was called for it, it is not given up here."""
+    """The decision if every circuit is open, or its sender is held back: it comes back in time for its last chance.
+    One that waits for its sender comes back when the sender may be probed. All others sleep until
+    `CircuitRepository.wake` wakes them. If no provider was called for it, it is not given up here."""
     left = situation.seconds_left(policy)
     if situation.seconds_to_expiry is not None and situation.seconds_to_expiry <= 0:
         return Decision(Status.EXPIRED, reason)
     if left <= 0 and not situation.is_untried:
         return Decision(Status.FAILED, reason)
-    pause = min(opens_in_seconds, policy.max_seconds) + situation.jitter * min(policy.first_seconds, 10.0)
-    return Decision(Status.RETRYING, reason, max(MIN_PAUSE_SECONDS, min(pause, left - LAST_CHANCE_SECONDS)))
+    if reason is Reason.SENDER_REFUSED:
+        pause = min(opens_in_seconds, policy.max_seconds) + situation.jitter * min(policy.first_seconds, 10.0)
+    else:
+        pause = ASLEEP_SECONDS * (1 - situation.jitter / 2)
+    latest = left - LAST_CHANCE_SECONDS
+    if latest <= 0 and not situation.is_untried:
+        latest = left  # it had its last chance, and is given up
+    return Decision(Status.RETRYING, reason, max(MIN_PAUSE_SECONDS, min(pause, latest)))
 
 
 def _try_again(error: Throttled | Unavailable, policy: LaneRetry, situation: Situation) -> Decision:

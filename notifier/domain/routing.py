@@ -30,6 +30,8 @@ MAX_ACCOUNT_PAUSE_SECONDS = 900.0
 #: If a provider refuses this many messages in a row for their sender, the sender's other messages wait. A single
 #: answer may be about its destination.
 SENDER_REFUSALS = 3
+#: The detail of messages that wait for the circuit of a provider; the sweep finds them by it. `{}`: the channel.
+NO_PROVIDER_NOW = "no provider for {} can be called now; it goes on when one can: see `notifier providers`"
 #: If a message is given up or expires within this time, it calls a provider although its circuit is open. So
 #: nothing is given up while everybody waits for somebody else to try. Seconds.
 LAST_CHANCE_SECONDS = 15.0
@@ -216,5 +218,9 @@ def _waiting(known: Sequence[Standing]) -> Route:
     if not opened:
         return Route((), wait_seconds=FIRST_PAUSE_SECONDS, reason=Reason.OPERATOR)
     soonest = min(opened, key=lambda s: s.open_for_seconds or 0.0)
-    reason = soonest.reason or Reason.PROVIDER_UNAVAILABLE
-    return Route((), wait_seconds=max(1.0, soonest.open_for_seconds or 0.0), reason=reason)
+    reasons = [s.reason for s in opened]
+    # Who waits for its sender is not woken when a provider can be called: perhaps one can be, by others.
+    reason = Reason.SENDER_REFUSED if Reason.SENDER_REFUSED in reasons else soonest.reason
+    return Route(
+        (), wait_seconds=max(1.0, soonest.open_for_seconds or 0.0), reason=reason or Reason.PROVIDER_UNAVAILABLE
+    )

@@ -1,9 +1,9 @@
 """What operators do about providers: pause, resume, weigh. Workers follow within a second or two.
 
 Crash points of a resume: the operator record, the end of the pause, the closing of the circuits and the new times
-of what waits are committed one after the other. What a crash left undone, another resume does; but what waits for
-a circuit that is closed already keeps its time, and goes then. No status changes, so nothing is lost or doubled. A
-worker that has not heard of the resume may have a notification wait as before: it goes at its own time.
+of what waits are committed one after the other. What a crash left undone, another resume does, or, for what sleeps
+until a provider can be called, the sweep. No status changes, so nothing is lost or doubled. A worker that has not
+heard of the resume may have a notification sleep as before: the sweep wakes it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ends a program: in order after SIGTERM or SIGINT, and by force if that takes longer than its grace period.
+"""Ends a program: in order after SIGTERM, SIGINT or SIGHUP, and by force if that takes longer than its grace period.
 
 An endless wait (a statement on a database that was stopped, a library's retry) must not keep a program running:
 its supervisor would kill it, and nobody would know what it was doing. So a thread watches. It learns of signals
@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -26,8 +26,10 @@ log = logging.getLogger("notifier.runtime.shutdown")
 
 #: Exit code of a program that had to be ended; the same as timeout(1) uses.
 OVERDUE = 124
-#: Signals that end a program in order.
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: Signals that end a program in order. SIGHUP comes from a terminal that closes.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+#: True if `nohup` started this program: a signal that it has us ignore stays ignored.
+_IGNORES_HANGUP = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 #: Maximum time for logging, so that a log that nobody reads does not keep the program running either. Seconds.
 _TELL_SECONDS = 2.0
 #: Prefix of our modules; the place of a thread in other modules says little.
@@ -50,8 +52,7 @@ class Shutdown:
 
     def listen(self) -> threading.Event:
         """Handle the signals: each one only sets `stop`, which is returned, and starts the grace period."""
-        for number in SIGNALS:
-            signal.signal(number, self.begin)
+        handle_signals(self.begin)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         return self.stop
 
@@ -84,18 +85,24 @@ class Shutdown:
             stream.flush()
 
 
+def handle_signals(handler: Callable[[int, FrameType | None], Any]) -> None:
+    """Have `handler` called for each of `SIGNALS`, whatever a library has put there."""
+    for number in SIGNALS:
+        is_ignored = number == signal.SIGHUP and _IGNORES_HANGUP
+        signal.signal(number, signal.SIG_IGN if is_ignored else handler)
+
+
 def stop_on_signals(grace_seconds: float) -> threading.Event:
-    """An event that SIGTERM and Ctrl-C set. A program that outlives the grace period after that is ended."""
+    """An event that each of `SIGNALS` sets. A program that outlives the grace period after that is ended."""
     return Shutdown(grace_seconds).listen()
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or Ctrl-C in a command. Raised wherever the command is; a second one also interrupts its
-    clean-up."""
+    """One of `SIGNALS` in a command. Raised wherever the command is; a second one also interrupts its clean-up."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
-        #: 130 after Ctrl-C, 143 after SIGTERM, as a shell reports a program that a signal ended.
+        #: 129 after SIGHUP, 130 after Ctrl-C, 143 after SIGTERM, as a shell reports a program that a signal ended.
         self.exit_code = 128 + number
 
 
@@ -108,8 +115,7 @@ def interrupt_on_signals(grace_seconds: float) -> None:
         shutdown.begin(number)
         raise Stopped(number)
 
-    for number in SIGNALS:
-        signal.signal(number, interrupt)
+    handle_signals(interrupt)
 
 
 def _at_work() -> Iterator[str]:

@@ -1,8 +1,7 @@
-"""Celery's worker and Beat, made to end in order on Ctrl-C and SIGTERM, whatever the broker does."""
+"""Celery's worker and Beat, made to end in order on Ctrl-C, SIGTERM and SIGHUP, whatever the broker does."""
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 from celery.app.events import Events
@@ -12,7 +11,7 @@ from celery.events.dispatcher import EventDispatcher
 from celery.utils.threads import bound_open_broker_sockets
 from celery.worker import state
 
-from notifier.runtime.shutdown import SIGNALS, Shutdown
+from notifier.runtime.shutdown import Shutdown, handle_signals
 
 #: Deadline of the broker's answers during shutdown; lost acknowledgements do no harm. Seconds.
 _GOODBYE_SECONDS = 1.0
@@ -36,7 +35,7 @@ class ImpatientEvents(Events):  # type: ignore[misc]
 
 class OrderlyWorker(Worker):  # type: ignore[misc]
     """Celery's worker, which ends in order however many signals come. By itself it takes Ctrl-C for a failure. On
-    a second Ctrl-C it drops its tasks, and their results would be lost."""
+    a second Ctrl-C it drops its tasks, and their results would be lost. On SIGHUP it would restart itself."""
 
     def __init__(self, shutdown: Shutdown, **options: Any) -> None:
         self._ending = shutdown
@@ -44,8 +43,7 @@ class OrderlyWorker(Worker):  # type: ignore[misc]
 
     def install_platform_tweaks(self, worker: Any) -> None:
         super().install_platform_tweaks(worker)
-        for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+        handle_signals(self._on_signal)
         if self._ending.has_begun:
             # The signal came before this handler was set, so Celery does not know about it.
             state.should_stop = 0
@@ -75,8 +73,7 @@ class OrderlyBeat(Beat):  # type: ignore[misc]
     def install_sync_handler(self, service: Any) -> None:
         """Set our signal handlers. Nothing needs saving, because no schedule is kept on disk."""
         self._service = service
-        for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+        handle_signals(self._on_signal)
 
     def _on_signal(self, number: int, _frame: Any) -> None:
         self._ending.begin(number)

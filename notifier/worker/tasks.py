@@ -88,6 +88,8 @@ def _add_deliveries(app: Celery, process: Process) -> None:
             return 0
         services = process.services
         parts: dict[str, Callable[[], int]] = {
+            # First: what wakes is due in this sweep.
+            "circuits": lambda: services.circuits.wake(services.providers_of_channels),
             "notifications": services.dispatcher(publish_deliver, publish_reconcile).dispatch_due,
             "callbacks": lambda: dispatch_callbacks(services.callbacks, publish_callbacks),
             "jobs": lambda: services.jobs.dispatch(publish_jobs),
