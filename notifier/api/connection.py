@@ -21,7 +21,7 @@ from notifier.runtime.connection_limit import ConnectionLimit, peer_of
 #: h11 refuses a larger head. Bytes.
 _MAX_HEAD_BYTES = 16 * 1024
 #: A body may come in so many chunks, and in one more …
-MAX_CHUNKS = 2000
+MAX_CHUNKS = 500
 #: … for each this many bytes. h11 takes 10 µs for a chunk, and all others wait for it.
 CHUNK_BYTES = 64
 
