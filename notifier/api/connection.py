@@ -20,6 +20,10 @@ from notifier.runtime.connection_limit import ConnectionLimit, peer_of
 
 #: h11 refuses a larger head. Bytes.
 _MAX_HEAD_BYTES = 16 * 1024
+#: A body may come in so many chunks, and in one more …
+MAX_CHUNKS = 500
+#: … for each this many bytes. h11 takes 10 µs for a chunk, and all others wait for it.
+CHUNK_BYTES = 64
 
 
 class _Wait(Enum):
@@ -53,10 +57,32 @@ def _plain(status: int, detail: str, *headers: str) -> bytes:
 
 _NO_PLACE = _plain(503, "too many connections, try again", "Retry-After: 1")
 _TOO_SLOW = _plain(408, "the headers of the request did not arrive in time")
+_SMALL_CHUNKS = _plain(400, "the body is cut into too many small chunks: send larger ones, or give its length")
 _NO_HTTP = {
     400: _plain(400, "this is not an HTTP/1.1 request"),
     431: _plain(431, "the headers of the request are too large"),
 }
+
+
+class _BoundedChunks(h11.Connection):
+    """h11's parser, which gives up on a body in too many small chunks."""
+
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER, _MAX_HEAD_BYTES)
+        self.has_small_chunks = False
+        self._chunks = self._bytes = 0
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if type(event) is h11.Request:
+            self._chunks = self._bytes = 0
+        elif type(event) is h11.Data:
+            self._chunks += event.chunk_start
+            self._bytes += len(event.data)
+            if self._chunks > MAX_CHUNKS + self._bytes // CHUNK_BYTES:
+                self.has_small_chunks = True
+                raise h11.RemoteProtocolError("too many small chunks")
+        return event
 
 
 class ClientConnection(H11Protocol):
@@ -66,6 +92,7 @@ class ClientConnection(H11Protocol):
         self, *args: Any, limit: ConnectionLimit[ClientConnection], timeouts: ClientTimeouts, **named: Any
     ) -> None:
         super().__init__(*args, **named)
+        self.conn: _BoundedChunks = _BoundedChunks()
         self.timeout_keep_alive = timeouts.keep_alive  # type: ignore[assignment]
         self.peer = ""
         self._limit = limit
@@ -116,7 +143,12 @@ class ClientConnection(H11Protocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle is not None and cycle.more_body:
+            # In the middle of a body. If its answer has begun, there is no other.
+            if not cycle.response_started:
+                self.transport.write(_SMALL_CHUNKS if self.conn.has_small_chunks else _NO_HTTP[400])
+        elif cycle is None or cycle.response_complete:
             # uvicorn does not pass on why; h11 keeps more than this only of heads that are too large.
             size = len(self.conn.trailing_data[0])
             self.transport.write(_NO_HTTP[431 if size > _MAX_HEAD_BYTES else 400])

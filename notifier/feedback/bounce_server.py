@@ -18,6 +18,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 
 from notifier.config.database_pools import BOUNCE_THREADS
 from notifier.config.logs import log, log_failure
+from notifier.config.rare_warnings import RareWarning
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.feedback.bounces import Bounces
 from notifier.runtime.connection_limit import ConnectionLimit, peer_of
@@ -35,6 +36,7 @@ _MAX_COMMANDS = 1000
 _LOOP = "bounces"
 
 _ACKNOWLEDGED = "250 2.0.0 recorded"
+_warn_not_ours, _warn_too_slow = RareWarning("bounce.not_ours"), RareWarning("bounces.too_slow")
 _LATER = "451 4.3.0 the record cannot be used now; try again later"
 
 
@@ -77,7 +79,7 @@ class _Handler:
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if not self._bounces.is_ours(address):
-            log.warning("bounce.not_ours")
+            _warn_not_ours()
             return "550 5.1.1 not the bounce address of this service"
         if envelope.rcpt_tos:
             # LMTP answers for each recipient; with one, SMTP and LMTP are the same.
@@ -179,7 +181,7 @@ class _Dialogue(SMTP):
         most = limits.command if self._mail_size is None else limits.mail + self._mail_size / limits.mail_bytes
         is_over = self._mail_size is None and now - self._begun >= limits.session
         if not self._is_recording and (now - self._since >= most or is_over):
-            log.warning("bounces.too_slow")
+            _warn_too_slow()
             self._drop("421 4.4.2 that took too long, try again later")
         self._timeout_handle = self.loop.call_later(limits.look, self._look)
 

@@ -261,7 +261,7 @@ def _taken(recorded: RecordedReport) -> Taken:
     match recorded:
         case RecordedReport.MOVED | RecordedReport.NOTED:
             return Taken.RECORDED
-        case RecordedReport.REPEATED:
+        case RecordedReport.REPEATED | RecordedReport.UNLISTED:
             return Taken.REPEATED
         case RecordedReport.UNKNOWN:
             return Taken.UNKNOWN

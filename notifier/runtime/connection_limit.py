@@ -6,21 +6,20 @@ let in as long as some connection waits for its peer: the one that has waited lo
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from ipaddress import IPv6Address, ip_address
 from typing import Generic, Protocol, TypeVar
 
-from notifier.config.logs import log
+from notifier.config.rare_warnings import RareWarning
 
 #: Number of file descriptors that programs ask for, if the hard limit allows it. Never fewer than they have.
 WANTED_FILES = 65_536
 #: Maximum number of refused connections that stay open until their peer has read why. Others are closed at once.
 MAX_LINGERING = 100
-#: Minimum time between two log lines about refused connections. Seconds.
-_TELL_SECONDS = 10.0
 #: File descriptors reserved for everything but peers: database, broker, logs, templates.
 RESERVED_FILES = 100
+
+_warn_turned_away = RareWarning("connections.turned_away")
 
 
 class LimitedConnection(Protocol):
@@ -47,8 +46,6 @@ class ConnectionLimit(Generic[C]):
         self._open: defaultdict[str, set[C]] = defaultdict(set)
         self._count = 0
         self._lingering: set[C] = set()
-        self._turned_away = 0
-        self._told_at = -_TELL_SECONDS
 
     def __len__(self) -> int:
         return self._count
@@ -67,7 +64,7 @@ class ConnectionLimit(Generic[C]):
             self._open[new.peer].add(new)
             self._count += 1
         else:
-            self._tell()
+            _warn_turned_away()
         return has_place
 
     def may_linger(self, refused: C) -> bool:
@@ -86,13 +83,6 @@ class ConnectionLimit(Generic[C]):
             self._count -= 1
             if not of_peer:
                 del self._open[one.peer]
-
-    def _tell(self) -> None:
-        self._turned_away += 1
-        now = time.monotonic()
-        if now - self._told_at >= _TELL_SECONDS:
-            log.warning("connections.turned_away", count=self._turned_away)
-            self._told_at, self._turned_away = now, 0
 
     def _make_place(self, peer: str) -> bool:
         candidates = [(rank, one) for one in self._open[peer] if (rank := one.eviction_rank()) is not None]

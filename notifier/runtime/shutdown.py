@@ -1,4 +1,4 @@
-"""Ends a program: in order after SIGTERM, SIGINT or SIGHUP, and by force if that takes longer than its grace period.
+"""Ends a program: in order after SIGTERM, SIGINT or SIGHUP, and by force if its grace period runs out.
 
 An endless wait (a statement on a database that was stopped, a library's retry) must not keep a program running:
 its supervisor would kill it, and nobody would know what it was doing. So a thread watches. It learns of signals

@@ -40,6 +40,9 @@ from notifier.telemetry.traces import Attributes, SpanName
 #: The largest integer of Postgres: a query with a larger one would fail.
 _MAX_NUMBER = 2**31 - 1
 _NOT_COUNTED = " — not counted: the message"
+#: Reports on one attempt that become events though they move nothing; later ones leave none. Whoever got a mail
+#: has its return path, and could send any number. Far more than the parts of a text have.
+LISTED_REPORTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class RecordedReport(StrEnum):
     UNKNOWN = "unknown"  #: there is no such attempt; nothing was written
     REPEATED = "repeated"  #: it was written before
     NOTED = "noted"  #: it has an event and changed nothing
+    UNLISTED = "unlisted"  #: it changed nothing, and `LISTED_REPORTS` are there already; nothing was written
     MOVED = "moved"  #: it changed the status
 
 
@@ -168,7 +172,8 @@ class ProviderReportRepository(Repository):
         if words in known:
             return _Written(RecordedReport.REPEATED)
         to = _status(report, known) if is_ours else None
-        moved = self._write(connection, report, row, words, to)
+        outcome = self._write(connection, report, row, words, to, is_listed=len(known) < LISTED_REPORTS)
+        moved = outcome is RecordedReport.MOVED
         # A report that changes nothing about the message says nothing new about its recipient either. The
         # exception is a complaint, which is not about a status.
         may_suppress = moved or (is_ours and report.status is None)
@@ -176,7 +181,7 @@ class ProviderReportRepository(Repository):
         if new is not None:
             add_suppressions(connection, [new], self._watch)
         if not moved:
-            return _Written(RecordedReport.NOTED, row=row)
+            return _Written(outcome, row=row)
         is_timed = to is Status.DELIVERED and row.sent_seconds is not None
         arrived = (str(row.channel), max(0.0, float(row.sent_seconds))) if is_timed else None
         return _Written(RecordedReport.MOVED, arrived, row)
@@ -188,15 +193,19 @@ class ProviderReportRepository(Repository):
         row: Row[tuple[object, ...]],
         words: str,
         to: Status | None,
-    ) -> bool:
-        is_bad = to is Status.UNDELIVERED
+        *,
+        is_listed: bool,
+    ) -> RecordedReport:
+        is_bad, is_news = to is Status.UNDELIVERED, row.outcome != "accepted"
         values = {
             "id": report.notification_id,
             "attempt": report.attempt,
             "provider": row.provider,
             "provider_message_id": row.provider_message_id or storable(report.provider_message_id)[:100] or None,
-            "is_news": row.outcome != "accepted",
+            "is_news": is_news,
             "taken": to is not None,
+            # What closes the attempt, and what is about no status (a complaint), is always told.
+            "is_listed": is_listed or to is None or is_news,
             "status": to or "",
             "sources": list(sources_of(to)) if to else [],
             "reason": report.reason if is_bad else None,
@@ -205,7 +214,10 @@ class ProviderReportRepository(Repository):
             "occurred_at": report.occurred_at,
             "words": words,
         }
-        return connection.execute(_WRITE, values).scalar_one() is not None
+        written = connection.execute(_WRITE, values).first()
+        if written is None:
+            return RecordedReport.UNLISTED
+        return RecordedReport.NOTED if written.status is None else RecordedReport.MOVED
 
     def find(self, notification_id: UUID, attempt: int | None = None) -> Reported | None:
         """The given attempt, or the last one. None: there is none."""
@@ -371,6 +383,7 @@ INSERT INTO events (notification_id, occurred_at, kind, status, reason, attempt,
 SELECT :id, CAST(:occurred_at AS timestamptz), 'provider', moved.status, moved.reason, :attempt,
   CAST(:words AS text)
 FROM (SELECT 1) AS report LEFT JOIN moved ON true
+WHERE :is_listed OR moved.id IS NOT NULL
 RETURNING status
 """).bindparams(binds.uuid("id"), binds.texts("sources"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Callable
@@ -39,6 +40,12 @@ def run_flower(settings: Settings, host: str, port: int, *, announce: Callable[[
     _set_login(host, announce)
     announce(f"Flower at http://{host}:{port}")
     options = [f"--address={host}", f"--port={port}", "--read_only=True"]
+    if "FLOWER_CONF" not in os.environ:
+        # It would run a flowerconfig.py of the folder it is started in, which can set another login, or none.
+        options.append(f"--conf={os.devnull}")
+    _refuse_strange_logins()
+    # Its warnings are about what strangers ask for, who could fill a disk with them.
+    logging.getLogger("tornado.general").setLevel(logging.ERROR)
     app = make_app(settings)
     if not settings.worker_questions:
         app.control.inspect = app.subclass_with_self(_Unasked, reverse="control.inspect")
@@ -61,3 +68,23 @@ def _set_login(host: str, announce: Callable[[str], None]) -> None:
     if "," in login:
         # Flower would read several logins: with "op:a,b" the password would be "a".
         raise ConfigurationError(f"{LOGIN} has a comma, where Flower would cut it: choose another", setting=LOGIN)
+    if not login.isascii():
+        # Flower compares ASCII alone: nobody could log in.
+        raise ConfigurationError(
+            f"{LOGIN} has other characters than ASCII, which Flower cannot compare: choose another", setting=LOGIN
+        )
+
+
+def _refuse_strange_logins() -> None:
+    """Somebody shows a login with other characters than ASCII: it is wrong, as any other. Flower would answer 500
+    and log a trace, as often as anybody likes."""
+    from flower.views import BaseHandler
+    from tornado.web import HTTPError
+
+    def checked(handler: BaseHandler) -> Any:
+        try:
+            return compared(handler)
+        except TypeError:
+            raise HTTPError(401) from None
+
+    compared, BaseHandler.get_current_user = BaseHandler.get_current_user, checked

@@ -81,6 +81,7 @@ RECEIPTS: dict[str, dict[str, Any]] = {
         "due_in_seconds": 300,
         "occurred_at": None,
         "is_news": True,
+        "is_listed": True,
         "taken": True,
     },
     "_SILENT": {"ids": IDS},

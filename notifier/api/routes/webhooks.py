@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from notifier.api.errors import Refusal
 from notifier.api.key_shares import for_outside
 from notifier.api.middleware import declared_size
-from notifier.config.logs import log
+from notifier.config.rare_warnings import RareWarning
 from notifier.feedback.receipts import Receipts
 from notifier.providers.base import Webhook, WebhookRequest
 from notifier.providers.registry import kinds
@@ -30,6 +30,7 @@ MAX_BODY_BYTES = 64 * 1024
 #: Deadline of a body. Seconds.
 BODY_SECONDS = 10.0
 
+_warn_refused = RareWarning("webhook.refused")
 _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 
 
@@ -47,7 +48,7 @@ def make_router(receipts: Receipts) -> APIRouter:
 
 
 async def _refuse(kind: str) -> Response:
-    log.warning("webhook.refused", provider=kind)
+    _warn_refused(provider=kind)
     raise Refusal(403, "the signature is not the provider's, for the account and the public URL configured here")
 
 

@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from notifier.config.identity_provider import CALLBACK_PATH
-from notifier.config.logs import log
+from notifier.config.rare_warnings import RareWarning
 from notifier.console.answers import COOKIE, ConsoleRoute
 from notifier.console.errors import PAGE_ERRORS, error_page
 from notifier.console.parts import ConsoleParts, PartsDep
@@ -29,6 +29,7 @@ router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 #: RFC 6749, section 4.1.2.1, and what others add.
 _CODE = re.compile(r"[a-z_]{1,40}\Z")
+_warn_failed = RareWarning("console.sign_in_failed")
 
 
 @router.get(OIDC)
@@ -97,5 +98,5 @@ def _refused(code: str) -> SignInFailed:
 
 
 def _failed(parts: ConsoleParts, request: Request, error: SignInFailed, target: str) -> Response:
-    log.warning("console.sign_in_failed", reason=error.reason)
+    _warn_failed(reason=error.reason)
     return sign_in_again(parts, request, error, target)
