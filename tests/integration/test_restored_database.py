@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -289,6 +290,17 @@ def test_what_is_released_goes_on_from_where_it_was(life: Life, every: dict[str,
     assert set(found.values()) == {("retrying", "operator")}
     # Not before its time.
     assert set(life.sweep()) == {every["queued"], every["retrying"], every["claimed"]}
+
+
+def test_what_is_released_for_later_makes_no_retry_wait(life: Life) -> None:
+    life.accept(send_at=datetime.now(UTC) + timedelta(days=20))
+    life.restored.hold(**HOLDER)
+    life.restored.release(Filter(), everything=True, **HOLDER)
+    [failed] = life.accept()
+    with transaction(life.engine) as connection:
+        set_columns(connection, [failed], status="failed", due_at=None)
+    life.operations.retry(Selection(filter=Filter(status="failed")), rate_per_second=10, **HOLDER)
+    assert life.sweep() == [failed]
 
 
 def test_a_filter_releases_its_own(life: Life) -> None:
