@@ -18,6 +18,7 @@ COMMIT;
 
 GRANT SELECT ON alembic_version TO notifier_app;
 GRANT SELECT, INSERT ON events TO notifier_app;
+GRANT UPDATE ON callbacks_sequence_seq TO notifier_app;
 GRANT SELECT, INSERT, DELETE ON idempotency_keys TO notifier_app;
 GRANT SELECT, INSERT, UPDATE ON states, retention_marks, upkeep_runs, database_identity, jobs, provider_states, circuits,
   rate_slots, callback_endpoints, bounce_alarms TO notifier_app;

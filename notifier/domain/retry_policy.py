@@ -21,8 +21,8 @@ from notifier.domain.statuses import Lane, Reason, Status
 
 #: How long an unknown outcome waits for a late answer. Then it is looked up, and the policy decides. Seconds.
 UNKNOWN_AFTER_SECONDS = 30.0
-#: A notification that waits for the circuit of a provider comes back by itself after half of this to all of it. The
-#: sweep wakes it earlier if a provider can be called. Seconds.
+#: A notification that waits for the circuit of a provider comes back by itself after half of this to all of it.
+#: The sweep wakes it earlier if a provider can be called. Seconds.
 ASLEEP_SECONDS = 3600.0
 #: No pause is shorter: with almost no jitter, a refusing provider would be called in a tight loop. Seconds.
 MIN_PAUSE_SECONDS = 0.5
@@ -110,8 +110,8 @@ def decide(error: SendError, policy: LaneRetry, situation: Situation) -> Decisio
 
 
 def wait_for_circuit(reason: Reason, opens_in_seconds: float, policy: LaneRetry, situation: Situation) -> Decision:
-    """The decision if every circuit is open, or its sender is held back. It comes back in time for its last chance.
-    If it waits for its sender, it comes back when the sender may be probed. All others sleep until
+    """The decision if every circuit is open, or its sender is held back. It comes back in time for its last
+    chance. If it waits for its sender, it comes back when the sender may be probed. All others sleep until
     `CircuitRepository.wake` wakes them. If no provider was called for it, it is not given up here."""
     left = situation.seconds_left(policy)
     if situation.seconds_to_expiry is not None and situation.seconds_to_expiry <= 0:

@@ -72,6 +72,8 @@ class Restored:
             held = sum(group.count for group in groups)
             planned = self._repository.planned()
             return HoldResult(None, held, callbacks, verdict.differences, tuple(groups), planned)
+        # First: what is held makes callbacks, too.
+        self._repository.skip_callback_numbers()
         begun = self._begin("after_restore", verdict, operator, reason)
         detail = event_text("held after the database was restored", operator, reason, begun.id)
         tally = run_pages(by_id(partial(self._repository.hold_page, begun, detail)), progress)

@@ -108,7 +108,12 @@ class AttachmentRepository(Repository):
 
     def forget_old(self, *, days: int) -> int:
         """Delete files that no message named within a day, and files last needed `days` ago, unless a waiting
-        notification names them. Returns how many were deleted."""
+        notification names them. A file that is to be needed later, but is named by none that waits, is needed no
+        more from now on. Returns how many were deleted."""
+        with transaction(self._engine) as connection:
+            ids = list(connection.execute(_LOCK_UNNEEDED, {"limit": FORGET_PAGE}).scalars())
+            if ids:
+                connection.execute(_END_NEED, {"ids": ids})
         return self._execute_in_pages(_FORGET, {"unused": UNUSED_HOURS, "days": days}, FORGET_PAGE)
 
 
@@ -216,11 +221,27 @@ WITH wanted AS MATERIALIZED (
 SELECT id, owner, size FROM found
 """)
 
-_FORGET: TextClause = text(f"""
+_WAITING = f"""
 WITH waiting AS MATERIALIZED (
   SELECT DISTINCT unnest(m.attachments) AS id FROM states AS n JOIN messages AS m ON m.id = n.id
   WHERE {LIVE} AND m.attachments IS NOT NULL
-), old AS (
+)"""  # noqa: S608 - a constant
+
+# Those that named it were cancelled, have expired, or were sent before their time. Who names it now is waited for
+# by the lock, and seen by the next statement.
+_LOCK_UNNEEDED: TextClause = text(f"""
+{_WAITING}
+SELECT id FROM attachments WHERE needed_until > now() AND id NOT IN (SELECT id FROM waiting)
+ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+""")  # noqa: S608 - a constant
+
+_END_NEED: TextClause = text(f"""
+{_WAITING}
+UPDATE attachments SET needed_until = now() WHERE id = ANY(:ids) AND id NOT IN (SELECT id FROM waiting)
+""").bindparams(binds.IDS)  # noqa: S608 - a constant
+
+_FORGET: TextClause = text(f"""
+{_WAITING}, old AS (
   SELECT id FROM attachments
   WHERE CASE WHEN needed_until IS NULL THEN uploaded_at < now() - make_interval(hours => :unused)
              ELSE needed_until < now() - make_interval(days => :days)

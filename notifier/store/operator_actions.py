@@ -15,7 +15,7 @@ from operator import add
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, TextClause, func, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, Select, TextClause, func, select, text, true
 
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import Reason, Status
@@ -247,8 +247,10 @@ class Operating(Repository):
         """When the last notification of an earlier retry of the same selection is due; a further run is spaced
         from there. None: none waits."""
         wanted = replace(selection.filter or Filter(), status=Status.RETRYING, reason=Reason.OPERATOR)
-        # A notification with a detail was not retried: it waits because an operator paused its providers.
-        found = [*conditions(wanted, self.hash_key), Notification.detail.is_(None)]
+        # A notification with a detail was not retried: it waits because an operator paused its providers. One that
+        # waits for its `send_at` was not retried either: it was released after the database was restored.
+        is_retried = func.coalesce(Notification.send_at < Notification.due_at, true())
+        found = [*conditions(wanted, self.hash_key), Notification.detail.is_(None), is_retried]
         if selection.filter is None:
             found.append(among(Notification.id, selection.ids))
         last: datetime | None = self._scalar(select(func.max(Notification.due_at)).where(*found))

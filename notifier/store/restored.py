@@ -1,7 +1,7 @@
 """After a database was restored from a backup: holds what had not ended in it, until an operator releases it.
 
 Each page is one transaction, locked in the order of ids. The new identity is stored last: if a run dies, programs
-still wait, and the run is repeated.
+still wait, and the run is repeated. It skips numbers of callbacks once more, which does no harm.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from notifier.store.operator_actions import PAGE, ActionCounts, Begun, act_on_pa
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row, oldest
 from notifier.store.schema.notifications import Notification, State
+
+#: More callbacks than were made between a backup and its restoration. JavaScript counts 9 million times as far.
+SKIPPED_NUMBERS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,11 @@ class RestoredRepository(Repository):
             tally += ActionCounts(len(ids), len(ids))
             note_result(connection, begun.id, tally, is_finished=False)
         return tally, max(ids, default=None)
+
+    def skip_callback_numbers(self) -> None:
+        """Number new callbacks above all that were made since the backup: producers drop what has a lower number
+        than they have seen."""
+        self._execute(_SKIP_NUMBERS, {"count": SKIPPED_NUMBERS})
 
     def hold_callbacks(self, begun: Begun) -> int:
         """Park the callbacks that were waiting when the run began. Returns how many."""
@@ -176,6 +184,11 @@ SELECT id FROM moved
 """)  # noqa: S608 - constants
 
 _CALLBACKS_UNDER_WAY: TextClause = text("SELECT count(*) FROM callbacks WHERE due_at IS NOT NULL")
+
+_SKIP_NUMBERS: TextClause = text("""
+SELECT setval(s.name, nextval(s.name) + :count)
+FROM CAST(pg_get_serial_sequence('callbacks', 'sequence') AS regclass) AS s(name)
+""")
 
 _HOLD_CALLBACKS: TextClause = text("""
 WITH page AS MATERIALIZED (

@@ -23,7 +23,7 @@ from sqlalchemy import TextClause, text
 
 from notifier.domain.statuses import LIVE_STATUSES, Channel
 from notifier.store import binds, ledger_sql
-from notifier.store.notification_rules import LIVE
+from notifier.store.notification_rules import HELD_TEST, LIVE
 from notifier.store.records import TEST_KEYS
 from notifier.store.repository import Repository
 from notifier.store.schema.partitions import Month, drop_month, months
@@ -144,7 +144,8 @@ _LIVES = binds.texts("live")
 _PERSONAL = """(m.recipient IS NOT NULL OR m.sealed IS NOT NULL OR m.context IS NOT NULL OR m.metadata <> '{}'
   OR m.callback_url IS NOT NULL)"""
 
-# Condition on `states AS n`: it may be deleted.
+# Condition on `states AS n`: it has ended, and may be deleted.
+_ENDED = f"(n.status <> ALL(:live) OR {HELD_TEST})"
 _RESTED = f"n.updated_at < now() - interval '{RESTED_HOURS} hours'"
 
 
@@ -152,7 +153,7 @@ def _free(condition: str = "true") -> str:
     """The notifications of a page that have ended. Anything that brings one back to life takes the same lock."""
     return f"""free AS MATERIALIZED (
   SELECT n.id, page.producer || CASE WHEN n.is_test THEN '{TEST_KEYS}' ELSE '' END AS key_owner, page.key
-  FROM page JOIN states AS n ON n.id = page.id AND CASE WHEN n.status <> ALL(:live) AND {condition} THEN true END
+  FROM page JOIN states AS n ON n.id = page.id AND CASE WHEN {_ENDED} AND {condition} THEN true END
   WHERE page.is_wanted ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
 )"""
 
@@ -234,7 +235,7 @@ def _count(condition: str) -> TextClause:
     return text(f"""
 SELECT count(*) FROM messages AS m JOIN states AS n ON n.id = m.id
 WHERE m.id > :after AND m.id < :before AND m.channel = :channel AND m.accepted_at < :accepted_before
-  AND n.status <> ALL(:live) AND {condition} AND :limit > 0
+  AND {_ENDED} AND {condition} AND :limit > 0
 """).bindparams(*_UUIDS, _LIVES)
 
 

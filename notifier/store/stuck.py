@@ -77,7 +77,7 @@ _WAITING = ", ".join(f"'{Reason(reason)}'" for reason in _REASONS)
 # shows that nobody claims it. The event is looked for only where there has been time for one.
 _LATE: TextClause = text(f"""
 WITH open AS MATERIALIZED (
-  SELECT n.id, n.channel, n.lane, n.reason, n.detail, n.status, n.due_at, n.updated_at, n.is_test,
+  SELECT n.id, n.channel, n.lane, n.reason, n.detail, n.status, n.due_at, n.updated_at,
     greatest(m.accepted_at, m.send_at, n.replayed_at) AS first_due_at,
     CASE n.lane WHEN 'urgent' THEN :redispatch_urgent WHEN 'normal' THEN :redispatch_normal
       ELSE :redispatch_bulk END AS redispatch
@@ -90,8 +90,7 @@ WITH open AS MATERIALIZED (
       WHEN status = 'sending' THEN
         CASE WHEN due_at < now() - make_interval(secs => :grace) THEN 'lease_over' END
       WHEN status = 'unknown' AND reason = 'restored' THEN 'restored'
-      -- Of a test there is nothing to find out.
-      WHEN status = 'unknown' AND due_at IS NULL THEN CASE WHEN NOT is_test THEN 'held' END
+      WHEN status = 'unknown' AND due_at IS NULL THEN 'held'
       WHEN due_at < now() - make_interval(secs => :late) THEN 'not_given_out'
       WHEN status IN ('queued', 'retrying') AND reason IN ({_WAITING}) THEN reason
       -- An operator's retry says nothing in its detail.

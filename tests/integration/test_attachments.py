@@ -20,6 +20,7 @@ from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown
 from notifier.intake.batch import Received
+from notifier.operations import Selection
 from notifier.operations.api_keys import Scope
 from notifier.store.attachments import use_attachments
 from notifier.store.engine import transaction
@@ -364,6 +365,19 @@ def test_a_file_lives_as_long_as_somebody_needs_it(api: Api) -> None:
     # A repetition of a message whose file is gone is answered as the first time.
     again = send(api, used)
     assert (again.status, again.headers["idempotency-replayed"]) == (202, "true")
+
+
+def test_a_file_of_what_was_cancelled_goes_before_that_would_have_been_due(api: Api) -> None:
+    cancelled, waits = upload(api, named='attachment; filename="a.pdf"'), upload(api)
+    stopped = send(api, cancelled.json["id"], send_at="2027-06-01T00:00:00Z").json["id"]
+    send(api, waits.json["id"], idempotency_key="waits", send_at="2027-06-01T00:00:00Z")
+    repository = api.services.attachments
+    execute(api, "UPDATE attachments SET uploaded_at = uploaded_at - interval '25 hours'")
+    api.parts.operations.cancel(Selection((UUID(stopped),)), operator="ann")
+    assert repository.forget_old(days=7) == 0, "it is kept for some days, as after any use"
+    execute(api, "UPDATE attachments SET needed_until = needed_until - interval '8 days'")
+    assert repository.forget_old(days=7) == 1
+    assert [*repository.sizes([UUID(one.json["id"]) for one in (cancelled, waits)])] == [UUID(waits.json["id"])]
 
 
 def test_a_file_that_is_just_being_named_is_not_deleted(api: Api) -> None:

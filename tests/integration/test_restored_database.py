@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -34,7 +35,7 @@ from notifier.store.jobs import JobRepository
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import Operating
 from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NotificationToSend
-from notifier.store.restored import RestoredRepository
+from notifier.store.restored import SKIPPED_NUMBERS, RestoredRepository
 from notifier.store.schema.upgrade import upgrade
 from notifier.store.search import Audit, Filter
 from notifier.store.stuck import Cause, Lateness
@@ -291,6 +292,17 @@ def test_what_is_released_goes_on_from_where_it_was(life: Life, every: dict[str,
     assert set(life.sweep()) == {every["queued"], every["retrying"], every["claimed"]}
 
 
+def test_what_is_released_for_later_makes_no_retry_wait(life: Life) -> None:
+    life.accept(send_at=datetime.now(UTC) + timedelta(days=20))
+    life.restored.hold(**HOLDER)
+    life.restored.release(Filter(), everything=True, **HOLDER)
+    [failed] = life.accept()
+    with transaction(life.engine) as connection:
+        set_columns(connection, [failed], status="failed", due_at=None)
+    life.operations.retry(Selection(filter=Filter(status="failed")), rate_per_second=10, **HOLDER)
+    assert life.sweep() == [failed]
+
+
 def test_a_filter_releases_its_own(life: Life) -> None:
     life.accept(2, reference="order-1")
     life.accept(3, reference="order-2")
@@ -332,6 +344,18 @@ def test_callbacks_are_parked_and_replayed(life: Life) -> None:
     assert life.restored.hold(**HOLDER).callbacks == 3
     assert book.claim(given, lease_seconds=60) == []
     assert book.give_out() == {}
+
+
+def test_new_callbacks_are_numbered_above_those_that_the_backup_has_not(life: Life) -> None:
+    """A producer drops what has a lower number than it has seen of a notification."""
+    ids = life.accept(2)
+    with transaction(life.engine) as connection:
+        connection.execute(text("UPDATE states SET callback_statuses = '{sent,unknown}'"))
+    life.send(ids[:1])
+    life.restored.hold(**HOLDER)
+    with transaction(life.engine) as connection:
+        before, after = connection.execute(text("SELECT sequence FROM callbacks ORDER BY sequence")).scalars()
+    assert after > before + SKIPPED_NUMBERS
 
 
 def change_identity(engine: Engine, column: str) -> None:

@@ -254,6 +254,21 @@ def test_a_month_with_something_that_has_not_ended_is_held(past: Past) -> None:
     assert past.ids() == {id_}
 
 
+def test_a_test_that_is_held_for_ever_goes_with_its_month(past: Past) -> None:
+    """Nobody is asked to decide about it, so it must not keep the month of all others."""
+    [month] = past.make_months(5)
+    age = past.age_of(5)
+    past.accept(age, status="unknown", is_test=True)
+    past.accept(age)
+    redacted = past.accept(40, status="unknown", is_test=True)
+    keeper = past.keeper(email=(30, 90), sms=(30, 90))
+    assert (keeper.preview().dropped, keeper.preview().redacted["email"]) == ([month], 3)
+    kept = keeper.run()
+    assert (kept.held, kept.dropped, past.ids()) == ([], [month], {redacted})
+    assert past.audit.story(redacted).notification.recipient is None
+    assert past.count("states") == 1
+
+
 def test_a_month_that_is_in_use_is_left_for_the_next_night(past: Past) -> None:
     [month] = past.make_months(5)
     keeper = past.keeper(email=(None, 90), sms=(None, 90))

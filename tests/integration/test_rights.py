@@ -23,6 +23,7 @@ from notifier.operations import Selection
 from notifier.operations.api_keys import Grants, Scope
 from notifier.operations.upkeep import NIGHTLY
 from notifier.store.re_encryption import Resealing
+from notifier.store.restored import RestoredRepository
 from notifier.store.retention import RetentionRepository, Span
 from notifier.store.schema.all_tables import Base
 from notifier.store.schema.partitions import first_id
@@ -123,6 +124,7 @@ def test_the_programs_do_their_work_with_these_rights(services: OperatorServices
     assert services.jobs.find(job.id).state is JobState.DONE
     resealed = Resealing(services.engine, services.personal_data).run(rehash=True)
     assert not resealed.busy
+    RestoredRepository(services.engine, services.hash_key).skip_callback_numbers()
     done = services.upkeep.run(NIGHTLY)
     assert {name: result for name, result in done.items() if isinstance(result, dict) and "failed" in result} == {}
 

@@ -23,6 +23,8 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     for privileges, tables in {
         "SELECT": "alembic_version",
         "SELECT, INSERT": "events",
+        # It is a sequence: a restored database goes on with higher numbers.
+        "UPDATE": "callbacks_sequence_seq",
         "SELECT, INSERT, DELETE": "idempotency_keys",
         "SELECT, INSERT, UPDATE (result, finished_at)": "operator_records",
         "SELECT, INSERT, UPDATE (finished_at, outcome, reason, code, detail, provider_message_id, subject)": (
