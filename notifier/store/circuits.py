@@ -26,7 +26,7 @@ HASTENED, HASTENED_PER_SECOND = 10_000, 100.0
 #: The first ones are due after this: all workers have heard of the resume. Seconds.
 HASTEN_AFTER_SECONDS = 2.0
 #: How many of a channel one sweep wakes when a provider can be called, and when one may be probed.
-WOKEN, WOKEN_TO_PROBE = 200, 3
+WOKEN, WOKEN_TO_PROBE = 1000, 3
 #: What has just fallen asleep is left alone: a worker that has not heard of news for a second routes by the old.
 #: Seconds.
 LEAST_SLEEP_SECONDS = 5.0
