@@ -64,7 +64,7 @@ def search(
 ) -> None:
     """Find notifications, newest first.
 
-    All conditions must hold. Exits 1 if nothing is found by an address because of another NOTIFIER_HASH_KEY.
+    All conditions must match. Exits 1 if nothing is found by an address because of another NOTIFIER_HASH_KEY.
     """
     wanted = filters.filter(status=status, reason=reason, is_test=test)
     with wiring(context).services() as services:

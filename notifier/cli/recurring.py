@@ -182,7 +182,7 @@ def pause(context: typer.Context, name: Name, producer: OfProducer = None, why: 
 
 
 def resume(context: typer.Context, name: Name, producer: OfProducer = None, why: Why = None) -> None:
-    """Go on with its next time. What was due meanwhile is not sent."""
+    """Go on with its next time. Times missed in the meantime are not made up for."""
     with wiring(context).services() as services:
         services.recurring.resume(_find(services, name, producer).id, operator=operator(), reason=why)
     hint(f"{name} goes on. next: notifier recurring show {name}")
@@ -191,7 +191,7 @@ def resume(context: typer.Context, name: Name, producer: OfProducer = None, why:
 def remove(
     context: typer.Context, name: Name, producer: OfProducer = None, why: Why = None, yes: Yes = False
 ) -> None:
-    """Delete it and its list. What it has sent stays."""
+    """Delete it and its list. Notifications that it has sent stay."""
     with wiring(context).services() as services:
         view = _find(services, name, producer)
         _ask(f"delete {name} and its list of {view.recipients}?", yes=yes)

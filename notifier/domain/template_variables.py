@@ -22,7 +22,7 @@ from notifier.domain.message import MAX_NUMBER
 
 
 class Type(StrEnum):
-    """Of a variable. All but the first six are JSON with a rule."""
+    """The type of a variable. All but the first six are JSON with a rule."""
 
     STRING = "string"  #: text
     INTEGER = "integer"  #: a JSON number without a fraction

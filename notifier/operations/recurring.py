@@ -36,7 +36,7 @@ _UNKEEPABLE = ("nul_character", "bad_utf8", "too_short", "too_long")
 
 
 class RecipientLine(BaseModel):
-    """One recipient of a list, as it is given."""
+    """One recipient of a list, as given."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +44,7 @@ class RecipientLine(BaseModel):
     context: Annotated[
         dict[str, JsonValue], Field(description="Its own variables; they win over the shared ones.")
     ] = Field(default_factory=dict)
-    locale: Annotated[Locale | None, Field(description="Its language, instead of that of all.")] = None
+    locale: Annotated[Locale | None, Field(description="Its language, instead of the shared one.")] = None
 
     def listed(self, position: int) -> ListedRecipient:
         return ListedRecipient(position, self.to, self.context, self.locale)
@@ -60,7 +60,7 @@ class RefusedLine:
 
 @dataclass(frozen=True, slots=True)
 class ListedRecipients:
-    """A list that was taken over."""
+    """A list that was accepted."""
 
     id: UUID
     #: The operator record.
@@ -72,7 +72,7 @@ class ListedRecipients:
 
 @dataclass(frozen=True, slots=True)
 class RecurringStory:
-    """One, when it is due next, and what became of it."""
+    """One recurring notification, when it is due next, and its runs."""
 
     recurring: RecurringView
     #: Its next times, in UTC.

@@ -30,14 +30,14 @@ Each row has a reason. Unless the row says otherwise, the reason implies the out
 
 _CONSEQUENCES = """\
 
-For what follows from an outcome, see [statuses](statuses.md#outcome-how-one-attempt-ended). *After*: it is not tried
-again before this pause is over. *Suppress*: nothing is sent to the recipient again.
+For what follows from an outcome, see [statuses](statuses.md#outcome-how-one-attempt-ended). *After*: it is not
+tried again before this pause is over. *Suppress*: nothing is sent to the recipient again.
 
 | about | what delivery does in addition |
 |---|---|
 | `recipient`, `content` | nothing |
-| `destination` | tries the next provider. If none serves the destination, the notification fails; the detail names the country or domain |
-| `sender` | tries the next provider; three refusals hold this sender back; doubtful refusals count once for each destination |
+| `destination` | tries the next provider. If none serves it, it fails; the detail names the country or domain |
+| `sender` | tries the next provider; three refusals (doubtful ones count once a destination) hold the sender |
 | `account`, `provider` | opens the [circuit](../explanation/architecture.md#providers-and-failover) |
 
 *Doubtful*: either our side is at fault, or this one destination is not served. The message waits for
@@ -50,16 +50,16 @@ _SMTP = """\
 ## E-mail (SMTP)
 
 The first matching row decides: some rows go by the server's words, then come enhanced codes (RFC 3463), then basic
-codes. `*` stands for any digit or number. The word after a code is the command that it answers; without one, it may be
-any command. *By words*: the text must also match. The patterns, and the source of each row, are in
+codes. `*` stands for any digit or number. The word after a code is the command that it answers; without one, any
+command. *By words*: the text must also match. The patterns, and the source of each row, are in
 [the table](../../notifier/providers/mail/code_table.py).
 
 - If no row matches, 2xx, 3xx and answers that are not SMTP mean `unavailable` before the end of the mail was sent.
   After the end they mean `unknown`, as does an answer that never comes.
 - If the text quotes another server ("host … said: 550 …"), that server's code counts. The answer is then about the
   `destination`, never about our account.
-- If the text contains an address of ours, a refusal is about the `sender`, in doubt. A recipient is suppressed only if
-  the text names the recipient or no address.
+- If the text contains an address of ours, a refusal is about the `sender`, in doubt. A recipient is suppressed
+  only if the text names the recipient or no address.
 - At `rcpt`, an answer about our account is doubtful, because relays refuse a single domain in the same words.
 - Bounces are read like answers to `rcpt`. Only reason and *suppress* count. If a server gave up trying,
   `provider_unavailable` becomes `unreachable_recipient`.
@@ -71,8 +71,8 @@ any command. *By words*: the text must also match. The patterns, and the source 
 _TWILIO = """\
 ## SMS (Twilio)
 
-These codes come in answers to a send and as the ErrorCode of status callbacks. For status callbacks only reason and
-*suppress* count. Each code links to Twilio's page.
+These codes come in answers to a send and as the ErrorCode of status callbacks. For status callbacks only reason
+and *suppress* count. Each code links to Twilio's page.
 
 | answer without a row | means |
 |---|---|

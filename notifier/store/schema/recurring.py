@@ -26,7 +26,7 @@ class RecurringNotification(Base):
     #: Five fields, read in `zone`.
     cron: Mapped[str]
     zone: Mapped[str]
-    #: Nothing is due after that.
+    #: Nothing is due after this time.
     until: Mapped[datetime | None]
     #: Of each message.
     channel: Mapped[str]
