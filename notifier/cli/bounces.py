@@ -75,7 +75,7 @@ def bounces(
 def unread(
     context: typer.Context,
     wanted: Annotated[
-        UUID | None, Argument(parser=read_id, help="Of a bounce or notification.", metavar="[ID]")
+        UUID | None, Argument(parser=read_id, help="ID of a bounce or of a notification.", metavar="[ID]")
     ] = None,
     *,
     page: PageOptions,

@@ -39,12 +39,12 @@ class Program(StrEnum):
 
 def health(
     program: Annotated[
-        Program | None, Argument(help="The program to ask; none: the one that listens.", show_default=False)
+        Program | None, Argument(help="The program to ask; default: the one that listens.", show_default=False)
     ] = None,
 ) -> None:
-    """Ask a running program whether it still works, by its /healthz. For probes of containers.
+    """Ask a running program whether it still works, by its /healthz. For container probes.
 
-    A database or a broker that is away does no harm: the program waits for it, and `notifier doctor` names it.
+    A program that waits for a database or a broker is healthy. `notifier doctor` names what is away.
     """
     from notifier.config.settings import load_settings
 

@@ -22,7 +22,7 @@ CALLBACKS_SHOWN = 50
 
 
 def show(context: typer.Context, notification: OperandStart, as_json: AsJson = False) -> None:
-    """Show one notification: its status, its history, and what its producer was told."""
+    """Show one notification: its status, its timeline, and the callbacks to its producer."""
     from notifier.store.callbacks import CallbackFilter
 
     with wiring(context).services() as services:

@@ -237,7 +237,7 @@ def _lift_one(
 def import_(
     context: typer.Context,
     file: Annotated[Path, Argument(help="A CSV file, or a list; - for standard input.")],
-    reason: Annotated[SuppressionReason, Option(help="For lines that give none.")] = SuppressionReason.MANUAL,
+    reason: Annotated[SuppressionReason, Option(help="For lines without a reason.")] = SuppressionReason.MANUAL,
     scope: Scope = "global",
     channel: OfChannel = None,
     dry_run: DryRun = False,
