@@ -80,7 +80,7 @@ def _places(settings: Settings, program: Program | None) -> list[tuple[str, int,
     if program is None:
         return [api]
     raise ConfigurationError(
-        f"{program} cannot be asked without a port: set NOTIFIER_METRICS_PORT, the same for both it and this",
+        f"{program} cannot be asked without a port: set the same NOTIFIER_METRICS_PORT for it and this command",
         setting="NOTIFIER_METRICS_PORT",
     )
 
@@ -104,11 +104,11 @@ def _ask(host: str, port: int, program: Program | None) -> str | None:
     except (OSError, HTTPException) as error:
         return f"nothing answers on port {port}: {getattr(error, 'strerror', None) or type(error).__name__}"
     except (ValueError, KeyError, TypeError, AttributeError):
-        return f"what answers on port {port} is no program of notifier"
+        return f"what answers on port {port} is not a program of notifier"
     finally:
         connection.close()
     if program not in (None, name):
-        return f"port {port} is that of {name}"
+        return f"port {port} belongs to {name}"
     return None if answer.status == 200 else f"{name} is {status}"
 
 

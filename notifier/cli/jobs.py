@@ -75,7 +75,7 @@ def _print(job: JobView, *, as_json: bool) -> None:
             ("rate", job.selection.get("rate_per_second")),
             ("looked at", f"{job.matched} of {job.total}"),
             ("changed", str(job.changed)),
-            ("time is over", job.expired),
+            ("expired", job.expired),
             ("left alone", job.skipped),
             ("begun", f"{utc(job.at)} UTC"),
             ("ended", job.finished_at and f"{utc(job.finished_at)} UTC"),

@@ -40,7 +40,7 @@ def show(context: typer.Context, notification: OperandStart, as_json: AsJson = F
         return
     print_story(story)
     if made:
-        print_line("\ntold to its producer", "bold")
+        print_line("\ncallbacks to its producer", "bold")
         callbacks.print_callbacks(made)
     if story.notification.status == Status.SUPPRESSED:
         hint("\nTo see why the recipient is suppressed, and since when: notifier suppressions show ADDRESS")

@@ -139,7 +139,7 @@ def _print_differences(result: HoldResult) -> None:
     for difference in result.differences:
         print_line(f"another database: {difference}")
     if not result.differences:
-        print_line("the database is the same one, as far as can be told")
+        print_line("as far as can be told, the database is the same")
 
 
 def _print_released(result: ReleaseResult, would_be: str) -> None:

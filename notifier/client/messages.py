@@ -162,5 +162,5 @@ def _choice(
     try:
         return kind(value)
     except (ValueError, RecursionError):
-        faults.append(Fault(name, "bad_choice", f"is none of {', '.join(kind)}", "Use one of them"))
+        faults.append(Fault(name, "bad_choice", f"is not one of {', '.join(kind)}", "Use one of them"))
         return default

@@ -110,14 +110,14 @@ def extension_faults(value: Mapping[str, Any]) -> Iterator[Fault]:
         field = f"cloudevent.{name}"
         if name == "data_base64":
             if item is not None:
-                problem = "is beside data" if value.get("data") is not None else "is not read"
+                problem = "is given in addition to data" if value.get("data") is not None else "is not read"
                 yield Fault(field, "unknown_field", problem, "Send the message as JSON in data, and nothing else")
         elif not _NAME.fullmatch(name):
-            fix = "Rename it as the specification of CloudEvents has it"
+            fix = "Rename it as the CloudEvents specification requires"
             yield Fault(field, "bad_format", "is not a name of lower-case letters and digits", fix)
         elif isinstance(item, dict | list | float):
             fix = "Send text, a whole number, true or false; or put it into the message"
-            yield Fault(field, "wrong_type", "is no value of an attribute", fix)
+            yield Fault(field, "wrong_type", "is not a valid attribute value", fix)
 
 
 def without_headers(faults: Iterable[Fault], headers: Mapping[str, Any]) -> tuple[Fault, ...]:

@@ -23,7 +23,7 @@ def zone_of(name: str) -> ZoneInfo:
             "localtime" and "right/Europe/Berlin", is none.
     """
     if name not in _names():
-        raise ValueError("is not a time zone: write an IANA name, as Asia/Shanghai or Europe/Berlin")
+        raise ValueError("is not a time zone: write an IANA name, such as Asia/Shanghai or Europe/Berlin")
     return ZoneInfo(name)
 
 

@@ -122,6 +122,6 @@ def _word(kind: type[Word], name: str, value: object, faults: list[Fault]) -> Wo
         faults.append(Fault(name, "missing", "is required, but missing", f"Add it: one of {choices}"))
         return None
     if not isinstance(value, str) or value not in set(kind):
-        faults.append(Fault(name, "bad_choice", f"is none of {choices}", "Use one of them"))
+        faults.append(Fault(name, "bad_choice", f"is not one of {choices}", "Use one of them"))
         return None
     return kind(value)

@@ -311,5 +311,5 @@ def reschedule_one(
 def _done(notification: UUID, result: ActionResult) -> Done:
     """Raises `Refusal`, 409, if it was left alone."""
     if not result.changed:
-        raise Refusal(409, result.skipped[0].why if result.skipped else "it changed meanwhile, try again")
+        raise Refusal(409, result.skipped[0].why if result.skipped else "it changed in the meantime; try again")
     return Done(id=notification, record_id=result.record_id)
