@@ -22,7 +22,7 @@ from notifier.store.suppressions import SuppressionFilter
 
 def _without_nul(value: str) -> str:
     if "\0" in value:
-        raise rule_error("nul_character", "holds a NUL character, which nothing on record does", "Remove it")
+        raise rule_error("nul_character", "contains a NUL character, which nothing on record does", "Remove it")
     return value
 
 

@@ -95,7 +95,7 @@ class MessageEncoder:
         to_lane = _choice(Lane, "lane", lane, Lane.BULK, faults)
         for position, entry in enumerate(entries):
             if not isinstance(cast("object", entry), Mapping):
-                problem = f"is of the type {type(entry).__name__}, not a message's fields"
+                problem = f"is of type {type(entry).__name__}, not a message's fields"
                 faults.append(Fault(str(position), "not_an_object", problem, "Give a dictionary"))
                 continue
             fields = {**defaults, **entry}
