@@ -133,7 +133,7 @@ def test_a_crowd_of_its_own_is_no_silent_service_to_who_waits(monkeypatch: pytes
     for heard, error, match in (
         (None, NotReady, "not known after 9 s: .*; too many other requests"),
         (refused(404, [], "no notification has the id"), NotReady, "not in the record after 9 s"),
-        (ApiReply(problem="no answer"), ServiceUnavailable, "where it stands: no answer; ask again"),
+        (ApiReply(problem="no answer"), ServiceUnavailable, "did not give its status: no answer; ask again"),
     ):
         conversation = wait_for(Asked.by(ID), 9)
         step = next(conversation)
