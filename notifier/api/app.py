@@ -36,7 +36,7 @@ from notifier.telemetry.version import installed_version
 _ABOUT = """Send mail and SMS, and find out what became of them.
 
 Every request except those of monitoring needs a key: `Authorization: Bearer ntf_live_…`. With a key that begins
-with `ntf_test_` nothing is sent. Errors are `application/problem+json` and name everything that is wrong at once.
+with `ntf_test_` nothing is sent. Errors are `application/problem+json` and list everything that is wrong at once.
 """
 
 
@@ -114,7 +114,7 @@ def _contract() -> dict[str, Any]:
     message, batch = schemas.pop("Message"), schemas.pop("Envelope")
     names = set(message["required"]) - {"producer"} | {"channel"}
     message |= {"title": "Notification", "required": [name for name in message["properties"] if name in names]}
-    message["properties"]["producer"] |= {"description": "Known from the key; if given it must agree with it."}
+    message["properties"]["producer"] |= {"description": "Known from the key; if given, it must agree with it."}
     message["properties"]["channel"] = {"$ref": "#/components/schemas/Channel"}
     message["properties"]["lane"] |= {"description": f"Default: {Lane.NORMAL}."}
     batch["title"] = "Batch"

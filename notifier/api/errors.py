@@ -188,7 +188,7 @@ _ANSWERS: Mapping[type[Exception], Callable[[Any], JSONResponse]] = {
     StatementCancelled: lambda _: _away(
         "the database took too long, and nothing was done; ask for less, for example a shorter time"
     ),
-    ServiceUnavailable: lambda _: _away("the record cannot be used now; nothing was done, try again"),
+    ServiceUnavailable: lambda _: _away("the record cannot be used now; nothing was done; try again"),
 }
 
 

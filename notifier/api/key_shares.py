@@ -88,10 +88,10 @@ class LongReads:
         headers = retry_after(_AGAIN_SECONDS)
         with self._lock:
             if self._by_key[key] >= self._most_of_key:
-                detail = f"this key has {self._by_key[key]} searches, counts or exports under way: wait for one"
+                detail = f"this key has {self._by_key[key]} searches, counts or exports in progress: wait for one"
                 raise Refusal(429, detail, headers=headers)
             if self._by_key.total() >= self._most:
-                raise Refusal(503, "too many searches, counts and exports are under way", headers=headers)
+                raise Refusal(503, "too many searches, counts and exports are in progress", headers=headers)
             self._by_key[key] += 1
 
         def end() -> None:

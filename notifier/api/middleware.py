@@ -54,7 +54,7 @@ class Shield:
             # The grace is over; uvicorn would log a trace for each request that is still under way.
             log.warning("api.cut_off")
             if not has_started:
-                await problem(503, "the service stops, and this was not done in time")(scope, receive, send)
+                await problem(503, "the service is stopping, and this was not done in time")(scope, receive, send)
         except Exception as error:
             # The route's template, not the path: that may hold what people typed.
             route = getattr(scope.get("route"), "path", None)

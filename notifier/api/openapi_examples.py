@@ -68,7 +68,7 @@ PREVIEW: dict[str, Any] = {"locale": "fr", "context": {"code": "042137", "valid_
 
 #: A search has two more forms.
 EXPORTS: dict[str, Any] = {
-    "description": "A page as JSON; or everything, as CSV or JSON lines.",
+    "description": "A page as JSON, or all results as CSV or JSON lines.",
     "content": {"text/csv": {"schema": {"type": "string"}}, "application/jsonl": {"schema": {"type": "string"}}},
 }
 

@@ -136,7 +136,7 @@ def broker_families(queues: Sequence[QueueState] | None) -> Iterator[Metric]:
     waiting: _Values = {(one.queue,): one.messages or 0 for one in queues or ()}
     yield _gauge("notifier_queue_messages", "Messages that wait in a queue of the broker.", waiting, ("queue",))
     readers: _Values = {(one.queue,): one.consumers for one in queues or () if one.consumers is not None}
-    text = "Programs that read a queue: intakes, or workers. RabbitMQ alone can tell."
+    text = "Programs that read a queue: intakes or workers. Only on RabbitMQ."
     yield _gauge("notifier_queue_consumers", text, readers, ("queue",))
 
 
@@ -158,8 +158,10 @@ def _of_notifications(gauges: Gauges) -> Iterator[Metric]:
     )
     yield _gauge("notifier_due", "Notifications that the sweep should have seen.", {(): gauges.due})
     oldest_due: _Values = {(): round(gauges.oldest_due_seconds, 3)}
-    yield _gauge("notifier_oldest_due_seconds", "How long the oldest of them has waited for it.", oldest_due)
-    text = "How long a recurring notification has been due, or its run has not come further."
+    yield _gauge(
+        "notifier_oldest_due_seconds", "How long the oldest of these has waited for the sweep.", oldest_due
+    )
+    text = "How long a recurring notification has been due, or its run has made no progress."
     yield _gauge("notifier_recurring_late_seconds", text, {(): round(gauges.recurring_late_seconds, 3)})
     text = "Messages rejected within the last hour."
     yield _gauge("notifier_rejected_last_hour", text, {(): gauges.rejected})
@@ -194,8 +196,15 @@ def _of_callbacks(gauges: Gauges, producers: Sequence[str]) -> Iterator[Metric]:
     suspended = by_producer("suspended_endpoints")
     yield _gauge("notifier_callback_endpoints_suspended", "Endpoints that failed for days.", suspended, label)
     delivered, failed = by_producer("delivered"), by_producer("failed")
-    yield _counter("notifier_callbacks_delivered_total", "Callbacks made, ever.", delivered, label)
-    yield _counter("notifier_callback_calls_failed_total", "Calls that failed, ever.", failed, label)
+    yield _counter(
+        "notifier_callbacks_delivered_total", "Callbacks delivered since the beginning.", delivered, label
+    )
+    yield _counter(
+        "notifier_callback_calls_failed_total",
+        "Calls of endpoints that failed since the beginning.",
+        failed,
+        label,
+    )
 
 
 def _of_upkeep(state: RecordState, steps: Sequence[str]) -> Iterator[Metric]:
@@ -209,7 +218,12 @@ def _of_upkeep(state: RecordState, steps: Sequence[str]) -> Iterator[Metric]:
             ages[one.step,] = one.hours_since_success * 3600
     name, text = "notifier_upkeep_last_success_timestamp_seconds", "When a step last ended well; 0: never."
     yield _gauge(name, text, ended, ("step",))
-    yield _gauge("notifier_upkeep_age_seconds", "How long ago that was, by the database's clock.", ages, ("step",))
+    yield _gauge(
+        "notifier_upkeep_age_seconds",
+        "How long ago a step last ended well, by the database's clock.",
+        ages,
+        ("step",),
+    )
     text = "Months that have all their partitions, from this one on."
     yield _gauge("notifier_partition_months", text, {(): state.months})
 
@@ -219,10 +233,10 @@ def _of_heartbeats(state: RecordState, seconds: float) -> Iterator[Metric]:
         (one.channel, one.lane): math.inf if one.sent_seconds_ago is None else max(0.0, one.sent_seconds_ago)
         for one in state.heartbeats
     }
-    text = "How long ago the newest heartbeat was sent that a provider took."
+    text = "How long ago the newest heartbeat was sent that a provider accepted."
     yield _gauge("notifier_heartbeat_age_seconds", text, ages, ("channel", "lane"))
     interval: _Values = {(): seconds} if ages else {}
-    yield _gauge("notifier_heartbeat_interval_seconds", "From one heartbeat of a lane to the next.", interval)
+    yield _gauge("notifier_heartbeat_interval_seconds", "Time between two heartbeats of a lane.", interval)
 
 
 def _database_up(value: int) -> Metric:

@@ -15,14 +15,14 @@ _REFUSALS = {
     400: "The body is not JSON.",
     401: "No valid key.",
     403: "The key does not allow it.",
-    404: "It does not exist, or it is another producer's.",
+    404: "It does not exist, or belongs to another producer.",
     408: "The body did not arrive in time.",
-    409: "It conflicts with what happened before.",
+    409: "It conflicts with an earlier message or with the notification's status.",
     413: "The body is too large.",
     415: "The type of the body is not accepted.",
     422: "Something is wrong with the request; `errors` says what.",
     429: "Too fast for this key; come back after `Retry-After` seconds.",
-    500: "The service failed on it.",
+    500: "The service failed on this request.",
     503: "The database is away; try again after `Retry-After` seconds.",
 }
 #: What any route with a key may answer.

@@ -22,7 +22,7 @@ from notifier.store.suppressions import SuppressionFilter
 
 def _without_nul(value: str) -> str:
     if "\0" in value:
-        raise rule_error("nul_character", "holds a NUL character, which nothing on record does", "Remove it")
+        raise rule_error("nul_character", "contains a NUL character, which nothing on record does", "Remove it")
     return value
 
 
@@ -92,7 +92,7 @@ class AcceptedEntry(AcceptedMessage):
 
 
 class RefusedEntry(BaseModel):
-    """An entry of a batch that is not."""
+    """An entry of a batch that was refused."""
 
     #: As if it had come alone.
     status: int
@@ -155,7 +155,7 @@ class RejectedPage(ListPage[RejectedMessageView]):
 
 
 class Conditions(BaseModel):
-    """Conditions on notifications, which all must hold."""
+    """Conditions on notifications, which must all match."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -167,8 +167,10 @@ class Conditions(BaseModel):
     reason: Reason | None = None
     provider: Words | None = None
     channel: Channel | None = None
-    since: Annotated[Instant | None, Field(description="By the time in its id: then or later; RFC 3339.")] = None
-    until: Annotated[Instant | None, Field(description="By the time in its id: before that.")] = None
+    since: Annotated[
+        Instant | None, Field(description="At or after this time, by the time in the id; RFC 3339.")
+    ] = None
+    until: Annotated[Instant | None, Field(description="Before this time, by the time in the id.")] = None
     is_test: Annotated[bool | None, Field(description="Sent with a test key, or not.")] = None
 
 
@@ -194,7 +196,7 @@ class PageQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: Annotated[int, Field(ge=1, le=1000, description="Maximum number of results on a page."), Digits] = 50
-    after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
+    after: Annotated[str | None, Field(max_length=50, description="`next` of the previous page.")] = None
 
     @property
     def before(self) -> UUID | None:
@@ -223,7 +225,7 @@ class RetryRequest(BaseModel):
 
 
 class Why(BaseModel):
-    """Why an operator does it."""
+    """The operator's reason."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -234,7 +236,11 @@ class RescheduleRequest(Why):
     """Another time for one notification."""
 
     send_at: Annotated[
-        Instant, Field(description="Not before. RFC 3339 with an offset. One up to 31 days past: now.")
+        Instant,
+        Field(
+            description="Do not send before this time. RFC 3339 with an offset. A time up to 31 days in the past "
+            "means now."
+        ),
     ]
 
 

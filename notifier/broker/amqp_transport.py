@@ -303,9 +303,7 @@ def _first_unreadable_header(table: bytes) -> tuple[str, str] | None:
         except RecursionError:
             return where, "is nested too deep"
         except Exception:
-            problem = (
-                "is a time out of range: seconds since 1970 are meant" if value[:1] == b"T" else "is not a value"
-            )
+            problem = "is a time out of range: give seconds since 1970" if value[:1] == b"T" else "is not a value"
             return where, problem
     return None
 

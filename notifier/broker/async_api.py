@@ -45,7 +45,7 @@ def async_api() -> dict[str, Any]:
         "info": {
             "title": "notifier",
             "version": "1",
-            "description": f"SMS and e-mail: publish a message of at most {MAX_BODY_BYTES} bytes with publisher "
+            "description": f"SMS and e-mail. Publish a message of at most {MAX_BODY_BYTES} bytes with publisher "
             "confirms, and again with the same idempotency key if no confirmation comes.",
         },
         "defaultContentType": "application/json",
@@ -82,7 +82,7 @@ def _channel(messages: dict[str, Any]) -> dict[str, Any]:
         "description": "The routing key. Each has a durable queue, `notify.{channel}.{lane}`.",
         "parameters": {
             "channel": {"enum": [*Channel]},
-            "lane": {"enum": [*Lane], "description": "How urgently somebody waits for it."},
+            "lane": {"enum": [*Lane], "description": "How urgent the message is."},
         },
         "messages": messages,
         "bindings": {"amqp": {"is": "routingKey", "exchange": exchange, "bindingVersion": "0.3.0"}},

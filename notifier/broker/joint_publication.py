@@ -93,7 +93,7 @@ class JointPublication:
         together = self._take_with(mine)
         if not together:
             raise PublishFailed(
-                "the connection was busy, or the broker did not confirm the message, until the time was over; "
+                "the connection was busy, or the broker did not confirm the message in time; "
                 "publish again with the same idempotency key"
             )
         error: PublishFailed | None = PublishFailed("publishing was interrupted; publish again")

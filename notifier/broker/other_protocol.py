@@ -77,5 +77,5 @@ def _words(found: str, is_redis: bool) -> str:
         _REDIS: "write redis://",
         "TLS": f"write {scheme.replace('://', 's://')}",
     }.get(found)
-    fix = f"give the port of {broker}, as a rule {port}"
+    fix = f"give the port of {broker}, usually {port}"
     return f"speaks {found}, and its URL begins with {scheme}: {f'{right}, or ' if right else ''}{fix}"

@@ -97,7 +97,7 @@ class Wire:
 
     def _send(self, channel: Channel, lane: Lane, body: bytes, ends_at: float) -> None:
         if not self._lock.acquire(timeout=max(0.0, ends_at - time.monotonic())):
-            raise PublishFailed("the connection was busy until the time was over; publish again")
+            raise PublishFailed("the connection was busy for too long; publish again")
         try:
             self._deadline.ends_at = ends_at
             self._publish(channel, lane, body)

@@ -49,7 +49,9 @@ def set_aside(client: Any, key: str, wanted: str) -> str | None:
     found: bytes | None = client.eval(_SET_ASIDE, 2, key, f"{STRANGE}:{uuid4().hex}:{key}", wanted)
     if found is None:
         return None
-    reason = f"a {found.decode()} stood where a {wanted} belongs: it is {STRANGE}:…:{key} now, for you to delete"
+    reason = (
+        f"a {found.decode()} stood where a {wanted} belongs: it is now {STRANGE}:…:{key} now, for you to delete"
+    )
     log.warning("broker.strange_key", queue=key, reason=reason)
     return found.decode()
 

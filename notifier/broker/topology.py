@@ -152,7 +152,7 @@ def verified(broker_url: str) -> str:
 def _check(broker_url: object) -> None:
     """Find what kombu would find later, in errors of its own, or not at all."""
     if not isinstance(broker_url, str):
-        problem = f"the broker URL is of the type {type(broker_url).__name__}, not text"
+        problem = f"the broker URL is of type {type(broker_url).__name__}, not text"
         raise ConfigurationError(f"{problem}: give one as amqp://broker/", setting="NOTIFIER_BROKER_URL")
     try:
         hosts = [urlsplit(host if "://" in host else f"//{host}") for host in broker_url.split(";")]
@@ -162,8 +162,8 @@ def _check(broker_url: object) -> None:
                 raise ValueError("a ? in its password")
     except ValueError:
         raise ConfigurationError(
-            "the broker URL is no URL: correct its host and port, and write special characters of its password as "
-            "%2F; it looks like amqp://user:password@broker.example.com:5672//",
+            "the broker URL is not a URL: correct its host and port, and write special characters of its password "
+            "as %2F; it looks like amqp://user:password@broker.example.com:5672//",
             setting="NOTIFIER_BROKER_URL",
         ) from None
     if any(host.scheme and is_redis(host.geturl()) != is_redis(broker_url) for host in hosts[1:]):
@@ -173,7 +173,7 @@ def _check(broker_url: object) -> None:
         )
     if is_redis(broker_url) and not _REDIS_PATH.fullmatch(hosts[0].path):
         raise ConfigurationError(
-            "the broker URL names its database by something else than a number: it looks like "
+            "the broker URL names its database by something other than a number: it looks like "
             "redis://broker.example.com:6379/0",
             setting="NOTIFIER_BROKER_URL",
         )

@@ -29,7 +29,7 @@ REJECTED = Family(
 )
 SUPPRESSIONS = Family(
     "suppressions",
-    "Recipients to whom nothing must be sent.",
+    "Recipients to whom nothing may be sent.",
     (
         *("suppressions.list_", "suppressions.show", "suppressions.add", "suppressions.lift"),
         *("held_suppressions.held", "held_suppressions.apply_held", "suppressions.import_", "suppressions.export"),
@@ -77,11 +77,11 @@ SCHEMA = Family(
     ("schema.message", "schema.callback", "schema.asyncapi", "schema.openapi"),
 )
 SCHEDULE = Family(
-    "schedule", "What is done each night, when, and how it went.", ("schedule.list_", "schedule.run")
+    "schedule", "The nightly work: when it runs, and how it went.", ("schedule.list_", "schedule.run")
 )
 RECURRING = Family(
     "recurring",
-    "Notifications that are sent again and again, by a plan, to a list of recipients.",
+    "Notifications that are sent on a schedule to a list of recipients.",
     (
         *("recurring.add", "recurring.list_", "recurring.show", "recurring.run", "recurring.pause"),
         *("recurring.resume", "recurring.recipients", "recurring.forget", "recurring.remove"),
@@ -93,7 +93,7 @@ KEYS = Family(
 JOBS = Family("jobs", "Long actions that workers carry out.", ("jobs.list_", "jobs.show", "jobs.stop"))
 BOUNCES = Family(
     "bounces",
-    "Take bounces and complaints from the mail server; list those that could not be read.",
+    "Receive bounces and complaints from the mail server; list those that could not be read.",
     ("bounces.unread",),
     alone="bounces.bounces",
 )
@@ -110,12 +110,13 @@ PANELS: Mapping[str, Sequence[LazyCommand | Family]] = {
     ),
     "Find out": (
         LazyCommand(
-            "notifications.show", "Show one notification: its status, its history, and what its producer was told."
+            "notifications.show",
+            "Show one notification: its status, its timeline, and the callbacks to its producer.",
         ),
         LazyCommand("notifications.search", "Find notifications, newest first."),
         LazyCommand(
             "top.top",
-            "Watch what waits, the calls to providers, open circuits and the broker's queues.",
+            "Watch the backlog, the calls to providers, open circuits and the broker's queues.",
         ),
         REJECTED,
         LazyCommand(
@@ -131,7 +132,7 @@ PANELS: Mapping[str, Sequence[LazyCommand | Family]] = {
         ),
         LazyCommand(
             "notification_actions.retry",
-            "Send again what has ended without success: by ID, or all that match the conditions.",
+            "Retry notifications that ended without success: by ID, or all that match the conditions.",
         ),
         LazyCommand(
             "notification_actions.cancel",
@@ -144,7 +145,7 @@ PANELS: Mapping[str, Sequence[LazyCommand | Family]] = {
         ),
         LazyCommand(
             "notification_actions.resolve",
-            "Decide about unknown notifications: nobody can say whether the provider took them.",
+            "Decide about notifications that are unknown: they may or may not have been sent.",
         ),
         JOBS,
         SUPPRESSIONS,
@@ -169,7 +170,7 @@ PANELS: Mapping[str, Sequence[LazyCommand | Family]] = {
         ),
         LazyCommand(
             "services.intake",
-            "Take producers' messages from the broker into the database.",
+            "Move producers' messages from the broker into the database.",
         ),
         LazyCommand(
             "services.worker",
@@ -182,7 +183,7 @@ PANELS: Mapping[str, Sequence[LazyCommand | Family]] = {
         ),
         LazyCommand(
             "services.flower",
-            "Show workers and tasks in the browser, by Celery's Flower, where nothing can be changed.",
+            "Show workers and tasks in the browser, with a read-only Celery Flower.",
         ),
         BOUNCES,
         LazyCommand(

@@ -128,7 +128,7 @@ def read_moment(text: str, *, now: datetime, direction: int) -> datetime:
     if _DAY.fullmatch(text.strip()):
         return found.replace(tzinfo=UTC)
     if found.tzinfo is None:
-        raise typer.BadParameter(f"{text!r} has no offset; add one, as in {text.strip()}Z for UTC")
+        raise typer.BadParameter(f"{text!r} has no offset; add one: {text.strip()}Z for UTC")
     return found.astimezone(UTC)
 
 
@@ -150,7 +150,7 @@ def _read_file(name: str, option: str) -> str:
             content = file.read(MAX_BODY_BYTES + 1)
         if len(content) > MAX_BODY_BYTES:
             raise typer.BadParameter(
-                f"{name} is larger than {MAX_BODY_BYTES} bytes, as no message may be; give a smaller one",
+                f"{name} is larger than {MAX_BODY_BYTES} bytes, the limit of a message; give a smaller one",
                 param_hint=option,
             )
         return content.decode("utf-8")
@@ -166,7 +166,7 @@ def _object(text: str, option: str, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{what} JSON: {error}", param_hint=option) from None
     if not isinstance(value, dict):
-        raise typer.BadParameter(f'{what} a JSON object, as {{"name": "Ann"}}', param_hint=option)
+        raise typer.BadParameter(f'{what} a JSON object, such as {{"name": "Ann"}}', param_hint=option)
     return value
 
 

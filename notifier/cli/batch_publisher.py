@@ -186,5 +186,5 @@ def _choice(value: Any, kind: type[_Kind], name: str, faults: list[Fault]) -> _K
         return kind(value)
     except ValueError:
         known = ", ".join(kind)
-        faults.append(Fault(name, "bad_choice", f"is none of {known}", "Use one of them"))
+        faults.append(Fault(name, "bad_choice", f"is not one of {known}", "Use one of them"))
         return None

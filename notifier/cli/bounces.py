@@ -75,7 +75,7 @@ def bounces(
 def unread(
     context: typer.Context,
     wanted: Annotated[
-        UUID | None, Argument(parser=read_id, help="Of a bounce or notification.", metavar="[ID]")
+        UUID | None, Argument(parser=read_id, help="ID of a bounce or of a notification.", metavar="[ID]")
     ] = None,
     *,
     page: PageOptions,
@@ -158,7 +158,7 @@ def _take_one(world: Wiring) -> int:
 def _require_address(settings: Settings) -> None:
     if settings.bounce_address is None:
         raise ConfigurationError(
-            "NOTIFIER_BOUNCE_ADDRESS is not set: set it to an address whose mail reaches this command, as "
+            "NOTIFIER_BOUNCE_ADDRESS is not set: set it to an address whose mail reaches this command, such as "
             "bounces@example.com",
             setting="NOTIFIER_BOUNCE_ADDRESS",
         )
@@ -167,5 +167,5 @@ def _require_address(settings: Settings) -> None:
 def _address(text: str) -> tuple[str, int]:
     host, found, port = text.rpartition(":")
     if not found or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigurationError("--listen takes host:port, as 127.0.0.1:2424", setting="--listen")
+        raise ConfigurationError("--listen takes host:port, such as 127.0.0.1:2424", setting="--listen")
     return host.strip("[]"), int(port)

@@ -40,13 +40,15 @@ if TYPE_CHECKING:
 class CallbackOptions:
     """Conditions on callbacks, but for their state, which a replay does not take."""
 
-    producer: Annotated[str | None, Option(help="The producer that is told.")] = None
+    producer: Annotated[str | None, Option(help="The producer that is notified.")] = None
     endpoint: Annotated[str | None, Option(help="As shown by `notifier callbacks endpoints`.")] = None
-    notification: Annotated[UUID | None, Option(parser=read_id, metavar="ID", help="Of this notification.")] = None
+    notification: Annotated[
+        UUID | None, Option(parser=read_id, metavar="ID", help="Only callbacks of this notification.")
+    ] = None
     failure: Annotated[CallbackFailure | None, Option(help="Why the last call failed, for example timeout.")] = (
         None
     )
-    status: Annotated[Status | None, Option(help="The status that is told, for example failed.")] = None
+    status: Annotated[Status | None, Option(help="The reported status, for example failed.")] = None
     since: Since = None
     until: Until = None
 
@@ -153,7 +155,7 @@ def replay(
 ) -> None:
     """Make parked callbacks again, for another 24 hours: by ID, or all that match the conditions.
 
-    By ID, a delivered callback is made again too, with the same ID.
+    By ID, this also replays a delivered callback, with the same ID.
     """
     with wiring(context).services() as services:
         perform = partial(services.callback_operations.replay, filters.filter(), ids or ())

@@ -86,7 +86,7 @@ def check_database(services: OperatorServices) -> Iterator[Check]:
         problem, _, fix = lacking.partition(": ")
         yield Check("tables", False, problem, "notifier db upgrade" if fix.startswith("run ") else fix)
         return
-    age = "the newest" if current == newest else f"of a later version than this one, whose newest is {newest}"
+    age = "the newest" if current == newest else f"newer than this version, whose newest is {newest}"
     yield Check("tables", True, f"revision {current}, {age}")
     yield judge_rights(missing)
     yield from safely("clock", lambda: check_clock(services))
@@ -172,7 +172,7 @@ def check_attachments(services: Services) -> Iterator[Check]:
     full = [f"{use.producer} has {use.size / quota:.0%}" for use in uses if use.size >= quota * FULL]
     detail = f"{sum(use.files for use in uses)} files, {sum(use.size for use in uses) / 2**20:.1f} MiB"
     if full:
-        detail = f"{detail}; of its quota {', '.join(full)}: then its uploads are refused"
+        detail = f"{detail}; of their quota: {', '.join(full)}; at 100% uploads are refused"
         yield Check(
             "attachments", True, detail, "raise NOTIFIER_ATTACHMENT_QUOTA_BYTES, or lower NOTIFIER_ATTACHMENT_DAYS"
         )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import cleandoc
 from typing import Any
 
 import typer
@@ -117,4 +118,11 @@ def _add(to: typer.Typer, commands: Iterable[LazyCommand | Family]) -> None:
         if isinstance(command, Family):
             to.add_typer(command.load(), name=command.name)
         else:
-            to.command(command.name)(command.load())
+            function = command.load()
+            to.command(command.name, help=_help(function))(function)
+
+
+def _help(function: Callable[..., None]) -> str:
+    """Its docstring, one line a paragraph: Typer would keep the line breaks of all but the first."""
+    paragraphs = cleandoc(function.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)

@@ -46,7 +46,7 @@ def judge_database_tls(session: SessionEncryption) -> Check:
     if session.is_verified:
         return Check(name, True, f"{session.host} has a trusted certificate (sslmode={session.sslmode})")
     if session.is_encrypted:
-        problem = "is encrypted, but anybody could be there: no certificate is verified"
+        problem = "is encrypted, but nothing proves who answers: no certificate is verified"
     else:
         problem = "is not encrypted: others can read and change people's data on the way"
     fix = (
@@ -97,7 +97,7 @@ def judge_commits(settings: Settings, state: ServerState) -> Iterator[Check]:
         fix = "let NOTIFIER_DATABASE_URL lead to the primary: postgresql://…@a,b/notifier?target_session_attrs=read-write"
         yield Check("commits", False, said, fix)
     elif not state.is_durable:
-        said = "synchronous_commit is off: a crash loses what was confirmed, and what was sent is sent again"
+        said = "synchronous_commit is off: a crash loses confirmed writes, and sends messages again"
         yield Check("commits", False, said, "turn it on, for this role or for the server")
     elif settings.trust_failover and not state.waits_for_standby:
         said = "NOTIFIER_TRUST_FAILOVER is true, but commits wait for no standby"

@@ -36,4 +36,4 @@ def check_sign_in(settings: Settings) -> Iterator[Check]:
             fix = "set NOTIFIER_OIDC_ISSUER to exactly that"
         yield Check(_NAME, False, error.problem.rstrip(".") + why, fix)
     else:
-        yield Check(_NAME, True, f"{client.issuer} answers; it has to know {client.redirect_uri}")
+        yield Check(_NAME, True, f"{client.issuer} answers; it must allow {client.redirect_uri}")

@@ -83,7 +83,7 @@ def explain(error: Exception) -> int:
         case NotifierError():
             report(str(error))
             if isinstance(error, StatementCancelled):
-                hint("next: the same for less at once, as with --since; notifier doctor")
+                hint("next: run it for fewer at a time, for example with --since; notifier doctor")
             elif isinstance(error, ServiceUnavailable | PublishFailed):
                 hint("next: notifier doctor")
             return FAILED

@@ -39,12 +39,12 @@ class Program(StrEnum):
 
 def health(
     program: Annotated[
-        Program | None, Argument(help="The program to ask; none: the one that listens.", show_default=False)
+        Program | None, Argument(help="The program to ask; default: the one that listens.", show_default=False)
     ] = None,
 ) -> None:
-    """Ask a running program whether it still works, by its /healthz. For probes of containers.
+    """Ask a running program whether it still works, by its /healthz. For container probes.
 
-    A database or a broker that is away does no harm: the program waits for it, and `notifier doctor` names it.
+    A program that waits for a database or a broker is healthy. `notifier doctor` names what is away.
     """
     from notifier.config.settings import load_settings
 
@@ -80,7 +80,7 @@ def _places(settings: Settings, program: Program | None) -> list[tuple[str, int,
     if program is None:
         return [api]
     raise ConfigurationError(
-        f"{program} cannot be asked without a port: set NOTIFIER_METRICS_PORT, the same for both it and this",
+        f"{program} cannot be asked without a port: set the same NOTIFIER_METRICS_PORT for it and this command",
         setting="NOTIFIER_METRICS_PORT",
     )
 
@@ -104,11 +104,11 @@ def _ask(host: str, port: int, program: Program | None) -> str | None:
     except (OSError, HTTPException) as error:
         return f"nothing answers on port {port}: {getattr(error, 'strerror', None) or type(error).__name__}"
     except (ValueError, KeyError, TypeError, AttributeError):
-        return f"what answers on port {port} is no program of notifier"
+        return f"what answers on port {port} is not a program of notifier"
     finally:
         connection.close()
     if program not in (None, name):
-        return f"port {port} is that of {name}"
+        return f"port {port} belongs to {name}"
     return None if answer.status == 200 else f"{name} is {status}"
 
 

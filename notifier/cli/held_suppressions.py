@@ -105,6 +105,8 @@ def _run(perform: Callable[..., ActionResult], verb: str, done: str, options: Ac
     if result.record_id is None:
         hint(f"nothing was done. To {verb}: the same command without --dry-run and with --why")
     elif verb == "lift":
-        hint("next: notifier retry ID, for what was suppressed meanwhile and is still wanted")
+        hint(
+            "next: notifier retry ID, for notifications that were suppressed in the meantime and are still wanted"
+        )
     else:
         hint("next: notifier suppressions list --since 1h")

@@ -84,7 +84,7 @@ def read_csv(file: TextIO, fields: Collection[str] = tuple(Message.model_fields)
     """
     heading = file.readline(MAX_BODY_BYTES)
     if not heading.strip():
-        raise UnreadableFile("the file is empty; begin it with a header row, as to,template,context.name")
+        raise UnreadableFile("the file is empty; begin it with a header row, such as to,template,context.name")
     delimiter = max(_DELIMITERS, key=heading.count)
     header = next(read_rows([heading], delimiter=delimiter))
     if header.problem:

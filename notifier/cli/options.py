@@ -60,7 +60,7 @@ Variables = Annotated[
 ]
 MetricsPort = Annotated[
     int | None,
-    Option(min=1, max=65535, show_default=False, help="Answer /metrics and /healthz here; NOTIFIER_METRICS_PORT."),
+    Option(min=1, max=65535, show_default=False, help="Port of /metrics and /healthz; or NOTIFIER_METRICS_PORT."),
 ]
 Raw = Annotated[bool, Option("--raw", help="Write the stored bytes to standard output, unchanged.")]
 OperandStart = Annotated[
@@ -130,7 +130,9 @@ class MessageOptions:
     sender: Annotated[str | None, Option(help="Name of a sender identity in notifier.toml.")] = None
     reply_to: Annotated[str | None, Option(help="Name of the identity that receives replies.")] = None
     reference: Annotated[str | None, Option(help="Your own reference, to search for.")] = None
-    metadata: Annotated[list[str] | None, Option(metavar="NAME=TEXT", help="Stored with it; repeatable.")] = None
+    metadata: Annotated[
+        list[str] | None, Option(metavar="NAME=TEXT", help="Stored with the message; repeatable.")
+    ] = None
 
     def fields(self) -> dict[str, Any]:
         """Fields of the contract that no other option changes; None where nothing is given."""

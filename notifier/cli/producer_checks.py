@@ -35,7 +35,7 @@ def check_producers(services: Services) -> Iterator[Check]:
         return
     detail = in_words(settings.structure, url)
     if topology.is_redis(url):
-        fix = "where that is not enough: RabbitMQ, or the HTTP API, whose keys prove it"
+        fix = "if that is not enough, use RabbitMQ, or the HTTP API, whose keys prove it"
         yield Check("producers", True, detail, fix)
         yield from _check_strays(url)
     else:
@@ -69,7 +69,7 @@ def _check_seen(services: Services) -> Iterator[Check]:
         return  # reported by the database's own check
     if found:
         more = f" and {len(found) - 20} more" if len(found) > 20 else ""
-        detail = f"not proven, of those that published in the last {LOOKED_BACK_DAYS} days: "
+        detail = f"published without proof in the last {LOOKED_BACK_DAYS} days: "
         fix = "a broker user for each, and its name in [producers.<name>] of notifier.toml"
         yield Check("producers", True, f"{detail}{', '.join(found[:20])}{more}", fix)
 

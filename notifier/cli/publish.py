@@ -70,7 +70,9 @@ def publish(
     *,
     message: LineOptions,
     written_as: WrittenAs = None,
-    errors: Annotated[Path | None, Option(metavar="FILE", help="Write all bad lines there, as JSON.")] = None,
+    errors: Annotated[
+        Path | None, Option(metavar="FILE", help="Write all bad lines to this file, as JSON.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send a file of messages: CSV, or one JSON object per line.

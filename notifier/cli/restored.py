@@ -24,8 +24,10 @@ def after_restore(
     context: typer.Context,
     ids: Ids = None,
     *,
-    release: Annotated[bool, Option("--release", help="Send what is held: by ID, conditions or --all.")] = False,
-    everything: Annotated[bool, Option("--all", help="With --release: everything that is held.")] = False,
+    release: Annotated[
+        bool, Option("--release", help="Send held notifications: by ID, conditions or --all.")
+    ] = False,
+    everything: Annotated[bool, Option("--all", help="With --release: all held notifications.")] = False,
     nothing_lost: Annotated[
         bool,
         Option(
@@ -35,10 +37,10 @@ def after_restore(
     filters: FilterOptions,
     options: ActionOptions,
 ) -> None:
-    """After a restore, hold what was on its way in the backup, so that programs can go on.
+    """After a restore, hold the notifications that were on their way in the backup, so that programs can go on.
 
-    It may have been sent since. It becomes unknown, with the reason restored, until it is released (--release),
-    resolved or cancelled; its callbacks are parked. If the command is interrupted, run it again.
+    They may have been sent since. They become unknown, with the reason restored, until you release (--release),
+    resolve or cancel them; due callbacks are parked. If the command is interrupted, run it again.
     """
     if (ids or everything or not filters.is_empty()) and not release:
         raise typer.BadParameter("IDs, conditions and --all go with --release: without it everything is held")
@@ -137,7 +139,7 @@ def _print_differences(result: HoldResult) -> None:
     for difference in result.differences:
         print_line(f"another database: {difference}")
     if not result.differences:
-        print_line("the database is the same one, as far as can be told")
+        print_line("as far as can be told, the database is the same")
 
 
 def _print_released(result: ReleaseResult, would_be: str) -> None:

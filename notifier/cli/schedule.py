@@ -15,9 +15,9 @@ from notifier.cli.output import columns, count, one_line, print_json, print_line
 
 
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
-    """List what is done each night, and heartbeats: when, next run, last success, last failure and why.
+    """List the nightly work, and heartbeats: when, next run, last success, last failure and why.
 
-    Beat also starts the sweep every second, and every minute one step that is late.
+    Beat also starts the sweep every second, and a late step every minute.
     """
     with wiring(context).services() as services:
         found = [*services.upkeep.schedule(services.settings.timezone), *services.heartbeats.schedule()]
@@ -42,13 +42,13 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
 
 def run(
     context: typer.Context,
-    name: Annotated[str, Argument(metavar="NAME", help="Name of a step, as `notifier schedule list` has it.")],
+    name: Annotated[str, Argument(metavar="NAME", help="Name of a step, as shown by `notifier schedule list`.")],
     why: Why = None,
     as_json: AsJson = False,
 ) -> None:
     """Run one step now, and say what it did.
 
-    The run is recorded as one of Beat's is, and leaves an operator record.
+    The run is recorded like one that Beat started, and leaves an operator record.
     """
     with wiring(context).services() as services:
         done = services.upkeep.run_by_hand(name, operator=operator(), reason=why)

@@ -29,7 +29,7 @@ class SendOptions(MessageOptions):
     """Of one message, which is sent once: times may be counted from now."""
 
     lane: Annotated[Lane, Option(help="How urgent it is.")] = Lane.NORMAL
-    key: Annotated[str | None, Option("--key", help="Idempotency key: used again, nothing is sent.")] = None
+    key: Annotated[str | None, Option("--key", help="Idempotency key: if used before, nothing is sent.")] = None
     send_at: Annotated[datetime | None, future("Not before: 2h (from now), 2026-11-22 or RFC 3339.")] = None
     expires_at: Annotated[datetime | None, future("Not after; written like --send-at.")] = None
 

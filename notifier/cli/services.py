@@ -57,7 +57,7 @@ def program_settings(program: str, *, needs_database: bool = False, use_running:
 
 
 def intake(metrics_port: MetricsPort = None) -> None:
-    """Take producers' messages from the broker into the database. Any number of these programs can run.
+    """Move producers' messages from the broker into the database. Any number of these programs can run.
 
     Stops on SIGTERM or Ctrl-C, once the current batch is recorded.
     """
@@ -100,7 +100,7 @@ def worker(
     name: Annotated[str, Option(help="Name of this worker; %h is the host.")] = "",
     metrics_port: MetricsPort = None,
 ) -> None:
-    """Deliver notifications. With one process for each group of lanes, bulk does not delay codes.
+    """Deliver notifications. Use one process for each group of lanes, so that bulk does not delay urgent ones.
 
     Stops on SIGTERM, once the deliveries in progress are finished and recorded.
     """
@@ -130,7 +130,7 @@ def flower(
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Option(min=1, max=65535, help="Port to listen on.")] = 5555,
 ) -> None:
-    """Show workers and tasks in the browser, by Celery's Flower, where nothing can be changed.
+    """Show workers and tasks in the browser, with a read-only Celery Flower.
 
     FLOWER_BASIC_AUTH is the login, as user:password; without it a password is made for this run.
     """

@@ -26,7 +26,7 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
     """Show what is late and why, which providers and senders are on hold, and whether many sends failed within the
     last hour. Exits 1 if anything is.
 
-    Notifications that a rate limit delays are shown, but are no error.
+    Notifications that a rate limit delays are shown, but are not an error.
     """
     from notifier.operations.failed_lately import failed_lately
 

@@ -199,7 +199,7 @@ def _reason_or_why(
         return None, reason.strip()
     known = ", ".join(SuppressionReason)
     raise typer.BadParameter(
-        f"{reason!r} is none of {known}; to say why you do it, use --why", param_hint="--reason"
+        f"{reason!r} is not one of {known}; to say why you do it, use --why", param_hint="--reason"
     )
 
 
@@ -231,13 +231,13 @@ def _lift_one(
         hint("no suppression has this scope and reason. next: notifier suppressions show ADDRESS")
         raise typer.Exit(FAILED)
     hint(f"{lifted} lifted" if address is None else "lifted: messages are sent again")
-    hint("next: notifier retry ID, for what was suppressed meanwhile and is still wanted")
+    hint("next: notifier retry ID, for notifications that were suppressed in the meantime and are still wanted")
 
 
 def import_(
     context: typer.Context,
     file: Annotated[Path, Argument(help="A CSV file, or a list; - for standard input.")],
-    reason: Annotated[SuppressionReason, Option(help="For lines that give none.")] = SuppressionReason.MANUAL,
+    reason: Annotated[SuppressionReason, Option(help="For lines without a reason.")] = SuppressionReason.MANUAL,
     scope: Scope = "global",
     channel: OfChannel = None,
     dry_run: DryRun = False,

@@ -93,7 +93,7 @@ def check(
     renderer = Renderer(folder)
     checked = sum(name in (None, found) for channel in Channel for found in renderer.names(channel))
     if name is not None and not checked:
-        raise NotFound(f"there is no template {name!r} in {folder}; notifier templates list shows those there are")
+        raise NotFound(f"there is no template {name!r} in {folder}; next: notifier templates list")
     if spam:
         _check_spam(context, renderer, name, as_json=as_json)
         return
@@ -132,7 +132,7 @@ def _check_spam(context: typer.Context, renderer: Renderer, name: str | None, *,
         styles={"points": lambda one: "red" if one.points > 0 else "green"},
     )
     if not as_json and scores:
-        hint(f"{above} above 0; receivers call a mail spam at 5 points as a rule")
+        hint(f"{above} above 0; receivers usually treat a mail as spam from 5 points")
     if above:
         raise typer.Exit(FAILED)
 
@@ -172,7 +172,7 @@ def _channel_of(renderer: Renderer, name: str, channel: Channel | None, folder: 
     having = [one for one in Channel if name in renderer.names(one) and channel in (None, one)]
     if not having:
         wanted = f"{channel} template" if channel else "template"
-        raise NotFound(f"there is no {wanted} {name!r} in {folder}; notifier templates list shows those there are")
+        raise NotFound(f"there is no {wanted} {name!r} in {folder}; next: notifier templates list")
     if len(having) > 1:
         raise typer.BadParameter(f"both channels have {name}; choose one with --channel", param_hint="NAME")
     return having[0]

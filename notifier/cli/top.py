@@ -55,11 +55,11 @@ class Section:
 
 def top(
     context: typer.Context,
-    every: Annotated[float, Option(min=0.5, max=3600, help="Seconds between two looks.")] = 2.0,
-    once: Annotated[bool, Option("--once", help="Look once; so it is in a pipe and with --json.")] = False,
+    every: Annotated[float, Option(min=0.5, max=3600, help="Seconds between two updates.")] = 2.0,
+    once: Annotated[bool, Option("--once", help="Look once; the default in a pipe and with --json.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Watch what waits, the calls to providers, open circuits and the broker's queues. Ctrl-C ends it."""
+    """Watch the backlog, the calls to providers, open circuits and the broker's queues. Ctrl-C ends it."""
     with wiring(context).services() as services:
         if as_json:
             print_json(_look(services))

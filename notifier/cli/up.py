@@ -47,7 +47,7 @@ def up(
 ) -> None:
     """Run the whole service on this machine, and start whatever is not configured.
 
-    Without settings: an embedded PostgreSQL and Valkey, and a mail server and a Twilio that store what they
+    Without settings: an embedded PostgreSQL and Valkey, and a local mail server and Twilio that store what they
     receive. The data is kept between runs. Ctrl-C stops everything in order.
     """
     begun = time.monotonic()

@@ -97,7 +97,7 @@ class ApiSearch:
             raise _missing("there is no key for the service's HTTP API", "NOTIFIER_API_KEY")
         if not _is_http(url):
             raise ConfigurationError(
-                "the address of the HTTP API is no URL: write https://notifier.example.com",
+                "the address of the HTTP API is not a URL: write https://notifier.example.com",
                 setting="NOTIFIER_API_URL",
             )
         if "@" in urlsplit(url).netloc:

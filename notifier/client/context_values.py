@@ -44,8 +44,8 @@ def as_json(context: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
         return _members(context, "context", MAX_DEPTH, faults), faults
     except _TooDeep as error:
         member = ".".join(str(error).split(".")[:2])
-        problem = f"has more than {MAX_DEPTH} levels, or holds itself"
-        return {}, [Fault(member, "too_deep", problem, "Send fewer lists and objects within each other")]
+        problem = f"has more than {MAX_DEPTH} levels, or contains itself"
+        return {}, [Fault(member, "too_deep", problem, "Nest lists and objects less deeply")]
 
 
 def _members(values: Mapping[str, Any], path: str, levels: int, faults: list[Fault]) -> dict[str, Any]:
@@ -106,9 +106,7 @@ def _written(value: Any, path: str, levels: int, faults: list[Fault]) -> Any:
     if isinstance(value, str | int | float) or value is None:
         return value
     fix = "Send text, a number, true or false, a list or an object"
-    faults.append(
-        Fault(path, "wrong_type", f"is of the type {type(value).__name__}, for which JSON has no form", fix)
-    )
+    faults.append(Fault(path, "wrong_type", f"is of type {type(value).__name__}, which has no form in JSON", fix))
     return None
 
 
@@ -118,7 +116,7 @@ def _digits(value: Decimal, path: str, faults: list[Fault]) -> str | None:
         return None
     exponent = value.as_tuple().exponent
     if value.adjusted() >= MAX_DIGITS or (isinstance(exponent, int) and exponent < -MAX_DIGITS):
-        problem = f"has more than {MAX_DIGITS} digits before or behind its point"
+        problem = f"has more than {MAX_DIGITS} digits before or after its point"
         faults.append(Fault(path, "bad_number", problem, "Round it, or send text"))
         return None
     return format(value, "f")

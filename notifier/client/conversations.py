@@ -252,7 +252,7 @@ def _status_of(reply: ApiReply) -> NotificationStatus | None:
     if reply.is_not_in_record:
         return None
     if reply.is_temporary:
-        raise ServiceUnavailable(f"the service did not say where it stands: {reply.detail}; ask again later")
+        raise ServiceUnavailable(f"the service did not give its status: {reply.detail}; ask again later")
     if reply.status == 409 and reply.refusal is not None and reply.refusal.errors:
         raise InvalidMessage(faults_of(reply.refusal.errors, ""))
     if reply.status != 200:
@@ -283,7 +283,7 @@ def _with_scope(reply: ApiReply, scope: str) -> str:
     """What was said against a key, and how to get a better one."""
     fix = f"give one with the scope {scope} (`notifier keys create`)"
     if reply.refusal is None:
-        fix += ", or ask who runs the proxy before the service, as these are not the service's words"
+        fix += ", or ask who runs the proxy in front of the service, as these are not the service's words"
     return f"{reply.detail}; {fix}"
 
 
@@ -313,8 +313,8 @@ def _refused(reply: ApiReply, first: int | None = None) -> InvalidMessage | Publ
         problem = f"the service refuses the key: {_with_scope(reply, 'send')}"
     elif reply.status == 413:
         problem = (
-            f"it is too large for a server before the service ({reply.detail}): send less at once, or have that "
-            "server take larger bodies"
+            f"it is too large for a server in front of the service ({reply.detail}): send less at once, or have "
+            "that server accept larger bodies"
         )
     else:
         problem = f"the service refused the message: {reply.detail}; correct the address of its API"

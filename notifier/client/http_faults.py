@@ -38,7 +38,7 @@ def lasting_fault(error: Exception, url: str) -> str | None:
     if found in (None, "HTTP"):
         return None
     fix = "write https:// in the address of the API, or give" if found == "TLS" else "give"
-    return f"{named} speaks {found}, not HTTP: {fix} the port of the service's HTTP API, as a rule 8080"
+    return f"{named} speaks {found}, not HTTP: {fix} the port of the service's HTTP API, usually 8080"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

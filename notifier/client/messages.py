@@ -95,7 +95,7 @@ class MessageEncoder:
         to_lane = _choice(Lane, "lane", lane, Lane.BULK, faults)
         for position, entry in enumerate(entries):
             if not isinstance(cast("object", entry), Mapping):
-                problem = f"is of the type {type(entry).__name__}, not a message's fields"
+                problem = f"is of type {type(entry).__name__}, not a message's fields"
                 faults.append(Fault(str(position), "not_an_object", problem, "Give a dictionary"))
                 continue
             fields = {**defaults, **entry}
@@ -162,5 +162,5 @@ def _choice(
     try:
         return kind(value)
     except (ValueError, RecursionError):
-        faults.append(Fault(name, "bad_choice", f"is none of {', '.join(kind)}", "Use one of them"))
+        faults.append(Fault(name, "bad_choice", f"is not one of {', '.join(kind)}", "Use one of them"))
         return default

@@ -235,7 +235,7 @@ def make_engine(url: str) -> Engine:
         )
     except (ArgumentError, NoSuchModuleError):
         raise ConfigurationError(
-            "the URL of the outbox's database is none of SQLAlchemy's: write "
+            "the URL of the outbox's database is not an SQLAlchemy URL: write "
             "postgresql://user:password@host/name, mysql+pymysql://… or sqlite:////path/to/file",
             setting="--database-url",
         ) from None

@@ -92,7 +92,7 @@ class _Connections(Generic[_C]):
     @staticmethod
     def crowded() -> ApiReply:
         """Of somebody who waits, that it was not its turn before its time was over."""
-        problem = f"too many others wait with this client; it asks for {_MOST[_Use.POLL]} of them at once"
+        problem = f"too many other requests wait with this client; it asks for {_MOST[_Use.POLL]} of them at once"
         return ApiReply(problem=problem, is_late=True, is_crowded=True)
 
     def late(self, request: ApiRequest, seconds: float) -> ApiReply:
@@ -328,14 +328,16 @@ def _httpx2() -> Any:
 def _settings(address: ApiAddress) -> dict[str, Any]:
     if not isinstance(address.key, str) or not _KEY.fullmatch(address.key):
         raise ConfigurationError(
-            "the key of the HTTP API is none: ntf_live_…, without blanks or line ends", setting="NOTIFIER_API_KEY"
+            "this is not a key of the HTTP API: give ntf_live_…, without blanks or line ends",
+            setting="NOTIFIER_API_KEY",
         )
     try:
         headers = {"authorization": f"Bearer {address.key}"}
         return {"base_url": _httpx2().URL(address.url), "headers": headers}
     except _httpx2().InvalidURL:
         raise ConfigurationError(
-            "the address of the HTTP API is no URL: write https://notifier.example.com", setting="NOTIFIER_API_URL"
+            "the address of the HTTP API is not a URL: write https://notifier.example.com",
+            setting="NOTIFIER_API_URL",
         ) from None
 
 

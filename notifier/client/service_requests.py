@@ -51,7 +51,7 @@ def _answer(model: type[_Model], reply: ApiReply, what: str, scope: str) -> _Mod
     if reply.is_lasting or reply.status in (401, 403):
         raise refused_key(reply, scope)
     if reply.status == 413:
-        fix = "send a smaller one, or have the server before the service take larger bodies"
+        fix = "send a smaller one, or have the server in front of the service accept larger bodies"
         raise ConfigurationError(f"{what} is too large ({reply.detail}): {fix}")
     if reply.status not in (200, 201):
         raise ConfigurationError(f"the service refuses {what}: {reply.detail}", setting="NOTIFIER_API_KEY")

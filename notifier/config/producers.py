@@ -28,7 +28,7 @@ def _is_among(words: type[StrEnum]) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         for word in value if isinstance(value, list | tuple) else ():
             if word not in list(words):
-                raise ValueError(f"{word!r} is none of {', '.join(words)}")
+                raise ValueError(f"{word!r} is not one of {', '.join(words)}")
         return value
 
     return check
@@ -80,7 +80,7 @@ def check_producers(tables: Mapping[str, ProducerTable], senders: Collection[str
             other = owners.setdefault(user, name)
             if other != name:
                 raise ValueError(
-                    f"the broker user {user} is that of both {other} and {name}: a user proves one producer, so "
+                    f"the broker user {user} belongs to both {other} and {name}: a user proves one producer, so "
                     "make one for each"
                 )
         unknown = sorted(set(table.senders or ()) - set(senders))

@@ -31,7 +31,7 @@ def secret_files() -> list[Path]:
         raise unreadable_secret(folder, error.strerror or type(error).__name__) from None
     if os.environ.get(_FOLDER):
         raise ConfigurationError(
-            f"{_FOLDER} is {folder}, where no folder is: name the one with the secrets, or leave it out",
+            f"{_FOLDER} is {folder}, which is not a folder: name the folder with the secrets, or leave it out",
             setting=_FOLDER,
         )
     return []

@@ -175,7 +175,7 @@ class Settings(BaseSettings):
     @classmethod
     def _are_addresses(cls, addresses: str) -> str:
         if not all(_ADDRESS.fullmatch(one) for one in _split(addresses)):
-            raise ValueError("takes addresses with commas between: ops@example.com,lead@example.com")
+            raise ValueError("takes addresses separated by commas: ops@example.com,lead@example.com")
         return addresses
 
     @field_validator("encryption_keys")

@@ -115,7 +115,9 @@ def load_structure(path: Path) -> Structure:
         raise configuration_error(error, f"{path}: ", str) from None
     names = [table.name for table in structure.providers]
     if len({*names, SIMULATOR}) != len(names) + 1:
-        problem = f"two providers have the same name, or one that of what answers test keys ({SIMULATOR})"
+        problem = (
+            f"two providers have the same name, or one is called {SIMULATOR}, the name of what answers test keys"
+        )
         raise ConfigurationError(f"{path}: {problem}; rename one", setting="providers")
     return structure
 

@@ -38,11 +38,12 @@ class CloudEvent(BaseModel):
     id: Annotated[
         str,
         Field(
-            min_length=1, description="With `source` the idempotency key of a message that has neither key nor id."
+            min_length=1,
+            description="Together with `source`, the idempotency key of a message that has neither key nor id.",
         ),
     ]
-    source: Annotated[str, Field(pattern=r"^\S+$", description="URI reference of what the event comes from.")]
-    type: Annotated[str, Field(min_length=1, description="The producer's own, as com.example.order.shipped.")]
+    source: Annotated[str, Field(pattern=r"^\S+$", description="URI reference of the event's source.")]
+    type: Annotated[str, Field(min_length=1, description="The producer's own, such as com.example.order.shipped.")]
     datacontenttype: Annotated[
         str | None,
         Field(pattern=r"^[A-Za-z]+/([^;\s]+\+)?[Jj][Ss][Oo][Nn]\s*(;.*)?$", description="JSON, if it is given."),
@@ -50,7 +51,7 @@ class CloudEvent(BaseModel):
     dataschema: Annotated[str | None, Field(pattern=r"^\S+$", description="Not read.")] = None
     subject: Annotated[str | None, Field(min_length=1, description="Not read.")] = None
     time: Annotated[Time | None, Field(description="RFC 3339 with an offset. Not read.")] = None
-    traceparent: Annotated[JsonValue, Field(description="For a message that has none itself.")] = None
+    traceparent: Annotated[JsonValue, Field(description="For a message without its own.")] = None
     data: Annotated[dict[str, JsonValue], Field(description="The message, or a batch.")]
 
     @property
@@ -109,14 +110,14 @@ def extension_faults(value: Mapping[str, Any]) -> Iterator[Fault]:
         field = f"cloudevent.{name}"
         if name == "data_base64":
             if item is not None:
-                problem = "is beside data" if value.get("data") is not None else "is not read"
+                problem = "is given in addition to data" if value.get("data") is not None else "is not read"
                 yield Fault(field, "unknown_field", problem, "Send the message as JSON in data, and nothing else")
         elif not _NAME.fullmatch(name):
-            fix = "Rename it as the specification of CloudEvents has it"
+            fix = "Rename it as the CloudEvents specification requires"
             yield Fault(field, "bad_format", "is not a name of lower-case letters and digits", fix)
         elif isinstance(item, dict | list | float):
             fix = "Send text, a whole number, true or false; or put it into the message"
-            yield Fault(field, "wrong_type", "is no value of an attribute", fix)
+            yield Fault(field, "wrong_type", "is not a valid attribute value", fix)
 
 
 def without_headers(faults: Iterable[Fault], headers: Mapping[str, Any]) -> tuple[Fault, ...]:

@@ -22,16 +22,16 @@ STATUSES: Mapping[str, str] = {
     Status.FAILED: "given up",
     Status.EXPIRED: "it expired before it could be sent",
     Status.CANCELLED: "stopped before it was sent",
-    Status.SUPPRESSED: "the recipient must not be sent to",
+    Status.SUPPRESSED: "nothing may be sent to the recipient",
 }
 
 #: Status → what happens when its `due_at` has come.
 DUE: Mapping[str, str] = {
     Status.SCHEDULED: "it is queued",
     Status.QUEUED: "it is given to the broker again, if no worker has taken it",
-    Status.SENDING: "its worker is taken for gone",
+    Status.SENDING: "its worker is presumed dead",
     Status.RETRYING: "it is tried again",
-    Status.UNKNOWN: "it is looked up, whether the provider took it",
+    Status.UNKNOWN: "the service looks up whether the provider took it",
     Status.SENT: "the provider is asked whether it arrived; it is not sent again",
 }
 
@@ -102,7 +102,7 @@ EVENTS: Mapping[str, str] = {
     "redispatched": "no worker had taken it: given to the broker again",
     "operator": "an operator stepped in",
     "held": "held until a provider report or an operator decides",
-    "quota": "its producer comes near its quota",
+    "quota": "its producer is near its quota",
     "provider": "the provider reports",
     "provider_message": "whose message it is",
     "no_receipt": "no provider report is expected any longer",

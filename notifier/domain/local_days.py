@@ -23,7 +23,7 @@ def zone_of(name: str) -> ZoneInfo:
             such as "localtime" and "right/Europe/Berlin", do not count.
     """
     if name not in _names():
-        raise ValueError("is not a time zone: write an IANA name, as Asia/Shanghai or Europe/Berlin")
+        raise ValueError("is not a time zone: write an IANA name, such as Asia/Shanghai or Europe/Berlin")
     return ZoneInfo(name)
 
 

@@ -103,17 +103,17 @@ class Message(BaseModel):
 
     idempotency_key: Annotated[
         Text255 | None,
-        Field(description="The producer's key: a second message with it is the same notification."),
+        Field(description="The producer's key: a second message with the same key is the same notification."),
     ] = None
     id: Annotated[
         MessageId | None,
-        Field(description="UUIDv7 made by the producer; becomes the notification's id."),
+        Field(description="UUIDv7 made by the producer; it becomes the notification's id."),
     ] = None
     producer: Annotated[Name, Field(description="Name of the sending service.")]
     channel: Annotated[
-        Channel | None, Field(description="Known from the queue; if given it must agree with it.")
+        Channel | None, Field(description="Known from the queue; if given, it must agree with it.")
     ] = None
-    lane: Annotated[Lane | None, Field(description="Known from the queue; if given it must agree.")] = None
+    lane: Annotated[Lane | None, Field(description="Known from the queue; if given, it must agree.")] = None
     to: Annotated[
         str,
         Field(
@@ -127,7 +127,7 @@ class Message(BaseModel):
         default_factory=dict
     )
     locale: Annotated[
-        Locale | None, Field(description="BCP 47; falls back fr-CA, fr, then the template's default.")
+        Locale | None, Field(description="BCP 47. Falls back from fr-CA to fr, then to the template's default.")
     ] = None
     sender: Annotated[Name | None, Field(description="Name of a configured sender identity.")] = None
     reply_to: Annotated[
@@ -138,8 +138,12 @@ class Message(BaseModel):
         dict[Annotated[str, Field(min_length=1, max_length=100)], Annotated[str, Field(max_length=500)]],
         Field(max_length=50, description="Flat map of strings, for searching."),
     ] = Field(default_factory=dict)
-    send_at: Annotated[Time | None, Field(description="Not before. RFC 3339 with an offset.")] = None
-    expires_at: Annotated[Time | None, Field(description="Not after. RFC 3339 with an offset.")] = None
+    send_at: Annotated[
+        Time | None, Field(description="Do not send before this time. RFC 3339 with an offset.")
+    ] = None
+    expires_at: Annotated[
+        Time | None, Field(description="Do not send after this time. RFC 3339 with an offset.")
+    ] = None
     callback_url: Annotated[
         str | None,
         Field(max_length=2000, pattern=r"^https?://[^\s]+$", description="Where status callbacks go."),
@@ -148,13 +152,13 @@ class Message(BaseModel):
         list[AttachmentId] | None,
         Field(
             max_length=MAX_ATTACHMENTS,
-            description="Ids of uploaded files that go with the mail, in their order; e-mail only.",
+            description="Ids of uploaded files to attach to the mail, in this order; e-mail only.",
         ),
     ] = None
 
     traceparent: Annotated[
         Traceparent,
-        Field(description="W3C Trace Context of the producer's span. One that is not valid is ignored."),
+        Field(description="W3C Trace Context of the producer's span. An invalid value is ignored."),
     ] = None
 
     @model_validator(mode="after")
@@ -203,8 +207,8 @@ class Envelope(BaseModel):
 
     model_config = ConfigDict(extra="forbid", title="notifier batch, version 1")
 
-    producer: Annotated[Name | None, Field(description="For every entry that names none.")] = None
-    template: Annotated[Name | None, Field(description="For every entry that names none.")] = None
+    producer: Annotated[Name | None, Field(description="For every entry without its own.")] = None
+    template: Annotated[Name | None, Field(description="For every entry without its own.")] = None
     defaults: Annotated[
         dict[str, JsonValue],
         Field(description="Fields for every entry; context and metadata are merged key by key."),

@@ -131,7 +131,7 @@ class Subject(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a notification is where it is. Closed: what a provider said word for word goes into `detail`."""
+    """Why a notification is where it is. A closed list: the provider's own words go into `detail`."""
 
     INVALID_RECIPIENT = "invalid_recipient"  #: no such mailbox or number
     UNREACHABLE_RECIPIENT = "unreachable_recipient"  #: exists but cannot be reached: landline, full, unroutable
@@ -169,7 +169,7 @@ class OnUnknown(StrEnum):
 
 
 class SuppressionReason(StrEnum):
-    """Why a recipient must not be sent to."""
+    """Why nothing may be sent to a recipient."""
 
     HARD_BOUNCE = "hard_bounce"  #: a mail server reported that there is no such mailbox
     INVALID_RECIPIENT = "invalid_recipient"  #: a provider refused it: no such mailbox or number
@@ -186,7 +186,7 @@ class SuppressionReason(StrEnum):
 
 
 class JobState(StrEnum):
-    """Where a long action of an operator stands, which workers carry out."""
+    """Where an operator's long action stands, which workers carry out."""
 
     WAITING = "waiting"  #: for a worker
     RUNNING = "running"  #: a worker has it in hand

@@ -22,7 +22,7 @@ from notifier.domain.message import MAX_NUMBER
 
 
 class Type(StrEnum):
-    """Of a variable. All but the first six are JSON with a rule."""
+    """The type of a variable. All but the first six are JSON with a rule."""
 
     STRING = "string"  #: text
     INTEGER = "integer"  #: a JSON number without a fraction
@@ -46,7 +46,7 @@ _SEND: Mapping[Type, str] = {
     Type.LIST: "Send a list",
     Type.OBJECT: "Send an object",
     Type.DATE: "Send a date as 2026-03-05",
-    Type.DATETIME: "Send RFC 3339 with an offset, as 2026-03-05T14:30:00+01:00",
+    Type.DATETIME: "Send RFC 3339 with an offset, such as 2026-03-05T14:30:00+01:00",
     Type.MONEY: 'Send an object as {"amount": "12.50", "currency": "EUR"}',
     Type.URL: "Send a link that begins with https:// or http://",
     Type.HTML: "Send a string of HTML",
@@ -219,17 +219,17 @@ def read_number(value: object) -> Decimal:
 @lru_cache(maxsize=4096)
 def _read_digits(text: str) -> Decimal:
     if not _NUMBER.fullmatch(text):
-        raise ValueRefused("not a number of digits, as 12.50")
+        raise ValueRefused("not a decimal number, such as 12.50")
     return Decimal(text)
 
 
 def read_money(value: object) -> Money:
     """Read {"amount": "12.50", "currency": "EUR"}; the amount may also be a number."""
     if not isinstance(value, dict) or "amount" not in value or "currency" not in value:
-        raise ValueRefused('not an amount of money, as {"amount": "12.50", "currency": "EUR"}')
+        raise ValueRefused('not an amount of money, such as {"amount": "12.50", "currency": "EUR"}')
     currency = value["currency"]
     if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
-        raise ValueRefused("not a currency code of ISO 4217, as EUR")
+        raise ValueRefused("not an ISO 4217 currency code, such as EUR")
     return Money(read_number(value["amount"]), currency)
 
 
@@ -240,7 +240,7 @@ def read_date(value: object) -> date:
             return _in_range(date.fromisoformat(value))
         return read_datetime(value).date()
     except ValueError:
-        raise ValueRefused("not a date, as 2026-03-05") from None
+        raise ValueRefused("not a date, such as 2026-03-05") from None
 
 
 def read_datetime(value: object) -> datetime:
@@ -250,7 +250,7 @@ def read_datetime(value: object) -> datetime:
             return _in_range(datetime.fromisoformat(value.upper().replace(" ", "T")))
     except ValueError:
         pass
-    raise ValueRefused("not a date and time with an offset, as 2026-03-05T14:30:00+01:00")
+    raise ValueRefused("not a date and time with an offset, such as 2026-03-05T14:30:00+01:00")
 
 
 def _in_range(day: _Day) -> _Day:
@@ -263,7 +263,7 @@ def _in_range(day: _Day) -> _Day:
 def read_url(value: object) -> str:
     """Read an http or https link; javascript: and data: are refused."""
     if not isinstance(value, str) or not _URL.fullmatch(value):
-        raise ValueRefused("not a link, as https://shop.example.com/orders/1")
+        raise ValueRefused("not a link, such as https://shop.example.com/orders/1")
     return value
 
 

@@ -27,7 +27,9 @@ def _parse_time(value: object) -> datetime:
         except ValueError:
             value = None
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise rule_error("bad_time", "not a date and time", "Use RFC 3339 with an offset, as 2026-11-22T09:30:00Z")
+        raise rule_error(
+            "bad_time", "not a date and time", "Use RFC 3339 with an offset, such as 2026-11-22T09:30:00Z"
+        )
     try:
         return value.astimezone(UTC)
     except (OverflowError, ValueError):

@@ -252,7 +252,7 @@ def open_batch(value: dict[str, Any]) -> OpenedBatch:
 
 
 def no_object() -> Entry:
-    return _refused("not_an_object", "an entry of the batch is no object", "Make it an object")
+    return _refused("not_an_object", "an entry of the batch is not an object", "Make it an object")
 
 
 def _agreed(value: Mapping[str, Any], channel: Channel, lane: Lane) -> dict[str, Any]:
@@ -329,7 +329,7 @@ _TEXTS: Mapping[str, tuple[str, str, str]] = {
     "too_long": ("too_long", "has more than {max_length} entries", "Send fewer"),
     "too_short": ("too_short", "has no entries", "Send at least one"),
     "string_pattern_mismatch": ("bad_format", "does not match {pattern}", "Follow that pattern"),
-    "enum": ("bad_choice", "is none of {expected}", "Use one of them"),
+    "enum": ("bad_choice", "is not one of {expected}", "Use one of them"),
 }
 
 
@@ -344,7 +344,7 @@ def _fault_of(detail: Any) -> Fault:
         return Fault(field, context["code"], context["problem"], context["fix"])
     if isinstance(detail["input"], _Disagreement):
         fix = "Publish it to the queue it belongs to, or leave it out"
-        return Fault(field, "queue_mismatch", f"is not the {field} of the queue it came by", fix)
+        return Fault(field, "queue_mismatch", f"is not the {field} of the queue it came through", fix)
     is_empty = detail["type"] == "string_too_short" and context["min_length"] == 1
     code, problem, fix = _TEXTS.get(
         _EMPTY if is_empty else detail["type"], ("invalid", detail["msg"], "See `notifier schema message`")

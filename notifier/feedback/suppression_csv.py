@@ -218,7 +218,7 @@ def _word(words: Any, cells: Mapping[str, str], name: str, default: Any, faults:
     try:
         return words(cells[name].lower()) if name in cells else default
     except ValueError:
-        faults.append(Fault(name, "bad_choice", f"is none of {', '.join(words)}", "Use one of them"))
+        faults.append(Fault(name, "bad_choice", f"is not one of {', '.join(words)}", "Use one of them"))
         return default
 
 

@@ -97,11 +97,13 @@ def read_batch_request(
 def _read(value: Mapping[str, Any], producer: str, key: str | None, now: datetime, channel_of: ChannelOf) -> Entry:
     faults: list[Fault] = []
     if value.get("producer") not in (None, producer):
-        fix = f"Leave it out: this key is that of {producer}"
+        fix = f"Leave it out: this key belongs to {producer}"
         faults.append(Fault("producer", "wrong_producer", "is not the producer of the key", fix))
     if key is not None and value.get("idempotency_key") not in (None, key):
         fix = "Give it in one place, or the same in both"
-        faults.append(Fault("idempotency_key", "key_mismatch", "is not that of the header Idempotency-Key", fix))
+        faults.append(
+            Fault("idempotency_key", "key_mismatch", "is not the one in the header Idempotency-Key", fix)
+        )
     known = {"producer": producer} if key is None else {"producer": producer, "idempotency_key": key}
     channel = _word(Channel, "channel", value.get("channel"), faults)
     lane = _word(Lane, "lane", Lane.NORMAL if value.get("lane") is None else value["lane"], faults) or Lane.NORMAL
@@ -122,6 +124,6 @@ def _word(kind: type[Word], name: str, value: object, faults: list[Fault]) -> Wo
         faults.append(Fault(name, "missing", "is required, but missing", f"Add it: one of {choices}"))
         return None
     if not isinstance(value, str) or value not in set(kind):
-        faults.append(Fault(name, "bad_choice", f"is none of {choices}", "Use one of them"))
+        faults.append(Fault(name, "bad_choice", f"is not one of {choices}", "Use one of them"))
         return None
     return kind(value)

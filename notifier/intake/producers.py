@@ -46,7 +46,7 @@ class Producers:
         table = self._structure.producers.get(producer)
         is_required = self._structure.require_proof or (table is not None and bool(table.broker_user))
         if user is not None and user in self._producer_of:
-            return [_not_proven("the broker user who published it is that of another producer", _OWN_NAME)]
+            return [_not_proven("the broker user who published it belongs to another producer", _OWN_NAME)]
         if not is_required:
             return []
         if user is None:

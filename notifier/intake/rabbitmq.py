@@ -315,9 +315,7 @@ def _opened(message: Any, channel: Channel, lane: Lane) -> _Delivery:
     try:
         properties = read_properties(message)
     except UnreadableProperties as error:
-        fix = (
-            "Send it as AMQP 0-9-1 has it; what is kept has all properties, base64, in the header amqp_properties"
-        )
+        fix = "Send it as AMQP 0-9-1 requires; its stored headers have all of them, base64, as amqp_properties"
         kept = {RAW_PROPERTIES: base64.b64encode(raw_properties(message)).decode()}
         fault = Fault(error.field, "bad_properties", error.problem, fix)
         return _Delivery(tag, replace(received, headers=kept, faults=(*received.faults, fault)))

@@ -209,7 +209,7 @@ def _read_suspect(client: redis.Redis, lists: _Lists, handle: Handle) -> None:
     received = replace(open_envelope(entry, lists.channel, lists.lane), redelivered=True)
     if times >= topology.TAKINGS_LIMIT:
         fix = "Report it; `notifier rejected replay` publishes it again"
-        problem = f"the intake ended {times} times with it in hand"
+        problem = f"the intake died {times} times while it handled the message"
         received = replace(received, faults=(Fault("", "gave_up", problem, fix), *received.faults))
     handle([received])
     client.delete(lists.suspect)

@@ -303,7 +303,7 @@ def _columns(grants: Grants) -> dict[str, Any]:
 
 def _check(grants: Grants) -> None:
     if not grants.scopes:
-        raise WrongSelection(f"the key may do nothing: give scopes of {', '.join(Scope)}")
+        raise WrongSelection(f"the key may do nothing: give it scopes of {', '.join(Scope)}")
     _check_names(grants)
     _check_scopes(grants)
     _check_limits(grants)
@@ -319,7 +319,7 @@ def _check_names(grants: Grants) -> None:
 def _check_scopes(grants: Grants) -> None:
     is_operator = Scope.OPERATE in grants.scopes or Scope.ADMIN in grants.scopes
     if grants.is_test and is_operator:
-        raise WrongSelection("operate and admin are about everything: a test key may have send and read")
+        raise WrongSelection("operate and admin cover everything: a test key may have send and read")
     needs_producer = Scope.SEND in grants.scopes or not is_operator
     if needs_producer and grants.producer is None:
         raise WrongSelection("send, and read alone, are for a producer: name the producer")
@@ -332,4 +332,4 @@ def _check_limits(grants: Grants) -> None:
         if not TEMPLATE_PATTERN.match(pattern):
             raise WrongSelection(f"{pattern!r} is not a pattern of template names, such as 'order_*'")
     if grants.rate_per_second is not None and not grants.rate_per_second > 0:
-        raise WrongSelection("the rate is not above 0: give requests per second, as 50")
+        raise WrongSelection("the rate is not above 0: give requests per second, such as 50")

@@ -58,7 +58,7 @@ class Attachments:
 
     def _content_faults(self, content: bytes) -> list[Fault]:
         if not content:
-            return [Fault("", "attachment_empty", "there is nothing in it", "Send the file as the body")]
+            return [Fault("", "attachment_empty", "it is empty", "Send the file as the body")]
         if len(content) > self.max_bytes:
             fix = f"Send at most {self.max_bytes} bytes, or a link"
             return [Fault("", "too_large", f"{len(content)} bytes", fix)]

@@ -42,7 +42,7 @@ class ReplayGroup:
 
 @dataclass(frozen=True, slots=True)
 class CallbackReplay:
-    """What came, or would come, of a replay."""
+    """What a replay did, or would do."""
 
     #: None for a dry run.
     record_id: UUID | None

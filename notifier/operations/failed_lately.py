@@ -88,6 +88,6 @@ def _in_words(one: FailingChannel) -> tuple[str, str]:
     return (
         f"{one.failed} of {one.ended} {one.channel} sends failed in the last hour{at_worst}; most often: "
         f"{REASONS.get(one.reason, one.reason)}",
-        f"mend the cause, then retry them; this counts them by provider and template: notifier retry --reason "
+        f"fix the cause, then retry them; this counts them by provider and template: notifier retry --reason "
         f"{one.reason} --since 24h --dry-run",
     )

@@ -266,7 +266,7 @@ class Operations:
 def check_rate(rate_per_second: float | None) -> None:
     """Raises `WrongSelection`."""
     if rate_per_second is not None and not rate_per_second > 0:
-        raise WrongSelection("the rate is not above 0: give notifications per second, as 50")
+        raise WrongSelection("the rate is not above 0: give notifications per second, such as 50")
 
 
 def check_selection(selection: Selection, sources: Sequence[Status], *, needs_status: bool = False) -> None:

@@ -36,7 +36,7 @@ _UNKEEPABLE = ("nul_character", "bad_utf8", "too_short", "too_long")
 
 
 class RecipientLine(BaseModel):
-    """One recipient of a list, as it is given."""
+    """One recipient of a list, as given."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +44,7 @@ class RecipientLine(BaseModel):
     context: Annotated[
         dict[str, JsonValue], Field(description="Its own variables; they win over the shared ones.")
     ] = Field(default_factory=dict)
-    locale: Annotated[Locale | None, Field(description="Its language, instead of that of all.")] = None
+    locale: Annotated[Locale | None, Field(description="Its language, instead of the shared one.")] = None
 
     def listed(self, position: int) -> ListedRecipient:
         return ListedRecipient(position, self.to, self.context, self.locale)
@@ -60,7 +60,7 @@ class RefusedLine:
 
 @dataclass(frozen=True, slots=True)
 class ListedRecipients:
-    """A list that was taken over."""
+    """A list that was accepted."""
 
     id: UUID
     #: The operator record.
@@ -72,7 +72,7 @@ class ListedRecipients:
 
 @dataclass(frozen=True, slots=True)
 class RecurringStory:
-    """One, when it is due next, and what became of it."""
+    """One recurring notification, when it is due next, and its runs."""
 
     recurring: RecurringView
     #: Its next times, in UTC.
@@ -116,7 +116,7 @@ class RecurringNotifications:
             raise InvalidMessage(faults)
         next_at = plan.recurrence.next(self._repository.now())
         if next_at is None:
-            raise InvalidMessage([Fault("until", "never_due", "ends it before it begins", "Give a later time")])
+            raise InvalidMessage([Fault("until", "never_due", "is before the first time", "Give a later time")])
         refused = self._checked(plan, recipients)
         selection = {"name": plan.name, "producer": plan.producer, "recipients": len(recipients)}
         begun = self._operating.begin(operator, "recurring_add", selection, reason)
@@ -179,7 +179,7 @@ class RecurringNotifications:
             raise NotFound(f"there is no recurring notification named {name}: notifier recurring list")
         if len(found) > 1:
             whose = ", ".join(f"{one.producer}{' (test)' if one.is_test else ''}" for one in found)
-            raise WrongSelection(f"{name} is the name of several, of {whose}: give the producer, or the id")
+            raise WrongSelection(f"several have the name {name}, of {whose}: give the producer, or the id")
         return found[0]
 
     def times(self, view: RecurringView) -> list[datetime]:
@@ -315,7 +315,7 @@ def _twice(recipients: Sequence[ListedRecipient]) -> Iterator[Fault]:
         line = first.setdefault(recipient_identity(one.to), one.position)
         if line != one.position:
             fix = "Give each recipient one line"
-            yield Fault(f"recipients.{index}.to", "twice", f"is the recipient of line {line}, too", fix)
+            yield Fault(f"recipients.{index}.to", "twice", f"is also the recipient of line {line}", fix)
 
 
 def recurrence_faults(cron: str, zone: str) -> list[Fault]:
@@ -328,11 +328,11 @@ def recurrence_faults(cron: str, zone: str) -> list[Fault]:
         next(CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC)))
     except (CronSimError, StopIteration) as error:
         words = f"is not a cron expression that is ever due: {str(error).lower() or 'there is no such day'}"
-        fix = "Write minute, hour, day of the month, month and day of the week, as 30 9 * * 1-5"
+        fix = "Write minute, hour, day of the month, month and day of the week, such as 30 9 * * 1-5"
         faults.append(Fault("cron", "bad_cron", words, fix))
     try:
         zone_of(zone)
     except ValueError:
-        fix = "Use a name of the IANA database, as Europe/Berlin"
+        fix = "Use a name of the IANA database, such as Europe/Berlin"
         faults.append(Fault("zone", "unknown_zone", "is not a time zone", fix))
     return faults

@@ -65,7 +65,7 @@ def why_not_published(kept: KeptRejection, *, again: bool, over: bool) -> str:
     if kept.problem is not None:
         return kept.problem
     if pair_of(kept.queue) is None:
-        return f"it came by {kept.queue}, which is not a queue of producers"
+        return f"it came through {kept.queue}, which is not a queue of producers"
     by = f" by {kept.replayed_by}" if kept.replayed_by else ""
     if kept.claimed_at is not None and not kept.is_interrupted:
         return f"it is being replayed{by}, since {kept.claimed_at:%Y-%m-%d %H:%M:%S} UTC"

@@ -140,7 +140,9 @@ class Restored:
     def _verdict(self) -> IdentityCheck:
         verdict = self._repository.verdict()
         if verdict is None:
-            raise ServiceUnavailable("the database has not the tables of this version: run `notifier db upgrade`")
+            raise ServiceUnavailable(
+                "the database does not have the tables of this version: run `notifier db upgrade`"
+            )
         return verdict
 
     def _begin(self, action: str, verdict: IdentityCheck, operator: str, reason: str | None) -> Begun:

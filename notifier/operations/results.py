@@ -19,7 +19,7 @@ Progress = Callable[[ActionCounts], None]
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """One that was left alone, and why."""
+    """A notification that was left unchanged, and why."""
 
     id: str
     why: str

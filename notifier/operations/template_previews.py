@@ -61,7 +61,7 @@ def read_context(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise _wrong(f"is not JSON: {error}", "Correct it there") from None
     if not isinstance(context, dict):
-        raise _wrong("is not an object", 'Write variables and values, as {"name": "Ada"}')
+        raise _wrong("is not an object", 'Write variables and values, such as {"name": "Ada"}')
     return context
 
 

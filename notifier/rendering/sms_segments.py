@@ -15,7 +15,7 @@ from notifier.domain.gsm7 import GSM_EXTENSION, fits_gsm
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """What one text takes on the air."""
+    """How many segments one text takes."""
 
     encoding: Literal["GSM-7", "UCS-2"]
     #: Messages that the network sends, and that are paid for; 0 for the empty text.

@@ -53,7 +53,9 @@ def meaning_of(error: SQLAlchemyError) -> ServiceUnavailable | None:
         cause = str(original or error).strip().splitlines() or [type(error).__name__]
         return ServiceUnavailable(f"the database cannot be used now: {cause[0]}")
     if state in _NOT_MIGRATED:
-        return ServiceUnavailable("the database has not the tables of this version: run `notifier db upgrade`")
+        return ServiceUnavailable(
+            "the database does not have the tables of this version: run `notifier db upgrade`"
+        )
     if state.startswith(_OURS):
         words = "".join(str(original or "").splitlines()[:1])
         fix = "; `notifier doctor` (rights) says what to grant" if state == NO_RIGHT else ""

@@ -44,7 +44,7 @@ DISPATCHED = 10
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A long action, and how far it is. Counts are as in `ActionCounts`."""
+    """A long action, and its progress. Counts are as in `ActionCounts`."""
 
     #: The id of its operator record.
     id: UUID

@@ -123,7 +123,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class SelectionGroup:
-    """Notifications that a run would change, or leave because their time is over."""
+    """Notifications that a run would change, or leave because they have expired."""
 
     status: str
     reason: str | None

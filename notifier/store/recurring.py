@@ -56,7 +56,7 @@ class ListedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class RecurringView:
-    """A recurring notification, without anything about a person."""
+    """A recurring notification, without personal data."""
 
     id: UUID
     producer: str

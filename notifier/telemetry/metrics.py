@@ -154,7 +154,7 @@ LEASES_EXPIRED = Counter(
 )
 SWEPT = Gauge(
     "notifier_sweep_last_success_timestamp_seconds",
-    "When this process last swept to the end; 0: it has not.",
+    "When this process last completed a sweep; 0: never.",
     registry=REGISTRY,
 )
 CALLBACK_CALLS = Counter(

@@ -457,7 +457,7 @@ def test_a_port_that_is_taken_and_one_that_is_none_are_told(sent: Mails) -> None
         serve(sent.services.bounces, "127.0.0.1", port, threading.Event())
     for wrong in ("2424", "localhost", ":2424", "localhost:0", "localhost:99999", "localhost:lmtp"):
         answer = CommandLine()("bounces", "--listen", wrong)
-        assert (answer.code, answer.err) == (2, "error: --listen takes host:port, as 127.0.0.1:2424\n")
+        assert (answer.code, answer.err) == (2, "error: --listen takes host:port, such as 127.0.0.1:2424\n")
 
 
 class Away(Bounces):

@@ -64,8 +64,8 @@ def attach(
     content_type: Annotated[str, Header(max_length=300, include_in_schema=False)] = "",
     content_encoding: Annotated[str, Header(max_length=300, include_in_schema=False)] = "identity",
 ) -> AttachmentReceipt:
-    """Keep a file for mails of this producer. Messages name it in `attachments`; one that none names within a day
-    is deleted. The same file again, of the same name and type, has the same id."""
+    """Keep a file for mails of this producer. Messages name it in `attachments`; a file that no message names
+    within a day is deleted. The same file again, with the same name and type, has the same id."""
     assert holder.producer is not None, "the scope send has one"
     no_mail = [fault for fault in holder.template_faults(Channel.EMAIL, "") if fault.field == "channel"]
     if no_mail:

@@ -59,12 +59,17 @@ async def _body(request: Request) -> bytes:
 Body = Annotated[bytes, Depends(_body)]
 Trace = Annotated[
     str | None,
-    Header(description="W3C Trace Context, for what names none itself. One that is not valid is ignored."),
+    Header(description="W3C Trace Context, for messages without their own. An invalid value is ignored."),
 ]
-_REPLAYED = {"Idempotency-Replayed": {"schema": {"type": "string"}, "description": "`true`: accepted before."}}
+_REPLAYED = {
+    "Idempotency-Replayed": {
+        "schema": {"type": "string"},
+        "description": "`true`: the message was accepted before.",
+    }
+}
 _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where to read what became of it."}}
 
-_JOB = {"Location": {"schema": {"type": "string"}, "description": "Where to read how far it is."}}
+_JOB = {"Location": {"schema": {"type": "string"}, "description": "Where to read its progress."}}
 
 
 @router.post(
@@ -83,12 +88,13 @@ async def send(
     idempotency_key: Annotated[
         str | None,
         Header(
-            max_length=300, description="The contract's idempotency_key: the same request again is answered alike."
+            max_length=300,
+            description="The message's idempotency_key: the same request again gets the same answer.",
         ),
     ] = None,
     traceparent: Trace = None,
 ) -> AcceptedMessage:
-    """Accept one message: from here on it is in the record and will be sent, whatever becomes of the broker.
+    """Accept one message. From then on it is in the record and will be sent, whatever happens to the broker.
 
     The same request with the same key is the same notification and gets the same answer.
     """
@@ -128,9 +134,9 @@ def send_batch(
     request: Request,
     traceparent: Trace = None,
 ) -> BatchAnswer:
-    """Accept or refuse every entry on its own; the answer has one for each, in their order.
+    """Accept or refuse every entry on its own; the answer has one result for each entry, in their order.
 
-    If none is accepted, the answer is a problem with the faults of all of them.
+    If no entry is accepted, the answer is a problem with the faults of all entries.
     """
     if "idempotency-key" in request.headers:
         fault = Fault(
@@ -232,14 +238,14 @@ def _not_allowed(holder: Holder, message: Message) -> list[Fault]:
 @actions.post(
     "/v1/notifications/retry",
     summary="Retry many",
-    responses={202: {"model": JobView, "headers": _JOB, "description": "A job does it."}},
+    responses={202: {"model": JobView, "headers": _JOB, "description": "A job carries it out."}},
 )
 def retry_many(
     operations: OperationsDep, jobs: JobsDep, holder: Operator, wanted: RetryRequest, response: Response
 ) -> ActionResult | JobView:
     """Retry notifications that have ended: everything the filter finds, with status `failed` unless it names
     another. If the request is cut off, repeat it: it continues where it stopped. With `background` the answer is a
-    job, which goes on whatever becomes of this process."""
+    job, which goes on whatever happens to this process."""
     conditions = wanted.filter
     if conditions.status is None and conditions.model_dump(exclude_none=True):
         conditions = conditions.model_copy(update={"status": Status.FAILED})
@@ -285,7 +291,7 @@ def cancel_one(
     )
 
 
-@actions.post("/v1/notifications/{notification:uuid}/reschedule", summary="Give one another time")
+@actions.post("/v1/notifications/{notification:uuid}/reschedule", summary="Reschedule one")
 def reschedule_one(
     audit: AuditDep,
     operations: OperationsDep,
@@ -305,5 +311,5 @@ def reschedule_one(
 def _done(notification: UUID, result: ActionResult) -> Done:
     """Raises `Refusal`, 409, if it was left alone."""
     if not result.changed:
-        raise Refusal(409, result.skipped[0].why if result.skipped else "it changed meanwhile, try again")
+        raise Refusal(409, result.skipped[0].why if result.skipped else "it changed in the meantime; try again")
     return Done(id=notification, record_id=result.record_id)

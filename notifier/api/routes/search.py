@@ -44,15 +44,13 @@ class Search(PageQuery, Conditions):
         list[Storable],
         Field(
             max_length=10,
-            description="`name=value`, as often as you like. No index is for it: give `recipient` or `reference`, "
-            "or `since` and `until` at most 31 days apart, too.",
+            description="`name=value`, repeatable. It has no index: also give `recipient` or `reference`, "
+            "or `since` and `until` at most 31 days apart.",
         ),
     ] = Field(default_factory=list)
     format: Annotated[
         Literal["json", "csv", "jsonl"] | None,
-        Field(
-            description="`csv` and `jsonl` stream everything that is found; left out: as the header Accept says."
-        ),
+        Field(description="`csv` and `jsonl` stream all results; if left out, as the header Accept says."),
     ] = None
 
 
@@ -118,7 +116,7 @@ def export_of(
     return _Export(write(first, pages), end, media_type=export.MEDIA_TYPES[kind], headers=headers)
 
 
-@router.get("/v1/notifications/{notification:uuid}", summary="One notification's story")
+@router.get("/v1/notifications/{notification:uuid}", summary="One notification's timeline")
 def story(audit: AuditDep, holder: Reader, notification: UUID) -> Story:
     """Where it stands, every call to a provider, and everything that happened to it, oldest first."""
     return story_for(audit, holder, notification)
@@ -143,8 +141,8 @@ class StatusQuery(BaseModel):
             ge=0,
             le=MAX_WAIT_SECONDS,
             allow_inf_nan=False,
-            description="Answer as soon as a provider took it or it ended, or after so many seconds with what it "
-            "is. While too many wait, the answer comes at once.",
+            description="Answer as soon as a provider has accepted it or it has ended, at the latest after this "
+            "many seconds. If too many requests wait, the answer comes at once.",
         ),
         PlainDecimal,
     ] = 0.0
@@ -154,7 +152,8 @@ class StatusQuery(BaseModel):
             max_length=300,
             # As every text of a filter: the record cannot hold a NUL character, nor be asked for one.
             pattern=r"^[^\x00]*$",
-            description="If no notification has the id: the one that your producer's key was accepted for.",
+            description="If no notification has the id, answer about the one accepted under this key of your "
+            "producer.",
         ),
     ] = None
 
@@ -170,13 +169,13 @@ async def status(
         Header(
             alias=CONTENT_HEADER,
             pattern="^[0-9a-f]{64}$",
-            description="The hash that the Python client has of its message: 409 if its id or idempotency key was "
-            "accepted for another content.",
+            description="The Python client's hash of its message: 409 if its id or idempotency key was accepted "
+            "with other content.",
         ),
     ] = None,
 ) -> NotificationStatus:
-    """Its status, and why; with `wait` once it is sent or has ended. 404 also for a message that the intake has
-    not read yet, or that it rejected."""
+    """Its status, and why. With `wait`, the answer comes once it is sent or has ended. 404 also for a message that
+    the intake has not read yet, or has rejected."""
     digest = None if content is None else bytes.fromhex(content)
     asked = AskedStatus(notification, holder.producer, wanted.idempotency_key, digest, is_test=holder.is_test)
     # What can never come is not waited for.
@@ -209,8 +208,8 @@ def stats(
     audit: AuditDep, long_reads: LongReadsDep, holder: Reader, wanted: Annotated[StatsQuery, Query()]
 ) -> Stats:
     """Count notifications by status, channel, template, provider, producer or hour: within the last day, or within
-    `since` and `until`, at most 31 days apart. Those of test keys are not among them, unless `is_test` asks for
-    them, or the key is one."""
+    `since` and `until`, at most 31 days apart. Notifications of test keys are left out, unless `is_test` asks
+    for them or the key is a test key."""
     if wanted.is_test is None:
         wanted = wanted.model_copy(update={"is_test": holder.is_test})
     _filter(holder, wanted)  # before a time is counted from one that no record can hold

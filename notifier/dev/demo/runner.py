@@ -133,8 +133,8 @@ def _through(
     if unended:
         # What else is missing follows from that.
         problems.append(
-            f"ran out of time: for {STANDSTILL_SECONDS:g} s nothing went forward, with {len(unended)} of "
-            f"{len(ids)} messages under way"
+            f"ran out of time: for {STANDSTILL_SECONDS:g} s there was no progress, with {len(unended)} of "
+            f"{len(ids)} messages in flight"
         )
     else:
         if (rejected, duplicates) != (1, 1):

@@ -133,7 +133,7 @@ TABLE: tuple[SmtpCodeRow, ...] = (
     ),
     _Row(
         "***",
-        "this mailbox gets more than it takes for now",
+        "this mailbox gets more mail than it accepts for now",
         FULL,
         "Gmail SMTP errors: 450 4.2.1 and 550 5.2.1",
         _RCPT,
@@ -226,7 +226,7 @@ TABLE: tuple[SmtpCodeRow, ...] = (
     ),
     # Enhanced codes that mean the same at every stage.
     _Row("*.2.2", "mailbox full", FULL, _ENHANCED),
-    _Row("5.2.3", "message longer than this mailbox takes", CONTENT, _ENHANCED),
+    _Row("5.2.3", "message larger than this mailbox accepts", CONTENT, _ENHANCED),
     _Row("5.3.4", "message too big for the system", CONTENT, _ENHANCED),
     _Row("552", "message too large", CONTENT, _SMTP, _LARGE),
     _Row("5.7.3", "login or TLS needed", ACCOUNT, _ENHANCED),
@@ -242,7 +242,7 @@ TABLE: tuple[SmtpCodeRow, ...] = (
     _Row("5.7.24", "SPF could not be checked", SENDER_REFUSED_HERE, "RFC 7372 section 3.2"),
     _Row("5.7.25", "reverse DNS failed", ACCOUNT, "RFC 7372 section 3.3"),
     _Row("5.7.26", "several authentication checks failed", SENDER_REFUSED_HERE, "RFC 7372 section 3.4"),
-    _Row("5.7.27", "our sender domain takes no mail (null MX)", SENDER_REFUSED_HERE, "RFC 7505 section 4.2"),
+    _Row("5.7.27", "our sender domain accepts no mail (null MX)", SENDER_REFUSED_HERE, "RFC 7505 section 4.2"),
     _Row("5.7.28", "too much mail from us", _TOO_FAST, "RFC 5248 registry: X.7.28"),
     _Row("5.7.57", "not authenticated to send", ACCOUNT, _EXCHANGE),
     _Row("5.7.60", "no permission to send as this sender", SENDER_REFUSED, _EXCHANGE),
@@ -260,25 +260,25 @@ TABLE: tuple[SmtpCodeRow, ...] = (
     _Row("5.1.6", "mailbox moved, no forwarding", NO_SUCH_RECIPIENT, _ENHANCED),
     _Row("5.1.7", "our sender address is malformed", SENDER_REFUSED_HERE, _ENHANCED),
     _Row("5.1.8", "our sender domain is refused", SENDER_REFUSED_HERE, _ENHANCED),
-    _Row("5.1.10", "domain takes no mail (null MX)", NO_SUCH_RECIPIENT, "RFC 7505 section 4.1"),
+    _Row("5.1.10", "domain accepts no mail (null MX)", NO_SUCH_RECIPIENT, "RFC 7505 section 4.1"),
     _Row("5.1.*", "address refused", BAD_RECIPIENT, _ENHANCED),
     _Row("5.2.1", "mailbox disabled", NO_SUCH_RECIPIENT, _ENHANCED),
-    _Row("5.2.*", "mailbox does not take it", UNREACHABLE, _ENHANCED),
+    _Row("5.2.*", "mailbox does not accept it", UNREACHABLE, _ENHANCED),
     _Row("5.4.*", "cannot be routed to the recipient", UNREACHABLE, _ENHANCED),
     _Row("5.6.7", "non-ASCII address not permitted", BAD_RECIPIENT, "RFC 6531 section 3.4"),
     _Row("5.6.*", "content refused", CONTENT, _ENHANCED),
     _Row("5.7.*", "policy refuses the content", CONTENT, _ENHANCED, _BODY),
     _Row("5.7.*", "policy refuses mail to this recipient", NOT_FOR_RECIPIENT, _ENHANCED),
     # Whoever took MAIL works: what it says now is said of this mailbox, also where it closes the connection.
-    _Row("4.1.*", "address: later", NOT_NOW, _ENHANCED, LATE),
-    _Row("4.2.*", "mailbox: later", NOT_NOW, _ENHANCED, LATE),
-    _Row(
-        "4.4.2", "the server waited for us for too long", UNAVAILABLE, "Postfix answers so to a slow client", LATE
-    ),
-    _Row("4.4.*", "routing to the recipient: later", NOT_NOW, _ENHANCED, LATE),
+    _Row("4.1.*", "address: temporary failure", NOT_NOW, _ENHANCED, LATE),
+    _Row("4.2.*", "mailbox: temporary failure", NOT_NOW, _ENHANCED, LATE),
+    _Row("4.4.2", "the server waited too long for us", UNAVAILABLE, "Postfix answers so to a slow client", LATE),
+    _Row("4.4.*", "routing to the recipient: temporary failure", NOT_NOW, _ENHANCED, LATE),
     _Row("4.7.0", "too fast, or reputation", _TOO_FAST, "Gmail SMTP errors: 421 4.7.0"),
     _Row("4.7.28", "too fast", _TOO_FAST, "Gmail SMTP errors: 421 4.7.28"),
-    _Row("4.7.*", "policy: later", _GREYLISTED, "RFC 3463 section 3.8; many servers greylist with 4.7.1"),
+    _Row(
+        "4.7.*", "policy: temporary refusal", _GREYLISTED, "RFC 3463 section 3.8; many servers greylist with 4.7.1"
+    ),
     # Basic codes.
     _Row("452", "mailbox full", FULL, _SMTP, _RCPT, words=r"quota|full|storage"),
     _Row("421", "the server closes the connection", UNAVAILABLE, _SMTP),
@@ -289,8 +289,8 @@ TABLE: tuple[SmtpCodeRow, ...] = (
     _Row("552", "mailbox full", FULL, _SMTP, _RCPT),
     _Row("553", "mailbox name not allowed", BAD_RECIPIENT, _SMTP, _RCPT),
     _Row("501", "address is malformed", BAD_RECIPIENT, _SMTP, _RCPT),
-    _Row("521", "host takes no mail", UNREACHABLE, "RFC 7504 section 3"),
-    _Row("556", "domain takes no mail", NO_SUCH_RECIPIENT, "RFC 7504 section 4", _RCPT),
+    _Row("521", "host accepts no mail", UNREACHABLE, "RFC 7504 section 3"),
+    _Row("556", "domain accepts no mail", NO_SUCH_RECIPIENT, "RFC 7504 section 4", _RCPT),
     _Row("5**", "refused, after the recipient was named", NOT_FOR_RECIPIENT, _SMTP, _RCPT),
     _Row("5**", "refused", REFUSED, _SMTP),
 )

@@ -116,7 +116,7 @@ TABLE: tuple[SmsCodeRow, ...] = (
     _row(21619, "no body and no media", CONTENT),
     _row(30004, "message blocked", CONTENT, OBSERVED),
     _row(30007, "filtered by the carrier", CONTENT, OBSERVED),
-    _row(30019, "larger than the carrier takes", CONTENT, OBSERVED),
+    _row(30019, "larger than the carrier accepts", CONTENT, OBSERVED),
     _row(30038, "a one-time code that was filtered", CONTENT, OBSERVED),
     _row(30110, "a domain in the body is blocked", CONTENT),
     # Twilio's own faults: its page about 20500 says that the message may have been sent.

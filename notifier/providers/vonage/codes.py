@@ -52,7 +52,7 @@ def _row(code: int, meaning: str, verdict: Verdict, *, words: str = "", url: str
 
 #: The first row that fits decides.
 TABLE: tuple[SmsCodeRow, ...] = (
-    _row(1, "sending faster than the account may", THROTTLED),
+    _row(1, "sending faster than the account is allowed to", THROTTLED),
     _row(2, "no sender", SENDER_REFUSED, words=r"\bfrom\b"),
     _row(2, "a parameter is missing", REFUSED),
     _row(3, "our sender is not valid", SENDER_REFUSED, words=r"\bfrom\b"),
@@ -109,7 +109,7 @@ RECEIPTS: tuple[SmsCodeRow, ...] = (
     _row(6, "blocked by the carrier's anti-spam filter", CONTENT, url=_RECEIPTS),
     _row(7, "handset was busy", UNREACHABLE, url=_RECEIPTS),
     _row(8, "network error", _NETWORK_ERROR, url=_RECEIPTS),
-    _row(9, "the user has asked for no messages of this service", OPTED_OUT, url=_RECEIPTS),
+    _row(9, "the user has asked for no more messages from this service", OPTED_OUT, url=_RECEIPTS),
     _row(10, "error in a parameter of the message", CONTENT, url=_RECEIPTS),
     _row(11, "Vonage has no route", DESTINATION_REFUSED, url=_RECEIPTS),
     _row(12, "no route to the number", DESTINATION_REFUSED, url=_RECEIPTS),
