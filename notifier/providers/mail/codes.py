@@ -169,7 +169,7 @@ def _about_whom(stage: Stage, answer: SmtpReply, recipient: str, ours: Collectio
 
 
 def _is_about_somebody(verdict: Verdict) -> bool:
-    """Whether it is a permanent refusal for another cause than the content."""
+    """Whether it is a permanent refusal for a cause other than the content, or is about our account."""
     if verdict.outcome is Outcome.REJECTED:
         return verdict.reason is not Reason.CONTENT_REFUSED
     return verdict.subject is Subject.ACCOUNT
