@@ -15,7 +15,7 @@ from notifier.domain.gsm7 import GSM_EXTENSION, fits_gsm
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """The size of one text on the network."""
+    """What one text takes on the air."""
 
     encoding: Literal["GSM-7", "UCS-2"]
     #: Messages that the network sends and charges for; 0 for the empty text.
