@@ -15,8 +15,8 @@ import statistics
 START = 20
 #: Size of a step up, as a share of the limit: before the first step that brings nothing, and after it.
 _FIRST_STEP, _LATER_STEP = 1.0, 0.25
-#: A step stays if it lengthens the time of a mail by less than this share of its own size. A useless step lengthens
-#: the time by its whole size.
+#: A step stays if it lengthens the time of a mail by less than this share of its own size. A useless step
+#: lengthens the time by its whole size.
 _WORTH = 0.4
 #: If mails take this many times as long as before at this limit, the server is overloaded: start again.
 _MUCH_LONGER = 2.0
