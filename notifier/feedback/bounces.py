@@ -56,7 +56,7 @@ class Taken(StrEnum):
 
     RECORDED = "recorded"  #: it is in its notification's story
     REPEATED = "repeated"  #: it was already there
-    NO_REPORT = "no_report"  #: it reports nothing: an out-of-office reply, or spam not sent to a return path of ours
+    NO_REPORT = "no_report"  #: it reports nothing: an out-of-office reply, or spam to another address
     UNREAD = "unread"  #: it came to a return path of ours but cannot be read, so it is kept for people
     FORGED = "forged"  #: it has no token, or one that we did not make
     UNKNOWN = "unknown"  #: its notification is not in the record, or no longer
