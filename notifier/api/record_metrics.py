@@ -1,7 +1,9 @@
-"""What `/metrics` of the API holds beside its own process: gauges, read from record and broker for a scrape.
+"""Metrics that `/metrics` of the API adds to those of its own process: gauges read from the record and the broker
+at each scrape.
 
-Every API answers the same. What is away is said by `notifier_database_up` and `notifier_broker_up`; its series are
-left out then, and the rest is there. Series of what is known beforehand exist with 0.
+Every API process gives the same answer. `notifier_database_up` and `notifier_broker_up` say whether they were
+reachable; if not, their series are missing and all others are there. Series whose labels are known beforehand
+exist with 0.
 """
 
 from __future__ import annotations
@@ -26,10 +28,10 @@ from notifier.store.metrics import GaugeRepository, Gauges
 from notifier.store.schema.partitions import months_made
 from notifier.store.upkeep import UpkeepRepository, UpkeepState
 
-#: A scrape waits for the broker no longer than this. Seconds.
+#: A scrape waits at most this long for the broker. Seconds.
 BROKER_SECONDS = 2.0
 
-#: Values of a metric's labels → its value.
+#: Values of a metric's labels → the metric's value.
 _Values = Mapping[tuple[str, ...], float]
 
 
@@ -38,7 +40,7 @@ class RecordState:
     gauges: Gauges
     #: See `CircuitRepository.states`.
     circuits: Sequence[CircuitState] = ()
-    #: Of the steps that ever ran.
+    #: One for each step that has ever run.
     upkeep: Sequence[UpkeepState] = ()
     #: See `months_made`.
     months: int = 0
@@ -50,16 +52,16 @@ class KnownNames:
     """Labels that have a series from the start."""
 
     providers: Sequence[str] = ()
-    #: Those that are called back.
+    #: Producers with callbacks.
     producers: Sequence[str] = ()
     #: Steps of upkeep.
     steps: Sequence[str] = ()
-    #: From one heartbeat of a lane to the next.
+    #: Time between two heartbeats of a lane.
     heartbeat_seconds: float = 0
 
 
 class Collected(Collector):
-    """Metrics that were read, in the form in which prometheus-client takes them."""
+    """Metrics already read, as prometheus-client takes them."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
@@ -69,7 +71,7 @@ class Collected(Collector):
 
 
 class RecordMetrics:
-    """Reads what is scraped. No method raises because something is away."""
+    """Reads the gauges for a scrape. No method raises when the database or broker is unreachable."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -91,7 +93,8 @@ class RecordMetrics:
             return [_database_up(0)]
 
     def of_broker(self) -> list[Metric]:
-        """A broker that hangs is asked in a thread, which ends by itself; meanwhile no other is begun."""
+        """Asks the broker in a thread, because the broker may hang. No second thread is started before the first
+        has ended."""
         with self._lock:
             if self._asked is None or self._asked.done():
                 self._asked = Future()
@@ -131,7 +134,7 @@ def record_families(state: RecordState, known: KnownNames) -> Iterator[Metric]:
 
 
 def broker_families(queues: Sequence[QueueState] | None) -> Iterator[Metric]:
-    """None: the broker is away, or says nothing in time."""
+    """Metrics of the broker's queues. None: the broker is unreachable or did not answer in time."""
     yield _gauge("notifier_broker_up", "Whether the broker answers.", {(): 0 if queues is None else 1})
     waiting: _Values = {(one.queue,): one.messages or 0 for one in queues or ()}
     yield _gauge("notifier_queue_messages", "Messages that wait in a queue of the broker.", waiting, ("queue",))
@@ -211,7 +214,7 @@ def _of_upkeep(state: RecordState, steps: Sequence[str]) -> Iterator[Metric]:
     ended = _zeros((step,) for step in steps)
     ages = dict.fromkeys(ended, math.inf)
     for one in state.upkeep:
-        # A step that is no longer configured would look late for ever.
+        # A step that is no longer configured would look overdue for ever.
         is_known = (one.step,) in ended
         if is_known and one.last_success_at is not None and one.hours_since_success is not None:
             ended[one.step,] = one.last_success_at.timestamp()

@@ -1,4 +1,4 @@
-"""The shapes of requests and answers that are of the API alone; the others are the record's own views."""
+"""Requests and answers that only the API has; the others are the record's own views."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ def _without_nul(value: str) -> str:
     return value
 
 
-#: A text that the record can hold, and be asked for.
+#: A text that the database can hold, and be asked for.
 Storable = Annotated[str, AfterValidator(_without_nul)]
 Words = Annotated[Storable, Field(min_length=1, max_length=320)]
 
 
 def _written_as(pattern: str, example: str) -> BeforeValidator:
-    """A number of an address is written like this: pydantic would take `1_0` and `1.0` for whole numbers, too."""
+    """Accept only numbers written in this form in a URL: pydantic would also take `1_0` and `1.0` as whole
+    numbers."""
     read = re.compile(pattern)
 
     def check(value: object) -> object:
@@ -57,7 +58,7 @@ class AcceptedMessage(BaseModel):
 
     @classmethod
     def of(cls, notification: UUID) -> AcceptedMessage:
-        """The answer for this one: always the same, so that a repetition is answered alike."""
+        """The answer for this notification: always the same, so that a repeated request gets the same answer."""
         return cls(id=notification, url=f"/v1/notifications/{notification}")
 
 
@@ -144,7 +145,7 @@ class RejectedMessageView(BaseModel):
 
     @classmethod
     def of(cls, view: RejectedView, *, whole: bool) -> RejectedMessageView:
-        """Without what the producer sent, unless `whole`."""
+        """The view without what the producer sent, unless `whole`."""
         names = cls.model_fields.keys() - {"body", "headers"}
         found = cls(**{name: getattr(view, name) for name in names})
         return found.model_copy(update={"body": _text(view.body), "headers": view.headers}) if whole else found
@@ -178,10 +179,10 @@ F = TypeVar("F", Filter, CallbackFilter, SuppressionFilter)
 
 
 def read_filter(kind: type[F], wanted: BaseModel, **more: Any) -> F:
-    """The conditions in `wanted` as the record takes them, with `more` in their places. Texts are `Storable`.
+    """The conditions in `wanted` as the store takes them, with those in `more` replaced. Texts are `Storable`.
 
     Raises:
-        WrongSelection: a time that no record can hold.
+        WrongSelection: a time that the database cannot hold.
     """
     names = kind.__dataclass_fields__.keys() & type(wanted).model_fields.keys()
     values: dict[str, Any] = {name: getattr(wanted, name) for name in names} | more
@@ -200,7 +201,7 @@ class PageQuery(BaseModel):
 
     @property
     def before(self) -> UUID | None:
-        """The id at which the page before ended. Raises `WrongSelection` if `after` is not one of ours."""
+        """The id at which the previous page ended. Raises `WrongSelection` if `after` is not a cursor of ours."""
         return read_cursor(self.after)
 
     def next(self, ids: Sequence[UUID]) -> str | None:
@@ -264,12 +265,12 @@ class PreviewRequest(BaseModel):
 
 
 def write_cursor(last: UUID) -> str:
-    """Where the next page begins, opaque to the client."""
+    """The cursor of the next page, opaque to the client."""
     return base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
 
 
 def read_cursor(cursor: str | None) -> UUID | None:
-    """Raises `WrongSelection` if it is not one of ours."""
+    """The id in a cursor. Raises `WrongSelection` if the cursor is not one of ours."""
     if cursor is None:
         return None
     try:

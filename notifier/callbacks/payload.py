@@ -50,7 +50,7 @@ class StatusCallback(BaseModel):
 
 
 def encode(claimed: ClaimedCallback) -> bytes:
-    """Always the same bytes for the same callback."""
+    """The body's bytes, which are always the same for the same callback."""
     assert claimed.channel is not None, "its notification is in the record"
     occurred_at = claimed.occurred_at.astimezone(UTC)
     data = StatusData(

@@ -1,7 +1,7 @@
-"""The command line: a face of the client, the record, the templates and the settings. No rule lives here.
+"""The command line: a face of the client, the record, the templates and the settings, without rules of its own.
 
-`PANELS` names every command, and the function that does it. Whatever is slow to import (the database, the broker's
-worker, the template engine) is imported inside the command that needs it.
+`PANELS` names every command and its function. What is slow to import (the database, the broker's worker, the
+template engine) is imported inside the command that needs it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ BOUNCES = Family(
     ("bounces.unread",),
     alone="bounces.bounces",
 )
-#: Every command, in the order of `notifier --help`.
+#: Every command, in the order in which `notifier --help` shows them.
 PANELS: Mapping[str, Sequence[LazyCommand | Family]] = {
     "Send": (
         LazyCommand("send.send", "Send one message."),
@@ -235,7 +235,8 @@ def main() -> None:
     """Entry point of the program `notifier`."""
     spare_imports()
     spare_exit()
-    # Nobody extends our models from outside; looking for who might reads what is said of every installed package.
+    # Nobody extends our models with plug-ins, and looking for plug-ins reads the metadata of every installed
+    # package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     standard_streams.prepare()
     interrupt_on_signals(GRACE_SECONDS)
@@ -243,10 +244,10 @@ def main() -> None:
         try:
             app()
         finally:
-            # Of the help and the version, too, which are no commands.
+            # Also for the help and the version, which are not commands.
             sys.stdout.flush()
     except OSError as error:
         sys.exit(explain_os(error))
     except Stopped as stopped:
-        # Before the command began, or while the interpreter was at its own end.
+        # Stopped before the command began, or while the interpreter was ending.
         sys.exit(stopped.exit_code)

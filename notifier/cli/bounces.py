@@ -1,4 +1,4 @@
-"""`notifier bounces`: takes returned mails from the mail server, and lists those that could not be read."""
+"""`notifier bounces`: receives returned mails from the mail server, and lists those that could not be read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from notifier.config.settings import Settings
     from notifier.store.unread_bounces import UnreadView
 
-#: sysexits.h: try again later. For every failure: otherwise a mail server drops the bounce.
+#: sysexits.h: try again later. Used for every failure, because otherwise a mail server drops the bounce.
 EX_TEMPFAIL = 75
 
 
@@ -138,7 +138,8 @@ def _print_unread(one: UnreadView) -> None:
 
 
 def _take_one(world: Wiring) -> int:
-    """Returns the exit code. After any failure the mail server is to keep the mail and try again."""
+    """Read one mail. Returns the exit code: after any failure, the mail server must keep the mail and try
+    again."""
     try:
         from notifier.feedback.bounce_server import KEPT_BYTES
 

@@ -1,4 +1,4 @@
-"""`notifier callbacks`: what producers were told, and what they could not be told."""
+"""`notifier callbacks`: of what producers were notified, and of what they could not be notified."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CallbackOptions:
-    """Conditions on callbacks, but for their state, which a replay does not take."""
+    """Conditions on callbacks, except their state, which `replay` does not take."""
 
     producer: Annotated[str | None, Option(help="The producer that is notified.")] = None
     endpoint: Annotated[str | None, Option(help="As shown by `notifier callbacks endpoints`.")] = None
@@ -74,7 +74,7 @@ def run(
     trace_notifications("callbacks")
     from notifier.worker.run import run_worker
 
-    # Two workers of one name cannot run on one broker.
+    # Two workers with one name cannot run on one broker.
     run_worker(settings, (), (), name or f"callbacks-{os.getpid()}@%h", upkeep=False)
 
 
@@ -94,7 +94,7 @@ def list_(
 
 
 def print_callbacks(views: Sequence[CallbackView], *, as_json: bool = False) -> None:
-    """A table of them, and what can be done."""
+    """Print a table of callbacks, and what can be done."""
     is_parked = any(view.state == CallbackState.PARKED for view in views)
     print_list(
         views,

@@ -1,4 +1,4 @@
-"""What `notifier doctor` checks about PostgreSQL itself: sessions, TLS, connections, rights, commits."""
+"""Checks of `notifier doctor` on PostgreSQL itself: sessions, TLS, connections, rights, commits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from notifier.store.server_state import ServerState
     from notifier.store.session_encryption import SessionEncryption
 
-#: From this share in use on, the next program may find none.
+#: If at least this share of connections is in use, the next program may find none.
 NEARLY_ALL = 0.8
 
 
 def check_all_sessions(services: Services) -> Iterator[Check]:
-    """Whether sessions have the settings that programs ask for, or how programs work behind a pooler without."""
+    """Whether sessions have the settings that programs ask for; otherwise, how programs work behind a pooler
+    without them."""
     from notifier.store.engine import check_sessions, who_and_where
     from notifier.store.session_options import role_statements
 
@@ -76,7 +77,7 @@ def judge_connections(settings: Settings, limits: ConnectionLimits) -> Check:
 
 
 def judge_rights(missing: MissingRights) -> Check:
-    """Whether the role of the programs has what they need on each table."""
+    """Whether the programs' role has the rights that it needs on each table."""
     if not missing.grants:
         return Check("rights", True, f"{missing.role} has what the programs need")
     more = f" and {len(missing.tables) - 3} more" if len(missing.tables) > 3 else ""
@@ -91,7 +92,7 @@ def check_commits(services: Services) -> Iterator[Check]:
 
 
 def judge_commits(settings: Settings, state: ServerState) -> Iterator[Check]:
-    """Whether the server takes writes, and keeps what it confirms."""
+    """Whether the server accepts writes, and keeps what it confirms."""
     if not state.takes_writes:
         said = "the server takes no writes: it is a standby, or default_transaction_read_only is on"
         fix = "let NOTIFIER_DATABASE_URL lead to the primary: postgresql://…@a,b/notifier?target_session_attrs=read-write"

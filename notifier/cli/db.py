@@ -1,4 +1,4 @@
-"""`notifier db upgrade`, `current` and `partitions`: the tables and the months of the large ones."""
+"""`notifier db upgrade`, `current` and `partitions`: the tables, and the monthly partitions of the large ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`notifier health`: whether a program of this host or container still works, for probes."""
+"""`notifier health`: tells probes whether a program on this host or in this container still works."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where they l
 
 
 class _NobodyListensError(Exception):
-    """Why, in words."""
+    """Nobody listens there; the text says why."""
 
 
 class Program(StrEnum):
-    """What can be asked."""
+    """The programs that can be asked."""
 
     INTAKE = "intake"
     WORKER = "worker"
@@ -59,7 +59,7 @@ def health(
         if problem is None:
             print_line(f"healthy: {program or 'the program'} on port {port}")
             return
-        # Who listens and is not well is not excused by another one.
+        # If one program listens but is not well, another healthy one is no excuse.
         problems.append(f"{problem} ({setting})")
         break
     report(f"unhealthy: {'; '.join(problems)}")
@@ -67,9 +67,9 @@ def health(
 
 
 def _places(settings: Settings, program: Program | None) -> list[tuple[str, int, str]]:
-    """Host, port and setting of each place where the program may listen; the first that listens is the one.
+    """Host, port and setting of each place where the program may listen; the first one that listens is it.
 
-    Without a name it may be the API, which has no port of metrics: nobody listens there in its container.
+    Without a name it may be the API, which has no metrics port: in its container nobody listens on that one.
     """
     api = (settings.api_host, settings.api_port, "NOTIFIER_API_PORT")
     if program is Program.API:

@@ -1,4 +1,4 @@
-"""Suppressions in bulk: those that a mass alarm holds, and those that are lifted by condition."""
+"""Commands on many suppressions: those that a mass alarm holds, and lifting by condition."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class HeldOptions:
 
 @dataclass(frozen=True, slots=True)
 class HeldActionOptions(ActionOptions):
-    """`--reason` is another name of `--why` here."""
+    """Here `--reason` is another name for `--why`."""
 
     why: Annotated[
         str | None, Option("--why", "--reason", metavar="TEXT", help="Why you do it; kept in the operator record.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class JobEnding(SelectionEnding):
-    """Of an action that a job carries out, or of its dry run."""
+    """For an action that a job carries out, or its dry run."""
 
     def report(self, result: Any, *, as_json: bool) -> None:
         if not hasattr(result, "state"):

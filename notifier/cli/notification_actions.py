@@ -1,4 +1,4 @@
-"""`notifier retry`, `cancel`, `reschedule` and `resolve`: what operators do about notifications."""
+"""`notifier retry`, `cancel`, `reschedule` and `resolve`: what operators do with notifications."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def resolve(
 
 
 def _perform(now: Callable[..., ActionResult], as_job: Callable[..., JobView] | None) -> Callable[..., Any]:
-    """For `run_action`: the action, or a job that does it. A dry run is never a job."""
+    """For `run_action`: the action, or a job that carries it out. A dry run is never a job."""
 
     def perform(*, dry_run: bool = False, progress: Progress | None = None, **named: Any) -> Any:
         if as_job is None or dry_run:

@@ -17,7 +17,7 @@ from notifier.domain.errors import NotFound
 from notifier.domain.labels import REDACTED
 from notifier.domain.statuses import FINAL_STATUSES, Status
 
-#: Callbacks of one notification: it has a dozen statuses to tell of.
+#: A notification has at most a dozen statuses to report.
 CALLBACKS_SHOWN = 50
 
 

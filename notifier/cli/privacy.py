@@ -1,4 +1,4 @@
-"""`notifier db new-key`, `reseal` and `retention`: keys that seal what is personal, and how long it is kept."""
+"""`notifier db new-key`, `reseal` and `retention`: keys that seal personal data, and how long data is kept."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from notifier.operations.recurring import ListedRecipients
     from notifier.store.recurring import ListedRecipient, PastRun, RecurringView
 
-#: Past runs that `show` prints; --json has all that are kept.
+#: Past runs that `show` prints; --json has all runs that are kept.
 SHOWN_RUNS = 10
 
 Name = Annotated[str, Argument(metavar="NAME", help="Its name, or its ID.")]
@@ -267,7 +267,7 @@ def _ask(question: str, *, yes: bool) -> None:
 def _typing(
     services: OperatorServices, channel: Channel, template: str
 ) -> Callable[[GivenContext], dict[str, Any]]:
-    """Gives bare text the types that the template declares."""
+    """A function that gives plain text the types that the template declares."""
     from notifier.cli.template_types import VariableTypes
 
     types = VariableTypes(services.settings.templates)
@@ -277,7 +277,7 @@ def _typing(
 def _read_list(
     file: Path, written_as: Format | None, typed: Callable[[GivenContext], dict[str, Any]]
 ) -> list[ListedRecipient]:
-    """The recipients of a file. If a line cannot be read, all such lines are named, and the command ends."""
+    """The recipients in a file. If lines cannot be read, the command names all of them and ends."""
     from pydantic import ValidationError
 
     from notifier.cli.files import opened
@@ -310,7 +310,7 @@ def _read_list(
 
 
 def _of_list(fault: Fault) -> Fault:
-    """In the words of a list, whose lines have fewer fields than a message."""
+    """The fault in the words of a list, whose lines have fewer fields than a message."""
     if fault.code != "unknown_field":
         return fault
     fix = "Remove it; if it is a variable of the template, move it into context"
@@ -319,7 +319,7 @@ def _of_list(fault: Fault) -> Fault:
 
 @contextmanager
 def _lines_named(listed: Sequence[ListedRecipient]) -> Iterator[None]:
-    """Faults name lines of the file, instead of places in the list."""
+    """Faults name lines of the file instead of positions in the list."""
     try:
         yield
     except InvalidMessage as error:

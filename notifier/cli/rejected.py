@@ -1,4 +1,4 @@
-"""`notifier rejected`: messages that intake could not accept, and what operators do about them."""
+"""`notifier rejected`: messages that the intake could not accept, and what operators do with them."""
 
 from __future__ import annotations
 

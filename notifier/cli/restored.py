@@ -62,8 +62,8 @@ def after_restore(
 def _accept(
     found: Restored, *, operator: str, reason: str | None = None, dry_run: bool = False, progress: object = None
 ) -> HoldResult:
-    """Hold nothing. A dry run looks at what would have been held."""
-    del progress  # it is one statement
+    """Hold nothing. A dry run shows what would have been held."""
+    del progress  # it is a single statement
     return (
         found.hold(operator=operator, dry_run=True)
         if dry_run
@@ -100,7 +100,7 @@ class HoldEnding(ActionEnding["HoldResult"]):
 
 
 class AcceptEnding(HoldEnding):
-    """Nothing was lost, and nothing is held."""
+    """For a database in which nothing was lost, so nothing is held."""
 
     def question(self, result: HoldResult) -> str:
         return f"hold nothing, and go on with {result.held} notifications that are on their way?"
@@ -122,7 +122,7 @@ class ReleaseEnding(ActionEnding["ReleaseResult"]):
         return result.released
 
     def has_failed(self, result: ReleaseResult) -> bool:
-        """Whether one that was named by its id was skipped."""
+        """Whether an item that was named by its id was skipped."""
         return result.record_id is not None and bool(result.skipped)
 
     def advise(self, result: ReleaseResult) -> None:

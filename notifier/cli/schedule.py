@@ -1,4 +1,4 @@
-"""`notifier schedule`: the steps of upkeep, when they run, and a run of one by hand."""
+"""`notifier schedule`: shows the steps of upkeep and when they run, and runs one by hand."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def run(
 
 
 def _lines(done: Any) -> list[str]:
-    """What a step did: a count of rows; names or counts, one a line; or results by name."""
+    """What a step did: a count of rows; names or counts, one on a line; or results by name."""
     if isinstance(done, int):
         return [count(done, "row")]
     if isinstance(done, Mapping):

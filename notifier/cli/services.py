@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def serve_metrics(program: str, settings: Settings, port: int | None = None) -> None:
-    """Answer `/metrics` and `/healthz` until the process ends, on this port or the one of the settings, if any.
+    """Serve `/metrics` and `/healthz` until the process ends, on this port or otherwise the settings' port, if
+    there is one.
 
     Raises:
         ConfigurationError: the port is taken.
@@ -32,7 +33,7 @@ def serve_metrics(program: str, settings: Settings, port: int | None = None) -> 
 
 
 def trace_notifications(program: str) -> None:
-    """Make spans until the process ends, if the variables OTEL_* ask for them."""
+    """Record spans until the process ends, if the variables OTEL_* ask for them."""
     from notifier.config.logs import log
     from notifier.telemetry.tracing import start_tracing
 
@@ -112,7 +113,7 @@ def worker(
     from notifier.worker.run import run_worker
 
     takes_callbacks = chosen_lanes != [Lane.URGENT] if callbacks is None else callbacks
-    # Two workers of one name cannot run on one broker.
+    # Two workers with one name cannot run on one broker.
     name = name or f"{'-'.join(chosen_lanes) or 'callbacks'}-{os.getpid()}@%h"
     run_worker(settings, chosen_lanes, chosen_channels, name, takes_callbacks=takes_callbacks)
 

@@ -1,4 +1,4 @@
-"""`notifier statistics`: what was sent on each day, also long after the notifications are gone."""
+"""`notifier statistics`: what was sent on each day, even long after the notifications are deleted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from notifier.domain.csv_rows import write_rows
 if TYPE_CHECKING:
     from notifier.store.daily_statistics import StatisticsKey, StatisticsRow
 
-#: Missing days that are named.
+#: Maximum number of missing days that are named.
 _NAMED = 7
 
 _DAY = timedelta(days=1)

@@ -47,7 +47,7 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
         for share in failing:
             _print(share.why, (), share.fix)
         for one in late:
-            # An open circuit's own lines already say what to do.
+            # The lines on an open circuit already say what to do.
             is_explained = any(
                 circuit.channel in (None, one.late.channel) and str(circuit.reason) == str(one.late.cause)
                 for circuit in circuits

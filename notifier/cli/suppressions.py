@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from notifier.store.suppressions import SuppressionView
 
 
-#: Bad lines of a file that are shown to people; `--json` has them all.
+#: Bad lines of a file that are shown to people; `--json` has all.
 SHOWN_BAD = 50
 
 Address = Annotated[str, Argument(help="E-mail address, or number as +15550100123.", metavar="ADDRESS")]
@@ -190,7 +190,7 @@ def lift(
 def _reason_or_why(
     reason: str | None, why: str | None, *, may_be_why: bool
 ) -> tuple[SuppressionReason | None, str | None]:
-    """`--reason` names one of the closed list; several words are why it is done."""
+    """`--reason` names one of the closed list; several words are the operator's reason for doing it."""
     if reason is None:
         return None, why
     if reason in list(SuppressionReason):
@@ -210,7 +210,7 @@ def _lift_one(
     reason: SuppressionReason | None,
     options: ActionOptions,
 ) -> None:
-    """One recipient's, or those under a key that is lost."""
+    """Lift one recipient's suppression, or all those under a lost key."""
     source = f"operator:{operator()}"
     with wiring(context).services() as services:
         if address is None:
@@ -252,7 +252,7 @@ def import_(
     bad: list[Bad] = []
 
     def on_bad_line(one: Bad) -> None:
-        """JSON shows all of them at the end; people see the first ones at once."""
+        """Report one bad line. JSON shows all of them at the end; people see the first ones at once."""
         if as_json or len(bad) < SHOWN_BAD:
             bad.append(one)
             for fault in () if as_json else one.faults:

@@ -1,4 +1,4 @@
-"""`notifier templates`: list, check and preview the templates of the folder."""
+"""`notifier templates`: lists, checks and previews the templates in the folder."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from notifier.rendering import Rendered, Renderer, Segments, Template
 
 
-#: Fields of a template that `list --json` shows as they are.
+#: Fields of a template that `list --json` shows unchanged.
 LISTED_FIELDS = (
     *("version", "description", "default_locale", "locales", "sender", "on_unknown", "category"),
     *("transactional", "suppression_exempt", "max_segments"),
 )
-#: Who mails are from, for their score, where no sender identity is set up.
+#: The sender of mails that are scored, if no sender identity is configured.
 EXAMPLE_SENDER = "Corner Shop <hello@shop.example.com>"
 
 
@@ -181,7 +181,7 @@ def _channel_of(renderer: Renderer, name: str, channel: Channel | None, folder: 
 def _chosen(
     template: Template, folder: Path, values: list[str] | None, number: int, locale: str | None
 ) -> tuple[dict[str, Any], str | None]:
-    """The context to render, and the locale: what was asked for, or else the sample's."""
+    """The context and the locale to render with: the given ones, or otherwise the sample's."""
     from notifier.cli.template_types import VariableTypes
 
     if values:
@@ -241,7 +241,7 @@ def _rendered_as_json(rendered: Rendered) -> dict[str, Any]:
 def _write_html(path: Path | None, rendered: Rendered) -> Path:
     assert rendered.html is not None, "called for mails with HTML only"
     if path is None:
-        # A name that nobody can guess: the folder of temporary files is everybody's.
+        # A name that nobody can guess, because everybody can write to the temporary folder.
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", prefix=f"{rendered.template}-{rendered.locale}-", suffix=".html", delete=False
         ) as file:

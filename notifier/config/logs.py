@@ -1,6 +1,6 @@
-"""Structured logs. A line is the name of an event plus fields; only the fields listed here are ever written.
+"""Structured logs: a line is the name of an event plus fields, and only the fields listed here are ever written.
 
-No body, context, address or number has a name on the list, so none can reach a log by oversight.
+The list has no field for a body, a context, an address or a number, so none can get into a log by mistake.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 from notifier.config.imports import without
 from notifier.domain.errors import ServiceUnavailable
 
-# It would import rich, an eighth of the start of a command, for coloured traces that we never write.
+# structlog would import rich, an eighth of a command's start, for coloured tracebacks that we never write.
 with without("rich"):
     import structlog
 
-#: The fields that a line may carry. Everything else is replaced by "(hidden)".
+#: The fields that a line may have. All others are replaced by "(hidden)".
 FIELDS = frozenset(
     {
         "event", "level", "timestamp", "logger", "exception", "program", "pid",
@@ -30,8 +30,8 @@ FIELDS = frozenset(
     }
 )  # fmt: skip
 
-#: Libraries whose INFO lines hold addresses, URLs or arguments.
-#: Celery and Beat log every task: thousands of lines a minute, and the record has more.
+#: Libraries whose INFO lines contain addresses, URLs or arguments. Celery and Beat log every task: thousands of
+#: lines a minute, while the record says more.
 _QUIET = (
     "twilio",
     "aiosmtplib",
@@ -45,7 +45,7 @@ _QUIET = (
     "celery.worker.strategy",
 )
 
-#: Libraries whose lines, traces included, quote what strangers wrote.
+#: Libraries whose lines and tracebacks quote what strangers wrote.
 _SILENT = ("mail.log", "flufl.bounce", "opentelemetry.exporter")
 
 #: Libraries that quote some messages, and how those lines begin.
@@ -59,18 +59,18 @@ _QUOTES = (
     "Could not restore message",
 )
 
-#: Where Celery says, as critical and with a trace, that it could not acknowledge or give back a task.
+#: Logs, as critical and with a traceback, that Celery could not acknowledge or return a task.
 _ACKNOWLEDGING = "celery.worker.request"
-#: Where it says, with a trace, that a task ended in an error.
+#: Logs, with a traceback, that a task ended in an error.
 _TASK_ERRORS = "celery.app.trace"
 
 log: Any = structlog.stdlib.get_logger("notifier")
 
 
 def log_failure(event: str, error: BaseException, **fields: Any) -> None:
-    """An error line with where it happened, frame by frame, and without the error's own words.
+    """Log an error with where it happened, frame by frame, but without the error's own text.
 
-    Those may hold anything: a driver quotes the row that it failed on.
+    That text may contain anything: a database driver quotes the row on which it failed.
     """
     frames = traceback.extract_tb(error.__traceback__)
     places = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
@@ -78,8 +78,8 @@ def log_failure(event: str, error: BaseException, **fields: Any) -> None:
 
 
 def configure(level: str = "info", style: str = "auto", *, program: str = "") -> None:
-    """Send every log line of this process to standard error, as JSON (`json`), as text (`text`), or as text on a
-    terminal only (`auto`)."""
+    """Send all log lines of this process to standard error: as JSON (`json`), as text (`text`), or as text only if
+    it is a terminal (`auto`)."""
     prepare = [
         _name_of(program),
         structlog.stdlib.add_log_level,
@@ -96,8 +96,8 @@ def configure(level: str = "info", style: str = "auto", *, program: str = "") ->
 
 
 class _StandardError(logging.StreamHandler[Any]):
-    """A line that cannot be written, as on a full disk, is lost in silence: `logging` would write a trace for each
-    into the same file."""
+    """A line that cannot be written, for example because the disk is full, is silently lost: `logging` would write
+    a traceback for each into the same file."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name in `logging`
         if not isinstance(sys.exc_info()[1], OSError):
@@ -105,7 +105,7 @@ class _StandardError(logging.StreamHandler[Any]):
 
 
 def _name_of(program: str) -> Any:
-    """A processor that adds the program's name in every thread, as a context variable would not."""
+    """A processor that adds the program's name in every thread, unlike a context variable."""
 
     def add_program(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {"program": program, **fields} if program else fields
@@ -128,7 +128,7 @@ def _configure_own_lines(prepare: list[Any]) -> None:
 
 
 def _formatter(prepare: list[Any], style: str) -> logging.Formatter:
-    """For our own lines and those of libraries; the latter still need the steps of `prepare`."""
+    """Formats our own lines and those of libraries; libraries' lines still need the steps in `prepare`."""
     is_terminal = sys.stderr.isatty()
     renderer: Any = structlog.processors.JSONRenderer()
     if style == "text" or (style == "auto" and is_terminal):
@@ -137,7 +137,7 @@ def _formatter(prepare: list[Any], style: str) -> logging.Formatter:
         foreign_pre_chain=prepare,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            # Traces without local variables: those are people's data.
+            # Tracebacks without local variables, which are people's data.
             structlog.processors.format_exc_info,
             renderer,
         ],
@@ -156,9 +156,10 @@ def _quieten_libraries() -> None:
 
 
 def _keep_unless_lost_acknowledgement(record: logging.LogRecord) -> bool:
-    """One line of level info for each task whose acknowledgement is lost with the connection to the broker.
+    """One line at level info for each task whose acknowledgement is lost together with the connection to the
+    broker.
 
-    The broker delivers it again, and the next worker finds nothing left to claim.
+    The broker delivers the task again, and the next worker finds nothing left to claim.
     """
     if not str(record.msg).startswith(("Couldn't ack ", "Couldn't reject ")):
         return True
@@ -168,7 +169,7 @@ def _keep_unless_lost_acknowledgement(record: logging.LogRecord) -> bool:
 
 
 def _keep_unless_away(record: logging.LogRecord) -> bool:
-    """One line for each task that could not be done because the database or the broker is away."""
+    """One line for each task that failed because the database or the broker is unreachable."""
     error = record.exc_info[1] if record.exc_info else None
     if not isinstance(error, ServiceUnavailable):
         return True

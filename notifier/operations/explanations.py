@@ -1,4 +1,4 @@
-"""Why an action skipped something, and why something is late: in words, for people."""
+"""Explains in words why an action skipped something, and why something is late."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _EXPIRED = "it has expired (expires_at): it is never sent"
 
 
 def arrival_in_words(one: NotificationView) -> str:
-    """Whether they got it, for who answers their call; "" where the status says it all."""
+    """Whether the message arrived, for somebody who answers the recipient's call; "" if the status already says
+    it."""
     if one.status not in (Status.SENT, Status.DELIVERED):
         return ""
     if one.is_test:
@@ -137,13 +138,13 @@ _LATE = {
 
 
 def late_in_words(late: Late) -> tuple[str, str]:
-    """Why, and what to do."""
+    """Why a notification is late, and what to do."""
     why, fix = _LATE[late.cause]
     return why, fix.format(lane=late.lane)
 
 
 def resumed_in_words(provider: str, count: int, within_seconds: float) -> str:
-    """What a resume did."""
+    """What resuming a provider did."""
     if not count:
         return f"{provider} is in use again."
     waited = "1 notification that waited is" if count == 1 else f"{count} notifications that waited are"
@@ -151,7 +152,7 @@ def resumed_in_words(provider: str, count: int, within_seconds: float) -> str:
 
 
 def circuit_in_words(circuit: CircuitState) -> tuple[str, str]:
-    """Why a provider is not called, for anybody or for one sender; and what to do."""
+    """Why a provider is not called, for everybody or for one sender; and what to do."""
     provider, sender = circuit.key.provider, circuit.key.sender
     resume = f"then: notifier providers resume {provider}"
     if sender:

@@ -1,4 +1,5 @@
-"""docs/reference/provider-codes.md, written from the tables: `python -m notifier.providers.codes_page > …`."""
+"""Writes docs/reference/provider-codes.md from the tables of codes: `python -m notifier.providers.codes_page >
+…`."""
 
 from __future__ import annotations
 
@@ -115,7 +116,7 @@ The `err-code` of a [receipt]({url}) says why a message did not arrive. Any othe
 |---|---|---|
 """
 
-#: What providers report later, and what it makes of a notification.
+#: What providers report later, and what each report does to a notification.
 _REPORTS = """\
 ## What is reported later
 
@@ -125,7 +126,7 @@ Any other word changes no status; it is recorded in the timeline.
 |---|---|---|
 """
 
-#: What the page does not repeat in each row.
+#: Facts that the page does not repeat in each row.
 _IMPLIED = {
     Reason.INVALID_RECIPIENT: (Outcome.REJECTED, Subject.RECIPIENT),
     Reason.UNREACHABLE_RECIPIENT: (Outcome.REJECTED, Subject.RECIPIENT),
@@ -200,7 +201,7 @@ def _dagger(basis: str) -> str:
 
 
 def _reason(verdict: Verdict) -> str:
-    """The reason, and what it does not imply."""
+    """The reason, and what does not follow from it."""
     outcome, subject = _IMPLIED[verdict.reason]
     words = [f"`{verdict.reason}`"]
     if verdict.outcome != outcome:

@@ -1,4 +1,4 @@
-"""For load balancers and monitoring. No key is needed: there are counts, and nothing about a person."""
+"""Routes for load balancers and monitoring. They need no key: they return counts, and nothing about people."""
 
 from __future__ import annotations
 

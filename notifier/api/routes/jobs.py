@@ -1,4 +1,4 @@
-"""Jobs: long actions that workers carry out. `POST /v1/notifications/retry` makes them."""
+"""Routes for jobs: long actions that workers carry out. `POST /v1/notifications/retry` creates them."""
 
 from __future__ import annotations
 

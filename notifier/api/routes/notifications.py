@@ -1,4 +1,5 @@
-"""Send, retry, cancel, reschedule. The row is written before the answer; an action leaves an operator record."""
+"""Routes that send, retry, cancel and reschedule. The row is written before the answer; each action leaves an
+operator record."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ actions = keyed_router("act", 400, 404, 409, 413)
 
 
 async def _body(request: Request) -> bytes:
-    """The bytes of the body, which `Shield` keeps within the limit."""
+    """The body's bytes. `Shield` enforces the limit."""
     faults = check_encoding(request.headers.get("content-type"), request.headers.get("content-encoding"))
     if faults:
         _count_refused([faults])
@@ -146,7 +147,7 @@ def send_batch(
     with _counted():
         batch = read_batch_request(body, _producer(holder), now=intake.now(), channel_of=intake.channel_of)
     entries = batch.entries
-    # `KeyedRoute` has counted one of them.
+    # `KeyedRoute` has already counted one of them.
     if len(entries) > 1:
         admit(rates, holder, len(entries) - 1)
     context = read_traceparent(traceparent)
@@ -213,20 +214,20 @@ def _producer(holder: Holder) -> str:
 def _key_of(header: str | None) -> str | None:
     if header is None:
         return None
-    # The same key in the body is the same key.
+    # The same key in the body counts as the same key.
     key = as_written(header)
-    # The header's draft (draft-ietf-httpapi-idempotency-key-header) has it in quotes; hardly anyone writes them.
+    # The header's draft (draft-ietf-httpapi-idempotency-key-header) puts it in quotes; hardly anyone does.
     return key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
 
 
 def _faults(intake: Intake, holder: Holder, entry: Entry) -> tuple[Fault, ...]:
-    """Why the entry is refused, with everything that can be told of it. (): it goes on to the intake, which checks
-    the rest."""
+    """Every reason known here why the entry is refused. (): the entry goes on to the intake, which checks the
+    rest."""
     if entry.message is not None:
         return tuple(_not_allowed(holder, entry.message))
     if entry.draft is None:
         return entry.faults
-    # Of a template that the key may not send it is told nothing more.
+    # If the key may not send this template, nothing more is said about it.
     return entry.with_further(_not_allowed(holder, entry.draft.message) or intake.faults(entry.draft.message))
 
 
@@ -309,7 +310,7 @@ def reschedule_one(
 
 
 def _done(notification: UUID, result: ActionResult) -> Done:
-    """Raises `Refusal`, 409, if it was left alone."""
+    """The answer for one notification. Raises `Refusal`, 409, if the action left it alone."""
     if not result.changed:
         raise Refusal(409, result.skipped[0].why if result.skipped else "it changed in the meantime; try again")
     return Done(id=notification, record_id=result.record_id)

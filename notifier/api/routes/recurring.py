@@ -1,4 +1,4 @@
-"""Recurring notifications: a producer plans its own, and operators see and stop everybody's."""
+"""Routes for recurring notifications: producers plan their own; operators see and stop everybody's."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Addresses(Why):
 class TakenOff(BaseModel):
     """Recipients that were removed from a list."""
 
-    #: So many of them were on it.
+    #: How many of them were on the list.
     count: int
 
 
@@ -182,7 +182,8 @@ def delete_recurring(recurring: RecurringDep, holder: SenderOrOperator, recurrin
 
 
 def recurring_for(recurring: RecurringNotifications, holder: Holder, recurring_id: UUID) -> RecurringView:
-    """Raises `NotFound` if there is none or the key may not see it; the text does not say which."""
+    """The recurring notification. Raises `NotFound` if there is none or the key may not see it; the text does not
+    say which."""
     view = recurring.view(recurring_id)
     if not holder.sees(view):
         raise NotFound(f"no recurring notification has the id {recurring_id}")
@@ -199,7 +200,7 @@ def _by(holder: Holder, why: Why | None) -> dict[str, Any]:
 
 @contextmanager
 def _conflicts() -> Iterator[None]:
-    """Answers 409 where the state of things is against it."""
+    """Answer 409 if the action does not fit the current state."""
     try:
         yield
     except WrongSelection as error:

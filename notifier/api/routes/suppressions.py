@@ -1,4 +1,4 @@
-"""Suppressions. The recipient is in the body, because URLs are written to logs."""
+"""Routes for suppressions. The recipient is in the body, because URLs are written to logs."""
 
 from __future__ import annotations
 

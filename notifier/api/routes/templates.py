@@ -1,4 +1,4 @@
-"""Templates, rejected messages and providers."""
+"""Routes for templates, rejected messages and providers."""
 
 from __future__ import annotations
 

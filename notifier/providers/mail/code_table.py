@@ -1,8 +1,8 @@
-"""The table of SMTP answers: one ordered list, in which the first row that fits decides.
+"""The table of SMTP answers: an ordered list in which the first row that fits decides.
 
-RFC 3463 says more than RFC 5321 where a server gives both ("550 5.1.1"), so enhanced codes come before basic ones.
-Before both stand a few rows that go by the server's text, because servers use one code for several things: "550
-5.7.1" is a relay that does not know us, a spam filter or a closed mailing list.
+If a server gives both codes ("550 5.1.1"), the enhanced code (RFC 3463) says more than the basic one (RFC 5321),
+so enhanced codes come first. Before them are a few rows that match the server's text, because servers use one code
+for several things: "550 5.7.1" is a relay that does not know us, a spam filter or a closed mailing list.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from notifier.providers.outcomes import (
 
 
 class Stage(StrEnum):
-    """A step of the dialogue. What an answer means depends on the command it answers."""
+    """A step of the SMTP dialogue. What an answer means depends on the command that it answers."""
 
     CONNECT = "connect"  #: TCP, greeting, EHLO, TLS
     AUTH = "auth"  #: login
     MAIL = "mail"  #: MAIL FROM
     RCPT = "rcpt"  #: RCPT TO
     DATA = "data"  #: the command DATA, before 354
-    BODY = "body"  #: after 354; an answer lost from here on leaves the outcome unknown
+    BODY = "body"  #: after 354; if the answer is lost from here on, the outcome is unknown
 
 
-#: RFC 6647 section 5 lets a server greylist for a minute to a day; 5 minutes is the default of postgrey.
+#: RFC 6647 section 5 lets a server greylist for a minute to a day. Five minutes is the default of postgrey.
 GREYLIST_SECONDS = 300.0
-#: RFC 5321 section 4.5.4.1: the pause between two tries of one destination should be at least 30 minutes.
+#: RFC 5321 section 4.5.4.1: two tries of one destination should be at least 30 minutes apart.
 MAILBOX_FULL_SECONDS = 1800.0
 
 _LATER = Reason.PROVIDER_UNAVAILABLE
@@ -55,20 +55,20 @@ FULL = Verdict(
     Subject.RECIPIENT,
     retry_after_seconds=MAILBOX_FULL_SECONDS,
 )
-#: Not now, and not because of the server that we talk to.
+#: A temporary refusal that is not the fault of the server we talk to.
 NOT_NOW = Verdict(Outcome.UNAVAILABLE, _LATER, Subject.RECIPIENT)
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpCodeRow:
-    #: "5.1.1", "5.1.*" and "5.*.*" are compared with the enhanced code, "550" and "5**" with the basic one.
+    #: "5.1.1", "5.1.*" and "5.*.*" match the enhanced code; "550" and "5**" match the basic code.
     code: str
     meaning: str
     verdict: Verdict
     source: str
-    #: Where in the dialogue the row holds; empty: anywhere.
+    #: The steps at which the row applies; empty: all.
     stages: tuple[Stage, ...] = ()
-    #: Regular expression that the server's text must contain, in any case; empty: any text.
+    #: Regular expression that must match in the server's text, ignoring case; empty: any text.
     words: str = ""
 
     def fits(self, stage: Stage, basic: str, enhanced: str, text: str) -> bool:
@@ -79,7 +79,7 @@ class SmtpCodeRow:
         )
 
 
-#: The tables read better with a short name.
+#: A short name makes the tables easier to read.
 _Row = SmtpCodeRow
 
 
@@ -96,10 +96,10 @@ _RCPT = (Stage.RCPT,)
 _MAIL = (Stage.MAIL,)
 _BODY = (Stage.DATA, Stage.BODY)
 _LARGE = (Stage.MAIL, Stage.DATA, Stage.BODY)
-#: Once the recipient was named.
+#: After the recipient was named.
 LATE = (Stage.RCPT, Stage.DATA, Stage.BODY)
 
-#: Words about whoever the mail is from; "sender" alone is not enough, a recipient's policy names it, too.
+#: Words about the sender of the mail. "sender" alone is not enough: a recipient's policy names senders as well.
 _SENDER_WORDS = (
     r"sender(?:'s)?( e?-?mail)?( address| domain| mailbox| user| account| id| verify| verification)* "
     r"(is |was |could )?(rejected|refused|denied|blocked|invalid|unknown|unverified|(not|cannot) (be )?\w+|"
@@ -113,7 +113,7 @@ _SENDER_WORDS = (
 )
 
 TABLE: tuple[SmtpCodeRow, ...] = (
-    # Login and greeting: nothing about the message was said yet, so nothing here may fail the message.
+    # Login and greeting: nothing about the message has been said yet, so nothing here may fail the message.
     _Row("530", "authentication required", ACCOUNT, _AUTH),
     _Row("534", "authentication mechanism too weak", ACCOUNT, _AUTH),
     _Row("535", "credentials refused", ACCOUNT, _AUTH),
@@ -121,9 +121,9 @@ TABLE: tuple[SmtpCodeRow, ...] = (
     _Row("432", "a password transition is needed", ACCOUNT, _AUTH),
     _Row("5**", "login refused", ACCOUNT, _AUTH, (Stage.AUTH,)),
     _Row("5**", "the server refuses the connection", UNAVAILABLE, "RFC 5321 section 3.1", (Stage.CONNECT,)),
-    # By the server's words.
+    # Rows that match the server's text.
     _Row("4**", "greylisted", _GREYLISTED, "RFC 6647 section 2", words=r"gr[ae]y-?\s?list"),
-    # One of ours ends with its mail, in a moment.
+    # Another connection of ours will be free in a moment, when its mail is sent.
     _Row(
         "4**",
         "too many connections at once",
@@ -224,7 +224,7 @@ TABLE: tuple[SmtpCodeRow, ...] = (
         r"(is )?(unknown|not found|does(n't| not) exist)|"
         r"(no such|unknown|invalid|non-?existent) (user|mailbox|recipient|local part)",
     ),
-    # Enhanced codes that mean the same at every stage.
+    # Enhanced codes that mean the same at every step.
     _Row("*.2.2", "mailbox full", FULL, _ENHANCED),
     _Row("5.2.3", "message larger than this mailbox accepts", CONTENT, _ENHANCED),
     _Row("5.3.4", "message too big for the system", CONTENT, _ENHANCED),
@@ -251,7 +251,7 @@ TABLE: tuple[SmtpCodeRow, ...] = (
     _Row("5.7.503", "our account is blocked for spam", ACCOUNT, _EXCHANGE),
     _Row("5.7.708", "our address or tenant is blocked", ACCOUNT, _EXCHANGE),
     _Row("5.7.750", "our sender domain is not registered", SENDER_REFUSED, _EXCHANGE),
-    # What is refused at MAIL, before there is a recipient, is our sender, whatever the code.
+    # A refusal at MAIL, before there is a recipient, is about our sender, whatever the code.
     _Row("5**", "our sender is refused", SENDER_REFUSED, "RFC 5321 section 3.3", _MAIL),
     # Enhanced codes about an address.
     _Row("5.1.1", "no such mailbox", NO_SUCH_RECIPIENT, _ENHANCED),
@@ -269,7 +269,8 @@ TABLE: tuple[SmtpCodeRow, ...] = (
     _Row("5.6.*", "content refused", CONTENT, _ENHANCED),
     _Row("5.7.*", "policy refuses the content", CONTENT, _ENHANCED, _BODY),
     _Row("5.7.*", "policy refuses mail to this recipient", NOT_FOR_RECIPIENT, _ENHANCED),
-    # Whoever took MAIL works: what it says now is said of this mailbox, also where it closes the connection.
+    # A server that accepted MAIL works. Its answers from here on are about this mailbox, even if it then closes
+    # the connection.
     _Row("4.1.*", "address: temporary failure", NOT_NOW, _ENHANCED, LATE),
     _Row("4.2.*", "mailbox: temporary failure", NOT_NOW, _ENHANCED, LATE),
     _Row("4.4.2", "the server waited too long for us", UNAVAILABLE, "Postfix answers so to a slow client", LATE),
