@@ -1,8 +1,8 @@
 """What operators do with providers: pause, resume, set weights. Workers follow within a second or two.
 
 Crash points of a resume: the operator record, the end of the pause, the closing of the circuits and the new times
-of waiting notifications are committed one after the other. Another resume does what a crash left undone; for
-notifications that sleep until a provider can be called, the sweep does it. No status changes, so nothing is lost or
+of waiting notifications are committed one after the other. Another resume does what a crash left undone; the sweep
+does it for notifications that sleep until a provider can be called. No status changes, so nothing is lost or
 doubled. A worker that does not know of the resume yet may let a notification sleep as before: the sweep wakes it.
 """
 
