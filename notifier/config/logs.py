@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Mapping, MutableMapping
+from threading import Lock
 from typing import Any
 
 from notifier.config.imports import without
@@ -63,6 +65,12 @@ _QUOTES = (
 _ACKNOWLEDGING = "celery.worker.request"
 #: Logs, with a traceback, that a task ended in an error.
 _TASK_ERRORS = "celery.app.trace"
+#: Where it says, each time it tries, that it has no connection to the broker; and how those lines begin.
+_CONSUMER = "celery.worker.consumer.consumer"
+_NO_CONNECTION = ("consumer: Cannot connect to ", "consumer: Connection to broker lost")
+
+#: An outage that lasts is told again after this. Seconds.
+_SAY_AGAIN_SECONDS = 300.0
 
 log: Any = structlog.stdlib.get_logger("notifier")
 
@@ -75,6 +83,42 @@ def log_failure(event: str, error: BaseException, **fields: Any) -> None:
     frames = traceback.extract_tb(error.__traceback__)
     places = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
     log.error(event, error=type(error).__name__, exception=" > ".join(places), **fields)
+
+
+class Outage:
+    """Says once that something is away, not at each try, and once that it is back. Says it again for an error of
+    another kind, or after five minutes. Thread-safe."""
+
+    def __init__(self, away: str, back: str) -> None:
+        """`away`, `back`: names of events."""
+        self._away, self._back = away, back
+        self._lock = Lock()
+        #: Kind of error → when it was last said.
+        self._said: dict[str, float] = {}
+        self._began = 0.0
+
+    def goes_on(self, error: BaseException, **fields: Any) -> None:
+        """Another try has failed."""
+        kind, now = type(error).__name__, time.monotonic()
+        with self._lock:
+            if not self._said:
+                self._began = now
+            if now - self._said.get(kind, float("-inf")) < _SAY_AGAIN_SECONDS:
+                return
+            self._said[kind] = now
+        log.warning(self._away, error=kind, **fields)
+
+    def is_over(self) -> None:
+        """A try has succeeded. Says nothing if none had failed."""
+        with self._lock:
+            if not self._said:
+                return
+            self._said.clear()
+        log.info(self._back, seconds=round(time.monotonic() - self._began, 1))
+
+
+#: Of the connection from which a worker takes its tasks.
+CONSUMER_OUTAGE = Outage("worker.broker_away", "worker.broker_back")
 
 
 def configure(level: str = "info", style: str = "auto", *, program: str = "") -> None:
@@ -153,6 +197,8 @@ def _quieten_libraries() -> None:
         logging.getLogger(name).addFilter(_keep_unless_it_quotes)
     logging.getLogger(_ACKNOWLEDGING).addFilter(_keep_unless_lost_acknowledgement)
     logging.getLogger(_TASK_ERRORS).addFilter(_keep_unless_away)
+    logging.getLogger(_CONSUMER).addFilter(_keep_unless_no_connection)
+    logging.getLogger("py.warnings").addFilter(_keep_unless_about_a_setting)
 
 
 def _keep_unless_lost_acknowledgement(record: logging.LogRecord) -> bool:
@@ -176,6 +222,21 @@ def _keep_unless_away(record: logging.LogRecord) -> bool:
     name = record.args.get("name", "") if isinstance(record.args, Mapping) else ""
     log.warning("worker.task_not_done", step=name, reason=str(error))
     return False
+
+
+def _keep_unless_no_connection(record: logging.LogRecord) -> bool:
+    """One line for an outage of the broker: Celery writes several for each try."""
+    if not record.getMessage().startswith(_NO_CONNECTION):
+        return True
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    error = next((one for one in arguments if isinstance(one, BaseException)), ConnectionError())
+    CONSUMER_OUTAGE.goes_on(error, reason=str(error))
+    return False
+
+
+def _keep_unless_about_a_setting(record: logging.LogRecord) -> bool:
+    """With each lost connection Celery warns that one of its defaults will change. We have set it."""
+    return "worker_cancel_long_running_tasks_on_connection_loss" not in record.getMessage()
 
 
 def _keep_unless_it_quotes(record: logging.LogRecord) -> bool:

@@ -33,7 +33,7 @@ from notifier.broker.amqp_transport import (
     read_properties,
 )
 from notifier.broker.server_certificate import certificate_problem
-from notifier.config.logs import log, log_failure
+from notifier.config.logs import Outage, log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.domain.statuses import Channel, Lane
@@ -81,6 +81,7 @@ class AmqpReader:
     def __init__(self, url: str, *, heartbeat_seconds: int = HEARTBEAT_SECONDS) -> None:
         self._url = url
         self._heartbeat_seconds = heartbeat_seconds
+        self._outage = Outage("intake.broker_away", "intake.broker_back")
         known = Connection(url)
         self._errors: tuple[type[Exception], ...] = (
             OSError,
@@ -100,12 +101,13 @@ class AmqpReader:
                 with connect(self._url, self._heartbeat_seconds) as connection, Pulse(connection) as pulse:
                     session = _Session(connection, pulse, lane, handle, stop, caution)
                     failures = 0
+                    self._outage.is_over()
                     session.run()
             except Exception as error:
                 # All messages in hand go back to their queue and come again.
                 if isinstance(error, self._errors):
                     reason = certificate_problem(error, self._url) or "away"
-                    log.warning("intake.broker_away", lane=lane, error=type(error).__name__, reason=reason)
+                    self._outage.goes_on(error, reason=reason)
                 else:
                     log_failure("intake.failed", error, lane=lane)
                 stop.wait(pause_seconds(failures))

@@ -27,7 +27,7 @@ from redis.exceptions import RedisError, ResponseError
 from notifier.broker import topology
 from notifier.broker.redis_transport import set_aside
 from notifier.broker.server_certificate import certificate_problem
-from notifier.config.logs import log, log_failure
+from notifier.config.logs import Outage, log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.batch import BATCH_SIZE, Handle, Received
@@ -101,6 +101,7 @@ class RedisReader:
         self.name = name or uuid4().hex
         #: Held by the thread that has an entry in hand which may have ended a reader.
         self._alone = Lock()
+        self._outage = Outage("intake.broker_away", "intake.broker_back")
         #: Foreign keys that were logged already.
         self._strange: set[bytes] = set()
 
@@ -123,11 +124,13 @@ class RedisReader:
                     client.set(f"{_ALIVE}:{self.name}", "alive", ex=ALIVE_SECONDS)
                     self._rescue(client)
                 except RedisError as error:
-                    reason = certificate_problem(error, self._url) or "away"
-                    log.warning("intake.broker_away", error=type(error).__name__, reason=reason)
+                    self._say_away(error)
                 except Exception as error:
                     log_failure("intake.failed", error)
                 stop.wait(ALIVE_SECONDS / 6)
+
+    def _say_away(self, error: RedisError) -> None:
+        self._outage.goes_on(error, reason=certificate_problem(error, self._url) or "away")
 
     def _rescue(self, client: redis.Redis) -> None:
         """Put back what dead readers had in hand. If a reader only slept, idempotency keys make the second copy a
@@ -167,12 +170,15 @@ class RedisReader:
                 try:
                     self._read(client, lists, handle, again=failures > 0)
                     failures = 0
+                    self._outage.is_over()
                     continue
                 except ResponseError as error:
                     log.warning("intake.waiting", queue=lists.queue, error=type(error).__name__)
                     _tidy(client, lists)
-                except (RedisError, ServiceUnavailable) as error:
+                except RedisError as error:
                     # The entries that we took stay in our list; the next round begins with them.
+                    self._say_away(error)
+                except ServiceUnavailable as error:
                     log.warning("intake.waiting", queue=lists.queue, error=type(error).__name__)
                 except Exception as error:
                     log_failure("intake.failed", error, queue=lists.queue)

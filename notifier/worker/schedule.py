@@ -11,8 +11,10 @@ from zoneinfo import ZoneInfo
 
 from celery.beat import Scheduler
 from celery.schedules import BaseSchedule, schedstate, schedule
+from kombu.exceptions import OperationalError
 
 from notifier.broker import topology
+from notifier.config.logs import Outage, log_failure
 from notifier.domain.local_days import next_daily
 from notifier.operations.upkeep import DAILY_AT
 from notifier.telemetry.liveness import LIVENESS
@@ -35,16 +37,37 @@ _LOOP = "beat"
 
 
 class LiveScheduler(Scheduler):  # type: ignore[misc]  # Celery ships no types
-    """Celery's scheduler, which keeps nothing on disk and reports that its loop is alive."""
+    """Celery's scheduler, which keeps nothing on disk, reports that its loop is alive, and logs once that the broker
+    is away: by itself it writes a hundred lines for each task that it cannot publish."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._outage = Outage("beat.broker_away", "beat.broker_back")
+        super().__init__(*arguments, **options)
 
     def tick(self, *arguments: Any, **options: Any) -> Any:
         """Start one task if it is due. Returns the seconds until the next call."""
         LIVENESS.turned(_LOOP)
         return super().tick(*arguments, **options)
 
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Publish the task of an entry. One that cannot be published is not made up for: the next one is near."""
+        try:
+            self.apply_async(entry, producer=producer, advance=False)
+        except Exception as error:
+            cause = error.__cause__ or error.__context__ or error
+            if isinstance(cause, OperationalError | OSError):
+                self._outage.goes_on(cause, reason=str(cause))
+            else:
+                log_failure("beat.task_not_published", cause, step=entry.name)
+        else:
+            self._outage.is_over()
+
     def _ensure_connected(self) -> Any:
         with LIVENESS.paused(_LOOP):
-            return super()._ensure_connected()
+            retries = self.app.conf.broker_connection_max_retries
+            return self.connection.ensure_connection(
+                lambda error, _: self._outage.goes_on(error, reason=str(error)), retries
+            )
 
 
 class DailySchedule(BaseSchedule):  # type: ignore[misc]

@@ -17,7 +17,7 @@ from celery.worker.consumer import Consumer
 
 from notifier.broker import topology
 from notifier.broker.redis_transport import CONNECTION_LOST as REDIS_LOST
-from notifier.config.logs import log
+from notifier.config.logs import CONSUMER_OUTAGE, log
 from notifier.telemetry.liveness import LIVENESS, TURN_SECONDS
 
 #: Larger messages are dropped; our own hold at most 100 ids. Bytes.
@@ -44,6 +44,7 @@ class TaskConsumer(Consumer):  # type: ignore[misc]  # Celery ships no types
     def on_ready(self) -> None:
         """Called when its loop begins. It begins again with each connection, while its timers go on."""
         LIVENESS.turned(_LOOP)
+        CONSUMER_OUTAGE.is_over()
         if not self._is_watched:
             self._is_watched = True
             self.timer.call_repeatedly(TURN_SECONDS, LIVENESS.turned, (_LOOP,))
