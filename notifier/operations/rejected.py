@@ -32,11 +32,13 @@ if TYPE_CHECKING:  # slow to import, and most commands need none of it
     #: Why a message of this channel and lane would be rejected now; empty: it would not be.
     Check = Callable[[Raw, Channel, Lane, Origin], Sequence[Fault]]
     #: Takes a message of this channel and lane in, as the intake does. When it returns, it is recorded.
-    TakeIn = Callable[[Raw, Channel, Lane, Origin], object]
+    TakeIn = Callable[[Raw, Channel, Lane, Origin], "TakenIn"]
 
 
 #: A page publishes for no longer than this after its claim, with which the last publication ends in time. Seconds.
 PUBLISH_SECONDS = CLAIM_SECONDS / 2
+#: Of an edited copy against which the contract has nothing, but what the record holds.
+_REJECTED_TOO = "its edited copy was rejected, too, and is among the rejected messages with the reason"
 
 
 class DeadQueue(Protocol):
@@ -49,6 +51,15 @@ class DeadQueue(Protocol):
 
     def publish(self, raw: Raw) -> None:
         """Put a message into its queue."""
+
+
+class TakenIn(Protocol):
+    """Counts of messages: one that is no batch is one."""
+
+    @property
+    def accepted(self) -> int: ...
+    @property
+    def duplicates(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +134,8 @@ class Replays:
         Its proof is that an operator wrote it, whoever published the first one; its story says who. It does not go
         over the broker, where that would be a claim. Of its headers, which are about other bytes, the trace alone
         goes along. Of several at once one is taken in. If that fails, or we are killed meanwhile, it may be
-        recorded all the same, so the message is left alone until somebody says `over`: that they looked.
+        recorded all the same, so the message is left alone until somebody says `over`: that they looked. If what
+        the record holds stands against it, the message counts as not replayed.
 
         Raises:
             InvalidMessage: `check` still finds faults.
@@ -145,10 +157,13 @@ class Replays:
             self._kept(message, over=over)  # says who was first
             raise WrongSelection("somebody else replayed it just now: load the page again")
         note = event_text(f"rejected message {message} edited", operator, reason, record)
-        take_in(raw, *pair, Origin(ProducerProof.OPERATOR, f"operator:{operator}", note))
-        self._rejections.end_claims([message], [], record, counts)
+        taken = take_in(raw, *pair, Origin(ProducerProof.OPERATOR, f"operator:{operator}", note))
+        is_in_record = taken.accepted or taken.duplicates
+        counts = ActionCounts(1, 1) if is_in_record else ActionCounts(1, 0, 0, 1)
+        published, left = ([message], []) if is_in_record else ([], [message])
+        self._rejections.end_claims(published, left, record, counts)
         self._operating.note(record, counts, is_finished=True)
-        return result(record, counts, ())
+        return result(record, counts, [Skipped(str(one), _REJECTED_TOO) for one in left])
 
     def _kept(self, message: UUID, *, over: bool) -> KeptRejection:
         """One that an edited copy may take the place of. Raises `NotFound`, `WrongSelection`."""
