@@ -102,7 +102,7 @@ class RateLimiter:
         for limit, ones in sorted(self._limits(deliveries).items(), key=lambda item: item[0].per_second):
             waits |= self._take(limit, [one for one in ones if one not in waits])
         for delivery in deliveries:
-            wait = None if delivery in waits else self._over_cap(delivery.content)
+            wait = None if delivery in waits or delivery.earlier else self._over_cap(delivery.content)
             if wait is not None:
                 waits[delivery] = wait
         permitted = [delivery for delivery in deliveries if delivery not in waits]
@@ -147,8 +147,8 @@ class RateLimiter:
         return found
 
     def _over_cap(self, prepared: Prepared) -> float | None:
-        """Seconds to wait because a cap or a quota is used up; None: no wait. Only first attempts count: a retry
-        was counted before, and a test never counts."""
+        """Seconds to wait because a cap or a quota is used up; None: no wait. A notification that was tried was
+        counted before, and a test never counts."""
         if prepared.notification.attempt_count > 0 or prepared.notification.is_test:
             return None
         taken: list[tuple[str, Cap]] = []

@@ -33,12 +33,14 @@ if TYPE_CHECKING:  # slow to import, and most commands need none of it
     Check = Callable[[Raw, Channel, Lane, Origin], Sequence[Fault]]
     #: Accepts a message of this channel and lane as the intake does. When it returns, the message is in the
     #: record.
-    TakeIn = Callable[[Raw, Channel, Lane, Origin], object]
+    TakeIn = Callable[[Raw, Channel, Lane, Origin], "TakenIn"]
 
 
 #: Time limit for publishing one page after its claim. The last publication still ends before the claim does.
 #: Seconds.
 PUBLISH_SECONDS = CLAIM_SECONDS / 2
+#: For an edited copy that keeps the contract, but that the record refuses.
+_REJECTED_TOO = "its edited copy was rejected, too, and is among the rejected messages with the reason"
 
 
 class DeadQueue(Protocol):
@@ -51,6 +53,15 @@ class DeadQueue(Protocol):
 
     def publish(self, raw: Raw) -> None:
         """Put a message into its queue."""
+
+
+class TakenIn(Protocol):
+    """Counts of messages; a message that is not a batch counts as one."""
+
+    @property
+    def accepted(self) -> int: ...
+    @property
+    def duplicates(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +141,8 @@ class Replays:
         who. It does not go through the broker, where its producer would only be a claim. Of the original's
         headers, which are about other bytes, only the trace is kept. If several operators do this at once, one
         body is accepted. If it fails, or this process is killed, the message may be in the record all the same. So
-        the rejected message is left alone until somebody who has checked calls again with `over`.
+        the rejected message is left alone until somebody who has checked calls again with `over`. If the record
+        refuses the new message, the rejected one counts as not replayed.
 
         Raises:
             InvalidMessage: `check` still finds faults.
@@ -152,10 +164,13 @@ class Replays:
             self._kept(message, over=over)  # says who was first
             raise WrongSelection("somebody else replayed it just now: load the page again")
         note = event_text(f"rejected message {message} edited", operator, reason, record)
-        take_in(raw, *pair, Origin(ProducerProof.OPERATOR, f"operator:{operator}", note))
-        self._rejections.end_claims([message], [], record, counts)
+        taken = take_in(raw, *pair, Origin(ProducerProof.OPERATOR, f"operator:{operator}", note))
+        is_in_record = taken.accepted or taken.duplicates
+        counts = ActionCounts(1, 1) if is_in_record else ActionCounts(1, 0, 0, 1)
+        published, left = ([message], []) if is_in_record else ([], [message])
+        self._rejections.end_claims(published, left, record, counts)
         self._operating.note(record, counts, is_finished=True)
-        return result(record, counts, ())
+        return result(record, counts, [Skipped(str(one), _REJECTED_TOO) for one in left])
 
     def _kept(self, message: UUID, *, over: bool) -> KeptRejection:
         """The rejected message, if an edited copy may take its place. Raises `NotFound`, `WrongSelection`."""

@@ -277,15 +277,32 @@ LEFT JOIN recurring_notifications AS n ON n.id = p.recurring_id
 ORDER BY page.id
 """).bindparams(_AFTER)
 
+# Who was added again under another hash key is on the list twice: the later line stays. Those that go are deleted
+# before the others get their hashes, because these look at `again` first.
 _UPDATE_LISTED: TextClause = text("""
 WITH given AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
     id uuid, recipient text, address_hash bytea, context jsonb, sealed bytea, old_sealed bytea)
 ), free AS MATERIALIZED (
-  SELECT p.id FROM given JOIN recurring_recipients AS p ON p.id = given.id ORDER BY p.id FOR UPDATE SKIP LOCKED
+  SELECT p.id, p.recurring_id, r.address_hash FROM given AS r JOIN recurring_recipients AS p ON p.id = r.id
+  ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
+), alike AS (
+  SELECT id, recurring_id, address_hash FROM free
+  UNION
+  SELECT p.id, p.recurring_id, p.address_hash FROM free
+  JOIN recurring_recipients AS p ON p.recurring_id = free.recurring_id AND p.address_hash = free.address_hash
+), again AS (
+  DELETE FROM recurring_recipients WHERE id IN (
+    SELECT id FROM (
+      SELECT id, row_number() OVER (PARTITION BY recurring_id, address_hash ORDER BY id DESC) AS place FROM alike
+    ) AS placed WHERE place > 1)
+  RETURNING id
+), updated AS (
+  UPDATE recurring_recipients AS p SET recipient = r.recipient, address_hash = r.address_hash,
+    context = r.context, sealed = r.sealed
+  FROM given AS r JOIN free ON free.id = r.id
+  WHERE p.id = r.id AND p.sealed IS NOT DISTINCT FROM r.old_sealed AND p.id NOT IN (SELECT id FROM again)
+  RETURNING p.id
 )
-UPDATE recurring_recipients AS p SET recipient = r.recipient, address_hash = r.address_hash, context = r.context,
-  sealed = r.sealed
-FROM given AS r JOIN free ON free.id = r.id
-WHERE p.id = r.id AND p.sealed IS NOT DISTINCT FROM r.old_sealed
+SELECT id FROM updated UNION ALL SELECT id FROM again WHERE id IN (SELECT id FROM given)
 """)

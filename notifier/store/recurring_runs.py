@@ -88,7 +88,8 @@ class RecurringRunRepository(Repository):
         self._execute(_SKIP, values)
 
     def recipients(self, run: TakenRun, after: int, limit: int) -> list[tuple[ListedRecipient, bytes]]:
-        """The next recipients of its list, each with the hash of its address.
+        """The next recipients of its list, each with the hash of its address under today's key: a recipient who is
+        on the list twice, as after a change of the key, has one hash.
 
         Raises:
             CannotOpen: the key is missing; the error names it.
@@ -98,7 +99,7 @@ class RecurringRunRepository(Repository):
         for row in rows:
             person = self._personal_data.open(row)
             one = ListedRecipient(row.position, person.recipient, person.context, row.locale)
-            found.append((one, bytes(row.address_hash)))
+            found.append((one, self._personal_data.hash_key.recipient(run.plan.channel, person.recipient)))
         return found
 
     def advance(self, run: TakenRun, run_at: datetime, before: int, portion: Portion) -> bool:
@@ -174,7 +175,7 @@ RETURNING n.id, due.run_at, false AS by_hand, 0 AS accepted, 0 AS refused, n.not
 """).bindparams(_ID, _TOKEN)  # noqa: S608 - constants
 
 _RECIPIENTS: TextClause = text("""
-SELECT id, position, recipient, address_hash, context, sealed, locale FROM recurring_recipients
+SELECT id, position, recipient, context, sealed, locale FROM recurring_recipients
 WHERE recurring_id = :id AND position > :after ORDER BY position LIMIT :limit
 """).bindparams(_ID)
 

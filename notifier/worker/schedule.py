@@ -37,8 +37,8 @@ _LOOP = "beat"
 
 
 class LiveScheduler(Scheduler):  # type: ignore[misc]  # Celery ships no types
-    """Celery's scheduler, which keeps nothing on disk, reports that its loop is alive, and logs once that the broker
-    is away: by itself it writes a hundred lines for each task that it cannot publish."""
+    """Celery's scheduler, which keeps nothing on disk, reports that its loop is alive, and logs once that the
+    broker is away: by itself it writes a hundred lines for each task that it cannot publish."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._outage = Outage("beat.broker_away", "beat.broker_back")

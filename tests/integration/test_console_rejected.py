@@ -145,16 +145,26 @@ def test_an_edited_message_is_checked_and_goes_once(api: Api, admin: Browser) ->
     assert record.operator.startswith("ops (key ")
 
 
+def test_an_edited_message_that_is_rejected_too_counts_as_not_replayed(api: Api, admin: Browser) -> None:
+    first = message(idempotency_key="order-1")
+    assert api.parts.intake.process([Received(json.dumps(first).encode(), Channel.EMAIL, Lane.NORMAL)]).accepted
+    [kept] = reject(api, first | {"to": "nobody"})
+    path = f"/rejected/{kept.id}/edited"
+    conflicting = admin.post(path, body=json.dumps(first | {"context": {"name": "Bob"}}))
+    assert b"was rejected, too" in conflicting.body
+    assert api.parts.audit.rejected()[0].faults[0]["code"] == "idempotency_conflict"
+    done = admin.post(path, body=json.dumps(first | {"idempotency_key": "order-2", "id": str(new_id())}))
+    assert b"1 message is replayed." in done.body, "it is left for the next edit"
+
+
 def test_a_replay_under_the_key_of_another_message_does_not_lead_to_that(api: Api, admin: Browser) -> None:
     first = message(idempotency_key="order-1")
     received = Received(json.dumps(first).encode(), Channel.EMAIL, Lane.NORMAL)
     assert api.parts.intake.process([received]).accepted == 1
     other = first | {"id": str(new_id()), "context": {"name": "Bob"}}
     same = first | {"id": str(new_id())}
-    plain, edited = reject(api, other | {"to": "nobody"}, other)
-    admin.post(f"/rejected/{plain.id}/replay")
-    admin.post(f"/rejected/{edited.id}/edited", body=json.dumps(other))
-    for one in (edited, plain):
+    for one in reject(api, other | {"to": "nobody"}, other):
+        admin.post(f"/rejected/{one.id}/replay")
         assert b"No notification has been made from it yet" in admin.get(f"/rejected/{one.id}").body
     [wrong] = reject(api, same | {"to": "nobody"})
     admin.post(f"/rejected/{wrong.id}/replay")

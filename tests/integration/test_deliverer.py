@@ -625,6 +625,19 @@ def test_one_recipient_gets_no_more_than_the_cap(world: World) -> None:
     assert statuses == {None, "rate_limited"}
 
 
+def test_failover_counts_once_under_caps_and_quotas(world: World) -> None:
+    limited = Structure.model_validate(
+        {
+            "senders": {"default": {"email": "s@example.com"}},
+            "caps": {"recipient": {"count": 1, "per_seconds": 3600}},
+            "quotas": {"shop": {"email": 2}},
+        }
+    )
+    ids = [world.accept(f"k{n}", to=f"ann{n}@example.com") for n in range(2)]
+    away = Scripted("first", error=Throttled("slow"))
+    assert world.deliver(ids, away, Scripted("second"), structure=limited).sent == 2
+
+
 def test_a_producer_near_its_quota_is_warned_and_over_it_waits(world: World) -> None:
     ids = [world.accept(f"k{n}") for n in range(6)]
     quota = Structure.model_validate(

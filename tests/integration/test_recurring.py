@@ -380,6 +380,26 @@ def test_a_list_is_sealed_found_by_hash_and_erased(database_url: str, tmp_path: 
     world.close()
 
 
+def test_who_is_added_again_under_another_hash_key_gets_it_once(database_url: str, tmp_path: Path) -> None:
+    templates = write_templates(tmp_path / "templates")
+    world = make_world(database_url, templates)
+    planned = world.add(2)
+    other = make_world(database_url, templates, hash_key=SecretStr("k" * 20))
+    other.recurring.add_to_list(planned, people(3), operator="ann")
+    assert other.view(planned).recipients == 5, "they are known by other hashes"
+    other.make_due(planned)
+    other.recurring_runs.tick()
+    assert len(other.sent()) == 3
+    # Whichever of the two lines has the old hash.
+    world.recurring.add_to_list(planned, people(1), operator="ann")
+    world.execute("UPDATE recurring_recipients SET id = gen_random_uuid() WHERE position = 2")
+    Resealing(other.engine, other.personal_data).run(rehash=True)
+    assert other.view(planned).recipients == 3
+    assert other.recurring.forget("person2@example.com", operator="ann") == 1
+    for one in (world, other):
+        one.close()
+
+
 def test_a_missing_key_holds_up_its_own_list_only(database_url: str, tmp_path: Path) -> None:
     templates = write_templates(tmp_path / "templates")
     world = make_world(database_url, templates, encryption_keys=SecretStr(new_key("one")))

@@ -22,7 +22,7 @@ from notifier.domain.errors import Fault, InvalidMessage, ServiceUnavailable, Wr
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.domain.producers import Origin
 from notifier.domain.statuses import Channel, Lane
-from notifier.intake.batch import Received
+from notifier.intake.batch import IntakeSummary, Received
 from notifier.operations import ActionResult
 from notifier.operations.api_keys import Holder, Scope
 from notifier.operations.replayable import came_of
@@ -115,8 +115,8 @@ def replay_edited(
     def check(raw: Raw, channel: Channel, lane: Lane, origin: Origin) -> tuple[Fault, ...]:
         return parts.api.intake.rejection_faults(Received(raw.body, channel, lane, raw.headers, origin=origin))
 
-    def take_in(raw: Raw, channel: Channel, lane: Lane, origin: Origin) -> None:
-        parts.api.intake.process([Received(raw.body, channel, lane, raw.headers, origin=origin)])
+    def take_in(raw: Raw, channel: Channel, lane: Lane, origin: Origin) -> IntakeSummary:
+        return parts.api.intake.process([Received(raw.body, channel, lane, raw.headers, origin=origin)])
 
     how: dict[str, Any] = {"operator": visitor.holder.operator, "reason": form.why, "dry_run": form.dry_run}
     text = form.body.encode("utf-8", "replace")
