@@ -291,7 +291,7 @@ WITH known AS MATERIALIZED (
   WHERE NOT coalesce(s.paused, false) AND EXISTS (
     -- Of any provider: an operator may have put another in its place.
     SELECT FROM circuits AS o WHERE o.sender = ''
-    AND greatest(o.open_until, o.closed_at) > now() - make_interval(secs => :asleep))
+    AND greatest(o.open_until, o.probe_until, o.closed_at) > now() - make_interval(secs => :asleep))
 ), channels AS (
   SELECT channel, detail, bool_or(is_usable) AS is_usable,
     CASE WHEN bool_or(is_usable) THEN CAST(:woken AS int) ELSE CAST(:to_probe AS int) END AS number
