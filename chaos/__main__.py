@@ -28,7 +28,8 @@ _ENDINGS_AT_ONCE = 24
 
 
 def main() -> int:
-    """Run the suite. 0 only if nothing was lost, nothing doubled unrecorded, and no program ended by itself."""
+    """Run the suite. Returns 0 only if nothing was lost, nothing was doubled unrecorded, and no program ended by
+    itself."""
     options = _options()
     scenarios = short_form(options.rate) if options.short else long_form()
     if options.only:

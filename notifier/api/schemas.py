@@ -95,7 +95,7 @@ class AcceptedEntry(AcceptedMessage):
 class RefusedEntry(BaseModel):
     """An entry of a batch that was refused."""
 
-    #: As if it had come alone.
+    #: The status that it would get if it were sent alone.
     status: int
     errors: list[Error]
 
@@ -112,7 +112,7 @@ class ListPage(BaseModel, Generic[T]):
     """A part of a list."""
 
     items: list[T]
-    #: Give it as `after` for the next page; null: this was the last one.
+    #: The `after` of the next page; null: this was the last page.
     next: str | None
 
 
@@ -219,7 +219,7 @@ class RetryRequest(BaseModel):
     dry_run: StrictBool = False
     #: Answer at once with a job, which workers carry out.
     background: StrictBool = False
-    #: Retries a second; left out: all at once.
+    #: Retries per second; left out: all at once.
     rate_per_second: Annotated[float | None, Field(strict=True, gt=0, le=1_000_000, allow_inf_nan=False)] = None
     #: Kept in the operator record.
     reason: Annotated[str | None, Field(max_length=500)] = None

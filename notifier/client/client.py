@@ -60,10 +60,12 @@ class Messages(MessageEncoder, ABC):
     ) -> Handle:
         """Publish one message, or with `outbox` write it into the producer's own transaction.
 
-        `channel` defaults to sms if the recipient begins with +, otherwise to email. `fields` are the other fields
-        of the contract: idempotency_key, id, producer, locale, sender, reply_to, reference, metadata, send_at,
-        expires_at (aware datetimes or RFC 3339 strings), callback_url, attachments (ids of files uploaded over
-        HTTP), traceparent (default: the current OpenTelemetry span, if there is one).
+        `context` holds the template's variables; `notifier.client.context_values` lists the types of its values.
+        `channel` defaults to sms if the recipient begins with +, otherwise to email. `lane` is urgent, normal or
+        bulk. `fields` are the other fields of the contract: idempotency_key, id, producer, locale, sender,
+        reply_to, reference, metadata, send_at, expires_at (aware datetimes or RFC 3339 strings), callback_url,
+        attachments (ids of files uploaded over HTTP), traceparent (default: the current OpenTelemetry span, if
+        there is one).
 
         Raises:
             InvalidMessage: nothing was published; `faults` lists everything that is wrong.

@@ -26,7 +26,7 @@ class SentMessage:
 
     @property
     def asked(self) -> Asked:
-        """The request's subject. Raises `ValueError` if the handle was made with something that is not an id."""
+        """What to ask the service about. Raises `ValueError` if the handle was made without a valid id."""
         key = None if self.idempotency_key == str(self.id) else self.idempotency_key
         return Asked.by(self.id, key, self._content)
 

@@ -35,9 +35,9 @@ log = logging.getLogger("notifier.client.relay")
 
 #: Rows in one transaction.
 BATCH_ROWS = 500
-#: Pause while the outbox is empty.
+#: Pause while the outbox is empty. Seconds.
 IDLE_SECONDS = 0.5
-#: Shortest and longest pause after failures. It doubles each time, and half of it is random.
+#: Shortest and longest pause after failures. It doubles each time, and half of it is random. Seconds.
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
 

@@ -60,7 +60,7 @@ class TemplateList:
 
     @classmethod
     def read(cls, reply: ApiReply) -> Self | None:
-        """None: the answer is no list of templates."""
+        """The list in the answer; None: the answer is not a list of templates."""
         try:
             return cls(_LIST.validate_json(reply.body)) if reply.status == 200 else None
         except ValidationError:

@@ -28,7 +28,7 @@ def expand(owner: str, key: str, value: str) -> str:
     folder. `owner` and `key` say where the value is, for errors.
 
     Raises:
-        ConfigurationError: a reference is empty or refers to neither, or a file cannot be read.
+        ConfigurationError: a reference names neither, its value is empty, or a file cannot be read.
     """
 
     def replace(match: re.Match[str]) -> str:

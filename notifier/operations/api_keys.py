@@ -93,7 +93,7 @@ class Holder:
     rate_per_second: float | None
     #: The holder sends and sees only tests.
     is_test: bool = False
-    #: What the key's producer may send, by any way.
+    #: What the key's producer may send, over HTTP or the broker.
     producer_rights: SendingRights = field(default_factory=SendingRights)
 
     @property
@@ -128,9 +128,9 @@ class Holder:
         )
 
     def sees(self, one: Owned) -> bool:
-        """Whether the holder may read this notification, and act on it if the holder may send. It must belong to
-        the key's producer, be a test exactly if the key is a test key, and have a channel and template that the
-        key allows."""
+        """Whether the holder may read this notification, and act on it if the holder may send. Unless the holder
+        sees everything, the notification must belong to the key's producer, be a test exactly if the key is a
+        test key, and have a channel and template that the key allows."""
         if self.sees_everything:
             return True
         is_its_own = one.producer == self.producer and one.is_test == self.is_test
@@ -140,8 +140,8 @@ class Holder:
         return not self.template_faults(channel, name)
 
     def template_faults(self, channel: Channel, name: str) -> list[Fault]:
-        """Why the holder may not see this template: neither the producer nor the key may see what they may not
-        send."""
+        """Why the holder may not see this template. What the key or its producer may not send, the holder may not
+        see either."""
         if self.sees_everything:
             return []
         place: Any = {"channel": channel, "lane": Lane.NORMAL, "template": name}

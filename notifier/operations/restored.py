@@ -28,7 +28,7 @@ class HoldResult:
 
     #: None for a dry run.
     record_id: UUID | None
-    #: Notifications.
+    #: Held notifications.
     held: int
     #: Waiting callbacks.
     callbacks: int

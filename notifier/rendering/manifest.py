@@ -1,4 +1,4 @@
-"""template.toml: what a template declares."""
+"""Reads template.toml, in which a template declares its variables and properties."""
 
 from __future__ import annotations
 

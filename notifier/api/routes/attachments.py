@@ -1,4 +1,4 @@
-"""`POST /v1/attachments`: files for mails, kept before the answer."""
+"""`POST /v1/attachments`: stores a file for mails before it answers."""
 
 from __future__ import annotations
 

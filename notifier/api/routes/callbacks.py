@@ -1,4 +1,4 @@
-"""Status callbacks: what was delivered to producers, and what could not be."""
+"""Routes for status callbacks: those that were delivered to producers, and those that could not be."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Suppress(Whom):
 
     scope: ScopeText = GLOBAL
     reason: SuppressionReason = SuppressionReason.MANUAL
-    #: It ends then by itself; left out: never.
+    #: When it ends by itself; left out: never.
     expires_at: Instant | None = None
     detail: Detail = None
 
@@ -68,7 +68,7 @@ class Lift(Whom):
     """A suppression to lift."""
 
     scope: ScopeText = GLOBAL
-    #: Only that of this reason; left out: all of the scope.
+    #: Lift only suppressions with this reason; left out: all within the scope.
     reason: SuppressionReason | None = None
     detail: Detail = None
 
@@ -76,7 +76,7 @@ class Lift(Whom):
 class Suppressed(BaseModel):
     """The result."""
 
-    #: It was not there before.
+    #: Whether it did not exist before.
     is_new: bool
 
 

@@ -52,11 +52,11 @@ class TemplateShape(BaseModel):
     description: str | None = None
     default_locale: str | None = None
     locales: list[str] = Field(default_factory=list)
-    #: What kind of message it is, for suppressions of that kind alone.
+    #: Kind of message, which recipients can suppress by itself.
     category: str | None = None
     #: False: its mails carry an unsubscribe link for their category.
     transactional: bool = True
-    #: Recipients' wishes for no more do not stop it.
+    #: It is sent even if the recipient opted out.
     suppression_exempt: bool = False
     variables: dict[str, VariableShape] = Field(default_factory=dict)
 
