@@ -196,8 +196,8 @@ class Operating(Repository):
         tally: ActionCounts,
     ) -> Page:
         """Like `move_page`, within the caller's transaction."""
-        seen = self._lock_page(connection, selection, move.sources, after, min(move.limit or PAGE, PAGE))
-        if not seen:
+        seen, last = self._lock_page(connection, selection, move.sources, after, min(move.limit or PAGE, PAGE))
+        if last is None:
             return Page(tally, (), None)
         may = [one for one in seen if move.may_move(one)]
         over = [one for one in may if move.is_too_late_for(one)]
@@ -218,7 +218,7 @@ class Operating(Repository):
         note_result(connection, record, tally, is_finished=False)
         moved = set(moving)
         left = tuple(one for one in seen if one.id not in moved) if selection.filter is None else ()
-        return Page(tally, left, seen[-1].id)
+        return Page(tally, left, last)
 
     def preview(
         self, selection: Selection, sources: Sequence[Status], *, send_at: datetime | None = None
@@ -269,18 +269,20 @@ class Operating(Repository):
         sources: Sequence[Status],
         after: UUID | None,
         limit: int,
-    ) -> list[Seen]:
-        """The next page, locked. If another operator changes a row meanwhile, the row is read after that."""
-        query: Any = select(*_SEEN).with_for_update(of=State)
+    ) -> tuple[list[Seen], UUID | None]:
+        """The next page, locked, and the id after which the next page begins. None: this page is empty."""
+        query: Any = select(*_SEEN)
         if selection.filter is None:
             rest = sorted(value for value in set(selection.ids) if after is None or value > after)[:limit]
-            found = connection.execute(query.where(among(Notification.id, rest)).order_by(Notification.id))
-            return _with_missing(rest, [from_row(Seen, row) for row in found])
+            chosen = query.where(among(Notification.id, rest)).order_by(Notification.id)
+            found = connection.execute(chosen.with_for_update(of=State))
+            return _with_missing(rest, [from_row(Seen, row) for row in found]), rest[-1] if rest else None
         query = query.where(*self.selected(selection), Notification.status.in_(sources))
         if after is not None:
             query = query.where(*filters.after(after))
         query = oldest(query, Notification.id, limit=limit, after=None)
-        return [from_row(Seen, row) for row in connection.execute(query)]
+        rows, last = _locked(connection, query, Notification.id, State)
+        return [from_row(Seen, row) for row in rows], last
 
 
 _IS_TRIED: ColumnElement[bool] = Notification.attempt_count > 0
@@ -321,15 +323,29 @@ def act_on_page(
     """One page of a run, in one transaction: lock its rows, call `act` on them, and note the counts in the record.
 
     `lock`: the table whose rows are locked; None: all tables. `act` returns the counts of its page; None: all rows
-    were changed. Returns the counts so far, and the last id of the page; None: the page was empty.
+    were changed. Returns the counts so far, and the last id of the page; None: the page was empty. If another action
+    was faster with the whole page, nothing is left to do.
     """
     with transaction(engine, plans_by_values=True) as connection:
-        rows = connection.execute(query.with_for_update(of=lock)).all()
-        if not rows:
-            return tally, None
-        tally += act(connection, rows) or ActionCounts(len(rows), len(rows))
-        note_result(connection, record, tally, is_finished=False)
-    return tally, rows[-1].id
+        rows, last = _locked(connection, query, query.selected_columns.id, lock)
+        if rows:
+            tally += act(connection, rows) or ActionCounts(len(rows), len(rows))
+            note_result(connection, record, tally, is_finished=False)
+    return tally, last
+
+
+def _locked(
+    connection: Connection, query: Select[Any], id_: ColumnElement[UUID], lock: Any
+) -> tuple[Sequence[Any], UUID | None]:
+    """The rows of a page that `query` still finds once they are locked, and the last id of it; None: it is empty.
+
+    First found, then locked. A statement that does both goes on behind the rows that another action has just
+    changed, waits for that one's next page there, and follows it to its end, longer than a statement may take.
+    """
+    ids = connection.execute(query.with_only_columns(id_)).scalars().all()
+    if not ids:
+        return (), None
+    return connection.execute(query.where(among(id_, ids)).with_for_update(of=lock)).all(), ids[-1]
 
 
 def as_json(value: Any) -> str:
