@@ -21,6 +21,8 @@ from notifier.store.daily_statistics import StatisticsKey, StatisticsRepository,
 #: report it. Then once a week, until no message with an id of that day is accepted any more: two nights after its
 #: last hour, because a clock may be changed in between.
 RECOUNTED_DAYS = (*range(1, 8), *range(14, MAX_AGE.days + 2 + 7, 7))
+#: Earlier days that a night counts again because something of them had not ended: it may be sent a year later.
+UNENDED_DAYS = 5
 
 _DAY = timedelta(days=1)
 
@@ -46,10 +48,13 @@ class Statistics:
         return day_of(self._repository.now(), self.zone)
 
     def count_recent_days(self) -> list[date]:
-        """Count the days before today, latest first. Returns the days that were written."""
+        """Count the days before today, latest first, then some days of which not everything had ended. Returns the
+        days that were written."""
         today, kept_from = self.today(), self._kept_from()
+        days = [today - days * _DAY for days in RECOUNTED_DAYS]
+        since = date.min if kept_from is None else day_of(kept_from, self.zone)
         written = []
-        for day in (today - days * _DAY for days in RECOUNTED_DAYS):
+        for day in (*days, *self._repository.unended_days(since, days[-1], limit=UNENDED_DAYS)):
             bounds = day_bounds(day, self.zone)
             is_whole = kept_from is None or bounds[0] >= kept_from
             if is_whole and self._repository.count_day(day, bounds):

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from sqlalchemy import Float, TextClause, and_, cast, func, select, text
 
-from notifier.domain.statuses import Status
+from notifier.domain.statuses import LIVE_STATUSES, Status
 from notifier.store import binds
 from notifier.store.advisory_locks import AdvisoryLock, take_lock
 from notifier.store.engine import allow_seconds, transaction
@@ -64,6 +64,14 @@ class StatisticsRepository(Repository):
             allow_seconds(connection, _COUNTING_SECONDS)
             take_lock(connection, AdvisoryLock.DAILY_STATISTICS)
             return bool(connection.execute(COUNT_DAY, {"day": day, "low": low, "high": high}).rowcount)
+
+    def unended_days(self, since: date, until: date, *, limit: int) -> list[date]:
+        """Days from `since` to before `until` of which something had not ended when they were counted: those that
+        were counted longest ago first."""
+        day = DailyStatistic.day
+        query = select(day).where(day >= since, day < until, DailyStatistic.status.in_(LIVE_STATUSES))
+        query = query.group_by(day).order_by(func.min(DailyStatistic.counted_at), day).limit(limit)
+        return [row.day for row in self._rows(query)]
 
     def rows(self, since: date, until: date, by: Sequence[StatisticsKey]) -> list[StatisticsRow]:
         """Sums of the days from `since` to before `until`, in the order of `by`. If `by` has the day, a day

@@ -323,8 +323,8 @@ def act_on_page(
     """One page of a run, in one transaction: lock its rows, call `act` on them, and note the counts in the record.
 
     `lock`: the table whose rows are locked; None: all tables. `act` returns the counts of its page; None: all rows
-    were changed. Returns the counts so far, and the last id of the page; None: the page was empty. If another action
-    was faster with the whole page, nothing is left to do.
+    were changed. Returns the counts so far, and the last id of the page; None: the page was empty. If another
+    action was faster with the whole page, nothing is left to do.
     """
     with transaction(engine, plans_by_values=True) as connection:
         rows, last = _locked(connection, query, query.selected_columns.id, lock)

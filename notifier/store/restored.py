@@ -23,6 +23,7 @@ from notifier.store.filters import Filter, conditions
 from notifier.store.identity import IdentityCheck, store_new
 from notifier.store.notification_rules import GONE, HAS_EXPIRED, LIVE
 from notifier.store.operator_actions import PAGE, ActionCounts, Begun, act_on_page, note_result
+from notifier.store.recurring import IS_RUNNING
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row, oldest
 from notifier.store.schema.notifications import Notification, State
@@ -204,13 +205,14 @@ FROM page WHERE c.id = page.id AND c.due_at IS NOT NULL
 
 _PLANNED: TextClause = text("SELECT count(*) FROM recurring_notifications WHERE paused_at IS NULL")
 
-# A run that was under way ends, because the rest of its list may have got the message.
-_PAUSE_RECURRING: TextClause = text("""
-UPDATE recurring_notifications SET paused_at = now(), claim_token = NULL, leased_until = NULL,
+# A run that was under way ends, even if it was paused, because the rest of its list may have got the message.
+_PAUSE_RECURRING: TextClause = text(f"""
+UPDATE recurring_notifications AS n SET paused_at = coalesce(paused_at, now()), claim_token = NULL,
+  leased_until = NULL,
   run_finished_at = CASE WHEN run_at IS NOT NULL THEN coalesce(run_finished_at, now()) END,
   note = 'paused when the database was restored from a backup'
-WHERE paused_at IS NULL
-""")
+WHERE paused_at IS NULL OR {IS_RUNNING}
+""")  # noqa: S608 - a constant
 
 _STOP_JOBS: TextClause = text("""
 WITH stopped AS (

@@ -125,7 +125,8 @@ REJECTED = Counter(
 )
 ACCEPTED_TO_SENT = BatchHistogram(
     "notifier_accepted_to_sent_seconds",
-    "From acceptance, the time it was scheduled for, or an operator's retry, to the provider's receipt.",
+    "From acceptance, the time it was scheduled for, or an operator's retry, to the provider's receipt; without "
+    "those of test keys.",
     ("channel", "lane"),
     SENT_BOUNDS,
     REGISTRY,

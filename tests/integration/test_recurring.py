@@ -415,9 +415,13 @@ def test_a_missing_key_holds_up_its_own_list_only(database_url: str, tmp_path: P
     world.close()
 
 
-def test_a_restored_backup_sends_nothing_of_it_again(world: World) -> None:
+@pytest.mark.parametrize("was_paused", [False, True])
+def test_a_restored_backup_sends_nothing_of_it_again(world: World, was_paused: bool) -> None:
     planned = world.add(2)
     world.recurring.run(planned, operator="ann")
+    if was_paused:
+        # In the middle of its run, which somebody may have resumed since the backup.
+        world.recurring.pause(planned, operator="ann")
     held = world.restored.hold(operator="ann")
     view = world.view(planned)
     assert (held.recurring, view.state, view.run_finished_at is not None) == (1, "paused", True)

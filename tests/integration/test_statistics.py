@@ -185,6 +185,17 @@ def test_a_day_is_counted_again_until_its_statuses_rest(world: World) -> None:
     ]
 
 
+def test_what_is_sent_months_later_is_counted_as_sent(world: World) -> None:
+    later, other = world.past.accept(90, status="scheduled"), world.past.accept(80, status="scheduled")
+    assert world.count(90)
+    assert world.count(80)
+    world.past.execute("UPDATE states SET status = 'delivered' WHERE id = :id", id=later)
+    world.past.execute("UPDATE states SET status = 'sent' WHERE id = :id", id=other)
+    world.statistics.count_recent_days()
+    assert [row for row in world.rows() if row[3]] == [(90, "email", "delivered", 1), (80, "email", "sent", 1)]
+    assert len(world.statistics.count_recent_days()) == len(RECOUNTED_DAYS), "they rest from now on"
+
+
 def test_what_is_accepted_with_an_old_id_is_counted_within_a_week_of_its_acceptance(world: World) -> None:
     assert RECOUNTED_DAYS[-1] >= MAX_AGE.days + 2
     # A night in which its day is not counted, and the first one in which no such id is accepted any more.

@@ -14,7 +14,7 @@ from notifier.delivery.attempt_counts import count_attempts
 from notifier.delivery.delivery import Delivery
 from notifier.domain.errors import OutcomeUnknown, SendError, Unavailable
 from notifier.domain.message import new_id
-from notifier.domain.statuses import Channel, Lane, Outcome, Reason
+from notifier.domain.statuses import SIMULATOR, Channel, Lane, Outcome, Reason
 from notifier.providers.base import Receipt
 from notifier.store.records import Started
 from notifier.telemetry.batch_histogram import BatchHistogram
@@ -87,6 +87,8 @@ def test_attempts_are_counted_by_outcome_and_those_not_made_are_not() -> None:
     count_attempts(
         [ended(Receipt("1")), ended(Receipt("2")), ended(OutcomeUnknown("?")), ended(broken), ended(not_called)]
     )
+    # Of a test key: it would make alarms believe that sending goes well.
+    count_attempts([ended(Receipt("3"), SIMULATOR)])
 
     counts = {one: value("notifier_attempts_total", provider="counted", outcome=one) for one in Outcome}
     assert counts == {Outcome.ACCEPTED: 2, Outcome.UNKNOWN: 2} | dict.fromkeys(
