@@ -17,14 +17,14 @@ from contextlib import contextmanager
 from cluster import NAME, STREAMS, Postgres, streaming_pair
 from service import PROGRAMS, SHORT_LEASE, Counts, Drill, running_drill, say, temporary_folder, wait
 
-#: Programs that may send something have done so by then. Seconds.
+#: By then, programs that are able to send have done so. Seconds.
 LOOKED_AT = 8.0
-#: What is accepted, and sent or not, while the standby is behind.
+#: How many messages are accepted in each step while the standby is behind.
 BEHIND = 20
 
 
 def drill() -> Counts:
-    """To a synchronous standby."""
+    """Fail over to a synchronous standby."""
     with _pair({"NOTIFIER_TRUST_FAILOVER": "true"}) as (drill, a, b):
         a.execute("ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 (b)'", "SELECT pg_reload_conf()")
         wait("the standby is synchronous", lambda: a.ask(STREAMS.format("sync")) == "1")
@@ -44,7 +44,7 @@ def drill() -> Counts:
 
 
 def drill_asynchronous() -> Counts:
-    """To a standby that is behind. What is lost with it is counted, and published again."""
+    """Fail over to a standby that is behind. The messages that this loses are counted, and published again."""
     with _pair({}) as (drill, a, b):
         drill.start(*PROGRAMS)
         drill.publish(BEHIND)
@@ -78,7 +78,7 @@ _SENT = "SELECT status, count(*) FROM notifications GROUP BY status"
 
 @contextmanager
 def _pair(environment: dict[str, str]) -> Iterator[tuple[Drill, Postgres, Postgres]]:
-    """A service on a primary `a` with a standby `b`, whose programs know both."""
+    """A service on a primary `a` with a standby `b`. Its programs know both."""
     with temporary_folder() as folder, streaming_pair(folder) as (a, b):
         url = f"postgresql://{NAME}@{a.host},{b.host}/{NAME}?target_session_attrs=read-write"
         variables = {"NOTIFIER_DATABASE_URL": url, **SHORT_LEASE, **environment}

@@ -1,6 +1,6 @@
-"""What every drill needs: a whole service of its own on this machine, its programs one by one, and the counts.
+"""What every drill needs: its own whole service on this machine, that service's programs, and the counts.
 
-Its PostgreSQL, Valkey and mail server are those of `notifier demo`. Nothing leaves this machine, and no other
+It runs the same PostgreSQL, Valkey and mail server as `notifier demo`. Nothing leaves this machine, and no other
 installation is touched.
 """
 
@@ -32,15 +32,15 @@ PROGRAMS = {
     "worker-urgent": ["worker", "--lanes", "urgent"],
     "worker": ["worker", "--no-callbacks", "--lanes", "normal,bulk"],
 }
-#: A drill starts it with `NOTIFIER_API_PORT`.
+#: A drill that starts it sets `NOTIFIER_API_PORT`.
 API = {"api": ["api"]}
-#: A step that takes longer has failed, even on a machine that is busy with other things. Seconds.
+#: A step that takes longer has failed, even on a busy machine. Seconds.
 PATIENCE = 600.0
-#: Of the programs of a drill that interrupts calls: they are looked at after this, not after two minutes.
+#: For the programs of a drill that interrupts calls: leases expire after this time, not after two minutes.
 SHORT_LEASE = {"NOTIFIER_LEASE_SECONDS": "30", "NOTIFIER_CALL_DEADLINE_SECONDS": "10"}
-#: Between two publications of the load, five messages each. Seconds.
+#: The pause between two batches of the load, of five messages each. Seconds.
 _PAUSE = 0.2
-#: The load waits while so many mails are on their way: a busy machine is not to work for minutes afterwards.
+#: The load waits while this many mails have not arrived, so that a busy machine does not need minutes to catch up.
 _BACKLOG = 200
 
 _ORDER = {
@@ -56,15 +56,15 @@ _CALLS = "SELECT recipient, count(*) FROM notifications n JOIN attempts ON notif
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a drill counted. `lost`: neither in the mailbox nor still on its way."""
+    """What a drill counted. `lost`: messages whose mail did not reach the mailbox."""
 
     published: int
     arrived: int
     twice: int
     lost: int
-    #: Mails of which more arrived than the record has calls.
+    #: Mails that arrived more often than the record has calls.
     unrecorded: int
-    #: How many of these the drill is there to show.
+    #: How many of these the drill is meant to show.
     shown: int = 0
 
     @property
@@ -73,19 +73,19 @@ class Counts:
 
 
 class Drill:
-    """`python`: of the installation that programs and commands run from."""
+    """`python`: the Python of the installation that programs and commands run from."""
 
     def __init__(self, world: LocalWorld, folder: Path, python: str) -> None:
         self.environment = {**os.environ, **world.environment}
         self.python = python
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.published = 0
-        #: Databases that programs worked on before this one, with what they recorded there.
+        #: Databases that programs used before this one, with what they recorded there.
         self.earlier: list[str] = []
         self._world = world
         self._folder = folder
 
-        #: Where the drill itself looks into the record, if not where the programs do.
+        #: Where the drill itself reads the record, if not where the programs do.
         self.record_url: str | None = None
 
     @property
@@ -101,7 +101,7 @@ class Drill:
                 )
 
     def stop(self, *names: str) -> None:
-        """As systemd and Kubernetes do. A program that does not end by itself, and well, is a failure."""
+        """Stop programs as systemd and Kubernetes do. Fails if one does not exit by itself with code 0."""
         stopped = {name: self.running.pop(name) for name in names}
         for process in stopped.values():
             process.terminate()
@@ -115,7 +115,7 @@ class Drill:
             process.wait()
 
     def command(self, *arguments: str, may_fail: bool = False) -> str:
-        """What an operator types. Returns what it prints."""
+        """Run a command as an operator does. Returns what it prints."""
         done = subprocess.run(
             [self.python, "-m", "notifier", *arguments],
             env=self.environment,
@@ -139,7 +139,7 @@ class Drill:
         self._publish(range(first, self.published))
 
     def publish_again(self, first: int) -> None:
-        """From this one on, as a producer does with its outbox: with the same keys."""
+        """Publish again from this number on, with the same keys, as a producer does with its outbox."""
         self._publish(range(first, self.published))
 
     def _publish(self, numbers: range) -> None:
@@ -149,7 +149,7 @@ class Drill:
                 client.send("order_shipped", to, context=_ORDER, idempotency_key=f"order-{number}")
 
     def ask(self, statement: str, url: str | None = None) -> dict[str, int]:
-        """Two columns, a text and a number."""
+        """Run a query with two columns, a text and a number."""
         with psycopg.connect(url or self.record_url or self.database_url, connect_timeout=5) as connection:
             return {str(key): int(count) for key, count in connection.execute(statement).fetchall()}  # type: ignore[arg-type]
 
@@ -163,7 +163,7 @@ class Drill:
 
     @contextmanager
     def load(self) -> Iterator[None]:
-        """Messages keep coming while the block lasts. Fails if the broker did not take one."""
+        """Messages keep coming during the block. Fails if the broker did not accept one."""
         stop, failed = Event(), list[Exception]()
 
         def publish() -> None:
@@ -185,12 +185,12 @@ class Drill:
             raise SystemExit(f"the load stopped: {failed[0]}")
 
     def wait_for_more(self, what: str, count: int = 20) -> None:
-        """Until so many more mails have arrived."""
+        """Wait until this many more mails have arrived."""
         before = len(self.arrived())
         wait(what, lambda: len(self.arrived()) >= before + count)
 
     def decide(self) -> None:
-        """What an operator does about what is held: what the relay's log has is sent, the rest goes out."""
+        """Decide on held notifications like an operator: those in the relay's log were sent; release the rest."""
         ids = self.ask(
             "SELECT id::text || ' ' || recipient, 0 FROM notifications "
             "WHERE status = 'unknown' AND reason = 'restored'"
@@ -203,7 +203,7 @@ class Drill:
             self.command("db", "after-restore", "--release", "--all", "--why", "not in the relay's log", "--yes")
 
     def count(self, shown: int = 0) -> Counts:
-        """Count, and say it. `shown`: mails that this drill is to send without a record."""
+        """Count, and print the counts. `shown`: how many mails this drill is meant to send without a record."""
         arrived, calls = self.arrived(), Counter[str]()
         for url in (self.record_url or self.database_url, *self.earlier):
             calls += Counter(self.ask(_CALLS, url))
@@ -227,7 +227,7 @@ def say(text: str) -> None:
 
 
 def wait(what: str, is_done: Callable[[], bool]) -> None:
-    """Until it is. Ends the drill if that takes too long."""
+    """Wait until it is done. Ends the drill if that takes too long."""
     ends_at = time.monotonic() + PATIENCE
     while not is_done():
         if time.monotonic() > ends_at:
@@ -239,9 +239,9 @@ def wait(what: str, is_done: Callable[[], bool]) -> None:
 def running_drill(
     python: str = sys.executable, folder: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[Drill]:
-    """A new service, with its tables and without a running program; all is stopped and removed at the end.
+    """A new service with its tables, and without a running program. Everything is stopped and removed at the end.
 
-    `environment`: `NOTIFIER_*` variables of its programs, such as a database that is there already.
+    `environment`: `NOTIFIER_*` variables for its programs, such as a database that already exists.
     """
     for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
         del os.environ[name]

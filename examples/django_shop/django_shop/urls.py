@@ -1,4 +1,4 @@
-"""Ship an order, see it, ask what became of its mail."""
+"""Ship an order, see it, ask for the status of its mail."""
 
 from django.contrib import admin
 from django.urls import path

@@ -1,4 +1,4 @@
-"""How a project tests that it sends: look into the outbox."""
+"""How a project tests that it sends: it looks into the outbox."""
 
 import json
 
