@@ -123,7 +123,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class SelectionGroup:
-    """Notifications that a run would change, or leave because they have expired."""
+    """Selected notifications with the same status, reason, provider and template."""
 
     status: str
     reason: str | None
