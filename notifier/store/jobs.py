@@ -249,7 +249,7 @@ UPDATE jobs SET state = 'waiting', due_at = now() WHERE id = :id AND lease = :le
 
 _STOP: TextClause = text("""
 UPDATE jobs SET stop_asked_at = coalesce(stop_asked_at, now()),
-  -- One that rests would do so for long at a slow rate. A worker that is at it ends it before.
+  -- At a slow rate, a job may rest for long between two pages. A worker that works on it ends it earlier.
   due_at = least(due_at, now() + interval '1 second')
 WHERE id = :id AND due_at IS NOT NULL
 """)

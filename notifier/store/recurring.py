@@ -262,7 +262,7 @@ INSERT INTO recurring_recipients AS p (id, recurring_id, position, recipient, ad
 SELECT r.id, :id, r.position, r.recipient, r.address_hash, r.context, r.sealed, r.locale
 FROM json_to_recordset(CAST(:rows AS json)) AS r(
   id uuid, position int, recipient text, address_hash bytea, context jsonb, sealed bytea, locale text)
--- With the id, which what is sealed is bound to.
+-- The id is replaced too: the sealed data is bound to it.
 ON CONFLICT (recurring_id, address_hash) DO UPDATE SET id = excluded.id, recipient = excluded.recipient,
   context = excluded.context, sealed = excluded.sealed, locale = excluded.locale
 """).bindparams(_ID)
