@@ -1,8 +1,8 @@
 # One image for every part of the service: `docker run notifier worker --lanes urgent`, `… intake`, `… beat`.
 #
-# Made from nothing but Python, its libraries and the packages: there is no shell and no package manager in it.
+# It contains only Python, its libraries and the packages: no shell and no package manager.
 
-# An exact version; append @sha256:… to hold it to a digest.
+# An exact version. Append @sha256:… to pin it to a digest.
 ARG PYTHON_IMAGE=docker.io/library/python:3.12.12-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
@@ -11,15 +11,14 @@ WORKDIR /source
 RUN command -v strip >/dev/null \
     || (apt-get update -qq && apt-get install -qq -y --no-install-recommends binutils)
 
-# The packages change seldom, the source often. Nothing is installed that the lock file has no hash of.
+# The packages change rarely, the source often. pip installs only files whose hash is in the lock file.
 COPY requirements/production.txt requirements/build.txt requirements/
 RUN python -m venv --without-pip /opt/notifier \
     && pip --python /opt/notifier/bin/python install --no-compile --require-hashes --no-deps -r requirements/production.txt \
     && pip install --require-hashes --no-deps -r requirements/build.txt
 
-# Half of their size is never used: debug symbols, sources in C, stubs, tests, all products of Twilio but messages, the colours
-# of some hundred languages, lists of installed files. Python itself comes without its tests, its editor, its installer and the
-# databases that are not PostgreSQL.
+# Half of the packages' size is never used: debug symbols, C sources, stubs, tests, Twilio's products other than messages, the syntax
+# colours of hundreds of languages, lists of installed files. Python itself loses its tests, editor, installer and SQLite.
 COPY deploy/repack_locales.py deploy/
 RUN cd /opt/notifier/lib/python3*/site-packages \
     && find twilio/rest -mindepth 1 -maxdepth 1 -type d ! -name api -exec rm -r {} + \
@@ -41,7 +40,7 @@ COPY notifier notifier
 RUN pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \
     && pip --python /opt/notifier/bin/python install --no-compile --no-deps --no-index /wheels/*.whl
 
-# Byte code of what the programs import, and of no more: the root of a container is often read-only.
+# Compile only what the programs import. It is done here because the root of a container is often read-only.
 COPY deploy/image-root.sh deploy/
 RUN cd / \
     && /opt/notifier/bin/python -c 'from notifier.dev.forking import IMPORTS, import_all; import_all(IMPORTS)' \
@@ -58,12 +57,12 @@ LABEL org.opencontainers.image.title="notifier" org.opencontainers.image.license
 COPY --from=build /image /
 COPY --from=build /ours /
 
-# Examples to run with as they are, and the places to mount your own over. Migrations are inside the package.
+# Examples that run as they are; mount your own over them. The migrations are inside the package.
 WORKDIR /srv/notifier
 COPY notifier.toml ./
 COPY templates templates
 
-# The port of metrics is for `notifier health`, inside the container: NOTIFIER_METRICS_HOST=0.0.0.0 opens it to others.
+# `notifier health` uses the metrics port inside the container. NOTIFIER_METRICS_HOST=0.0.0.0 opens the port to others.
 ENV PATH=/opt/notifier/bin:/usr/local/bin \
     HOME=/srv/notifier \
     LANG=C.UTF-8 \
@@ -72,7 +71,7 @@ ENV PATH=/opt/notifier/bin:/usr/local/bin \
     NOTIFIER_TEMPLATES=/srv/notifier/templates \
     NOTIFIER_METRICS_PORT=9300 \
     NOTIFIER_LOG_FORMAT=json
-# As numbers: Kubernetes' runAsNonRoot knows no names. Any other user may run it, too.
+# Numbers, because Kubernetes' runAsNonRoot knows no names. The image also runs as any other user.
 USER 10001:10001
 
 # Python is process 1 and handles SIGTERM itself; nothing here leaves orphans, so no init is needed.

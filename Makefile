@@ -1,15 +1,15 @@
-# Short targets; each does its own set-up. `make` alone explains them.
+# Short targets; each does its own set-up. `make` alone lists them.
 # Written for GNU make 3.81 and a POSIX shell: that is what macOS has.
 
 VENV := .venv
 BIN := $(VENV)/bin
-# One virtual environment, two stages: a look at the demo should not download type checkers and test tools.
+# One virtual environment in two stages: someone who tries the demo should not download type checkers and test tools.
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 BENCH := $(VENV)/.installed-bench
 MANIFESTS := $(VENV)/.installed-manifests
 DOCS := $(VENV)/.installed-docs
-# Most modules of the packages are never imported; pip would spend a third of its time on their byte code.
+# Most of the packages' modules are never imported. pip would spend a third of its time compiling them.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 # Arguments for the command behind a target: make test ARGS="-k retry -x"
@@ -21,67 +21,67 @@ ARGS :=
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(RUNTIME) ## the whole service in a minute, with example messages: no set-up, nothing leaves this machine
+demo: $(RUNTIME) ## try the whole service in a minute, with example messages: no set-up, nothing leaves this machine
 	@$(BIN)/notifier demo $(ARGS)
 
 up: $(RUNTIME) ## run the service here, with its own database and broker where none is configured
 	@$(BIN)/notifier up $(ARGS)
 
-# They start hundreds of programs: byte code is kept, whatever the shell says.
+# Tests start hundreds of programs: keep byte code, whatever the shell's environment says.
 test chaos explore: export PYTHONDONTWRITEBYTECODE =
 
-# All of them in three processes, each with servers of its own; a selection in one, whose servers start once.
+# All tests run in three processes, each with its own servers. A selection runs in one, so servers start once.
 test: $(DEV) ## every test, on real PostgreSQL, RabbitMQ and Valkey (ARGS="-k word")
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n auto --dist worksteal)
 
-# Its build tool is among the tested packages: nothing is downloaded.
+# The build tool is already installed: nothing is downloaded.
 wheel: $(RUNTIME) ## the package as a file to install elsewhere, dist/notifier-….whl
 	@$(BIN)/python -m hatchling build -t wheel
 	@echo "copy it to the other machine; how to install it: docs/how-to/install.md"
 
-package: $(DEV) ## the wheel in fresh environments: every program starts from it, on both brokers
+package: $(DEV) ## test the wheel in fresh environments: every program starts from it, on both brokers
 	@$(BIN)/python -m tests.provisioning.package
 
-image-test: $(DEV) ## the image and the compose file, as production runs them; for root on Debian, five minutes
+image-test: $(DEV) ## test the image and the compose file as production runs them; as root on Debian, five minutes
 	@$(BIN)/python -m tests.provisioning.image
 
-chaos: $(DEV) ## the fault suite: everything killed, stopped and cut under load, 40 to 50 minutes (SHORT=1: two)
+chaos: $(DEV) ## the fault suite: kill, stop and cut off everything under load, 40 to 50 minutes (SHORT=1: two)
 	@$(BIN)/python -m chaos $(if $(SHORT),--short) $(ARGS)
 
-explore: $(DEV) ## every order of the steps of a few actors, with faults between them, fifteen minutes (SECONDS=120)
+explore: $(DEV) ## try every order of the steps of a few actors, with faults between them, fifteen minutes (SECONDS=120)
 	@$(BIN)/python -m chaos.explore $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
-bench: $(BENCH) ## how fast it is, beside what people use instead, forty minutes (SECONDS=1: a sixth of everything)
+bench: $(BENCH) ## measure notifier beside its alternatives, forty minutes (SECONDS=1: a sixth of everything)
 	@$(BIN)/python -m bench $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
-console-bench: $(DEV) ## how fast the console's pages are with a million notifications, six minutes
+console-bench: $(DEV) ## measure the console's pages with a million notifications, six minutes
 	@$(BIN)/python -m bench.console $(ARGS)
 
-dashboard-check: $(DEV) ## every query of the Grafana dashboard, on a Prometheus that scrapes every program; needs Debian's prometheus
+dashboard-check: $(DEV) ## run the Grafana dashboard's queries on a Prometheus that scrapes every program; needs Debian's prometheus
 	@$(BIN)/python -m pytest -q -s tests/e2e/dashboard.py
 
-examples: $(DEV) ## every block of the docs, and every example of a producer's stack, on services, five minutes; says what else it needs
+examples: $(DEV) ## run every code block of the docs and every producer's example, five minutes; says what else it needs
 	@$(BIN)/python -m pytest -q -s -rs tests/e2e/examples.py tests/e2e/pages.py $(ARGS)
 
 spam-check: $(RUNTIME) ## the spam score of every shipped mail in every language; needs Debian's spamassassin
 	@NOTIFIER_TEMPLATES=templates $(BIN)/notifier templates check --spam $(ARGS)
 
-docs: $(DOCS) ## the documentation as a site in build/docs/site, without a warning
+docs: $(DOCS) ## build the documentation's site in build/docs/site; fails on a warning
 	@$(BIN)/python docs/build.py $(ARGS)
 
-drills: $(RUNTIME) ## restores, failovers, pgbouncer and a rolling upgrade under load, counted (ARGS=failover)
+drills: $(RUNTIME) ## restores, failovers, pgbouncer and a rolling upgrade under load, with every mail counted (ARGS=failover)
 	@$(BIN)/python examples/drills $(ARGS)
 
-matrix: $(DEV) ## the tests of brokers and databases on the oldest and newest versions; for root on Debian
+matrix: $(DEV) ## test brokers and databases in their oldest and newest versions; as root on Debian
 	@$(BIN)/python -m tests.provisioning.matrix $(ARGS)
 
-manifests-check: $(MANIFESTS) ## the manifests for Kubernetes, with KEDA's objects, and the compose files against their schemas
+manifests-check: $(MANIFESTS) ## check the Kubernetes manifests, KEDA's objects and the compose files against their schemas
 	@$(BIN)/python -m tests.provisioning.manifests
 
-licences: $(DEV) ## the licence of every package that the image ships
+licences: $(DEV) ## list the licence of every package that the image ships
 	@$(BIN)/python -m tests.provisioning.licences --list
 
-release-check: $(DEV) ## whether this commit can be tagged as the version of pyproject.toml
+release-check: $(DEV) ## check whether this commit can be tagged with the version in pyproject.toml
 	@$(BIN)/python -m tests.provisioning.release
 
 check: $(DEV) ## format, lint, types, layers, licences
@@ -95,14 +95,14 @@ format: $(DEV) ## format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-lock: ## pin dependencies anew after a change in pyproject.toml (ARGS=--upgrade: the newest of everything)
+lock: ## pin dependencies again after a change in pyproject.toml (ARGS=--upgrade: the newest of everything)
 	@sh requirements/lock.sh $(ARGS)
 
 clean: ## remove the virtual environment and everything that tools left
 	@rm -rf $(VENV) build dist htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find notifier tests migrations -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A dangling link (its Python was removed or upgraded) counts as absent, so the environment is made anew.
+# A dangling link (its Python was removed or upgraded) counts as absent, so the environment is made again.
 $(BIN)/python:
 	@sh requirements/make-venv.sh $(VENV) $(PYTHON)
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# image-root.sh TARGET PATH...: makes TARGET the root of an image that has these paths, the shared libraries that they
-# need, and what any program looks up: certificates, time zones, names. No shell, no package manager, no tools.
+# image-root.sh TARGET PATH...: makes TARGET the root of an image with these paths, the shared libraries they need, and the
+# files that any program looks up: certificates, time zones, names. No shell, no package manager, no tools.
 set -eu
 target=$1
 shift
@@ -12,7 +12,7 @@ install -d -m 1777 "$target/tmp"
 tar -c "$@" /etc/ssl /etc/ld.so.conf /etc/ld.so.conf.d /etc/nsswitch.conf /etc/services /etc/protocols /etc/os-release \
     /usr/lib/os-release /usr/lib/ssl /usr/share/ca-certificates /usr/share/zoneinfo 2>/dev/null | tar -C "$target" -x
 
-# Each library under the name that is asked for; the list of its packages is what scanners of vulnerabilities read.
+# Copy each library under the name that programs ask for. Vulnerability scanners read the list of packages.
 libraries=$(find "$@" -type f \( -name '*.so' -o -name '*.so.*' -o -path '*/bin/*' \) -exec ldd {} + 2>/dev/null |
     grep -oE '/[^ :()]+\.so[^ :()]*' | sort -u)
 for library in $libraries; do
@@ -28,6 +28,6 @@ for package in base-files ca-certificates netbase tzdata; do
 done
 ldconfig -r "$target"
 
-# Names for the user of the image; any other number works as well.
+# Names for the image's user. Any other user id works as well.
 printf 'root:x:0:0:root:/:/none\nnotifier:x:10001:10001::/srv/notifier:/none\n' > "$target/etc/passwd"
 printf 'root:x:0:\nnotifier:x:10001:\n' > "$target/etc/group"

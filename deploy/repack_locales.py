@@ -1,6 +1,6 @@
-"""Makes the files of Babel's locale data a third smaller, with the same content: each string once.
+"""Makes Babel's locale data a third smaller, with the same content, by storing each string once.
 
-For the image: `python repack_locales.py`, with Babel installed.
+The image's build runs it: `python repack_locales.py`, with Babel installed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import babel
 
-#: Babel itself writes the second protocol, for the Pythons of long ago.
+#: Babel itself writes protocol 2, for very old Pythons.
 PROTOCOL = 5
 
 
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def _with_each_string_once(value: Any, seen: dict[str, str]) -> Any:
-    """Equal strings as one object, which pickle writes once. Dictionaries stay apart: Babel changes them."""
+    """Make equal strings one object, which pickle writes once. Dictionaries stay separate: Babel changes them."""
     if isinstance(value, str):
         return seen.setdefault(value, value)
     if type(value) is dict:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # lock.sh [--upgrade]: pins every dependency, with the hashes of its files for all platforms.
-# uv does it, from an environment of its own: the project itself needs no uv.
+# It runs uv from its own environment: the project itself does not need uv.
 set -eu
 cd "$(dirname "$0")/.."
 tools=$(mktemp -d)
@@ -9,7 +9,7 @@ sh requirements/make-venv.sh "$tools/venv"
 "$tools/venv/bin/python" -m pip --disable-pip-version-check -qq install uv
 
 # compile OUTPUT ARGUMENT...
-# No index host in the files: whoever installs uses the one that the machine is set up for.
+# The files name no index: pip uses the one that the machine is set up for.
 compile() {
     output=requirements/$1
     shift
@@ -19,7 +19,7 @@ compile() {
     echo "$output: $(grep -c == "$output") packages"
 }
 
-# Each within the versions of the first: what runs in production is what the tests and the demo run.
+# runtime.txt constrains the other files, so production runs the same versions as the tests and the demo.
 printf 'hatchling\neditables\n' > "$tools/build.in"
 compile runtime.txt pyproject.toml --extra all "$@"
 compile production.txt pyproject.toml --extra web --extra flower --extra otel --constraint requirements/runtime.txt

@@ -1,6 +1,6 @@
 #!/bin/sh
-# make-venv.sh FOLDER [PYTHON]: a virtual environment with the first Python that will do.
-# Candidates are run, not only looked for: version managers put names on PATH that do not work.
+# make-venv.sh FOLDER [PYTHON]: makes a virtual environment with the first suitable Python.
+# It runs each candidate, because version managers put names on PATH that do not work.
 set -eu
 folder=$1
 shift

@@ -1,5 +1,5 @@
--- For docker-compose.yml alone, before rights.sql, as a superuser or a role with CREATEROLE: the role of the programs.
--- The variable APP_PASSWORD of the environment becomes its password.
+-- Makes the programs' role, for docker-compose.yml alone. Run it before rights.sql, as a superuser or a role with CREATEROLE.
+-- The environment variable APP_PASSWORD becomes the role's password.
 \set ON_ERROR_STOP on
 \getenv password APP_PASSWORD
 \if :{?password}

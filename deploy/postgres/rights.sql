@@ -1,11 +1,11 @@
--- What the programs may do, and an auditor. For psql, as the owner of the tables, after each `notifier db upgrade`:
+-- Grants the programs and an auditor their rights. Run it as the owner of the tables, after each `notifier db upgrade`:
 --   psql postgresql://notifier_owner@localhost/notifier --file=deploy/postgres/rights.sql
--- It makes no role: notifier_app must be there, notifier_auditor may be.
+-- It makes no role: notifier_app must exist, notifier_auditor may.
 \set ON_ERROR_STOP on
 
 BEGIN;
--- Who did what, what was accepted, and each call to a provider: the programs change these columns and no other. A grant
--- of a whole table, by an earlier file or by hand, would outlast the list. Programs that run never lack a right meanwhile.
+-- In these tables the programs may change only the listed columns. REVOKE also removes grants on a whole table, from an
+-- earlier file or made by hand. It is one transaction, so running programs never lack a right.
 REVOKE UPDATE ON operator_records, attempts, messages, suppressions, api_keys FROM notifier_app;
 GRANT SELECT, INSERT, UPDATE (result, finished_at) ON operator_records TO notifier_app;
 GRANT SELECT, INSERT, UPDATE (finished_at, outcome, reason, code, detail, provider_message_id, subject)
@@ -27,7 +27,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON provider_messages, provider_outcomes, us
   console_sessions, minute_counts, failed_counts, hash_keys, recurring_notifications, recurring_recipients,
   recurring_runs TO notifier_app;
 
--- Without contexts, rejected bodies and the bytes of attachments.
+-- The auditor reads no contexts, no rejected bodies and no bytes of attachments.
 DO $auditor$
 BEGIN
 IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'notifier_auditor') THEN

@@ -1,7 +1,7 @@
-"""A team with its own Celery: the task does the team's work, and leaves the message to notifier.
+"""A team with its own Celery: its task does its own work, and leaves the message to notifier.
 
-If the task fails, Celery tries it again; the idempotency key makes all tries one mail. The team's worker needs no
-mail server and no retries of mails, and stores no results: what became of the mail can be asked by its id.
+Celery retries the task if it fails, and the idempotency key makes sure that all tries send one mail. The team's
+worker needs no mail server, no retries of mails and no result backend: it asks for the mail's status by its id.
 """
 
 import os
@@ -11,13 +11,13 @@ from celery import Celery
 from notifier import Client, PublishFailed, PublishRefused
 
 app = Celery("shop", broker=os.environ.get("SHOP_BROKER_URL", "memory://"))
-# Connects at the first message, and again after a fork, so each worker process has its own connection.
+# Connects when it sends the first message, and again after a fork: one connection for each worker process.
 notifier = Client(producer="shop")
 
 
 @app.task(autoretry_for=(PublishFailed,), dont_autoretry_for=(PublishRefused,), retry_backoff=True, max_retries=10)
 def close_order(number: str, email: str) -> str:
-    """Replaces the `send_mail` at the end of a task. Returns the notification's id."""
+    """Ends with `send`, which used to be `send_mail`. Returns the notification's id."""
     # … the team's own work …
     handle = notifier.send(
         "order_shipped",
@@ -36,5 +36,5 @@ def close_order(number: str, email: str) -> str:
 
 
 if __name__ == "__main__":
-    # The task runs in this process, without a worker.
+    # No worker is needed here: the task runs in this process.
     print(close_order.apply(("C-1", "ada@example.com")).get())

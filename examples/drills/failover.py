@@ -3,7 +3,7 @@
     python examples/drills/failover.py [--asynchronous]
 
 With synchronous replication nothing is lost. With --asynchronous the standby is behind when the primary dies, and
-the drill shows what that costs. Each step is one from docs/how-to/back-up-and-restore.md.
+the drill shows what that costs. Each step is what docs/how-to/back-up-and-restore.md says.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from cluster import NAME, STREAMS, Postgres, streaming_pair
 from service import PROGRAMS, SHORT_LEASE, Counts, Drill, running_drill, say, temporary_folder, wait
 
-#: Programs that might send something have done so by then. Seconds.
+#: By then, programs that are able to send have done so. Seconds.
 LOOKED_AT = 8.0
-#: How many messages are accepted, and sent or not, while the standby is behind.
+#: How many messages are accepted in each step while the standby is behind.
 BEHIND = 20
 
 
@@ -44,7 +44,7 @@ def drill() -> Counts:
 
 
 def drill_asynchronous() -> Counts:
-    """Fail over to a standby that is behind. What is lost with it is counted, and published again."""
+    """Fail over to a standby that is behind. The messages that this loses are counted, and published again."""
     with _pair({}) as (drill, a, b):
         drill.start(*PROGRAMS)
         drill.publish(BEHIND)
@@ -69,7 +69,7 @@ def drill_asynchronous() -> Counts:
         say(f"in the record {sum(drill.statuses().values())} of {drill.published}: the others are gone")
         drill.publish_again(BEHIND)
         wait("all that is recorded is sent", lambda: drill.statuses() == {"sent": drill.published})
-        # The record of their first copy is lost.
+        # The record of their first copy is gone.
         return drill.count(shown=BEHIND)
 
 
@@ -78,7 +78,7 @@ _SENT = "SELECT status, count(*) FROM notifications GROUP BY status"
 
 @contextmanager
 def _pair(environment: dict[str, str]) -> Iterator[tuple[Drill, Postgres, Postgres]]:
-    """A service on a primary `a` with a standby `b`, whose programs know both."""
+    """A service on a primary `a` with a standby `b`. Its programs know both."""
     with temporary_folder() as folder, streaming_pair(folder) as (a, b):
         url = f"postgresql://{NAME}@{a.host},{b.host}/{NAME}?target_session_attrs=read-write"
         variables = {"NOTIFIER_DATABASE_URL": url, **SHORT_LEASE, **environment}

@@ -2,7 +2,7 @@
 
     python examples/drills/rolling_upgrade.py [--old /opt/notifier-old/bin/python]
 
-With --old, the programs of that environment are replaced by those of this one; without it, by themselves.
+With --old, the programs of this environment replace those of the old one. Without it, each is replaced by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from service import PROGRAMS, Counts, running_drill, say, wait
 
 
 def drill(old: str = sys.executable) -> Counts:
-    """`old`: Python of the version from which to upgrade."""
+    """`old`: the Python of the version to upgrade from."""
     with running_drill(old) as drill:
         drill.start(*PROGRAMS)
         with drill.load():

@@ -1,6 +1,6 @@
-"""What every drill needs: a whole service of its own on this machine, control over each program, and the counts.
+"""What every drill needs: its own whole service on this machine, that service's programs, and the counts.
 
-Its PostgreSQL, Valkey and mail server are those of `notifier demo`. Nothing leaves this machine, and no other
+It runs the same PostgreSQL, Valkey and mail server as `notifier demo`. Nothing leaves this machine, and no other
 installation is touched.
 """
 
@@ -32,16 +32,15 @@ PROGRAMS = {
     "worker-urgent": ["worker", "--lanes", "urgent"],
     "worker": ["worker", "--no-callbacks", "--lanes", "normal,bulk"],
 }
-#: A drill starts it with `NOTIFIER_API_PORT`.
+#: A drill that starts it sets `NOTIFIER_API_PORT`.
 API = {"api": ["api"]}
 #: A step that takes longer has failed, even on a busy machine. Seconds.
 PATIENCE = 600.0
-#: For programs of a drill that interrupts calls: the calls are looked up after this, not after two minutes.
+#: For the programs of a drill that interrupts calls: leases expire after this time, not after two minutes.
 SHORT_LEASE = {"NOTIFIER_LEASE_SECONDS": "30", "NOTIFIER_CALL_DEADLINE_SECONDS": "10"}
-#: Pause between two publications of the load, five messages each. Seconds.
+#: The pause between two batches of the load, of five messages each. Seconds.
 _PAUSE = 0.2
-#: The load waits while this many mails are on their way, so that a busy machine need not work for minutes
-#: afterwards.
+#: The load waits while this many mails have not arrived, so that a busy machine does not need minutes to catch up.
 _BACKLOG = 200
 
 _ORDER = {
@@ -57,7 +56,7 @@ _CALLS = "SELECT recipient, count(*) FROM notifications n JOIN attempts ON notif
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a drill counted. `lost`: neither in the mailbox nor still on its way."""
+    """What a drill counted. `lost`: messages whose mail did not reach the mailbox."""
 
     published: int
     arrived: int
@@ -74,19 +73,19 @@ class Counts:
 
 
 class Drill:
-    """A running drill. `python`: that of the installation whose programs and commands are used."""
+    """`python`: the Python of the installation that programs and commands run from."""
 
     def __init__(self, world: LocalWorld, folder: Path, python: str) -> None:
         self.environment = {**os.environ, **world.environment}
         self.python = python
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.published = 0
-        #: Databases on which programs worked before this one, with what they recorded there.
+        #: Databases that programs used before this one, with what they recorded there.
         self.earlier: list[str] = []
         self._world = world
         self._folder = folder
 
-        #: Where the drill itself reads the record, if that is not where the programs do.
+        #: Where the drill itself reads the record, if not where the programs do.
         self.record_url: str | None = None
 
     @property
@@ -102,8 +101,7 @@ class Drill:
                 )
 
     def stop(self, *names: str) -> None:
-        """Stop programs as systemd and Kubernetes do. It is a failure if a program does not end in order by
-        itself."""
+        """Stop programs as systemd and Kubernetes do. Fails if one does not exit by itself with code 0."""
         stopped = {name: self.running.pop(name) for name in names}
         for process in stopped.values():
             process.terminate()
@@ -117,7 +115,7 @@ class Drill:
             process.wait()
 
     def command(self, *arguments: str, may_fail: bool = False) -> str:
-        """Run a command as an operator would. Returns its output."""
+        """Run a command as an operator does. Returns what it prints."""
         done = subprocess.run(
             [self.python, "-m", "notifier", *arguments],
             env=self.environment,
@@ -132,16 +130,16 @@ class Drill:
         return done.stdout
 
     def log(self, name: str) -> str:
-        """The log of a program."""
+        """What a program has logged."""
         return (self._folder / f"{name}.log").read_text("utf-8", errors="replace")
 
     def publish(self, count: int) -> None:
-        """Publish one mail each to this many people. The server refuses every second mail once."""
+        """To as many people, one mail each. The server refuses every second one once."""
         first, self.published = self.published, self.published + count
         self._publish(range(first, self.published))
 
     def publish_again(self, first: int) -> None:
-        """Publish again from this message on, with the same keys, as a producer does with its outbox."""
+        """Publish again from this number on, with the same keys, as a producer does with its outbox."""
         self._publish(range(first, self.published))
 
     def _publish(self, numbers: range) -> None:
@@ -151,7 +149,7 @@ class Drill:
                 client.send("order_shipped", to, context=_ORDER, idempotency_key=f"order-{number}")
 
     def ask(self, statement: str, url: str | None = None) -> dict[str, int]:
-        """The result of a statement with two columns, a text and a number."""
+        """Run a query with two columns, a text and a number."""
         with psycopg.connect(url or self.record_url or self.database_url, connect_timeout=5) as connection:
             return {str(key): int(count) for key, count in connection.execute(statement).fetchall()}  # type: ignore[arg-type]
 
@@ -159,13 +157,13 @@ class Drill:
         return self.ask("SELECT status, count(*) FROM notifications GROUP BY status")
 
     def arrived(self) -> Counter[str]:
-        """Recipient → number of mails in the mailbox."""
+        """Recipient → mails in the mailbox."""
         assert self._world.mail is not None
         return Counter(mail.rcpt_to[0] for mail in self._world.mail.messages)
 
     @contextmanager
     def load(self) -> Iterator[None]:
-        """Messages keep coming while the block lasts. Fails if the broker did not accept one."""
+        """Messages keep coming during the block. Fails if the broker did not accept one."""
         stop, failed = Event(), list[Exception]()
 
         def publish() -> None:
@@ -192,8 +190,7 @@ class Drill:
         wait(what, lambda: len(self.arrived()) >= before + count)
 
     def decide(self) -> None:
-        """Decide about held notifications as an operator would: what is in the relay's log is sent, the rest is
-        released."""
+        """Decide on held notifications like an operator: those in the relay's log were sent; release the rest."""
         ids = self.ask(
             "SELECT id::text || ' ' || recipient, 0 FROM notifications "
             "WHERE status = 'unknown' AND reason = 'restored'"
@@ -206,7 +203,7 @@ class Drill:
             self.command("db", "after-restore", "--release", "--all", "--why", "not in the relay's log", "--yes")
 
     def count(self, shown: int = 0) -> Counts:
-        """Count, and print the counts. `shown`: mails that this drill is meant to send without a record."""
+        """Count, and print the counts. `shown`: how many mails this drill is meant to send without a record."""
         arrived, calls = self.arrived(), Counter[str]()
         for url in (self.record_url or self.database_url, *self.earlier):
             calls += Counter(self.ask(_CALLS, url))
@@ -242,9 +239,9 @@ def wait(what: str, is_done: Callable[[], bool]) -> None:
 def running_drill(
     python: str = sys.executable, folder: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[Drill]:
-    """A new service with its tables and no running program. At the end everything is stopped and removed.
+    """A new service with its tables, and without a running program. Everything is stopped and removed at the end.
 
-    `environment`: `NOTIFIER_*` variables for its programs, for example for an existing database.
+    `environment`: `NOTIFIER_*` variables for its programs, such as a database that already exists.
     """
     for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
         del os.environ[name]

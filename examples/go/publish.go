@@ -1,4 +1,4 @@
-// Publishes a login code to RabbitMQ, and returns when the broker has it: go run publish.go +15550100123 042137
+// Publishes a login code to RabbitMQ, and returns when the broker has confirmed it: go run publish.go +15550100123 042137
 package main
 
 import (
@@ -24,7 +24,7 @@ func main() {
 	check(channel.Confirm(false))
 	returned := channel.NotifyReturn(make(chan amqp.Return, 1))
 
-	// The same key for the same login: published again after a failure, it is one SMS.
+	// Use the same key for the same login: a code that is published again after a failure is still one SMS.
 	key := fmt.Sprintf("login-%d", time.Now().UnixNano())
 	body, err := json.Marshal(map[string]any{
 		"producer":        "shop",
@@ -57,7 +57,7 @@ func main() {
 		log.Fatal("no confirmation in time: publish it again with the same key")
 	}
 	select {
-	case <-returned: // it comes before the confirmation
+	case <-returned: // a return comes before the confirmation
 		log.Fatal("no queue takes it: start the intake, or run `notifier queues declare`")
 	default:
 	}

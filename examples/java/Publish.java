@@ -10,7 +10,7 @@ public class Publish {
     public static void main(String[] arguments) throws Exception {
         ConnectionFactory factory = new ConnectionFactory();
         factory.setUri(System.getenv("NOTIFIER_BROKER_URL"));
-        // The same key for the same login: published again after a failure, it is one SMS.
+        // Use the same key for the same login: a code that is published again after a failure is still one SMS.
         String key = "login-" + System.nanoTime();
         String body = String.format(
             "{\"producer\": \"shop\", \"idempotency_key\": \"%s\", \"to\": \"%s\", \"template\": \"login_code\","

@@ -1,4 +1,4 @@
-// Publishes a login code to RabbitMQ, and returns when the broker has it: node publish.mjs +15550100123
+// Publishes a login code to RabbitMQ, and returns when the broker has confirmed it: node publish.mjs +15550100123
 import { randomBytes, randomInt } from "node:crypto";
 import amqp from "amqplib";
 
@@ -15,7 +15,7 @@ channel.on("return", () => (returned = true));
 
 const message = {
   producer: "shop",
-  // The same key for the same login: published again after a failure, it is one SMS.
+  // Use the same key for the same login: a code that is published again after a failure is still one SMS.
   idempotency_key: `login-${randomBytes(4).toString("hex")}`,
   to: process.argv[2],
   template: "login_code",

@@ -1,4 +1,4 @@
-// Sends a login code over HTTP, and waits until it is out: node send.mjs +15550100123
+// Sends a login code over HTTP, and waits until it is sent: node send.mjs +15550100123
 // Needs no package, only Node.js 18 or later.
 import { randomBytes, randomInt } from "node:crypto";
 
@@ -8,7 +8,7 @@ const headers = { authorization: `Bearer ${key}`, "content-type": "application/j
 async function call(path, options = {}) {
   const answer = await fetch(api + path, { ...options, headers, signal: AbortSignal.timeout(30_000) });
   const body = await answer.json();
-  // Of a message that is wrong, `errors` says everything.
+  // If the message is wrong, `errors` lists everything that is wrong with it.
   if (!answer.ok) throw new Error(`${answer.status} ${JSON.stringify(body.errors ?? body.detail)}`);
   return body;
 }
@@ -16,7 +16,7 @@ async function call(path, options = {}) {
 const message = {
   channel: "sms",
   lane: "urgent",
-  // The same key for the same login: sent again after a failure, it is one SMS.
+  // Use the same key for the same login: a code that is sent again after a failure is still one SMS.
   idempotency_key: `login-${randomBytes(4).toString("hex")}`,
   to: process.argv[2],
   template: "login_code",

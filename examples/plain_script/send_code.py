@@ -1,4 +1,4 @@
-"""A script that sends a login code, and waits until it was sent.
+"""A script that sends a login code, and waits until it is sent.
 
 python send_code.py +15550100123
 """
@@ -10,12 +10,12 @@ from notifier import Client, InvalidMessage, NotReady, PublishFailed
 
 
 def main(number: str) -> int:
-    """Returns the exit code: 0 when a provider has accepted the code."""
+    """Returns the exit code: 0 if a provider accepted the code."""
     login = secrets.token_hex(4)
     context = {"code": f"{secrets.randbelow(10**6):06}", "valid_minutes": 10}
     with Client(producer="shop") as client:
         try:
-            # The same key for the same login: if it is sent again after a failure, it is still one SMS.
+            # Use the same key for the same login: a code that is sent again after a failure is still one SMS.
             handle = client.send(
                 "login_code", to=number, lane="urgent", idempotency_key=f"login-{login}", context=context
             )

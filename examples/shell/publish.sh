@@ -1,8 +1,8 @@
 #!/bin/sh
 # Publishes a login code to RabbitMQ with amqp-tools (Debian): sh publish.sh +15550100123 042137
 #
-# amqp-publish waits for no confirmation and sets no user_id. So it is for trying things out, and for producers that
-# notifier.toml does not name; scripts that must not lose a message use send.sh.
+# amqp-publish does not wait for a confirmation and sets no user_id. Use it to try things out, and for producers that
+# notifier.toml does not name. Scripts that must not lose a message use send.sh.
 set -eu
 
 case $NOTIFIER_BROKER_URL in

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Sends a login code over HTTP, and waits until it is out: sh send.sh +15550100123 042137
+# Sends a login code over HTTP, and waits until it is sent: sh send.sh +15550100123 042137
 set -eu
 
-# The same key for the same login: sent again after a failure, it is one SMS.
+# Use the same key for the same login: a code that is sent again after a failure is still one SMS.
 key="login-$(date +%s)-$$"
 call() {
-    # --retry also after a time-out and a 429: the key makes it one message. The key of the API is in no list of processes.
+    # --retry also retries after a time-out and a 429, which the idempotency key makes safe. -K keeps the API key out of process lists.
     printf 'header = "Authorization: Bearer %s"\n' "$NOTIFIER_API_KEY" |
         curl -K - -sS --fail-with-body --max-time 30 --retry 5 --retry-connrefused "$@"
 }

@@ -26,7 +26,7 @@ _IN_HEADERS = ("cloudevents:", "cloudevents_", "ce-", "ce_")
 
 
 class CloudEvent(BaseModel):
-    """The attributes of the specification, and `traceparent`. Others are allowed and ignored."""
+    """A CloudEvent with the attributes of the specification, and `traceparent`. Other attributes are ignored."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -43,15 +43,17 @@ class CloudEvent(BaseModel):
         ),
     ]
     source: Annotated[str, Field(pattern=r"^\S+$", description="URI reference of the event's source.")]
-    type: Annotated[str, Field(min_length=1, description="The producer's own, such as com.example.order.shipped.")]
+    type: Annotated[
+        str, Field(min_length=1, description="The producer's own name, such as com.example.order.shipped.")
+    ]
     datacontenttype: Annotated[
         str | None,
-        Field(pattern=r"^[A-Za-z]+/([^;\s]+\+)?[Jj][Ss][Oo][Nn]\s*(;.*)?$", description="JSON, if it is given."),
+        Field(pattern=r"^[A-Za-z]+/([^;\s]+\+)?[Jj][Ss][Oo][Nn]\s*(;.*)?$", description="If given, a JSON type."),
     ] = None
-    dataschema: Annotated[str | None, Field(pattern=r"^\S+$", description="Not read.")] = None
-    subject: Annotated[str | None, Field(min_length=1, description="Not read.")] = None
-    time: Annotated[Time | None, Field(description="RFC 3339 with an offset. Not read.")] = None
-    traceparent: Annotated[JsonValue, Field(description="For a message without its own.")] = None
+    dataschema: Annotated[str | None, Field(pattern=r"^\S+$", description="Ignored.")] = None
+    subject: Annotated[str | None, Field(min_length=1, description="Ignored.")] = None
+    time: Annotated[Time | None, Field(description="RFC 3339 with an offset. Ignored.")] = None
+    traceparent: Annotated[JsonValue, Field(description="For a message without its own traceparent.")] = None
     data: Annotated[dict[str, JsonValue], Field(description="The message, or a batch.")]
 
     @property

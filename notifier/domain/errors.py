@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 class Fault:
     """One thing that is wrong with a message.
 
-    `field` is a JSON pointer-like path ("context.order_id", "" for the whole body), `code` a short stable word,
-    `problem` says what is wrong and `fix` what to do. None of them repeats the value: it may be personal.
+    `field` is a dotted path ("context.order_id"), or "" for the whole body. `code` is a short stable word.
+    `problem` says what is wrong, and `fix` what to do. None of them repeats the value, which may be personal.
     """
 
     field: str

@@ -97,13 +97,13 @@ Traceparent = Annotated[str | None, BeforeValidator(read_traceparent), WithJsonS
 
 
 class Message(BaseModel):
-    """What a producer publishes: one template to one recipient. Immutable; contract version 1."""
+    """A message that a producer publishes: one template to one recipient. It is immutable. Contract version 1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="notifier message, version 1")
 
     idempotency_key: Annotated[
         Text255 | None,
-        Field(description="The producer's key: a second message with the same key is the same notification."),
+        Field(description="The producer's key. A second message with the same key is the same notification."),
     ] = None
     id: Annotated[
         MessageId | None,
@@ -111,9 +111,11 @@ class Message(BaseModel):
     ] = None
     producer: Annotated[Name, Field(description="Name of the sending service.")]
     channel: Annotated[
-        Channel | None, Field(description="Known from the queue; if given, it must agree with it.")
+        Channel | None, Field(description="Known from the queue. If given, it must agree with the queue.")
     ] = None
-    lane: Annotated[Lane | None, Field(description="Known from the queue; if given, it must agree.")] = None
+    lane: Annotated[
+        Lane | None, Field(description="Known from the queue. If given, it must agree with the queue.")
+    ] = None
     to: Annotated[
         str,
         Field(
@@ -146,7 +148,7 @@ class Message(BaseModel):
     ] = None
     callback_url: Annotated[
         str | None,
-        Field(max_length=2000, pattern=r"^https?://[^\s]+$", description="Where status callbacks go."),
+        Field(max_length=2000, pattern=r"^https?://[^\s]+$", description="The address for status callbacks."),
     ] = None
     attachments: Annotated[
         list[AttachmentId] | None,
@@ -203,15 +205,15 @@ class Message(BaseModel):
 
 
 class Envelope(BaseModel):
-    """Many messages at once: `defaults` and the common fields are merged into every entry of `batch`."""
+    """Many messages at once. `defaults` and the common fields are merged into every entry of `batch`."""
 
     model_config = ConfigDict(extra="forbid", title="notifier batch, version 1")
 
-    producer: Annotated[Name | None, Field(description="For every entry without its own.")] = None
-    template: Annotated[Name | None, Field(description="For every entry without its own.")] = None
+    producer: Annotated[Name | None, Field(description="For every entry without its own producer.")] = None
+    template: Annotated[Name | None, Field(description="For every entry without its own template.")] = None
     defaults: Annotated[
         dict[str, JsonValue],
-        Field(description="Fields for every entry; context and metadata are merged key by key."),
+        Field(description="Fields for every entry. Context and metadata are merged key by key."),
     ] = Field(default_factory=dict)
     batch: Annotated[list[JsonValue], Field(min_length=1, max_length=MAX_BATCH_ENTRIES)]
 

@@ -1,4 +1,4 @@
-"""The status of a notification as its producer asks for it: where it stands, and why."""
+"""The status of a notification, as its producer sees it, and the reason for it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ CONTENT_HEADER = "notifier-content-sha256"
 
 @dataclass(frozen=True, slots=True)
 class NotificationStatus:
-    """The record's answer at one moment; it never changes by itself."""
+    """The status of a notification at one moment. The object never updates itself."""
 
-    #: If the idempotency key was accepted before: the id of that earlier notification.
+    #: The id of the earlier notification, if the idempotency key was accepted before.
     id: UUID
     status: Status
-    #: Why, one of `Reason`; None: nothing to explain. Text, because a newer service may know more reasons.
+    #: One of `Reason`, or None if nothing is wrong. It is text, because a newer service may have more reasons.
     reason: str | None
     #: The provider's own words, without personal data.
     detail: str | None
-    #: The provider that took it, or that was called last.
+    #: The provider that accepted it, or that was called last.
     provider: str | None
     #: Number of provider calls.
     attempt_count: int
@@ -33,15 +33,15 @@ class NotificationStatus:
     producer: str
     channel: Channel
     template: str
-    #: Sent with a test key: no provider was called.
+    #: True if it was sent with a test key: no provider was called.
     is_test: bool
 
     @property
     def is_ready(self) -> bool:
-        """Whether a provider took it, or nothing more happens by itself."""
+        """Whether a provider accepted it, or nothing more happens by itself."""
         return self.status in READY_STATUSES
 
     @property
     def is_successful(self) -> bool:
-        """Whether a provider took it, and has not reported since that it did not arrive."""
+        """Whether a provider accepted it, and has not reported since that it did not arrive."""
         return self.status in SUCCESSFUL_STATUSES

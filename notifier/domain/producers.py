@@ -16,13 +16,13 @@ TEMPLATE_PATTERN = re.compile(r"[A-Za-z0-9._*?-]{1,100}\Z")
 
 
 class ProducerProof(StrEnum):
-    """The proof that a notification is from the producer that it names."""
+    """How the service knows that a notification is from the producer that it names."""
 
     BROKER_USER = "broker_user"  #: RabbitMQ checked who published it, and that user is the producer's
-    API_KEY = "api_key"  #: it came over HTTP, with a key of the producer's
+    API_KEY = "api_key"  #: it came over HTTP, with one of the producer's keys
     SERVICE = "service"  #: the service made it itself
     OPERATOR = "operator"  #: an operator wrote it, in place of a rejected message
-    NONE = "none"  #: not at all: the message says so itself
+    NONE = "none"  #: no proof: only the message itself says so
 
 
 @dataclass(frozen=True, slots=True)

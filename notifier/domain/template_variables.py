@@ -22,7 +22,7 @@ from notifier.domain.message import MAX_NUMBER
 
 
 class Type(StrEnum):
-    """The type of a variable. All but the first six are JSON with a rule."""
+    """The type of a template's variable. The first six are plain JSON types. The others are JSON with a rule."""
 
     STRING = "string"  #: text
     INTEGER = "integer"  #: a JSON number without a fraction
@@ -34,7 +34,7 @@ class Type(StrEnum):
     DATETIME = "datetime"  #: RFC 3339 with an offset: "2026-03-05T14:30:00+01:00"
     MONEY = "money"  #: {"amount": "12.50", "currency": "EUR"}
     URL = "url"  #: an http or https link
-    HTML = "html"  #: markup, written into the HTML part as it is
+    HTML = "html"  #: markup, put into the HTML part unchanged
 
 
 #: Type → the fix in the text of a fault.

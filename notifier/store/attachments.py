@@ -56,10 +56,10 @@ class NewAttachment:
 
 @dataclass(frozen=True, slots=True)
 class AttachmentView:
-    """A file without its content."""
+    """A notification's attachment, without its content."""
 
     id: UUID
-    #: None, like the fields that follow: the file was deleted.
+    #: None, like the fields below, if the file was deleted.
     name: str | None = None
     content_type: str | None = None
     #: Bytes.

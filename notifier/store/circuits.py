@@ -196,7 +196,7 @@ class CircuitRepository(Repository):
 
 _STATES: TextClause = text("""
 SELECT provider, sender,
-  -- While one probes, the others wait for it.
+  -- While one notification probes, the others wait for its answer.
   CASE WHEN open_until IS NOT NULL THEN extract(epoch FROM greatest(open_until, probe_until) - now()) END
     AS open_for_seconds, opened_at, open_until, reason,
   detail, openings, probers, refusals, refused_destinations
@@ -211,7 +211,7 @@ ON CONFLICT (provider, sender) DO UPDATE SET
   open_until = excluded.open_until, opened_at = coalesce(c.opened_at, now()), reason = excluded.reason,
   detail = excluded.detail, openings = c.openings + CASE WHEN c.open_until IS NULL THEN 1 ELSE :more END,
   probe_until = NULL, probed_by = excluded.probed_by, probers = c.probers || excluded.probers
--- A message that called it for its last chance, before the pause was over, changes nothing.
+-- A notification that called the provider before the pause was over, as its last chance, changes nothing.
 WHERE c.open_until IS NULL OR (:again AND c.open_until <= now())
 RETURNING provider
 """)
@@ -228,7 +228,7 @@ ON CONFLICT (provider, sender) DO UPDATE SET
   (refusals, refused_destinations, open_until, opened_at, openings, probe_until, probed_by, probers) = (
     SELECT
       c.refusals + counts,
-      -- Bounded: a sender that is refused by so many is held already.
+      -- At most 100: a sender that so many destinations refused is held already.
       CASE WHEN counts = 1 AND coalesce(cardinality(c.refused_destinations), 0) < 100
         THEN c.refused_destinations || excluded.refused_destinations ELSE c.refused_destinations END,
       CASE WHEN opens THEN now() + make_interval(secs => :pause) ELSE c.open_until END,
@@ -289,7 +289,7 @@ WITH known AS MATERIALIZED (
   LEFT JOIN circuits AS c ON c.provider = r.provider AND c.sender = ''
   LEFT JOIN provider_states AS s ON s.provider = r.provider
   WHERE NOT coalesce(s.paused, false) AND EXISTS (
-    -- Of any provider: an operator may have put another in its place.
+    -- The circuit may be any provider's: an operator may have replaced the provider.
     SELECT FROM circuits AS o WHERE o.sender = ''
     AND greatest(o.open_until, o.probe_until, o.closed_at) > now() - make_interval(secs => :asleep))
 ), channels AS (
@@ -309,7 +309,7 @@ WITH known AS MATERIALIZED (
     LIMIT c.number FOR UPDATE SKIP LOCKED
   ) AS w
 )
--- An array is looked up by id, however many rows the planner expects.
+-- With an array, PostgreSQL looks rows up by id, however many rows the planner expects.
 UPDATE states SET due_at = now() WHERE id = ANY(ARRAY(SELECT id FROM waking))
 """)  # noqa: S608 - constants joined with constants
 

@@ -101,10 +101,10 @@ WITH wanted AS MATERIALIZED ({_WANTED}), barred AS MATERIALIZED (
   UPDATE states AS n SET attempt_count = r.number
   FROM wanted AS r
   WHERE n.id = r.id AND r.id NOT IN (SELECT id FROM barred) AND CASE
-    -- No call without this row: tests go to the simulator, and nothing else does.
+    -- No row, no call: test notifications go to the simulator, and all others do not.
     WHEN n.is_test <> (r.provider = :simulator) THEN false
     WHEN n.claim = r.claim AND n.status = 'sending' AND n.due_at > now() + make_interval(secs => :margin)
-    -- The caller knows its number: a statement that comes late, or twice, begins nothing.
+    -- The caller gives the attempt's number, so a statement that arrives late or twice starts nothing.
     THEN n.attempt_count = r.number - 1 END
   RETURNING n.id, n.claim, r.number, r.provider, r.template_version, r.sender_address
 ), started AS (
@@ -158,7 +158,7 @@ WITH wanted AS MATERIALIZED ({_WANTED}), judged AS MATERIALIZED (
       ELSE now() + make_interval(secs => :lease) END,
     updated_at = now()
   FROM judged AS r WHERE n.id = r.id AND CASE
-    -- No call without this row: tests go to the simulator, and nothing else does.
+    -- No row, no call: test notifications go to the simulator, and all others do not.
     WHEN n.is_test <> (r.provider = :simulator) THEN false
     WHEN n.status = 'queued' AND n.claim = r.claim - 1 THEN n.attempt_count = r.number - 1 END
   RETURNING n.id, n.status, n.reason, n.detail, n.claim, r.number, r.provider, r.template_version, r.sender_address

@@ -44,7 +44,7 @@ DISPATCHED = 10
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A long action, and its progress. Counts are as in `ActionCounts`."""
+    """A long action of an operator, and its progress. The counts mean the same as in `ActionCounts`."""
 
     #: The id of its operator record.
     id: UUID
@@ -54,15 +54,15 @@ class JobView:
     selection: dict[str, Any]
     reason: str | None
     state: JobState
-    #: Notifications that it selected when it was made.
+    #: How many notifications it selected when it was created.
     total: int
     matched: int
     changed: int
     expired: int
     skipped: int
-    #: When an operator asked to stop it.
+    #: The time when an operator asked to stop it.
     stop_asked_at: datetime | None
-    #: None: it has not ended yet.
+    #: None if it has not ended.
     finished_at: datetime | None
     #: Why it failed.
     failure: str | None
@@ -249,7 +249,7 @@ UPDATE jobs SET state = 'waiting', due_at = now() WHERE id = :id AND lease = :le
 
 _STOP: TextClause = text("""
 UPDATE jobs SET stop_asked_at = coalesce(stop_asked_at, now()),
-  -- One that rests would do so for long at a slow rate. A worker that is at it ends it before.
+  -- At a slow rate, a job may rest for long between two pages. A worker that works on it ends it earlier.
   due_at = least(due_at, now() + interval '1 second')
 WHERE id = :id AND due_at IS NOT NULL
 """)

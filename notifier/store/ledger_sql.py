@@ -159,7 +159,7 @@ _MOVED = """
     due_at = now() + make_interval(secs => r.due_in_seconds),
     sent_version = coalesce(r.template_version, n.sent_version),
     provider = coalesce(r.provider, n.provider),
-    -- Another provider's answer takes the id with it.
+    -- The answer of another provider clears the old provider's id.
     provider_message_id = coalesce(r.provider_message_id,
       CASE WHEN n.provider = coalesce(r.provider, n.provider) THEN n.provider_message_id END),
     sent_at = CASE WHEN r.status = 'sent' THEN now() ELSE n.sent_at END,
@@ -168,7 +168,7 @@ _MOVED = """
   WHERE n.id = r.id AND CASE
     WHEN r.status = 'sent' AND n.status = ANY(:before_sent) THEN true
     WHEN n.claim = r.claim AND n.status = 'sending' THEN true
-    -- The sweep was faster: what we know now replaces its guess.
+    -- The sweep was faster: the known result replaces its guess.
     WHEN n.claim = r.claim AND n.status = 'unknown' AND r.status = ANY(:after_unknown) THEN true END
   RETURNING n.id, n.status, n.reason, n.detail, n.has_secrets, r.number
 """
@@ -301,7 +301,7 @@ FROM states AS n
 JOIN messages AS m ON m.id = n.id
 JOIN attempts AS a ON a.notification_id = n.id AND a.outcome = 'unknown'
 WHERE n.id = ANY(:ids) AND n.status = 'unknown'
-  -- An operator decides about those: a task of the first life may still be in the broker.
+  -- An operator decides about restored ones: a task from before the restore may still be in the broker.
   AND n.reason IS DISTINCT FROM 'restored'
 ORDER BY n.id, a.number
 """).bindparams(binds.IDS)
@@ -367,7 +367,7 @@ WITH due AS MATERIALIZED (
   UPDATE states AS n SET
     status = CASE WHEN due.expires_at <= now() THEN 'expired' ELSE 'queued' END,
     reason = CASE WHEN due.expires_at <= now() THEN 'expired' ELSE n.reason END,
-    -- A backlog is not published over and over: the longer it has waited already, the later the next time.
+    -- Do not publish a backlog again and again: the longer a notification has waited, the later its next dispatch.
     due_at = CASE WHEN due.expires_at <= now() THEN NULL ELSE now() + greatest(
       make_interval(secs => CASE n.lane WHEN 'urgent' THEN :redispatch_urgent
         WHEN 'normal' THEN :redispatch_normal ELSE :redispatch_bulk END),

@@ -123,7 +123,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class SelectionGroup:
-    """Notifications that a run would change, or leave because they have expired."""
+    """Selected notifications with the same status, reason, provider and template."""
 
     status: str
     reason: str | None
@@ -383,7 +383,7 @@ WITH given AS MATERIALIZED (
     status = CAST(:to AS text),
     reason = 'operator',
     detail = NULL,
-    -- What an operator resolves may not have come to its time yet.
+    -- The `send_at` of a notification that an operator resolves may still be in the future.
     due_at = CASE WHEN :to = 'retrying' THEN greatest(given.due_at, m.send_at) END,
     replayed_at = CASE WHEN :to = 'retrying' THEN given.due_at ELSE n.replayed_at END,
     replayed_attempts = CASE WHEN :to = 'retrying' THEN n.attempt_count ELSE n.replayed_attempts END,
@@ -392,7 +392,7 @@ WITH given AS MATERIALIZED (
     updated_at = now()
   FROM given JOIN messages AS m ON m.id = given.id
   WHERE n.id = given.id AND n.status = ANY(:sources)
-    -- What was wiped or redacted cannot be sent.
+    -- A notification that was wiped or redacted cannot be sent.
     AND (:to <> 'retrying' OR NOT {GONE})
   RETURNING n.id, n.has_secrets
 ), wiped AS (

@@ -96,7 +96,7 @@ _WINDOWS: TextClause = text("""
 SELECT o.provider, sum(count)::int AS calls,
   coalesce(sum(count) FILTER (WHERE outcome LIKE '%\\_fault'), 0)::int AS faults, sum(seconds) AS seconds
 FROM provider_outcomes AS o LEFT JOIN circuits AS c ON c.provider = o.provider AND c.sender = ''
--- What came before the circuit last closed is forgiven.
+-- Calls from before the circuit last closed do not count.
 WHERE slice_at > now() - make_interval(secs => :window)
   AND (c.closed_at IS NULL OR c.open_until IS NOT NULL OR slice_at >= c.closed_at)
 GROUP BY o.provider

@@ -325,7 +325,7 @@ WITH mails AS MATERIALIZED (
     WHEN n.status = 'sent' AND n.sent_at < now() - interval '5 days' THEN 'arrived' END AS ended
   FROM messages AS m JOIN states AS n ON n.id = m.id
   WHERE m.address_hash = :address_hash AND m.id >= :since AND m.channel = 'email'
-    -- Those that led to a suppression which an operator lifted count no more.
+    -- Bounces that led to a suppression no longer count once an operator has lifted it.
     AND m.accepted_at > coalesce((SELECT max(lifted_at) FROM suppressions AS s
       WHERE s.address_hash = :address_hash AND s.reason = 'hard_bounce'
       AND s.lifted_by LIKE 'operator:%'), '-infinity')

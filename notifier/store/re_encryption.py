@@ -191,7 +191,7 @@ WITH page AS MATERIALIZED (
     :rehash OR address_hash IS NULL OR (:is_on AND (
       sealed IS NULL OR substr(sealed, 1, length(:header)) <> :header
       OR (secrets IS NOT NULL AND substr(secrets, 1, length(:header)) <> :header)))) AS is_wanted,
-    -- Its recipient may have been known by another spelling: an address that is sealed, or not all plain.
+    -- The recipient may have had another spelling: the address is sealed, or is not plain ASCII.
     channel = 'email' AND (sealed IS NOT NULL OR address ~ '[^ -~]|xn--|[.]$') AS is_doubtful
   FROM messages WHERE id > :after ORDER BY id LIMIT :limit
 )

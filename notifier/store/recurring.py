@@ -56,7 +56,7 @@ class ListedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class RecurringView:
-    """A recurring notification, without personal data."""
+    """A recurring notification and its last run, without personal data."""
 
     id: UUID
     producer: str
@@ -75,21 +75,21 @@ class RecurringView:
     recipients: int
     #: "running", "paused", "over" or "waiting".
     state: str
-    #: None: it is not paused.
+    #: None if it is not paused.
     paused_at: datetime | None
-    #: None: it is never due again.
+    #: None if no more runs are due.
     next_at: datetime | None
-    #: The moment that the last run is or was for.
+    #: The time that the latest run was scheduled for.
     run_at: datetime | None
-    #: Somebody asked for that run.
+    #: True if somebody asked for that run.
     run_by_hand: bool
-    #: None: the run is under way.
+    #: None if the run has not ended.
     run_finished_at: datetime | None
     run_accepted: int
     run_refused: int
-    #: `{"line", "field", "code", "problem", "fix"}` of the first recipients that were refused.
+    #: `{"line", "field", "code", "problem", "fix"}` for the first recipients that were refused.
     run_faults: list[dict[str, Any]]
-    #: Why a run was missed, was stopped, or makes no progress.
+    #: Why a run was missed, was stopped or makes no progress.
     note: str | None
 
     @property
@@ -99,16 +99,16 @@ class RecurringView:
 
 @dataclass(frozen=True, slots=True)
 class PastRun:
-    """A run that has ended."""
+    """A run of a recurring notification that has ended."""
 
-    #: The moment that it was for.
+    #: The time that it was scheduled for.
     run_at: datetime
-    #: Somebody asked for this run.
+    #: True if somebody asked for this run.
     by_hand: bool
     finished_at: datetime
     accepted: int
     refused: int
-    #: Why it was missed, or ended early.
+    #: Why it was missed or ended early.
     note: str | None
 
 
@@ -262,7 +262,7 @@ INSERT INTO recurring_recipients AS p (id, recurring_id, position, recipient, ad
 SELECT r.id, :id, r.position, r.recipient, r.address_hash, r.context, r.sealed, r.locale
 FROM json_to_recordset(CAST(:rows AS json)) AS r(
   id uuid, position int, recipient text, address_hash bytea, context jsonb, sealed bytea, locale text)
--- With the id, which what is sealed is bound to.
+-- The id is replaced too: the sealed data is bound to it.
 ON CONFLICT (recurring_id, address_hash) DO UPDATE SET id = excluded.id, recipient = excluded.recipient,
   context = excluded.context, sealed = excluded.sealed, locale = excluded.locale
 """).bindparams(_ID)

@@ -66,7 +66,7 @@ class KeptRejection:
 
 @dataclass(frozen=True, slots=True)
 class CodeCount:
-    """How many rejected messages have this as the code of their first reason."""
+    """How many rejected messages have `code` as the code of their first fault."""
 
     code: str
     count: int

@@ -24,7 +24,7 @@ WITH given AS (
 ), put AS (
   UPDATE messages AS m SET send_at = given.send_at FROM given, moved WHERE m.id = moved.id
 ), kept AS (
-  -- Files are kept for some days after their last mail was due.
+  -- Attachments are kept for some days after their last mail was due.
   UPDATE attachments AS a SET needed_until = given.send_at
   FROM given, moved JOIN messages AS m ON m.id = moved.id
   WHERE a.id = ANY(m.attachments) AND a.needed_until < given.send_at

@@ -31,14 +31,14 @@ EXPORT_PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class NotificationView:
-    """One notification as auditors see it. The context is not here: it may hold secrets."""
+    """One notification as auditors see it, without its context, which may hold secrets."""
 
     id: UUID
     producer: str
     idempotency_key: str | None
     channel: str
     lane: str
-    #: None: it was redacted. An `UnreadableRecipient` says why it cannot be shown, if its key is missing.
+    #: None if it was redacted. If its key is missing, an `UnreadableRecipient` says why it cannot be shown.
     recipient: str | None
     template: str
     template_version: str
@@ -59,14 +59,14 @@ class NotificationView:
     accepted_at: datetime
     updated_at: datetime
     sent_at: datetime | None
-    #: Sent with a test key: no provider was called.
+    #: True if it was sent with a test key: no provider was called.
     is_test: bool
-    #: How it was proven that the producer sent it, see `ProducerProof`. None: it is older than this column.
+    #: How the service knows that the producer sent it: a `ProducerProof`. None if it is older than this column.
     proof: str | None
-    #: Who sent it: `key:<id>`, `user:<broker user>`, `recurring:<id>` or `operator:<name>`. None: nobody can say,
-    #: or it is older than this column.
+    #: Who sent it: `key:<id>`, `user:<broker user>`, `recurring:<id>` or `operator:<name>`. None if that is not
+    #: known, or if it is older than this column.
     sent_by: str | None
-    #: Id of its trace, 32 hexadecimal digits. None: it has no trace.
+    #: Id of its trace, 32 hexadecimal digits. None if it has no trace.
     trace_id: str | None
 
 

@@ -82,7 +82,7 @@ WITH open AS MATERIALIZED (
     CASE n.lane WHEN 'urgent' THEN :redispatch_urgent WHEN 'normal' THEN :redispatch_normal
       ELSE :redispatch_bulk END AS redispatch
   FROM states AS n JOIN messages AS m ON m.id = n.id
-  -- What is scheduled for later is not late, and may be a whole campaign.
+  -- Notifications that are scheduled for later are not late, and may be a whole campaign.
   WHERE {LIVE} AND (n.status <> 'scheduled' OR n.due_at < now())
 ), judged AS (
   SELECT id, channel, lane, detail, due_at, updated_at, first_due_at,
@@ -93,7 +93,7 @@ WITH open AS MATERIALIZED (
       WHEN status = 'unknown' AND due_at IS NULL THEN 'held'
       WHEN due_at < now() - make_interval(secs => :late) THEN 'not_given_out'
       WHEN status IN ('queued', 'retrying') AND reason IN ({_WAITING}) THEN reason
-      -- An operator's retry says nothing in its detail.
+      -- An operator's retry has no detail.
       WHEN status IN ('queued', 'retrying') AND reason = 'operator' AND detail IS NOT NULL
         AND channel = ANY(:paused) THEN 'paused'
       WHEN status = 'queued' AND first_due_at < now() - make_interval(secs => redispatch) AND (

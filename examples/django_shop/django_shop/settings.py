@@ -7,7 +7,7 @@ import django
 from django.core.exceptions import ImproperlyConfigured
 
 SECRET_KEY = os.environ.get("SHOP_SECRET_KEY", "an example, not a secret")
-# Only then does runserver show /admin/ with its styles.
+# runserver serves the styles of /admin/ only with DEBUG.
 DEBUG = os.environ.get("SHOP_DEBUG") == "1"
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "testserver"]
 ROOT_URLCONF = "django_shop.urls"
@@ -45,13 +45,13 @@ TEMPLATES = [
 ]
 STATIC_URL = "static/"
 
-# Where the relay publishes; the web processes never connect to it.
+# Where the relay publishes. The web processes never connect to it.
 NOTIFIER_BROKER_URL = os.environ.get("NOTIFIER_BROKER_URL", "amqp://guest:guest@127.0.0.1:5672//")
 # The name under which operators find this shop's notifications.
 NOTIFIER_PRODUCER = "shop"
-# NOTIFIER_API_URL and NOTIFIER_API_KEY, for the page that shows what became of a mail, come from the environment.
+# NOTIFIER_API_URL and NOTIFIER_API_KEY, for the page that shows a mail's status, come from the environment.
 
-# Django's own mails, such as a new password for /admin/, go the same way.
+# Django's own mails, such as a password reset for /admin/, go the same way.
 BACKEND = "notifier.contrib.django.mail.EmailBackend"
 if django.VERSION >= (6, 1):
     MAILERS = {"default": {"BACKEND": BACKEND}}
@@ -67,7 +67,7 @@ DATABASES: dict[str, dict[str, object]] = {
     }
 }
 if postgres := os.environ.get("SHOP_POSTGRES"):
-    # "host=… port=… dbname=… user=… password=…", as libpq takes it.
+    # libpq's format: "host=… port=… dbname=… user=… password=…".
     try:
         options = dict(part.split("=", 1) for part in postgres.split())
     except ValueError:

@@ -1,4 +1,4 @@
-"""The shop's URLs: ship an order, show it, and ask what became of its mail."""
+"""Ship an order, see it, ask for the status of its mail."""
 
 from django.contrib import admin
 from django.urls import path

@@ -1,4 +1,4 @@
-"""The shop's data."""
+"""What the shop keeps."""
 
 from django.db import models
 
@@ -10,10 +10,10 @@ class Order(models.Model):
     email = models.EmailField()
     customer_name = models.CharField(max_length=100)
     item = models.CharField(max_length=100)
-    #: The carrier's number; no two parcels have the same one.
+    #: The carrier's number. No two parcels have the same one.
     tracking_number = models.CharField(max_length=40, unique=True, null=True)
     shipped_at = models.DateTimeField(null=True)
-    #: The notification about the order, whose status `notifier.contrib.django.status` returns.
+    #: The id of the mail about the order, for `notifier.contrib.django.status`.
     notification = models.UUIDField(null=True)
 
     def __str__(self) -> str:

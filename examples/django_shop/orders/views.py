@@ -1,5 +1,4 @@
-"""Views of the shop: shipping writes the order and its mail in one transaction; a page shows what became of the
-mail."""
+"""Ships an order and sends the mail about it in one transaction. The order's page shows the status of the mail."""
 
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -13,17 +12,17 @@ from orders.models import Order
 
 
 def order_page(request: HttpRequest, number: str) -> HttpResponse:
-    """The page of an order. It asks `mail` every second until that is ready."""
+    """The page asks `mail` every second until the notification is ready."""
     return render(request, "orders/order.html", {"order": get_object_or_404(Order, number=number)})
 
 
 @csrf_exempt  # the scanner in the warehouse has no session
 @require_POST
 def ship(request: HttpRequest, number: str) -> JsonResponse:
-    """POST tracking_number. Answers at once, without asking a mail server or a broker."""
+    """POST tracking_number. Answers at once: it contacts no mail server and no broker."""
     try:
         with transaction.atomic():
-            # Two clicks wait for each other here; the second one finds the result of the first.
+            # Of two clicks at the same time, the second waits here and then finds what the first did.
             order = get_object_or_404(Order.objects.select_for_update(), number=number)
             if order.shipped_at is not None:
                 return _shipped_before(order, request.POST["tracking_number"])
@@ -43,7 +42,7 @@ def ship(request: HttpRequest, number: str) -> JsonResponse:
                 },
             )
             order.notification = handle.id
-            # If this fails, there is no mail either.
+            # If this fails, no mail is sent either.
             order.save()
     except IntegrityError:
         return JsonResponse({"error": "another parcel has that tracking number"}, status=409)
@@ -51,7 +50,7 @@ def ship(request: HttpRequest, number: str) -> JsonResponse:
 
 
 def _shipped_before(order: Order, tracking_number: str) -> JsonResponse:
-    """Answer a repeated click like the first one. Another parcel would be another mail, with another key."""
+    """A repeated click gets the first answer again. Another parcel would be another mail, with its own key."""
     if order.tracking_number == tracking_number:
         return JsonResponse({"notification": str(order.notification)})
     return JsonResponse({"error": f"it was shipped before, as {order.tracking_number}"}, status=409)
@@ -59,12 +58,12 @@ def _shipped_before(order: Order, tracking_number: str) -> JsonResponse:
 
 @require_GET
 def mail(request: HttpRequest, number: str) -> JsonResponse:
-    """What became of the mail; `status` is null until the service has read it."""
+    """The status of the mail: `status` is null until the service has read the message."""
     order = get_object_or_404(Order, number=number)
     found = status(order.notification, idempotency_key=_key(order)) if order.notification else None
     return JsonResponse({"status": found and found.status, "is_ready": found is not None and found.is_ready})
 
 
 def _key(order: Order) -> str:
-    """The mail's key. It is never used for another mail, because `status` finds the mail by this key alone."""
+    """Says what the mail is about. No other mail may use it: `status` also finds a notification by its key."""
     return f"order-{order.number}-shipped-{order.tracking_number}"
