@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
@@ -97,8 +97,10 @@ class KeyedRoute(APIRoute):
         # FastAPI runs functions that are not coroutines in threads.
         takes_thread = not iscoroutinefunction(self.endpoint)
         query = _QueryNames.of(self.dependant)
+        headers = _ONE_VALUE | {found.alias.replace("_", "-").lower() for found in self.dependant.header_params}
 
         async def checked(request: Request) -> Response:
+            _check_headers(request, headers)
             services: ApiServices = request.app.state.services
             shown = await _bearer(request)
             key = shown.credentials if shown else ""
@@ -120,6 +122,24 @@ class KeyedRoute(APIRoute):
                     return await handle(request)
 
         return checked
+
+
+#: Headers that every request may have, and one value of each. A `traceparent` is not worth a refusal.
+_ONE_VALUE = frozenset({"authorization", "content-type", "content-encoding"})
+
+
+def _check_headers(request: Request, names: Collection[str]) -> None:
+    """Of two values none is chosen: another key, or idempotency key, would be dropped. Raises
+    `RequestValidationError`."""
+    given = {name: set(request.headers.getlist(name)) for name in names if name != "traceparent"}
+    wrong = [name for name, values in given.items() if len(values) > 1]
+    if wrong:
+        raise RequestValidationError(
+            [{"type": GIVEN_TWICE, "loc": ("header", name), "msg": _DIFFERS} for name in sorted(wrong)]
+        )
+
+
+_DIFFERS = "given more than once, with different values"
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,9})?")
 _Day = TypeVar("_Day", bound=date)
-_URL = re.compile(r"https?://[^\s\"'<>\\\x00-\x1f\x7f]+", re.IGNORECASE)
+_URL = re.compile(r"https?://(?![/?#:])[^\s\"'<>\\\x00-\x1f\x7f]+", re.IGNORECASE)
 
 
 class ValueRefused(ValueError):

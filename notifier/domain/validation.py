@@ -106,6 +106,9 @@ def decode(body: bytes) -> dict[str, Any] | Entry:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         return _refused("bad_utf8", f"byte {error.start} is not UTF-8", "Encode the JSON as UTF-8")
+    if text.startswith("\ufeff"):
+        fix = "Encode it without one, in Python as utf-8 and not as utf-8-sig"
+        return _refused("not_json", "begins with a byte order mark", fix)
     try:
         value = from_json(text, allow_inf_nan=False)
     except ValueError as error:

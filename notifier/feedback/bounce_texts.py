@@ -28,7 +28,7 @@ _MAX_ANSWER = 700
 
 ADDRESS = re.compile(r"[^\s<>,;:\"()\[\]]{1,64}@[\w.-]{1,255}\w")
 #: An enhanced code of RFC 3463. Numbers with a subject above 7 are versions.
-CODE = re.compile(r"(?<![\d.])([245])\.([0-7])\.(\d{1,3})(?![\d.])")
+CODE = re.compile(r"(?<![\d.])([245])\.([0-7])\.([0-9]{1,3})(?![\d.])")
 #: SMTP replies that are in use, so that "587", a port, and "500 MB", a size, do not match.
 BASIC = re.compile(
     r"(?<![\d.,:#/-])((?:4(?:2[12]|3[0-2]|4[1-9]|5[0-5]|7[01])|5(?:0[0-4]|1\d|2[0-3]|3[0-8]|41|5[0-7]|6\d|7\d)))"

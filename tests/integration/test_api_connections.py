@@ -243,6 +243,23 @@ def test_what_is_no_request_is_a_problem(api: Api, sent: bytes, status: bytes) -
         assert answers(port, sent).split()[1] == status
 
 
+@pytest.mark.parametrize(
+    ("path", "name", "is_refused"),
+    [
+        ("/v1/notifications", "Idempotency-Key", True),
+        ("/v1/notifications", "Authorization", True),
+        ("/v1/notifications", "Content-Type", True),
+        ("/v1/notifications", "Content-Disposition", False),
+        ("/v1/attachments", "Content-Disposition", True),
+    ],
+)
+def test_of_two_values_of_a_header_none_is_chosen(api: Api, path: str, name: str, is_refused: bool) -> None:
+    twice = f"{name}: a\r\n{name}: b\r\n"
+    with served(api.app, CALM) as port, connect(port) as peer:
+        peer.sendall(post(path, api.key(Scope.SEND), size=2, more=twice) + b"{}")
+        assert (b"given_twice" in read_answer(peer)) == is_refused
+
+
 def chunked(path: str, key: str, *chunks: bytes) -> bytes:
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
     pieces = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)

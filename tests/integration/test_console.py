@@ -17,6 +17,7 @@ from structlog.testing import LogCapture
 
 from notifier.config import logs
 from notifier.console.pages import STATIC, Pages
+from notifier.console.routes.session import MAX_FORM_BYTES
 from notifier.console.session import PageRoute, ReaderThere
 from notifier.operations.api_keys import Scope
 from notifier.store.engine import transaction
@@ -104,6 +105,16 @@ def test_a_wrong_key_is_refused_in_words(api: Api) -> None:
         reply = Browser(api).sign_in(wrong)
         assert reply.status == 403
         assert b"This key is not valid" in reply.body
+
+
+def test_of_a_large_form_to_sign_in_nothing_is_parsed(api: Api) -> None:
+    headers = {"content-type": "application/x-www-form-urlencoded", "accept": "text/html"}
+    reply = api("POST", "/sign-in", body=b"&" * (MAX_FORM_BYTES + 1), headers=headers)
+    assert reply.status == 413
+    assert b"larger than any of ours" in reply.body
+    # The longest key and page, each of their characters encoded.
+    longest = urlencode({"key": "k" * 200, "next": "/" + "\U0001f600" * 1999}).encode()
+    assert api("POST", "/sign-in", body=longest, headers=headers).status == 403
 
 
 def test_the_box_understands_what_people_have_at_hand(api: Api, operator: Browser) -> None:

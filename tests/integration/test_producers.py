@@ -262,6 +262,15 @@ def test_a_producer_sends_within_its_limits_only(users: Users, start: Any) -> No
         assert "[producers.shop] in notifier.toml" in fault["fix"]
 
 
+def test_a_copy_to_another_lane_is_held_to_the_producers_lanes(users: Users, start: Any) -> None:
+    service = start(users.service, **two(users, lanes=["normal"]))
+    # RabbitMQ puts copies into the queues of these keys, and does not check them against topic permissions.
+    copies = {"CC": ["email.urgent"], "BCC": ["email.bulk"]}
+    publish_raw(users.shop, "email.normal", body_of("shop"), user_id=users.names["shop"], headers=copies)
+    assert [found.lane for found in service.accepted(1)] == ["normal"]
+    assert [codes(rejected) for rejected in service.rejected(2)] == [[("lane", "lane_not_allowed")]] * 2
+
+
 def test_the_outbox_relay_proves_who_it_is(users: Users, start: Any) -> None:
     service = start(users.service, **two(users))
     with Wire(users.shop) as wire:

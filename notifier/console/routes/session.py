@@ -8,7 +8,8 @@ from urllib.parse import quote, urlsplit
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from notifier.console.answers import COOKIE, ConsoleRoute
+from notifier.api.errors import Refusal
+from notifier.console.answers import COOKIE, ConsoleRoute, Handle
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.session import (
     OIDC,
@@ -21,7 +22,23 @@ from notifier.console.session import (
 from notifier.domain.errors import SignInFailed
 from notifier.store.console_sessions import LONGEST_HOURS
 
-router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
+#: A key, and the page that was asked for. Bytes.
+MAX_FORM_BYTES = 32 * 1024
+
+
+class _OpenRoute(ConsoleRoute):
+    """For who is not signed in: of a large form of theirs nothing is parsed, which holds up all others."""
+
+    def checked(self, handle: Handle) -> Handle:
+        async def checked(request: Request) -> Response:
+            if len(await request.body()) > MAX_FORM_BYTES:
+                raise Refusal(413, "this form is larger than any of ours: open the console and fill it in there")
+            return await handle(request)
+
+        return checked
+
+
+router = APIRouter(route_class=_OpenRoute, include_in_schema=False)
 _inside = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 

@@ -30,7 +30,7 @@ from notifier.providers.outcomes import (
     Verdict,
 )
 
-_ENHANCED_CODE = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?![\d.])")
+_ENHANCED_CODE = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?![\d.])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ _MAX_READ = 2000
 _REPEATED = re.compile(
     r"\b(?:(?:said|replied|answered|returned|respon(?:se|ded))\b|(?P<own>from MTA\())"
     r".{0,200}?"
-    r"(?<![\d.])(?P<basic>[45]\d\d)[ -]+(?:(?P<enhanced>[45]\.\d{1,3}\.\d{1,3})[ :])?(?P<text>.*)",
+    r"(?<![\d.])(?P<basic>[45][0-9]{2})[ -]+(?:(?P<enhanced>[45]\.[0-9]{1,3}\.[0-9]{1,3})[ :])?(?P<text>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _IN_REPLY_TO = re.compile(r"in reply to (?:the )?(?P<command>MAIL|end of DATA|DATA)", re.IGNORECASE)

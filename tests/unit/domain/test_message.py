@@ -50,6 +50,7 @@ def test_a_minimal_message_takes_channel_and_lane_from_its_queue() -> None:
         (b"", "not_json"),
         (b"{", "not_json"),
         (b"hello", "not_json"),
+        (b"\xef\xbb\xbf{}", "not_json"),
         (b'{"a": NaN}', "not_json"),
         (b'{"to": "\\ud800"}', "not_json"),
         (b"[" * 100_000, "not_json"),

@@ -38,7 +38,17 @@ BAD: dict[Type, list[Any]] = {
         {"amount": "x", "currency": "EUR"},
         {"amount": 1, "currency": "eur"},
     ],
-    Type.URL: ["javascript:alert(1)", "data:text/html,x", "https://", "https://a b", 'https://a"onclick', "/a", 1],
+    Type.URL: [
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "https://",
+        "https:///a",
+        "https://?a",
+        "https://a b",
+        'https://a"onclick',
+        "/a",
+        1,
+    ],
 }
 
 

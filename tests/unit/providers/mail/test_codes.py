@@ -345,3 +345,8 @@ def test_every_row_has_a_meaning_and_a_source() -> None:
 )
 def test_the_queue_id_is_found_in_the_words_of_each_server(text: str, expected: str) -> None:
     assert queue_id(text) == expected
+
+
+@pytest.mark.parametrize("code", ["5.1.１", "5.١.1"])
+def test_a_code_in_other_digits_is_none(code: str) -> None:
+    assert read_answer(550, f"{code} no such user").enhanced == ""
