@@ -137,8 +137,9 @@ class Ledger(Repository):
     ) -> dict[UUID, Started]:
         """Commit one attempt row for each call before it is made; `again` after an answer that was lost.
 
-        Left out are claims that are no longer ours or whose lease ends within `margin_seconds`, and those whose
-        recipient must not be sent to, which become `suppressed`: no call for them.
+        Left out are claims that are no longer ours or whose lease ends within `margin_seconds`, those that have
+        expired, which become `expired`, and those whose recipient must not be sent to, which become `suppressed`:
+        no call for them.
         """
         begun = start(self._engine, list(calls), margin_seconds=margin_seconds, again=again)
         return {started.id: started for started in begun}
