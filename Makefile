@@ -45,7 +45,7 @@ package: $(DEV) ## the wheel in fresh environments: every program starts from it
 image-test: $(DEV) ## the image and the compose file, as production runs them; for root on Debian, five minutes
 	@$(BIN)/python -m tests.provisioning.image
 
-chaos: $(DEV) ## the fault suite: everything killed, stopped and cut under load, half an hour (SHORT=1: two)
+chaos: $(DEV) ## the fault suite: everything killed, stopped and cut under load, 40 to 50 minutes (SHORT=1: two)
 	@$(BIN)/python -m chaos $(if $(SHORT),--short) $(ARGS)
 
 explore: $(DEV) ## every order of the steps of a few actors, with faults between them, fifteen minutes (SECONDS=120)

@@ -24,7 +24,8 @@ _ROUNDS, _ROWS = 3, 10_000_000
 
 
 def main() -> int:
-    """Measure, or report what was measured. 0 if all of it could be done, whatever the figures say."""
+    """Measure, or report an earlier measurement. Returns 0 if everything could be done, whatever the figures
+    say."""
     options = _options()
     if options.report:
         found = json.loads(options.output.read_text("utf-8"))
@@ -59,7 +60,7 @@ def _options() -> argparse.Namespace:
     if options.rows is None:
         options.rows = round(min(_ROWS, max(10_000, _ROWS * options.seconds / FULL_SECONDS)))
     if options.only and options.output == report.LATEST:
-        # A part of a run is not the latest run.
+        # A part of a run does not count as the latest run.
         options.output = None
     return options
 
@@ -112,7 +113,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _compare(before: dict[str, Any] | None, found: dict[str, Any]) -> None:
-    """Of runs of the same length only: a longer one has other ratios."""
+    """Compare only runs of equal length, because a longer run has other ratios."""
     if before and before["date"] != found["date"] and before["seconds"] == found["seconds"]:
         say(report.compare(before, found))
 

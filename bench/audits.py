@@ -1,4 +1,5 @@
-"""How long auditors wait: the searches of `notifier.store.search` over a long past, and the plans behind them."""
+"""How long auditors wait: times of `notifier.store.search`'s searches over a long past, and the plans behind
+them."""
 
 from __future__ import annotations
 
@@ -20,9 +21,9 @@ from notifier.store.engine import make_engine
 from notifier.store.schema.partitions import first_id
 from notifier.store.search import Audit, Filter
 
-#: Searches of each kind, each for something else.
+#: Searches of each kind, each for something different.
 _SEARCHES = 200
-#: The rare ones take long where nothing helps them; enough to know how long.
+#: For rare kinds, which take long if no index helps them: enough to know how long.
 _FEW = 10
 _LIMIT = 50
 _DEEP_DAYS = 200
@@ -37,8 +38,8 @@ class Question:
 
 
 def measure(database_url: str, rows: int, *, say: Say, searches: int = _SEARCHES) -> dict[str, Any]:
-    """Every kind of search, first and deep pages, at most `searches` of each: milliseconds, and what PostgreSQL
-    does for it."""
+    """Run every kind of search, with first and deep pages, at most `searches` of each. Returns milliseconds, and
+    what PostgreSQL does for each kind."""
     engine = make_engine(database_url, pool_size=1, application="notifier bench")
     try:
         found = {}
@@ -118,7 +119,7 @@ def _measure(engine: Engine, question: Question, searches: int) -> dict[str, Any
     for number in range(min(question.searches, searches) + 2):
         begun = time.perf_counter()
         question.ask(rng)
-        # The first two are of another kind: their plans are made, their code is loaded.
+        # The first two are different: their plans are made and their code is loaded.
         if number >= 2:
             times.append((time.perf_counter() - begun) * 1000)
     found = percentiles(times)
@@ -126,7 +127,7 @@ def _measure(engine: Engine, question: Question, searches: int) -> dict[str, Any
 
 
 def _plan(engine: Engine, ask: Callable[[], object]) -> dict[str, Any]:
-    """What PostgreSQL does for it: the indexes that it uses, and the tables that it reads from end to end."""
+    """What PostgreSQL does for the search: which indexes it uses, and which tables it reads completely."""
     statements: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -148,7 +149,7 @@ def _plan(engine: Engine, ask: Callable[[], object]) -> dict[str, Any]:
         for node in _nodes(plan[0]["Plan"]):
             if "Index Name" in node:
                 indexes.add(_columns(engine, node["Index Name"]))
-            # A partition without a row is read from end to end because nothing is shorter.
+            # A partition without rows is read completely because nothing is shorter.
             elif node["Node Type"] == "Seq Scan" and node["Plan Rows"] > _LIMIT:
                 scanned.add(node["Relation Name"])
     return {"indexes": sorted(indexes), "read_whole": sorted(scanned)}
@@ -161,7 +162,7 @@ def _nodes(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _columns(engine: Engine, index: str) -> str:
-    """What an index of a partition is on: its own name says little."""
+    """The columns of a partition's index, because its name says little."""
     with engine.connect() as connection:
         query = "SELECT indexdef FROM pg_indexes WHERE indexname = %s"
         definition = str(connection.exec_driver_sql(query, (index,)).scalar_one())

@@ -1,7 +1,7 @@
-"""Messages a second from one producing process: `Client.send` and `send_many` beside Celery's `delay()`.
+"""Messages per second from one producing process: `Client.send` and `send_many` beside Celery's `delay()`.
 
-All wait for the broker's confirmation, and take turns. A turn counts only if everything that was sent is in
-the queue.
+All of them wait for the broker's confirmation, and take turns. A turn counts only if everything that was sent is
+in the queue.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from notifier.broker.topology import notify_queue_name
 from notifier.domain.statuses import Channel, Lane
 from tests.support.queues import bodies
 
-#: Name → the producer's kind and its threads.
+#: Name → the kind of producer and its number of threads.
 TURNS = {
     "client_1": ("client", 1),
     "celery_delay_1": ("celery", 1),
@@ -34,7 +34,7 @@ _PATIENCE_SECONDS = 60.0
 
 
 def measure(ground: Ground, *, rounds: int, seconds: float, say: Say) -> dict[str, Any]:
-    """Everybody in turns, each in a new process and on a new virtual host."""
+    """Measure all kinds in turns, each in a new process and on a new virtual host."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in TURNS}
     for number in range(rounds):
         for name in list(TURNS)[:: 1 if number % 2 == 0 else -1]:
@@ -69,10 +69,11 @@ def _turn(ground: Ground, name: str, seconds: float) -> dict[str, Any]:
 
 
 def _messages_in(broker_url: str, queue: str) -> int:
-    """They are taken out. What was sent at once may be one entry of the queue."""
+    """The number of messages in the queue, which are taken out. Messages sent at once may be a single entry of the
+    queue."""
     count = 0
     for body in bodies(broker_url, queue):
-        # A task of Celery's is a list.
+        # A Celery task is a list.
         message = json.loads(body)
         count += len(message["batch"]) if "batch" in message else 1
     return count

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11)
     options = parser.parse_args()
     folder = make_temporary_folder(None)
-    # As for whoever keeps byte code, which is everybody who does not say otherwise.
+    # Most people keep byte code, so the commands must find it here as well.
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environ["NOTIFIER_DATA_DIR"] = str(folder)
     try:
@@ -42,7 +42,7 @@ def main() -> None:
             sys.stdout.write(f"up        ready after {ready:.1f} s\n")
             sys.stdout.write(f"{'':10}{'processor: min':>16}{'median':>8}{'max':>7}{'clock: median':>16}\n")
             for command in _COMMANDS:
-                _cost(options.notifier, command, environ)  # warms up
+                _cost(options.notifier, command, environ)  # warm-up
                 costs = [_cost(options.notifier, command, environ) for _ in range(options.rounds)]
                 used = sorted(cost for cost, _ in costs)
                 clock = statistics.median(seconds for _, seconds in costs)
@@ -56,7 +56,7 @@ def main() -> None:
 
 @contextmanager
 def _up(program: Path, environ: Mapping[str, str], log: Path) -> Iterator[float]:
-    """The service runs meanwhile. Seconds until it was ready, as it says itself."""
+    """The service runs during the block. Yields the seconds until it was ready, as it says itself."""
     with log.open("w") as output:
         running = subprocess.Popen([program, "up"], env=environ, stdout=output, stderr=subprocess.STDOUT)
     try:
@@ -72,7 +72,7 @@ def _up(program: Path, environ: Mapping[str, str], log: Path) -> Iterator[float]
 
 
 def _cost(program: Path, command: str, environ: Mapping[str, str]) -> tuple[float, float]:
-    """Seconds of processor time and by the clock."""
+    """Seconds of processor time, and seconds by the clock."""
     begun = time.perf_counter()
     running = subprocess.Popen(
         [program, command], env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

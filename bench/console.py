@@ -36,14 +36,14 @@ from tests.provisioning.commands import run_in_order, say
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "performance.md"
 BEGIN, END = "<!-- console: begin -->", "<!-- console: end -->"
-#: The ones of the product: those of `bench` are a few.
+#: The product's templates; `bench` has only a few.
 TEMPLATES = Path(__file__).parents[1] / "templates"
 #: Milliseconds.
 SERVER_TARGET, PAINT_TARGET = 200, 1000
 
 
 def main() -> int:
-    """Measure and print. 1 if a page is slower than the targets."""
+    """Measure and print. Returns 1 if a page is slower than its target."""
     parser = argparse.ArgumentParser(prog="make console-bench", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="notifications on record")
     parser.add_argument("--requests", type=int, default=30, help="of each page, one at a time")
@@ -70,8 +70,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def measure_pages(ground: Ground, database_url: str, requests: int) -> dict[str, Any]:
-    """`pages`: by name what `console_requests.measure` found; `paints`: what `first_paint.measure` found;
-    `others_percent`: what other programs used of a core meanwhile."""
+    """`pages`: what `console_requests.measure` found, by name. `paints`: what `first_paint.measure` found.
+    `others_percent`: how much of a core other programs used at the same time."""
     broker_url = ground.rabbitmq.make_vhost()
     with Broker.connect(broker_url) as broker:
         broker.declare()
@@ -103,7 +103,7 @@ _OPENED_FIRST = (*(item.path for item in MENU), "a notification", "a template")
 
 
 def pages(examples: Examples, now: datetime) -> Mapping[str, Asked]:
-    """Every page of the menu with the filters that people use, and what its lists lead to."""
+    """Every page in the menu with the filters that people use, and the pages to which its lists lead."""
     day = f"{now - timedelta(days=20):%Y-%m-%d}"
     searches = {
         "status=failed": {"status": "failed"},
@@ -177,7 +177,7 @@ def is_slow(found: Mapping[str, Any]) -> bool:
 
 
 def table(found: Mapping[str, Any], facts: Mapping[str, Any], rows: int) -> str:
-    """As Markdown: a line for each page, then the date and the machine."""
+    """As Markdown: one line for each page, then the date and the machine."""
     lines = ["| page | p50, ms | p95 | longest | CPU, console | CPU, PostgreSQL | first paint |"]
     lines.append("|---|---:|---:|---:|---:|---:|---:|")
     for name, one in found["pages"].items():

@@ -1,5 +1,5 @@
-"""What the console shows beside the past itself: what waits and what failed lately, suppressions, rejected
-messages, operators' records, callbacks, counts of each minute."""
+"""Fills in what the console shows besides notifications of the past: recent waiting and failed ones, suppressions,
+rejected messages, operator records, callbacks, counts of each minute."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import psycopg
 from bench import past
 from notifier.telemetry.metrics import SENT_BOUNDS
 
-#: Days of the past.
+#: Length of the past in days.
 DAYS = 60
-#: Notifications of an outage of the last day, at most; for each million, what follows.
+#: Maximum notifications in an outage of the last day; the following numbers are for each million.
 OUTAGE = 10_000
 _SCHEDULED, _QUEUED, _RETRYING = 5_000, 1_000, 500
 _SUPPRESSIONS, _REJECTED, _CALLBACKS, _RECORDS = 100_000, 20_000, 100_000, 20_000
-#: Buckets of `minute_counts.sent`.
+#: Number of buckets of `minute_counts.sent`.
 _BUCKETS = len(SENT_BOUNDS) + 1
 
 _ID = "(lpad(to_hex((extract(epoch FROM {at}) * 1000)::bigint), 12, '0') || '7' || substr(md5('{salt}' || n), 1, 3) || '8' || substr(md5('{salt}' || n), 4, 15))::uuid"
 _AT = "now() - n * interval '{days} days' / {rows}"
 
-# Of the newest, in order of age: what waits, then an outage of a provider.
+# Among the newest, in order of age: those that wait, then an outage of a provider.
 _WAITING = """
 UPDATE states AS s SET status = w.status, reason = w.reason, detail = w.detail, due_at = w.due_at, sent_at = NULL,
   provider = NULL, provider_message_id = NULL, attempt_count = 1
@@ -127,17 +127,18 @@ SELECT substr(md5('k' || n), 1, 12), 'Key ' || n, 'shop', '["send"]', sha256(n::
 
 
 class Examples(NamedTuple):
-    """What pages of one thing are asked for."""
+    """Ids and values for pages about one thing."""
 
-    #: A mail that was sent, with callbacks; one of a failed batch.
+    #: A mail that was sent, with callbacks; a mail in a failed batch.
     sent: UUID
     failed: UUID
-    #: The hash of a recipient, in hex.
+    #: The hash of a recipient in hex.
     recipient: str
 
 
 def fill(database_url: str, rows: int) -> None:
-    """Put `rows` notifications and all that belongs to them into a migrated, empty database, as `past.fill`."""
+    """Put `rows` notifications and everything that belongs to them into a migrated, empty database, like
+    `past.fill`."""
     past.fill(database_url, rows, days=DAYS)
     share = rows / 1_000_000
     counts = [max(1, round(number * share)) for number in (_QUEUED, _RETRYING, _SCHEDULED)]
@@ -163,7 +164,7 @@ _COUNTED: Sequence[tuple[str, int]] = (
 
 
 def examples(database_url: str) -> Examples:
-    """Of what `fill` made."""
+    """Examples from what `fill` made."""
     with psycopg.connect(database_url) as connection:
         sent = connection.execute("SELECT notification_id FROM callbacks ORDER BY id DESC LIMIT 1").fetchone()
         failed = connection.execute(

@@ -1,4 +1,4 @@
-"""How long pages of the console take at the server: one request at a time, by somebody who is signed in."""
+"""How long the console's pages take at the server: one request at a time, by somebody who is signed in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from bench.figures import percentiles
 from bench.usage import family_cpu_seconds
 
-#: A page that takes long is asked for less often. Seconds.
+#: A page that takes long is requested less often. Seconds.
 _MOST_SECONDS = 20.0
 _LEAST = 5
 _PATIENCE_SECONDS = 60.0
@@ -20,17 +20,17 @@ _PATIENCE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A page and, for a form, its fields."""
+    """A page, and its fields if it is a form."""
 
     path: str
     #: None: a GET.
     fields: Mapping[str, str] | None = None
-    #: Before each request, for what the server keeps so long.
+    #: Pause before each request, if the server caches something for that long.
     pause_seconds: float = 0.0
 
 
 class Visitor:
-    """Somebody signed in, on one connection that is kept alive."""
+    """Somebody who is signed in, on one kept-alive connection."""
 
     def __init__(self, port: int, key: str) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE_SECONDS)
@@ -44,11 +44,11 @@ class Visitor:
         self._form_token = found[1]
 
     def close(self) -> None:
-        """Close the connection. The next request opens another one."""
+        """Close the connection. The next request opens a new one."""
         self._connection.close()
 
     def ask(self, asked: Asked) -> bytes:
-        """Its answer, read to the end. Raises `RuntimeError` if it is no page."""
+        """The complete answer. Raises `RuntimeError` if it is not a page."""
         answer = self._send(asked)
         content = answer.read()
         if answer.status not in (200, 303):
@@ -67,15 +67,15 @@ class Visitor:
 
 
 def measure(visitor: Visitor, asked: Asked, pids: Mapping[str, int], requests: int) -> dict[str, float]:
-    """Milliseconds until the answer is read: p50, p95, max; and processor time of each of `pids` for one request,
-    as `cpu_<name>`, which others on the machine do not lengthen as much."""
+    """Milliseconds until the answer is read: p50, p95, max; and each of `pids`' processor time for one request, as
+    `cpu_<name>`, which other programs on the machine affect less."""
     visitor.ask(asked)
     times: list[float] = []
     before = {name: family_cpu_seconds(pid) for name, pid in pids.items()}
     until = time.monotonic() + _MOST_SECONDS
     while len(times) < requests and (len(times) < _LEAST or time.monotonic() < until):
         if asked.pause_seconds:
-            # The server ends a connection that rests.
+            # The server closes an idle connection.
             visitor.close()
             time.sleep(asked.pause_seconds)
         begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Everything that takes part on fewer cores than there are, for as long as a block lasts."""
+"""Restricts everything that takes part to fewer cores, for as long as a block lasts."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import psutil
 
 
 def available() -> int:
-    """Cores that this process may use; 0 where the system does not pin processes."""
+    """Cores that this process may use; 0 if the system does not pin processes."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
 
 
 @contextlib.contextmanager
 def only(count: int, pids: Sequence[int]) -> Iterator[None]:
-    """Pin the calling thread, `pids` and their descendants to `count` cores. Whoever starts meanwhile inherits it.
+    """Pin the calling thread, `pids` and their descendants to `count` cores. Processes that start during the block
+    inherit this.
 
-    Linux only: `available` says so.
+    Linux only: see `available`.
     """
     before = os.sched_getaffinity(0)
     _pin(pids, set(sorted(before)[:count]))
@@ -38,7 +39,7 @@ def _pin(pids: Sequence[int], cores: set[int]) -> None:
 
 
 def _pin_threads(pid: int, cores: set[int]) -> None:
-    """Each thread has its own mask; a new one has that of the thread that made it."""
+    """Pin all threads. Each thread has its own mask; a new thread inherits that of the thread that made it."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Small sums: percentiles, and whether a line of measurements rises."""
+"""Small calculations: percentiles, and whether a series of measurements rises."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from statistics import linear_regression
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p95 and p99 (nearest rank), the most, and of how many."""
+    """p50, p95 and p99 (nearest rank), the maximum, and the count."""
     ordered = sorted(values)
     if not ordered:
         return {"count": 0}
@@ -16,7 +16,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """How much the second value grows for each of the first; 0 with fewer than two points."""
+    """How much the second value grows for each unit of the first; 0 with fewer than two points."""
     if len({x for x, _ in points}) < 2:
         return 0.0
     return float(linear_regression([x for x, _ in points], [y for _, y in points]).slope)

@@ -1,4 +1,4 @@
-"""When pages first show something, in Chromium with nothing in its cache."""
+"""When pages first show something, in Chromium with an empty cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.provisioning.chromium import ARGUMENTS, find_chromium
 
-#: By the browser's own clock, from the begin of the navigation; it may still be to come.
+#: By the browser's own clock, from the start of the navigation; it may still be to come.
 _FIRST_PAINT = """
 () => new Promise((done) => new PerformanceObserver((list) => {
   const [paint] = list.getEntriesByName("first-contentful-paint");
@@ -19,8 +19,8 @@ _FIRST_PAINT = """
 
 
 def measure(url: str, cookie: str, paths: Sequence[str], *, loads: int = 5) -> dict[str, dict[str, float]]:
-    """For each path the median and the maximum of the first paint with content, from the begin of the navigation.
-    Milliseconds; empty where there is no Chromium."""
+    """For each path, the median and maximum of the first contentful paint, from the start of the navigation.
+    Milliseconds; empty if there is no Chromium."""
     chromium = find_chromium()
     if chromium is None:
         return {}
@@ -28,7 +28,7 @@ def measure(url: str, cookie: str, paths: Sequence[str], *, loads: int = 5) -> d
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS)) as browser,
     ):
-        # The first page of a browser is of another kind: it is still starting.
+        # A browser's first page is different, because the browser is still starting.
         _first_paint(browser, url, cookie, paths[0])
         found: dict[str, dict[str, float]] = {}
         for path in paths:

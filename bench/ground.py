@@ -1,4 +1,4 @@
-"""The servers that everybody stands on, started for a run and ended with it."""
+"""The servers that all subjects share, started for a run and ended with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.provisioning.commands import say
 
 @contextmanager
 def provisioned(parent: Path | None = None, keep: Path | None = None) -> Iterator[Ground]:
-    """Servers, in a folder below `parent` that goes with them; the programs' logs are copied to `keep`."""
+    """Servers in a folder below `parent`, which is removed with them; the programs' logs are copied to `keep`."""
     folder = make_temporary_folder(parent)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)

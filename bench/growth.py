@@ -1,4 +1,4 @@
-"""The same rates with more and more of a past, and the auditors' searches at the largest."""
+"""Rates and latencies with an ever longer past, and the auditors' searches at its largest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _IDLE = 100
 def measure(
     ground: Ground, sizes: Sequence[int], *, rounds: int, seconds: float, rate: float, say: Say
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Rates and latencies for each size, and the searches at the last one."""
+    """Returns rates and latencies for each size, and the searches at the last size."""
     found: dict[str, Any] = {}
     searches: dict[str, Any] = {}
     for rows in sizes:
@@ -34,7 +34,7 @@ def measure(
             ground.postgres.start(DURABLE)
             say(f"  {rows} notifications, made in {time.monotonic() - begun:.0f} s")
             if rows == max(sizes):
-                # First: what is measured after it adds to the newest month.
+                # First, because everything measured later adds to the newest month.
                 searches = audits.measure(url, rows, say=say)
             subject = Notifier(database_url=url)
             rates = measure_rounds(

@@ -24,12 +24,12 @@ from bench.figures import percentiles
 
 try:
     from uvloop import run
-except ImportError:  # a platform without it
+except ImportError:  # a platform without uvloop
     from asyncio import run
 
-#: Different requests; after them the first one comes again, with other keys.
+#: Number of different requests; after them the first comes again, with other keys.
 _REQUESTS = 200
-#: As long as a real one.
+#: As long as a real key.
 _KEY = "?" * 19
 #: Longer than any answer should take. Seconds.
 _PATIENCE = 30.0
@@ -40,37 +40,37 @@ _ANSWER = b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}"
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is sent to whom."""
+    """What is sent, and to whom."""
 
     port: int
     path: str
     connections: int
-    #: Measured time, after `warm_seconds` that do not count.
+    #: The measured time. It begins after `warm_seconds`, which do not count.
     seconds: float
     warm_seconds: float = 0.5
-    #: Messages of one request.
+    #: Messages in one request.
     batch: int = 1
-    #: Of the header Authorization, if there is to be one.
+    #: For the header Authorization; "": none is sent.
     token: str = ""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What all connections share. Times are of `time.perf_counter`."""
+    """Counts that all connections share. Times are those of `time.perf_counter`."""
 
     starts_at: float
     ends_at: float
-    #: Milliseconds, of each request that was begun and answered with 202 within the measured time.
+    #: Milliseconds for each request that was begun, and answered with 202, within the measured time.
     latencies: list[float] = field(default_factory=list)
-    #: Answered with 202, before or within the measured time or after it.
+    #: Messages answered with 202, whenever that was.
     accepted: int = 0
-    #: Within the measured time, whenever it was begun.
+    #: Messages answered with 202 within the measured time, whenever the request was begun.
     counted: int = 0
     #: Status lines of other answers.
     refused: dict[str, int] = field(default_factory=dict)
 
     def add(self, status: bytes, begun: float, now: float) -> None:
-        """One answer."""
+        """Count one answer."""
         if status.split(b" ", 2)[1:2] != [b"202"]:
             line = status.decode("ascii", "replace")
             self.refused[line] = self.refused.get(line, 0) + 1
@@ -83,7 +83,7 @@ class Counts:
 
 
 class Connection(asyncio.Protocol):
-    """One kept alive. `ended` is done when it is closed."""
+    """A kept-alive connection. `ended` is done when it is closed."""
 
     def __init__(self, counts: Counts, requests: Iterator[bytes]) -> None:
         self._counts = counts
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        """Take an answer, or a part of one."""
+        """Handle an answer, or a part of one."""
         self._buffer += data
         if not is_whole(self._buffer):
             return
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
 
 
 def is_whole(answer: bytes) -> bool:
-    """Whether the head and as many bytes as it promises are there."""
+    """Whether the headers and as many bytes as they announce have arrived."""
     head, found, rest = answer.partition(_HEAD_ENDS)
     if not found:
         return False
@@ -131,7 +131,7 @@ def is_whole(answer: bytes) -> bool:
 
 
 def requests(load: Load) -> Iterator[bytes]:
-    """Whole requests without end. Each message has a key of its own; the rest of it comes again after a while."""
+    """Complete requests without end. Each message has a key of its own; the rest repeats after a while."""
     run = secrets.token_hex(4)
     made = itertools.cycle(list(_templates(load)))
     for first in itertools.count(0, load.batch):
@@ -151,7 +151,7 @@ def _templates(load: Load) -> Iterator[bytes]:
 
 
 def message(number: int, *, key: str) -> dict[str, Any]:
-    """What everybody is asked to send."""
+    """The message that all servers are given."""
     return {
         "idempotency_key": key,
         "channel": "email",
@@ -164,7 +164,7 @@ def message(number: int, *, key: str) -> dict[str, Any]:
 async def send(load: Load) -> dict[str, Any]:
     """Send until the time is over. Returns what `http_requests` reads."""
     made = requests(load)
-    # Makes the templates, before the clock starts.
+    # Makes the templates before the clock starts.
     next(made)
     starts_at = time.perf_counter() + load.warm_seconds
     counts = Counts(starts_at, starts_at + load.seconds)
@@ -189,17 +189,17 @@ async def send(load: Load) -> dict[str, Any]:
 
 
 class _Answering(asyncio.Protocol):
-    """Says 202 to whatever comes in one piece or several, by the length that the head promises."""
+    """Answers 202 to each request when it has arrived completely, going by the length in its headers."""
 
     def __init__(self) -> None:
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep it."""
+        """Keep the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Answer when the request is whole."""
+        """Answer when the request is complete."""
         self._buffer += data
         if is_whole(self._buffer):
             self._buffer = b""
@@ -212,7 +212,7 @@ async def _answer(port: int) -> None:
 
 
 def main() -> None:
-    """Send a load, or be the server that is no limit."""
+    """Send a load, or be the server that does not limit it."""
     parser = argparse.ArgumentParser(prog="python -m bench.http_load", description=__doc__)
     parser.add_argument("--answer", type=int, metavar="PORT", help="answer at once, until ended")
     options = parser.parse_args()
@@ -222,7 +222,7 @@ def main() -> None:
     load = Load(**cast("Mapping[str, Any]", json.load(sys.stdin)))
     sys.stdout.write(json.dumps(run(send(load))) + "\n")
     sys.stdout.flush()
-    # What is still unanswered is not waited for.
+    # Do not wait for requests without an answer.
     os._exit(0)
 
 

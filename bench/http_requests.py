@@ -1,7 +1,7 @@
-"""Messages a second over HTTP, and how long an answer takes: ours beside a view that calls Celery's `delay()`.
+"""Messages per second over HTTP, and how long an answer takes: ours beside a view that calls Celery's `delay()`.
 
-Both run in one process under uvicorn and take turns. A round counts only if what was answered with 202 is in
-our record, or in Celery's queue: otherwise it raises.
+Both run in one process under uvicorn, and take turns. A round counts only if everything answered with 202 is in
+our record, or in Celery's queue; otherwise it raises.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from bench.throughput import Say
 from bench.usage import sampling
 
 CONNECTIONS = (1, 16, 64)
-#: Messages of a request, and connections that send such ones.
+#: Messages in a batch request, and connections that send batches.
 BATCH, BATCH_CONNECTIONS = 100, 16
-#: Beyond what a load takes by itself, so much is waited for it.
+#: How long a load may take beyond its own duration.
 _PATIENCE_SECONDS = 60.0
 _HELD_SECONDS = 10.0
 
@@ -35,7 +35,8 @@ Round = dict[str, dict[str, Any]]
 
 
 def measure(ground: Ground, *, rounds: int, seconds: float, say: Say) -> dict[str, Any]:
-    """Both in turns, the last of a round first in the next one. `seconds`: of each number of connections."""
+    """Measure both in turns; the last in a round is first in the next. `seconds`: for each number of
+    connections."""
     servers: Mapping[str, Callable[[Ground], AbstractContextManager[HttpServer]]] = {
         "notifier": notifier_api,
         "celery_delay": celery_view,
@@ -71,10 +72,10 @@ def _round(ground: Ground, server: HttpServer, seconds: float) -> Round:
 def _counted(
     server: HttpServer, pids: Mapping[str, int], connections: int, seconds: float, *, batch: int
 ) -> dict[str, Any]:
-    """One load, with the processor time of a message by process.
+    """One load, with the processor time for a message by process.
 
     Raises:
-        RuntimeError: something was refused, not answered, or answered and not held.
+        RuntimeError: a request was refused or not answered, or a message was answered with 202 but is not held.
     """
     before = server.held()
     with sampling(pids) as usage:
@@ -121,5 +122,5 @@ def _medians(rounds: list[Round]) -> dict[str, Any]:
 
 
 def _busiest(found: Mapping[str, list[Round]]) -> float:
-    """The most of a core that the load needed anywhere."""
+    """The largest share of a core that the load needed anywhere."""
     return max(float(one["cpu_percent"]) for rounds in found.values() for turn in rounds for one in turn.values())

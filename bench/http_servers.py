@@ -1,6 +1,7 @@
-"""Who takes messages over HTTP: `notifier api`, and the guides' view with Celery's `delay()`. One process each.
+"""The servers that accept messages over HTTP: `notifier api`, and the guides' view with Celery's `delay()`. One
+process each.
 
-No worker runs: what is measured is how fast messages are taken, and what is taken stays where it is.
+No worker runs: the measurement is how fast messages are accepted, and they stay where they are.
 """
 
 from __future__ import annotations
@@ -34,21 +35,21 @@ _STOP_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class HttpServer:
-    """One that runs."""
+    """A running server."""
 
     port: int
     pid: int
     path: str
-    #: Where many messages go in one request; None where that is not possible.
+    #: The path for many messages in one request; None if that is not possible.
     batch_path: str | None
     token: str
-    #: Messages that it holds: in the record, or in the queue.
+    #: Number of messages that it holds: in the record, or in the queue.
     held: Callable[[], int]
 
 
 @contextlib.contextmanager
 def notifier_api(ground: Ground) -> Iterator[HttpServer]:
-    """Ours, on a new database."""
+    """Our API, on a new database."""
     with contextlib.ExitStack() as stack:
         broker_url = ground.rabbitmq.make_vhost()
         stack.callback(ground.rabbitmq.drop_vhost, broker_url)
@@ -71,14 +72,14 @@ def notifier_api(ground: Ground) -> Iterator[HttpServer]:
 
 @contextlib.contextmanager
 def celery_view(ground: Ground) -> Iterator[HttpServer]:
-    """The guides', on a new virtual host."""
+    """The guides' view, on a new virtual host."""
     with contextlib.ExitStack() as stack:
         broker_url = ground.rabbitmq.make_vhost()
         stack.callback(ground.rabbitmq.drop_vhost, broker_url)
         port = free_port()
         arguments = (
             *("-m", "uvicorn", "bench.peers.celery_guide.app:app", "--host", "127.0.0.1", "--port", str(port)),
-            # The parser that ours has.
+            # The parser that ours uses.
             *("--no-access-log", "--log-level", "warning", "--http", "h11"),
         )
         settings = {**os.environ, "BENCH_BROKER_URL": broker_url}
@@ -88,7 +89,7 @@ def celery_view(ground: Ground) -> Iterator[HttpServer]:
 
 @contextlib.contextmanager
 def answering(ground: Ground) -> Iterator[HttpServer]:
-    """A server that is no limit: what the load can do at most."""
+    """A server that does not limit the load: shows the most that the load can do."""
     port = free_port()
     arguments = ("-m", "bench.http_load", "--answer", str(port))
     with running(ground.folder, "answering", arguments, os.environ, port) as process:
@@ -118,7 +119,7 @@ def running(
 
 
 def waiting(broker_url: str, queue: str) -> int:
-    """Messages in a queue; 0 if there is none."""
+    """The number of messages in a queue; 0 if it does not exist."""
     with amqp_connection(broker_url) as connection:
         try:
             return int(connection.channel().queue_declare(queue, passive=True).message_count)
@@ -127,7 +128,7 @@ def waiting(broker_url: str, queue: str) -> int:
 
 
 def make_key(database_url: str, scope: Scope, producer: str | None = None) -> str:
-    """The token of a new key; without a producer, an operator's."""
+    """The token of a new key; without a producer, it is an operator's."""
     engine = make_engine(database_url)
     try:
         keys = ApiKeys(ApiKeyRepository(engine), Operating(engine))

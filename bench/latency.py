@@ -20,30 +20,30 @@ from notifier.domain.statuses import Lane
 
 _WARM = 200
 _PATIENCE_SECONDS = 10.0
-#: Between two urgent messages while bulk waits. Seconds.
+#: Pause between two urgent messages while bulk waits. Seconds.
 _URGENT_PAUSE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much of each."""
+    """How much of each is measured."""
 
-    #: Messages one at a time.
+    #: Number of messages, one at a time.
     idle: int
     #: Seconds under half load.
     half_load_seconds: float
-    #: Bulk messages that wait.
+    #: Number of bulk messages that wait.
     bulk: int
 
 
 def measure_idle(ground: Ground, sizes: Sizes) -> dict[str, float]:
-    """One message at a time, through the producer's client, the next one when it has arrived."""
+    """One message at a time, through the producer's client. The next is published when the last has arrived."""
     with _warm_service(ground, Lane.NORMAL) as (run, sink):
         return one_at_a_time(run, sink, sizes.idle)
 
 
 def one_at_a_time(run: NotifierRun, sink: Sink, count: int) -> dict[str, float]:
-    """Publish, wait until it has arrived, publish the next one."""
+    """Publish a message, wait until it has arrived, publish the next."""
     with _client(run) as client:
         before = sink.taken()
         for number in range(1, count + 1):
@@ -53,7 +53,7 @@ def one_at_a_time(run: NotifierRun, sink: Sink, count: int) -> dict[str, float]:
 
 
 def measure_half_load(ground: Ground, sizes: Sizes, *, rate: float) -> dict[str, float]:
-    """A steady stream at half of what it can take."""
+    """A steady stream at half of what the service can handle."""
     with _warm_service(ground, Lane.NORMAL) as (run, sink):
         with Stream(run.broker_url, rate=rate, lane=Lane.NORMAL, label="steady") as stream:
             time.sleep(sizes.half_load_seconds)
@@ -63,7 +63,7 @@ def measure_half_load(ground: Ground, sizes: Sizes, *, rate: float) -> dict[str,
 
 
 def measure_urgent(ground: Ground, sizes: Sizes) -> dict[str, float]:
-    """Urgent messages, one every 50 ms, from the moment that the bulk is there until it is gone."""
+    """Urgent messages, one every 50 ms, from the time when the bulk is there until it is gone."""
     with _warm_service(ground, Lane.BULK) as (run, sink), _client(run) as client:
         run.hold()
         before = sink.taken()
@@ -81,7 +81,7 @@ def measure_urgent(ground: Ground, sizes: Sizes) -> dict[str, float]:
 
 
 def measure(ground: Ground, sizes: Sizes, *, rate: float, say: Say) -> dict[str, dict[str, float]]:
-    """All three. `rate` is what the service can take, mails a second."""
+    """All three. `rate`: mails per second that the service can handle."""
     found = {"idle": measure_idle(ground, sizes)}
     say(f"  idle: {found['idle']}")
     found["half_load"] = measure_half_load(ground, sizes, rate=rate / 2)
@@ -92,7 +92,7 @@ def measure(ground: Ground, sizes: Sizes, *, rate: float, say: Say) -> dict[str,
 
 
 def send(client: Client, number: int, *, label: str, lane: Lane = Lane.NORMAL) -> None:
-    """One message; its clock starts with its address."""
+    """Send one message. Its start time is in its address."""
     context = mails.context(number)
     client.send(mails.TEMPLATE, mails.recipient(number, label=label), context=context, lane=lane)
 
@@ -107,7 +107,7 @@ def check(stream: Stream) -> None:
 def _warm_service(ground: Ground, lane: Lane) -> Iterator[tuple[NotifierRun, Sink]]:
     with timed_sink(ground.folder) as sink, Notifier(lane=lane).running(ground, Task(sink.port)) as run:
         work_off(run, sink, _WARM, patience_seconds=60)
-        # The urgent worker is another process.
+        # The urgent worker is a separate process.
         with _client(run) as client:
             taken = sink.taken()
             for number in range(_WARM):

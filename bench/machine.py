@@ -1,4 +1,4 @@
-"""On what it was measured. Nothing here says whose machine it is."""
+"""Describes the machine of a measurement. Nothing here says whose machine it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 from bench.servers import rabbitmq_version
 from bench.subjects import Ground
 
-#: What the figures depend on.
+#: Packages on which the figures depend.
 PACKAGES = (
     "celery",
     "kombu",
@@ -39,7 +39,7 @@ def machine(ground: Ground) -> dict[str, str | int]:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that take part; those that are not here are left out."""
+    """Versions of the packages that take part; packages that are not installed are left out."""
     found = {}
     for name in PACKAGES:
         try:

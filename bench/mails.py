@@ -1,4 +1,4 @@
-"""What is sent: the same mail for everybody, rendered from the same template."""
+"""The mail that is sent: the same for all subjects, rendered from the same template."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def context(number: int) -> dict[str, Any]:
 
 
 def recipient(number: int, *, label: str = "load") -> str:
-    """Everybody gets one mail. It holds when it was made, for `bench.timed_sink`."""
+    """A recipient, different for each mail. It contains the time at which it was made, for `bench.timed_sink`."""
     return f"{label}.t{time.monotonic_ns()}.n{number}@bench.example.com"

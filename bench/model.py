@@ -27,9 +27,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "sizing.md"
 BEGIN, END = "<!-- model: begin -->", "<!-- model: end -->"
 
 PARTS = ("workers", "intake", "postgresql", "rabbitmq", "mail_server")
-#: Of each program, at most: docs/how-to/run-in-production.md.
+#: Maximum connections of each program: docs/how-to/run-in-production.md.
 _CONNECTIONS = {"intake": 16, "workers": 20}
-#: API, bounces and whoever looks something up.
+#: API, bounces, and people who look something up.
 _OTHER_CONNECTIONS = 30
 
 
@@ -39,24 +39,24 @@ class Costs:
 
     #: Part → microseconds of a core.
     cpu_us: Mapping[str, float]
-    #: PostgreSQL's log, and its transactions that write.
+    #: Bytes of PostgreSQL's log, and its writing transactions.
     wal_bytes: float
     transactions: float
-    #: What the disk below PostgreSQL takes, each piece flushed: bytes and flushes a second.
+    #: What PostgreSQL's disk can take: bytes per second, and flushes per second.
     disk_bytes: float
     disk_flushes: float
-    #: Share of all cores of a host that the work gets; of one core that one Python process gets.
+    #: Share of all cores of a host that is used for work; share of one core that one Python process uses.
     busy: float = 1.0
     process: float = 1.0
 
     def of(self, parts: Sequence[str]) -> float:
-        """Microseconds of a mail for these parts."""
+        """Microseconds for a mail in these parts."""
         return sum(self.cpu_us[part] for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One or several alike."""
+    """A host, or several of the same kind."""
 
     cores: int
     parts: Sequence[str]
@@ -65,28 +65,28 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What runs where. Without numbers of processes there are as many as needed."""
+    """What runs where. If numbers of processes are not given, there are as many as needed."""
 
     hosts: Sequence[Host]
     workers: int | None = None
     intakes: int | None = None
-    #: Whole copies of it, each with a database and broker of its own.
+    #: Complete copies, each with its own database and broker.
     cells: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Mails a second."""
+    """The predicted mails per second."""
 
     rate: float
-    #: What would have to be more for it to be faster.
+    #: What would have to be increased to make it faster.
     limit: str
-    #: Every limit, of one cell, the tightest first.
+    #: Every limit of one cell, the tightest first.
     limits: Mapping[str, float]
 
 
 def predict(costs: Costs, layout: Layout) -> Prediction:
-    """The least of all limits."""
+    """The prediction: the smallest of all limits."""
     limits = {
         f"cores for {_words(host.parts)}": host.count * host.cores * costs.busy * 1e6 / costs.of(host.parts)
         for host in layout.hosts
@@ -102,9 +102,9 @@ def predict(costs: Costs, layout: Layout) -> Prediction:
 
 
 def fit(costs: Costs, *, cores: int, rate: float, rate_of_one_worker: float) -> Costs:
-    """`busy` from the rate with every core at work, `process` from that of one worker, which is its limit.
+    """`busy` from the rate with every core at work, `process` from the rate of one worker, which limits that rate.
 
-    With one worker the cores may be the limit before it is; then `process` is what it got.
+    With one worker, the cores may become the limit first; then `process` is what the worker got.
     """
     busy = min(1.0, rate * costs.of(PARTS) / (1e6 * cores))
     process = min(1.0, rate_of_one_worker * costs.cpu_us["workers"] / 1e6)
@@ -112,7 +112,7 @@ def fit(costs: Costs, *, cores: int, rate: float, rate_of_one_worker: float) -> 
 
 
 def check(costs: Costs, measured: Mapping[tuple[int, int], float]) -> list[dict[str, Any]]:
-    """Prediction beside measurement. `measured`: (cores, workers) → mails a second, all on one host."""
+    """Prediction beside measurement. `measured`: (cores, workers) → mails per second, all on one host."""
     rows = []
     for (cores, workers), rate in sorted(measured.items(), reverse=True):
         one = predict(costs, Layout([Host(cores, PARTS)], workers=workers, intakes=1))
@@ -130,7 +130,7 @@ def check(costs: Costs, measured: Mapping[tuple[int, int], float]) -> list[dict[
 
 
 _PROGRAMS = ("workers", "intake")
-#: Where everything is on one host, and where each part has its own. The mail server is elsewhere.
+#: First everything on one host, then each part on its own. The mail server is elsewhere.
 SIZES: Mapping[str, Layout] = {
     "one host of 2 cores": Layout([Host(2, PARTS[:-1])]),
     "one host of 4 cores": Layout([Host(4, PARTS[:-1])]),
@@ -151,7 +151,7 @@ SIZES: Mapping[str, Layout] = {
 
 
 def table(model: Mapping[str, Any]) -> str:
-    """The check and the sizes as Markdown, out of the key `model` of a result."""
+    """The check and the sizes as Markdown, from the key `model` of a result."""
     costs = Costs(**model["costs"])
     heads = "on this machine | measured | model | apart | limit | other programs used"
     lines = [f"| {heads} |", "|---|---:|---:|---:|---|---:|"]
@@ -196,18 +196,18 @@ def _count(number: int, what: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits: more would promise too much."""
+    """Three significant digits, because more would promise too much."""
     digits = max(0, int(math.log10(value)) - 2) if value >= 1 else 0
     return f"{round(value, -digits):,.0f}".replace(",", " ")
 
 
 def as_json(costs: Costs) -> dict[str, Any]:
-    """What `table` reads."""
+    """The values that `table` reads."""
     return asdict(costs) | {"cpu_us": {part: round(cost, 1) for part, cost in costs.cpu_us.items()}}
 
 
 def main() -> None:
-    """Print the tables, or what one layout does."""
+    """Print the tables, or the prediction for one layout."""
     parser = argparse.ArgumentParser(prog="python -m bench.model", description=__doc__)
     parser.add_argument("--result", type=Path, metavar="FILE", default=LATEST, help="the JSON of a run")
     parser.add_argument("--write", action="store_true", help="into docs/how-to/sizing.md")

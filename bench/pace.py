@@ -12,9 +12,9 @@ from notifier.broker.topology import routing_key
 from notifier.dev.embedded.rabbitmq import amqp_connection
 from notifier.domain.statuses import Channel, Lane
 
-#: Unconfirmed messages in hand: a producer that is further ahead waits.
+#: Maximum unconfirmed messages: a producer that is further ahead waits.
 _WINDOW = 500
-#: Shorter naps than this are not worth the clock's trouble: what is due meanwhile goes out together.
+#: Shorter sleeps than this are not worthwhile: messages due in the meantime are sent together. Seconds.
 _TICK_SECONDS = 0.002
 
 
@@ -28,9 +28,9 @@ class Stream:
         self._label = label
         self._stop = Event()
         self._thread = Thread(target=self._run, name="stream", daemon=True)
-        #: Messages so far.
+        #: Messages published so far.
         self.published = 0
-        #: What ended it early, if something did.
+        #: The error that ended it early, if any.
         self.error: BaseException | None = None
 
     def __enter__(self) -> Self:
@@ -47,7 +47,7 @@ class Stream:
         try:
             self._publish()
         except Exception as error:
-            # Told to whoever looks at the result: a stream that dried up has measured nothing.
+            # Reported to whoever looks at the result: a stream that ended early has measured nothing.
             self.error = error
 
     def _publish(self) -> None:

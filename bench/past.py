@@ -1,7 +1,7 @@
-"""A past: a database with so many notifications in it, as if the service had run for a year.
+"""Makes a past: fills a database with notifications, as if the service had run for a year.
 
-Each month is filled as a table of its own and becomes a partition when it is complete: its indexes are built at
-once instead of row by row, which is ten times as fast. What is in it is what the service itself would have written:
+Each month is filled as a separate table and becomes a partition when it is complete. Its indexes are built at once
+instead of row by row, which is ten times as fast. The contents are what the service itself would have written:
 statuses, attempts, events and keys that belong together.
 """
 
@@ -22,15 +22,15 @@ from notifier.store.schema.partitions import PARTITIONED, first_id, month_after
 MONTHS = 12
 #: Notifications for each recipient, on average.
 PER_RECIPIENT = 12
-#: Nothing of the past is younger, so that what is measured now has its own time. Hours.
+#: Nothing in the past is younger, so that measurements have this time to themselves. Hours.
 _HOURS_AGO = 1
-#: One is for those who look for what is rare.
+#: There is one of each, for searches for something rare.
 RARE_PRODUCER, RARE_TEMPLATE = "museum", "annual_report"
 _RARE_EVERY = 50_000
-#: Months that are filled at once.
+#: Months that are filled concurrently.
 _CONNECTIONS = 2
 
-# Which one it is decides everything about a notification, so the past is the same each time.
+# A notification's number decides everything about it, so the past is the same each time.
 _PAST = """
 CREATE TEMPORARY TABLE past ON COMMIT DROP AS SELECT id,
   CASE WHEN n %% {rare} = 0 THEN {rare_producer} ELSE (ARRAY['shop', 'billing', 'accounts', 'tickets', 'press'])[1 + d %% 5] END
@@ -120,9 +120,9 @@ class Month:
 
 
 def fill(database_url: str, rows: int, *, days: int | None = None) -> None:
-    """Put `rows` notifications into a migrated, empty database. Run it on a server with the settings FILLING.
+    """Put `rows` notifications into a migrated, empty database. Use a server with the settings FILLING.
 
-    They are of the last `days`; None: of `MONTHS` calendar months.
+    They are from the last `days`; None: from `MONTHS` calendar months.
     """
     now = datetime.now(UTC) - timedelta(hours=_HOURS_AGO)
     begin = month_after(now, 1 - MONTHS) if days is None else now - timedelta(days=days)
@@ -142,19 +142,19 @@ def fill(database_url: str, rows: int, *, days: int | None = None) -> None:
 
 
 def clean_up(database_url: str) -> None:
-    """Statistics and visibility, as autovacuum would have seen to in a year."""
+    """Update statistics and visibility maps, as autovacuum would have done in a year."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("VACUUM (ANALYZE)")
         connection.execute("CHECKPOINT")
 
 
 def people(rows: int) -> int:
-    """How many recipients a past of so many notifications has."""
+    """The number of recipients in a past with this many notifications."""
     return max(10, rows // PER_RECIPIENT)
 
 
 def _months(begin: datetime, now: datetime, rows: int) -> Iterator[Month]:
-    """A share for each, in proportion to how much of it lies between the two."""
+    """The months, each with a share of the rows in proportion to its length between the two times."""
     count = (now.year - begin.year) * 12 + now.month - begin.month
     starts = [begin, *(month_after(begin, number) for number in range(1, count + 1))]
     ends = [*starts[1:], now]
@@ -170,7 +170,7 @@ def _fill_month(database_url: str, month: Month, rows: int) -> None:
     names = {table: _name(table, month) for table in PARTITIONED}
     step = (month.until - month.start) / max(1, month.last - month.first + 1)
     with psycopg.connect(database_url) as connection:
-        # In the transaction that makes the table, with `wal_level = minimal`, its rows need no log.
+        # With `wal_level = minimal`, rows need no log in the transaction that creates their table.
         for table, name in names.items():
             _execute(connection, f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
         parts = {
@@ -183,7 +183,7 @@ def _fill_month(database_url: str, month: Month, rows: int) -> None:
             "rare_producer": sql.Literal(RARE_PRODUCER),
             "rare_template": sql.Literal(RARE_TEMPLATE),
             "first_event": sql.Literal(3 * month.first),
-            # HMAC-SHA256 is two hashes, each over the key with a pad: what `notifier.security.recipient_hash` does.
+            # HMAC-SHA256 is two hashes, each over the padded key, as in `notifier.security.recipient_hash`.
             "inner": sql.Literal(_padded(0x36)),
             "outer": sql.Literal(_padded(0x5C)),
         }
@@ -202,7 +202,8 @@ def _fill_month(database_url: str, month: Month, rows: int) -> None:
 
 
 def _attach(connection: psycopg.Connection, names: dict[str, str], month: Month) -> None:
-    """Build the indexes that the parent has, and make each a partition. The bounds are of the whole month."""
+    """Build the parent's indexes on each table, and make it a partition. The bounds are those of the whole
+    month."""
     low, high = first_id(month_after(month.start, 0)), first_id(month_after(month.start, 1))
     for table, name in names.items():
         found = connection.execute(
@@ -225,7 +226,7 @@ def _attach(connection: psycopg.Connection, names: dict[str, str], month: Month)
 
 @contextmanager
 def _built_at_once(database_url: str, table: str) -> Iterator[None]:
-    """Within this the table has no indexes; they are built afterwards."""
+    """During the block the table has no indexes; they are built afterwards."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         key = connection.execute(
             "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = %s", [f"pk_{table}"]
@@ -253,5 +254,5 @@ def _name(table: str, month: Month) -> str:
 
 
 def _execute(connection: psycopg.Connection, statement: str) -> None:
-    """Statements made here, of constants and dates: nothing that somebody wrote is in them."""
+    """Execute statements made here, from constants and dates: they contain nothing that somebody wrote."""
     connection.execute(statement.encode())

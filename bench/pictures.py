@@ -1,4 +1,4 @@
-"""A picture of each scenario, out of what `latest.json` says."""
+"""Draws a picture of each scenario from `latest.json`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDTH_INCHES, _ROW_INCHES = 7.5, 0.42
 
 
 def draw(found: Mapping[str, Any], folder: Path = FOLDER) -> list[Path]:
-    """Draw what was measured. Returns the files.
+    """Draw the measurements. Returns the files.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed (requirements/bench.txt).
@@ -154,7 +154,7 @@ def _groups(
         bars = axes.barh(places, values, height=height, color=colour, label=label)
         axes.bar_label(bars, labels=[_number(value) for value in values], padding=4, fontsize=7)
     axes.set_yticks([place + height * (len(series) - 1) / 2 for place in range(len(names))], names)
-    # Beside the bars: nowhere among them is free for sure.
+    # Beside the bars, because no place among them is certain to be free.
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     if logarithmic:
         axes.set_xscale("log")

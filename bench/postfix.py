@@ -1,7 +1,8 @@
-"""Postfix's `smtp-sink` and `smtp-source`: the server that takes every mail, and the limit of what it can take.
+"""Finds Postfix's `smtp-sink`, the server that accepts every mail, and `smtp-source`, which shows how much it can
+accept.
 
-Both are in Debian's package `postfix`, whose mail service nobody wants here. So where they are not installed, the
-package is unpacked into a folder of ours: nothing is installed, no service starts, no root is needed.
+Both are in Debian's package `postfix`, whose mail service nobody wants here. If they are not installed, the
+package is unpacked into a folder of ours: nothing is installed, no service starts, and root is not needed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Absent:
 
 
 def find_postfix(cache: Path = CACHE) -> Postfix | Absent:
-    """Installed, unpacked before, or unpacked now."""
+    """The installed programs, or unpacked ones from earlier or from now."""
     sink, source = _installed("smtp-sink"), _installed("smtp-source")
     if sink and source:
         return Postfix(sink, source, os.environ)
@@ -55,7 +56,7 @@ def _installed(name: str) -> Path | None:
 
 
 def _unpack(cache: Path) -> str:
-    """Empty if it worked, otherwise why not."""
+    """Unpack the package. Returns "" if it worked, otherwise why not."""
     downloads = cache.with_name("download")
     shutil.rmtree(downloads, ignore_errors=True)
     downloads.mkdir(parents=True)
@@ -84,7 +85,7 @@ def _unpacked(cache: Path) -> Postfix:
 
 
 def _runs(found: Postfix) -> bool:
-    """Its usage, not the message of a linker that misses a library."""
+    """Whether it prints its usage, and not the message of a linker that misses a library."""
     done = subprocess.run(
         [found.source], env=found.environment, capture_output=True, text=True, check=False, timeout=10
     )

@@ -20,13 +20,13 @@ from typing import Any
 from bench import mails
 from bench.figures import percentiles
 
-#: Messages of one call of `send_many`.
+#: Messages in one call of `send_many`.
 BATCH = 100
 _WARM_SECONDS = 0.5
-#: Between the first numbers of two threads: no two of them send the same message.
+#: Distance between the first numbers of two threads, so that no two of them send the same message.
 _APART = 10_000_000
 
-#: Sends the messages from this number on, and returns how many.
+#: Sends the messages from this number on. Returns how many.
 Send = Callable[[int], int]
 
 

@@ -1,4 +1,4 @@
-"""What a run came to: `latest.json` for machines, the verdict on the targets, tables for people."""
+"""The results of a run: `latest.json` for machines, the verdict on the targets, tables for people."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from bench.throughput import Rates
 HERE = Path(__file__).parent
 LATEST = HERE / "latest.json"
 PERFORMANCE = HERE.parent / "docs" / "explanation" / "performance.md"
-#: Pages that hold the table, between these marks.
+#: Pages that have the table, between these marks.
 PAGES = (HERE.parent / "README.md", PERFORMANCE)
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
-#: The targets stand on one page only.
+#: The targets are on one page only.
 TARGET_MARKS = ("<!-- targets: begin -->", "<!-- targets: end -->")
 
 NAMES: Mapping[str, str] = {
@@ -34,7 +34,7 @@ NAMES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One line of the promises. `at_least`: more is better."""
+    """One of the promises. `at_least`: more is better."""
 
     what: str
     target: float
@@ -43,20 +43,20 @@ class Target:
 
     @property
     def reached(self) -> bool | None:
-        """None: not measured."""
+        """Whether it was reached; None: it was not measured."""
         if self.found is None:
             return None
         return self.found >= self.target if self.at_least else self.found <= self.target
 
     def as_json(self) -> dict[str, Any]:
-        """With the verdict."""
+        """As JSON, with the verdict."""
         sign = "≥" if self.at_least else "≤"
         found = None if self.found is None else round(self.found, 2)
         return {"what": self.what, "target": f"{sign} {self.target:g}", "found": found, "reached": self.reached}
 
 
 def content(results: Results, sizes: Sizes, machine: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """Everything, as JSON. What was not measured is not there."""
+    """Everything as JSON. What was not measured is left out."""
     medians = {
         "throughput": _medians(results.throughput),
         "with_100ms_server": _medians(results.slow),
@@ -91,7 +91,7 @@ def content(results: Results, sizes: Sizes, machine: Mapping[str, Any], seconds:
 
 
 def targets(found: Mapping[str, Any]) -> list[Target]:
-    """docs/explanation/performance.md says where they come from."""
+    """The targets; docs/explanation/performance.md says where they come from."""
 
     def ratio(scenario: str, peer: str) -> float | None:
         value: float | None = found["ratios"].get(scenario, {}).get(peer)
@@ -135,7 +135,7 @@ def targets(found: Mapping[str, Any]) -> list[Target]:
 
 
 def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The ratios of two runs side by side, and how much larger one is than the other."""
+    """The ratios of two runs side by side, and how they changed."""
     lines = [f"| × | {before['date'][:16]} | {now['date'][:16]} | apart |", "|---|---:|---:|---:|"]
     for scenario, peers in now["ratios"].items():
         for peer, ratio in peers.items():
@@ -146,7 +146,7 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-#: The searches that have a target: by recipient, reference, status or time.
+#: Searches that have a target: by recipient, reference, status or time.
 PROMISED = (
     *("recipient", "reference", "status", "status_deep", "status_sent", "status_sent_deep"),
     *("time", "status_and_time", "newest", "deep", "story"),
@@ -154,14 +154,14 @@ PROMISED = (
 
 
 def write(path: Path, made: Mapping[str, Any]) -> None:
-    """Whole, or not at all."""
+    """Write the file completely, or not at all."""
     unfinished = path.with_suffix(".part")
     unfinished.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", "utf-8")
     unfinished.rename(path)
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """Rates of everybody side by side: Markdown."""
+    """The rates of all subjects side by side, as Markdown."""
     lines = [
         "| mails a second | every mail at once | after 100 ms | after 100 ms, sized for it |",
         "|---|---:|---:|---:|",
@@ -182,7 +182,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 def target_table(found: Mapping[str, Any]) -> str:
-    """Each target with what was found: Markdown."""
+    """Each target with its result, as Markdown."""
     lines = ["| target | | found | |", "|---|---:|---:|---|"]
     for one in found["targets"]:
         mark = {True: "✓", False: "✗", None: "not measured"}[one["reached"]]
@@ -191,7 +191,7 @@ def target_table(found: Mapping[str, Any]) -> str:
 
 
 def _intake_table(found: Mapping[str, Any]) -> list[str]:
-    """How fast messages are taken, over HTTP and from a producer: lines, none if it was not measured."""
+    """How fast messages are accepted, over HTTP and from a producer: lines; none if it was not measured."""
     lines = []
     http, client = found.get("http"), found.get("client")
     if http:
@@ -216,7 +216,7 @@ def _with_p99(one: Mapping[str, Any] | None) -> str:
 def put_into_pages(
     text: str, pages: tuple[Path, ...] = PAGES, marks: tuple[str, str] = (BEGIN, END)
 ) -> list[Path]:
-    """Replace what is between the marks of each page that has them. Returns those pages."""
+    """Replace the text between the marks in each page that has them. Returns those pages."""
     done = []
     first, last = marks
     for page in pages:
@@ -234,7 +234,7 @@ def _medians(rates: Mapping[str, Rates]) -> dict[str, float]:
 
 
 def _ratios(medians: Mapping[str, float]) -> dict[str, float]:
-    """How many times as fast the service is."""
+    """How many times as fast as each peer the service is."""
     ours = medians["notifier"]
     return {name: round(ours / rate, 3) for name, rate in medians.items() if name != "notifier" and rate}
 
@@ -255,7 +255,8 @@ def _spread(results: Results) -> dict[str, Any]:
 
 
 def _memory(results: Results) -> dict[str, dict[str, float]]:
-    """Under full load: subject → process → MB, the largest of its family; what everybody shares is left out."""
+    """Memory under full load: subject → process → MB, for the largest process of its family; shared servers are
+    left out."""
     return {
         name: {
             process: round(usage.largest_mb, 1)

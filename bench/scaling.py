@@ -1,6 +1,5 @@
-"""What the model of `bench.model` is made of, and what it is checked with: 1, 2 and 4 workers, on one core and
-on all.
-"""
+"""Measures what the model in `bench.model` is fitted on and checked with: 1, 2 and 4 workers, on one core and on
+all."""
 
 from __future__ import annotations
 
@@ -20,13 +19,13 @@ from bench.throughput import Rates, Say, mail_server, work_off
 from bench.usage import OTHERS
 from notifier.domain.errors import ServiceUnavailable
 
-#: Workers of the measurements that it is fitted on; the other ones check it.
+#: Numbers of workers in the measurements that the model is fitted on; the others check it.
 _FITTED_WORKERS = (2, 1)
 _LEAST, _PATIENCE_SECONDS = 100, 60.0
-#: A segment of PostgreSQL's log, and what one flush of a commit and of a busy server writes. Bytes.
+#: A segment of PostgreSQL's log, and what one flush writes for a single commit and on a busy server. Bytes.
 _SEGMENT, _SMALL, _LARGE = 16 * 2**20, 8 * 2**10, 2**20
 
-#: Measures mails a second for 1, 2 and 4 workers: number → rates.
+#: Measures mails per second for 1, 2 and 4 workers: number → rates.
 Measure = Callable[[], Mapping[str, Rates]]
 
 
@@ -36,7 +35,7 @@ def measure(
     """`on_all`: what `again` has measured on every core; it is called once more on one core.
 
     Raises:
-        RuntimeError: this system does not pin processes to cores, or none of a backlog was worked off in time.
+        RuntimeError: this system does not pin processes to cores, or no backlog was finished in time.
     """
     if not cores.available():
         raise RuntimeError("this system does not pin processes to cores")
@@ -56,7 +55,7 @@ def measure(
     statements = statements_of_a_mail(ground, rate=rates[cores.available(), 2].rate, seconds=min(2.0, seconds))
     checks = model.check(costs, {place: one.rate for place, one in rates.items()})
     for row in checks:
-        # A figure is worth the more, the less others used the machine meanwhile. 100 is one core.
+        # A figure is worth more if others used the machine less at the same time. 100 is one core.
         row["others_percent"] = round(rates[row["cores"], row["workers"]].usage[OTHERS].cpu_percent)
         say(f"  {row}")
     return {
@@ -64,7 +63,8 @@ def measure(
         "statements_per_mail": None if statements is None else round(statements, 3),
         "fitted_on": [[cores.available(), workers] for workers in _FITTED_WORKERS],
         "checks": checks,
-        # To PostgreSQL at full load, by number of workers, with intake, urgent worker and who counts mails here.
+        # Connections to PostgreSQL at full load by number of workers; includes the intake, the urgent worker, and
+        # the count of mails made here.
         "connections": {
             name: max(one.connections or 0 for one in rates_of.measurements) for name, rates_of in on_all.items()
         },
@@ -85,9 +85,9 @@ def _costs(ground: Ground, rates: Rates, seconds: float) -> model.Costs:
 
 
 def statements_of_a_mail(ground: Ground, *, rate: float, seconds: float) -> float | None:
-    """How many statements PostgreSQL executes for one mail at full load; None where it cannot count them.
+    """How many statements PostgreSQL executes for one mail at full load; None if it cannot count them.
 
-    Counting costs a little, so nothing else is measured meanwhile. Starts PostgreSQL anew before and after.
+    Counting costs a little, so nothing else is measured at the same time. Restarts PostgreSQL before and after.
     """
     try:
         ground.postgres.start({**DURABLE, "shared_preload_libraries": "pg_stat_statements"})
@@ -100,14 +100,15 @@ def statements_of_a_mail(ground: Ground, *, rate: float, seconds: float) -> floa
                 found = connection.execute("SELECT sum(calls) FROM pg_stat_statements").fetchone()
         return float(found[0]) / one.mails if found and one.mails else None
     except (ServiceUnavailable, psycopg.Error):
-        # Its libraries are a package of their own on some systems.
+        # On some systems its libraries are a separate package.
         return None
     finally:
         ground.postgres.start(DURABLE)
 
 
 def flushes_a_second(folder: Path, size: int, seconds: float) -> float:
-    """How often the disk takes `size` bytes, flushed, over and over in one file, as PostgreSQL writes its log."""
+    """How often per second the disk takes `size` bytes, flushed, again and again in one file, as PostgreSQL writes
+    its log."""
     path = folder / "flushes"
     piece = os.urandom(size)
     with path.open("wb", buffering=0) as file:

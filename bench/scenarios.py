@@ -1,4 +1,4 @@
-"""What is measured, in which order, and how much of it."""
+"""The scenarios: what is measured, in which order, and how much of it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bench.throughput import GUESSES, Rates, Say, measure_rounds
 
 DELAY_SECONDS = 0.1
 WORKERS = (1, 2, 4)
-#: One measurement of throughput, in a run that is published.
+#: Length of one measurement of throughput in a published run.
 FULL_SECONDS = 6.0
-#: What a server that takes its time allows: a start for the first round, mails a second.
+#: First estimates for a slow server, mails per second.
 _SLOW_GUESSES: Mapping[str, float] = {
     "notifier": 1000,
     "celery_naive": 30,
@@ -36,7 +36,7 @@ _SIZED_GUESSES: Mapping[str, float] = {
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much: everything follows from the length of one measurement of throughput."""
+    """How much is measured: everything follows from the length of one measurement of throughput."""
 
     seconds: float
     rounds: int
@@ -45,27 +45,27 @@ class Sizes:
 
     @property
     def _share(self) -> float:
-        """Of a full run."""
+        """The share of a full run."""
         return self.seconds / FULL_SECONDS
 
     @property
     def short(self) -> float:
-        """Measurements that only have to be compared with each other. Seconds."""
+        """Length of measurements that only have to be compared with each other. Seconds."""
         return self.seconds / 2
 
     @property
     def steady_seconds(self) -> float:
-        """Five minutes, in full."""
+        """Five minutes in a full run."""
         return self.seconds * 50
 
     @property
     def growth(self) -> list[int]:
-        """Ten thousand, a million, ten million, in full."""
+        """Ten thousand, a million and ten million in a full run."""
         return [max(1000, self.rows // 1000), max(2000, self.rows // 10), self.rows]
 
     @property
     def latency(self) -> latency.Sizes:
-        """A thousand messages, and fifty thousand that wait, in full."""
+        """A thousand messages, and fifty thousand that wait, in a full run."""
         return latency.Sizes(
             idle=max(50, round(1000 * self._share)),
             half_load_seconds=2 * self.seconds,
@@ -75,7 +75,7 @@ class Sizes:
 
 @dataclass(slots=True)
 class Results:
-    """What a run came to."""
+    """The results of a run."""
 
     absent: dict[str, str] = field(default_factory=dict)
     #: Scenario → what went wrong with it.
@@ -95,7 +95,7 @@ class Results:
 
 
 class Bench:
-    """Runs scenarios on one ground."""
+    """Runs scenarios on the same servers."""
 
     def __init__(self, ground: Ground, sizes: Sizes, say: Say) -> None:
         self._ground = ground
@@ -105,7 +105,7 @@ class Bench:
 
     @property
     def scenarios(self) -> Mapping[str, Callable[[], None]]:
-        """Name → what runs it."""
+        """Name → the function that runs it."""
         return {
             "throughput": self._throughput,
             "with_100ms_server": self._slow,
@@ -120,7 +120,7 @@ class Bench:
         }
 
     def run(self, name: str) -> None:
-        """Run one. What goes wrong is noted: the rest of the hour is not thrown away for it."""
+        """Run one scenario. Errors are noted, so that the rest of the hour is not lost."""
         try:
             self.scenarios[name]()
         except Exception as error:
@@ -128,7 +128,7 @@ class Bench:
             self._say(f"  FAILED: {traceback.format_exc()}")
 
     def _subjects(self) -> list[Subject]:
-        """Everybody who is here; the others are noted."""
+        """All subjects that are available here; the others are noted."""
         subjects: list[Subject] = [Notifier(), *all_peers()]
         for subject in subjects:
             why = subject.absent(self._ground)
@@ -203,7 +203,7 @@ class Bench:
         )
 
     def _rate(self) -> float:
-        """What the service can take: as measured in this run, or now."""
+        """What the service can handle: as measured in this run, or measured now."""
         if "notifier" not in self.results.throughput:
             self._say("  first what the service can take:")
             self.results.throughput = self._rounds(

@@ -1,4 +1,4 @@
-"""PostgreSQL and RabbitMQ of our own, as durable as in production: the same ones for everybody."""
+"""PostgreSQL and RabbitMQ of our own, as durable as in production, and the same for all subjects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.provisioning.databases import Databases
 from tests.provisioning.rabbitmq import PrivateRabbitmq
 from tests.provisioning.services import find_or_install_rabbitmq, find_postgres
 
-#: Every commit is on the disk before it is answered. The rest is what a small server of one's own would have.
+#: Every commit is on disk before it is answered. The rest is what a small server of one's own would have.
 DURABLE: Mapping[str, str] = {
     "fsync": "on",
     "synchronous_commit": "on",
@@ -27,7 +27,7 @@ DURABLE: Mapping[str, str] = {
     "max_connections": "300",
     "track_io_timing": "off",
 }
-#: Only while ten million rows are made that nobody would miss.
+#: Only while ten million rows are made whose loss would not matter.
 FILLING: Mapping[str, str] = {
     **DURABLE,
     "fsync": "off",
@@ -42,7 +42,7 @@ FILLING: Mapping[str, str] = {
 
 
 class Postgres:
-    """PostgreSQL on a Unix socket below `folder`; it can be started again with other settings."""
+    """PostgreSQL on a Unix socket below `folder`; it can be restarted with other settings."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -50,7 +50,7 @@ class Postgres:
         self.url = ""
 
     def start(self, settings: Mapping[str, str] = DURABLE) -> None:
-        """Start, or stop and start again, with these settings."""
+        """Start, or restart, with these settings."""
         self.stop()
         self._server = EmbeddedPostgres(self._folder, find_postgres(), settings=settings)
         self.url = self._server.start()
@@ -71,12 +71,12 @@ class Postgres:
         return Databases(self.url)
 
     def checkpoint(self) -> None:
-        """Write everything that is dirty now, so that nobody pays for what another one left."""
+        """Write everything that is dirty now, so that no subject pays for what another one left."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute("CHECKPOINT")
 
     def connections(self) -> int:
-        """Of clients, this one not counted."""
+        """Number of client connections, without this one."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             found = connection.execute(
                 "SELECT count(*) FROM pg_stat_activity "
@@ -85,7 +85,7 @@ class Postgres:
         return int(found[0]) if found else 0
 
     def written(self) -> tuple[float, float]:
-        """Bytes of the write-ahead log, and transactions that wrote something, so far."""
+        """Bytes of the write-ahead log, and writing transactions, so far."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             row = connection.execute(
                 "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0'), "
@@ -95,30 +95,30 @@ class Postgres:
         return float(row[0]), float(row[1])
 
     def version(self) -> str:
-        """As it says itself."""
+        """The server's version, as it says itself."""
         with psycopg.connect(self.url) as connection:
             found = connection.execute("SHOW server_version").fetchone()
         return str(found[0]) if found else "unknown"
 
 
 def make_rabbitmq(folder: Path) -> PrivateRabbitmq:
-    """A node on `folder`; not started.
+    """A node in `folder`, not started.
 
     Raises:
-        MissingService: where RabbitMQ is not installed and cannot be.
+        MissingService: RabbitMQ is not installed and cannot be.
     """
     folder.mkdir(mode=0o700)
     return PrivateRabbitmq(find_or_install_rabbitmq(), folder)
 
 
 def rabbitmq_version(url: str) -> str:
-    """As the broker says when a client connects."""
+    """The version that the broker tells clients."""
     with amqp_connection(url) as connection:
         return str(connection.server_properties.get("version", "unknown"))
 
 
 def ended(process: subprocess.Popen[Any], seconds: float = 15.0) -> None:
-    """SIGTERM, then SIGKILL, to one process of ours; return when it is gone."""
+    """Send SIGTERM, then SIGKILL, to one of our processes. Returns when it is gone."""
     if process.poll() is None:
         process.terminate()
         try:

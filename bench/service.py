@@ -26,9 +26,9 @@ from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Lane
 
-#: One for each core of the machine that the targets are for; `bench.workers` measures 1, 2 and 4.
+#: One for each core of the machine for which the targets are set; `bench.scaling` measures 1, 2 and 4.
 WORKERS = 2
-#: NOTIFIER_WORKER_CALLS for a slow server; with `max_connections` of notifier-slow.toml.
+#: NOTIFIER_WORKER_CALLS for a slow server; belongs with `max_connections` in notifier-slow.toml.
 SLOW_CALLS = 200
 
 #: Part of the service → how the names of its processes begin.
@@ -42,7 +42,7 @@ _PARTS: Mapping[str, tuple[str, ...]] = {
 _READY = {"intake": b"intake.reading", "worker": b" ready.", "beat": b"beat.start"}
 _READY_SECONDS = 60.0
 _GRACE_SECONDS = 60.0
-#: The broker answers in windows of so many messages.
+#: Maximum messages without the broker's confirmation.
 _CONFIRM_WINDOW = 1000
 _CONFIRM_SECONDS = 60.0
 
@@ -72,13 +72,13 @@ class Service:
         }
 
     def start(self) -> None:
-        """Return when every program takes work.
+        """Return when every program is ready for work.
 
         Raises:
-            ServiceUnavailable: one ended, or was not ready within a minute.
+            ServiceUnavailable: a program ended, or was not ready within a minute.
         """
         for name, process in self._processes.items():
-            # What an earlier one said there does not count.
+            # Lines of an earlier program do not count.
             self._logs[name].unlink(missing_ok=True)
             process.start()
         for name, process in self._processes.items():
@@ -86,7 +86,7 @@ class Service:
             process.wait_until(partial(_says, self._logs[name], word), _READY_SECONDS)
 
     def stop(self) -> None:
-        """End them. What is left in the broker is of no interest, so workers need not finish it."""
+        """End them. Messages left in the broker do not matter, so workers need not finish them."""
         for process in self._processes.values():
             if process.pid is not None and process.is_running():
                 os.kill(process.pid, signal.SIGTERM)
@@ -120,28 +120,28 @@ class NotifierRun:
         self._database.close()
 
     def hold(self) -> None:
-        """Freeze the intake: nothing else takes messages up."""
+        """Freeze the intake, because nothing else takes messages."""
         freeze([self._service.pids()["intake"]], frozen=True)
 
     def fill(self, count: int) -> None:
-        """Single JSON messages, persistent, confirmed."""
+        """Publish single JSON messages, persistent and confirmed."""
         self.mark()
         bodies = (body(self._channel, number) for number in range(count))
         publish(self._broker_url, topology.routing_key(self._channel, self._lane), bodies)
 
     def mark(self) -> None:
-        """What is made from now on is what `recorded` counts."""
+        """`recorded` counts what is made from now on."""
         self._first = new_id()
-        # Ids of the same millisecond are in no order.
+        # Ids within the same millisecond are in no order.
         time.sleep(0.002)
 
     @property
     def broker_url(self) -> str:
-        """Its virtual host."""
+        """The URL of its virtual host."""
         return self._broker_url
 
     def release(self) -> None:
-        """Let the intake go."""
+        """Let the intake go on."""
         freeze([self._service.pids()["intake"]], frozen=False)
 
     def recorded(self) -> int:
@@ -179,7 +179,7 @@ class Notifier:
         self._environment = environment or {}
 
     def absent(self, ground: Ground) -> str:
-        """It is always there."""
+        """Never absent."""
         return ""
 
     @contextlib.contextmanager
@@ -204,7 +204,7 @@ class Notifier:
 
 
 def environment(database_url: str, broker_url: str, task: Task) -> dict[str, str]:
-    """The settings: defaults, but for where things are and, if asked for, the size of a slow relay."""
+    """The settings: defaults, except addresses and, if requested, the sizes for a slow relay."""
     smtp_url = f"smtp://127.0.0.1:{task.smtp_port}?starttls=never"
     settings = {
         "NOTIFIER_DATABASE_URL": database_url,
@@ -253,24 +253,24 @@ class Publisher:
         self._channel.confirm_select()
         self._channel.events["basic_ack"].add(self._acknowledged)
         self.published = 0
-        #: Delivery tags without a confirmation. They come in any order.
+        #: Delivery tags without a confirmation. Confirmations come in any order.
         self._open: set[int] = set()
 
     def publish(self, routing_key: str, one: bytes) -> None:
-        """Send one message; `wait` for its confirmation."""
+        """Send one message; `wait` waits for its confirmation."""
         message = amqp.Message(one, content_type="application/json", delivery_mode=2)
         self._channel.basic_publish(message, exchange=topology.NOTIFY.name, routing_key=routing_key)
         self.published += 1
         self._open.add(self.published)
 
     def wait(self, allowed: int, seconds: float = _CONFIRM_SECONDS) -> None:
-        """Until no more than `allowed` messages are unconfirmed."""
+        """Wait until at most `allowed` messages are unconfirmed."""
         ends_at = time.monotonic() + seconds
         while len(self._open) > allowed:
             self._connection.drain_events(timeout=max(0.001, ends_at - time.monotonic()))
 
     def take_confirmations(self) -> None:
-        """Read what has come, without waiting."""
+        """Read the confirmations that have arrived, without waiting."""
         with contextlib.suppress(TimeoutError):
             while self._open:
                 self._connection.drain_events(timeout=0)
@@ -283,7 +283,7 @@ class Publisher:
 
 
 def parts_of(by_process: Mapping[str, float]) -> dict[str, float]:
-    """What each process spent, summed by part of the service. Beat is with the workers."""
+    """What each process used, summed by part of the service. Beat counts with the workers."""
     return {
         part: sum(spent for name, spent in by_process.items() if name.startswith(beginnings))
         for part, beginnings in _PARTS.items()
@@ -295,7 +295,7 @@ def _says(log: Path, word: bytes) -> bool:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, *, pause: float = 0.05) -> bool:
-    """Whether the condition came true in time."""
+    """Whether the condition became true in time."""
     ends_at = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > ends_at:

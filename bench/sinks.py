@@ -1,4 +1,4 @@
-"""The receiving servers as processes of ours, and how much they have taken."""
+"""The receiving servers as processes of ours, and how much they have accepted."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from notifier.dev.machine import free_port, is_free
 from notifier.dev.processes import ServerProcess
 
 _COUNT = re.compile(rb"mesg=\s*(\d+)")
-#: smtp-sink repeats its counters for each mail; this much of the end holds them for sure.
+#: smtp-sink repeats its counters for each mail; this much of the end certainly contains them.
 _TAIL_BYTES = 400
 _START_SECONDS = 10.0
-#: Nobody is measured by how many connections the server would take.
+#: The server's limit on connections must not influence a measurement.
 _CONNECTIONS = 2000
 
 
@@ -31,7 +31,7 @@ class Sink:
     port: int
     pid: int
     _output: Path
-    #: Where the times of single mails are written, if they are.
+    #: The file with the times of single mails, if they are recorded.
     record: Path | None = None
 
     def taken(self) -> int:
@@ -43,7 +43,7 @@ class Sink:
         return int(found[-1]) if found else 0
 
     def latencies(self, label: str) -> list[float]:
-        """Milliseconds from publish to acceptance of every mail with that label, in the order of acceptance."""
+        """Milliseconds from publishing to acceptance for every mail with that label, in order of acceptance."""
         assert self.record is not None
         lines = (line.split() for line in self.record.read_text("ascii").splitlines())
         return [float(parts[1]) for parts in lines if len(parts) == 2 and parts[0] == label]
@@ -53,7 +53,7 @@ class Sink:
 def smtp_sink(postfix: Postfix, folder: Path) -> Iterator[Sink]:
     """Postfix's `smtp-sink`: the fastest server there is."""
     port = free_port()
-    # As root it wants to know as whom to go on.
+    # As root, it requires a user to switch to.
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
     command = [str(postfix.sink), "-4", "-c", "-m", str(_CONNECTIONS), *user, f"127.0.0.1:{port}", "1024"]
     with _running(command, postfix.environment, port, folder) as sink:
@@ -62,7 +62,7 @@ def smtp_sink(postfix: Postfix, folder: Path) -> Iterator[Sink]:
 
 @contextlib.contextmanager
 def timed_sink(folder: Path, *, delay_seconds: float = 0.0) -> Iterator[Sink]:
-    """`bench.timed_sink`: takes its time, or tells it."""
+    """`bench.timed_sink`, which can take its time, or report it."""
     port = free_port()
     record = folder / f"latencies-{port}.txt"
     command = [

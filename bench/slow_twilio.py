@@ -1,10 +1,10 @@
-"""A Twilio that takes every SMS, after as long as the real one needs. A program: `python -m bench.slow_twilio`.
+"""A Twilio that accepts every SMS and takes as long as the real one. A program: `python -m bench.slow_twilio`.
 
-It shares the machine with what is measured, where the real one does not. So it is no web server but answers what
-`POST .../Messages.json` needs, as `smtp-sink` does for mails: the local Twilio of `notifier.dev` takes more of a
+Unlike the real one, it shares the machine with what is measured. So it is not a web server, but only answers what
+`POST .../Messages.json` needs, as `smtp-sink` does for mails: the local Twilio of `notifier.dev` uses more of a
 core than the service.
 
-Keeps a running counter `mesg=<n>` on its standard output, as `smtp-sink -c` does.
+It keeps a running counter `mesg=<n>` on its standard output, as `smtp-sink -c` does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SMS a second to a Twilio that takes 150 ms for each, as the real one does."""
+"""SMS per second to a Twilio that takes 150 ms for each, as the real one does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEAST = 40
 
 
 def settings(twilio: Sink) -> dict[str, str]:
-    """Of the provider that calls it."""
+    """Settings of the provider that calls it."""
     return {
         "NOTIFIER_TWILIO_ACCOUNT_SID": ACCOUNT_SID,
         "NOTIFIER_TWILIO_AUTH_TOKEN": AUTH_TOKEN,

@@ -59,7 +59,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _server(channel: Channel, folder: Path) -> Iterator[Mapping[str, str]]:
-    """The settings of a provider whose server runs meanwhile."""
+    """The settings of a provider whose server runs during the block."""
     if channel is Channel.SMS:
         with slow_twilio(folder, delay_seconds=sms.DELAY_SECONDS) as twilio:
             yield sms.settings(twilio)
@@ -75,7 +75,7 @@ def _measure(options: argparse.Namespace, postgres: Postgres, provider: Mapping[
     os.environ |= {
         **provider,
         "NOTIFIER_DATABASE_URL": Databases(postgres.url).make(),
-        # Nothing connects to it: it only says what kind of broker there would be.
+        # Nothing connects to it: it only says which kind of broker there would be.
         "NOTIFIER_BROKER_URL": "amqp://127.0.0.1:1",
         "NOTIFIER_TEMPLATES": str(mails.TEMPLATES),
         "NOTIFIER_CONFIG": str(mails.HERE / "notifier.toml"),
@@ -123,7 +123,7 @@ def _message(channel: Channel, number: int) -> Received:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one mail in one stage."""
+    """The cost of one mail in one stage."""
 
     mails_a_second: float
     our_us: float

@@ -1,4 +1,4 @@
-"""Steady load for long: memory that stays, queues that stay empty."""
+"""A long steady load: memory must not grow, and queues must stay empty."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PATIENCE_SECONDS = 30.0
 
 
 def measure(ground: Ground, *, seconds: float, rate: float, say: Say) -> dict[str, Any]:
-    """`rate` messages a second for `seconds`; memory and queues are looked at all the while."""
+    """`rate` messages per second for `seconds`. Memory and queues are sampled all the time."""
     with timed_sink(ground.folder) as sink, Notifier().running(ground, Task(sink.port)) as run:
         work_off(run, sink, _WARM, patience_seconds=60)
         before = sink.taken()
@@ -63,7 +63,7 @@ def measure(ground: Ground, *, seconds: float, rate: float, say: Say) -> dict[st
 
 
 def waiting(run: NotifierRun) -> float:
-    """Messages and tasks in the queues of mail, not counting what is in hand."""
+    """Messages and tasks in the queues for mail, without those that a program has in hand."""
     names = [topology.notify_queue_name(*pair) for pair in topology.pairs()]
     names += [topology.deliver_queue_name(*pair) for pair in topology.pairs()]
     with amqp_connection(run.broker_url) as connection:
@@ -72,13 +72,13 @@ def waiting(run: NotifierRun) -> float:
 
 
 def _recorded(run: NotifierRun, published: int) -> int:
-    """What the record calls sent, once it has had a moment."""
+    """How many the record calls sent, after a short wait."""
     wait_for(lambda: run.recorded() >= published, _PATIENCE_SECONDS, pause=0.5)
     return run.recorded()
 
 
 def _memory(points: list[tuple[float, float]]) -> Mapping[str, float]:
-    """The growth is of the second half: before it, caches fill."""
+    """The growth is that of the second half, because caches fill before that."""
     second_half = points[len(points) // 2 :]
     return {
         "first": points[0][1],

@@ -1,8 +1,8 @@
-"""What is measured: the form that the service and all its peers have in common.
+"""The interface of everything that is measured, for the service and all its peers.
 
-Every measurement goes the same way. Processes start and send a few mails, so that nothing is cold. Whatever takes
-up work is then frozen, a backlog is put before it, and at the same moment as the clock starts it is let go. The
-clock stops when the last mail of the backlog is accepted by the mail server and recorded in PostgreSQL.
+Every measurement works the same way. Processes start and send a few mails, so that nothing is cold. Then whatever
+takes work is frozen, a backlog is put in front of it, and it is released at the same moment as the clock starts.
+The clock stops when the last mail of the backlog is accepted by the mail server and recorded in PostgreSQL.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.provisioning.rabbitmq import PrivateRabbitmq
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What everybody stands on."""
+    """The servers that all subjects share."""
 
     folder: Path
     postgres: Postgres
@@ -38,32 +38,32 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is asked of a subject."""
+    """What a subject has to do."""
 
     smtp_port: int
     #: How long the server takes for each mail.
     delay_seconds: float = 0.0
-    #: Give it as many connections as a server needs that takes 100 ms for each mail.
+    #: Give it as many connections as it needs for a server that takes 100 ms for each mail.
     sized_for_slow_server: bool = False
 
 
 class Run(Protocol):
-    """A subject with its processes up."""
+    """A subject whose processes are running."""
 
     def hold(self) -> None:
-        """Nothing is taken up from here on."""
+        """From here on it takes no work."""
 
     def fill(self, count: int) -> None:
-        """Put a backlog of so many mails before it; they are what `recorded` counts from now on."""
+        """Give it a backlog of this many mails. `recorded` counts these from now on."""
 
     def release(self) -> None:
-        """Go."""
+        """Let it take work."""
 
     def recorded(self) -> int:
         """Mails of the last backlog that its own database calls sent."""
 
     def pids(self) -> Mapping[str, int]:
-        """Name → process id, of its processes; their children count as theirs."""
+        """Name → process id of its processes; their children count with them."""
 
 
 class Subject(Protocol):
@@ -72,14 +72,14 @@ class Subject(Protocol):
     name: str
 
     def absent(self, ground: Ground) -> str:
-        """Why it cannot be measured here; empty if it can."""
+        """Why it cannot be measured here; "" if it can."""
 
     def running(self, ground: Ground, task: Task) -> AbstractContextManager[Run]:
-        """Start it on a database and a virtual host of its own; end it with the block."""
+        """Start it with its own database and virtual host; end it with the block."""
 
 
 def freeze(pids: Iterable[int], *, frozen: bool) -> None:
-    """SIGSTOP or SIGCONT to these processes and their children."""
+    """Send SIGSTOP or SIGCONT to these processes and their children."""
     number = signal.SIGSTOP if frozen else signal.SIGCONT
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""How many mails a second: everybody in turns, in an order that alternates, in several rounds."""
+"""Mails per second: all subjects take turns, in alternating order, for several rounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.sinks import Sink, smtp_sink, timed_sink
 from bench.subjects import Ground, Run, Subject, Task
 from bench.usage import Usage, sampling
 
-#: What nobody has measured yet is guessed; mails a second. Later rounds know better.
+#: Estimates for what has not been measured yet; mails per second. Later rounds use measured rates.
 GUESSES: Mapping[str, float] = {
     "notifier": 1500,
     "celery_naive": 150,
@@ -23,14 +23,14 @@ GUESSES: Mapping[str, float] = {
     "post_office": 500,
     "smtp_source": 15000,
 }
-#: A median that moves by more with one round less does not hold, and asks for another round.
+#: If leaving out one round moves the median by more than this, another round is needed.
 HOLDS_TO = 0.1
-#: The most rounds, in rounds asked for.
+#: Maximum rounds, as a multiple of the rounds asked for.
 _MOST_TIMES = 3
 _WARM_UP_SECONDS = 0.5
 _WARM_UP_PATIENCE = 60.0
 _LEAST = 40
-#: A backlog that takes so many times longer than it should is not waited for.
+#: A backlog is abandoned if it takes this many times longer than it should.
 _PATIENCE = 3.0
 _EXTRA_SECONDS = 10.0
 _POLL_SECONDS = 0.01
@@ -40,29 +40,29 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One subject, once."""
+    """One measurement of one subject."""
 
     rate: float
     mails: int
     seconds: float
-    #: Whether the whole backlog was sent and recorded in time; if not, the rate is of what was.
+    #: Whether the whole backlog was sent and recorded in time; if not, the rate is that of the finished part.
     is_whole: bool
     usage: Mapping[str, Usage]
-    #: What PostgreSQL wrote meanwhile: bytes of its log, and transactions. None where nobody looked.
+    #: What PostgreSQL wrote during it: bytes of its log, and transactions. None if it was not measured.
     written: tuple[float, float] | None = None
-    #: To PostgreSQL, at the end.
+    #: Connections to PostgreSQL at the end.
     connections: int | None = None
 
 
 @dataclass(slots=True)
 class Rates:
-    """One subject, all rounds."""
+    """All rounds of one subject."""
 
     measurements: list[Measurement] = field(default_factory=list)
 
     @property
     def rates(self) -> list[float]:
-        """Mails a second."""
+        """Mails per second."""
         return [one.rate for one in self.measurements]
 
     @property
@@ -72,12 +72,12 @@ class Rates:
 
     @property
     def usage(self) -> Mapping[str, Usage]:
-        """Of the last round."""
+        """The usage in the last round."""
         return self.measurements[-1].usage
 
     @property
     def holds_to(self) -> float:
-        """How far the median moves with one round less: 0.1 is by a tenth. Infinite with one round only."""
+        """How far the median moves if one round is left out: 0.1 is a tenth. Infinite with only one round."""
         rates = self.rates
         if len(rates) < 2:
             return math.inf
@@ -85,7 +85,7 @@ class Rates:
         return max(medians) / min(medians) - 1 if min(medians) else math.inf
 
     def cpu_us(self) -> dict[str, float]:
-        """Microseconds of processor time of one mail, by process: medians of the rounds that were whole."""
+        """Microseconds of processor time for one mail, by process: medians of the complete rounds."""
         whole = [one for one in self.measurements if one.is_whole and one.mails]
         names = {name for one in whole for name in one.usage}
         return {
@@ -94,7 +94,7 @@ class Rates:
         }
 
     def written(self) -> tuple[float, float] | None:
-        """Bytes of PostgreSQL's log, and transactions that wrote, of one mail: medians."""
+        """Bytes of PostgreSQL's log, and writing transactions, for one mail: medians."""
         found = [
             (one.written[0] / one.mails, one.written[1] / one.mails)
             for one in self.measurements
@@ -103,7 +103,7 @@ class Rates:
         return (median(size for size, _ in found), median(count for _, count in found)) if found else None
 
     def as_json(self) -> dict[str, object]:
-        """What stands beside the median."""
+        """The values beside the median."""
         return {
             "rates": [round(rate, 1) for rate in self.rates],
             "least": round(min(self.rates), 1),
@@ -126,7 +126,7 @@ def measure_rounds(
     guesses: Mapping[str, float] = GUESSES,
     say: Say,
 ) -> dict[str, Rates]:
-    """Everybody in turns, for about `seconds` each."""
+    """All subjects in turns, for about `seconds` each."""
 
     def measure_one(subject: Subject, so_far: Rates) -> Measurement:
         guess = so_far.rate if so_far.measurements else guesses[subject.name]
@@ -138,9 +138,10 @@ def measure_rounds(
 def take_turns(
     subjects: Sequence[Subject], rounds: int, measure_one: Callable[[Subject, Rates], Measurement], say: Say
 ) -> dict[str, Rates]:
-    """Everybody `rounds` times; the next round begins with whoever came last.
+    """All subjects `rounds` times. The last in a round begins the next.
 
-    Whose median does not hold to a tenth by then has more rounds, until it does or has had three times as many.
+    A subject whose median does not hold to a tenth by then gets more rounds, until it does, or has had three times
+    as many.
     """
     found: dict[str, Rates] = {subject.name: Rates() for subject in subjects}
     for number in range(rounds * (_MOST_TIMES if rounds > 1 else 1)):
@@ -156,7 +157,7 @@ def take_turns(
 def _who_is_next(
     subjects: Sequence[Subject], found: Mapping[str, Rates], number: int, rounds: int
 ) -> list[Subject]:
-    """Those whose turn is in this round, in its order."""
+    """The subjects in this round, in its order."""
     chosen = [one for one in subjects if number < rounds or found[one.name].holds_to > HOLDS_TO]
     return chosen if number % 2 == 0 else chosen[::-1]
 
@@ -170,7 +171,7 @@ def measure(
     delay_seconds: float = 0.0,
     sized: bool = False,
 ) -> Measurement:
-    """Once: a few mails to get warm, then a backlog for about `seconds` at `rate`."""
+    """One measurement: a few mails to warm up, then a backlog for about `seconds` at `rate`."""
     with mail_server(ground, delay_seconds) as sink:
         task = Task(sink.port, delay_seconds, sized_for_slow_server=sized)
         with subject.running(ground, task) as run:
@@ -199,7 +200,7 @@ def work_off(
     others: Mapping[str, int] | None = None,
     postgres: Postgres | None = None,
 ) -> Measurement:
-    """Put `count` mails before it and let it go; the clock stops when all of them are accepted and recorded."""
+    """Give it `count` mails and release it. The clock stops when all of them are accepted and recorded."""
     run.hold()
     run.fill(count)
     before = sink.taken()
@@ -219,7 +220,7 @@ def work_off(
 
 
 def _wait(run: Run, sink: Sink, before: int, count: int, ends_at: float) -> bool:
-    """The server's counter costs nothing to look at; the database is asked only when that is complete."""
+    """The server's counter costs nothing to read; the database is asked only when that is complete."""
     while sink.taken() - before < count:
         if time.monotonic() > ends_at:
             return False
@@ -233,7 +234,7 @@ def _wait(run: Run, sink: Sink, before: int, count: int, ends_at: float) -> bool
 
 @contextlib.contextmanager
 def mail_server(ground: Ground, delay_seconds: float) -> Iterator[Sink]:
-    """`smtp-sink`, which waits for whole seconds only; with a delay, or where it is absent, our own."""
+    """`smtp-sink`, which can only wait for whole seconds; with a delay, or without it, our own server."""
     if delay_seconds or isinstance(ground.postfix, Absent):
         with timed_sink(ground.folder, delay_seconds=delay_seconds) as sink:
             yield sink
@@ -243,7 +244,7 @@ def mail_server(ground: Ground, delay_seconds: float) -> Iterator[Sink]:
 
 
 def other_pids(ground: Ground, sink: Sink) -> dict[str, int]:
-    """What works for everybody: it shares the cores with them."""
+    """Processes that work for all subjects, and share the cores with them."""
     servers = {"(postgres)": ground.postgres.pid, "(mail server)": sink.pid}
     rabbitmq = ground.rabbitmq.pids
     if len(rabbitmq) > 1:

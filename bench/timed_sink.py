@@ -1,9 +1,9 @@
-"""A mail server that takes its time, or tells how long a mail was on its way: `python -m bench.timed_sink`.
+"""A mail server that takes its time, or reports how long a mail was on its way: `python -m bench.timed_sink`.
 
-Postfix's `smtp-sink` can wait for whole seconds only, and says nothing of single mails. This one answers each mail
-after `--delay` seconds, and of each recipient `<label>.t<nanoseconds>.…@…` it writes "<label> <milliseconds>" into
-`--record`: the time is of CLOCK_MONOTONIC, which all processes of a machine share. Like `smtp-sink -c` it keeps a
-running counter `mesg=<n>` on its standard output.
+Postfix's `smtp-sink` can only wait for whole seconds, and says nothing about single mails. This server answers
+each mail after `--delay` seconds. For each recipient `<label>.t<nanoseconds>.…@…` it writes "<label>
+<milliseconds>" into `--record`: the time is that of CLOCK_MONOTONIC, which all processes of a machine share. Like
+`smtp-sink -c` it keeps a running counter `mesg=<n>` on its standard output.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import IO, cast
 
 try:
     from uvloop import run
-except ImportError:  # a platform without it
+except ImportError:  # a platform without uvloop
     from asyncio import run
 
 _TIMED = re.compile(rb"<([a-z]+)\.t(\d+)\.")
@@ -31,7 +31,7 @@ _FLUSH_SECONDS = 0.01
 
 
 class Counters:
-    """What all sessions share."""
+    """Counts that all sessions share."""
 
     def __init__(self, delay: float, record: IO[str] | None) -> None:
         self.delay = delay
@@ -64,7 +64,7 @@ class Counters:
 
 
 class Session(asyncio.Protocol):
-    """One connection. Enough of SMTP for clients that make no mistakes."""
+    """One connection. Enough SMTP for clients that make no mistakes."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
@@ -76,7 +76,7 @@ class Session(asyncio.Protocol):
         self._answers: deque[bytes] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are of no class of asyncio's.
+        # uvloop's transports do not belong to a class of asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.write(b"220 sink ESMTP\r\n")
 

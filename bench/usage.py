@@ -1,8 +1,8 @@
-"""CPU and memory of processes while something runs.
+"""Processor time and memory of processes while something runs.
 
-Memory is sampled. Processor time is not: the kernel adds that of a process that ended to its parent's, so the
-sum over a family and what its members have reaped only grows, and no process is too short-lived to count (of
-PostgreSQL, say, the backend of one statement). This holds on Linux; elsewhere what ended is missed.
+Memory is sampled. Processor time is not: when a process ends, the kernel adds its time to its parent's. So the sum
+over a family, including reaped members, only grows, and no process is too short-lived to count (for example
+PostgreSQL's backend for one statement). This holds on Linux; on other systems ended processes are missed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from time import monotonic, process_time
 import psutil
 
 _SAMPLE_SECONDS = 1.0
-#: What used the machine beside those that were looked at, and us: the less of it, the more a figure is worth.
+#: How much of the machine others used, besides the watched processes and us: the less it is, the more a figure is
+#: worth.
 OTHERS = "(others)"
 _MIB = 2**20
 
@@ -28,8 +29,8 @@ class Usage:
     #: 100 is one core.
     cpu_percent: float = 0.0
     cpu_seconds: float = 0.0
-    #: Resident memory at its highest: of the largest single process, and of all of them with what they share
-    #: counted once (PSS) where the system tells.
+    #: Highest resident memory: of the largest single process, and of all of them with shared memory counted once
+    #: (PSS), if the system says.
     largest_mb: float = 0.0
     total_mb: float = 0.0
     processes: int = 0
@@ -55,13 +56,13 @@ class Sampler:
         self._all_before = 0.0
 
     def begin(self) -> None:
-        """The span begins."""
+        """Begin the span."""
         self._before = {name: family_cpu_seconds(pid) for name, pid in self._pids.items()}
         self._all_before = _busy_seconds() - process_time()
         self._begun = monotonic()
 
     def sample(self) -> None:
-        """Look at the memory once."""
+        """Sample the memory once."""
         for name, pid in self._pids.items():
             usage, family = self.found[name], _family(pid)
             sizes = [_memory(process) for process in family]
@@ -70,7 +71,7 @@ class Sampler:
             usage.processes = max(usage.processes, len(family))
 
     def end(self) -> None:
-        """The span ends. A process that is gone by now with its whole family counts nothing."""
+        """End the span. A process whose whole family is gone by now counts nothing."""
         seconds = monotonic() - self._begun
         for name, pid in self._pids.items():
             usage = self.found[name]
@@ -84,7 +85,7 @@ class Sampler:
 
 @contextlib.contextmanager
 def sampling(pids: Mapping[str, int]) -> Iterator[dict[str, Usage]]:
-    """Sample while the block runs; the figures are complete after it."""
+    """Sample while the block runs. The figures are complete after it."""
     sampler = Sampler(pids)
     stop = Event()
 
@@ -120,16 +121,16 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def _busy_seconds() -> float:
-    """Of all cores together, whoever it was."""
+    """Busy time of all cores together, whoever used them."""
     times = psutil.cpu_times()
     spent = times.user + times.system + sum(getattr(times, name, 0.0) for name in ("nice", "irq", "softirq"))
     return float(spent)
 
 
 def family_cpu_seconds(pid: int) -> float:
-    """Processor time of a process, of its living descendants, and of all of theirs that have ended."""
+    """Processor time of a process, of its living descendants, and of all their ended descendants."""
     spent = 0.0
-    # The parents last: a child that ends meanwhile is counted there, if it was not counted itself.
+    # Parents last: a child that ends during this is counted there, unless it was counted itself.
     for process in reversed(_family(pid)):
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
@@ -138,7 +139,7 @@ def family_cpu_seconds(pid: int) -> float:
 
 
 def _memory(process: psutil.Process) -> tuple[float, float]:
-    """Resident, and its share of it."""
+    """Resident memory, and its proportional share."""
     try:
         resident = process.memory_info().rss / _MIB
     except psutil.NoSuchProcess:

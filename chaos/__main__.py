@@ -23,12 +23,13 @@ from notifier.dev.machine import make_temporary_folder
 from tests.profiles import PROFILE
 from tests.provisioning.commands import run_in_order, say
 
-#: Most of them wait, most of the time.
+#: Most of them spend most of their time waiting.
 _ENDINGS_AT_ONCE = 24
 
 
 def main() -> int:
-    """Run the suite. 0 only if nothing was lost, nothing doubled unrecorded, and no program ended by itself."""
+    """Run the suite. Returns 0 only if nothing was lost, nothing was doubled unrecorded, and no program ended by
+    itself."""
     options = _options()
     scenarios = short_form(options.rate) if options.short else long_form()
     if options.only:
@@ -57,7 +58,7 @@ def _options() -> argparse.Namespace:
 def _run(scenarios: Sequence[Scenario], options: argparse.Namespace) -> int:
     begun = time.monotonic()
     if not options.short:
-        # Programs that start as an operator's do: no forks of one that has imported everything.
+        # Start programs as an operator does, not by forking a process that has imported everything.
         os.environ[PROFILE] = "full"
     say(f"seed {options.seed}: repeat these choices with --seed {options.seed}")
     wants_disk = any(scenario.needs_disk for scenario in scenarios)
@@ -78,7 +79,7 @@ def _run(scenarios: Sequence[Scenario], options: argparse.Namespace) -> int:
         shutil.rmtree(folder, ignore_errors=True)
     seconds = time.monotonic() - begun
     if not options.only or options.output != report.LATEST:
-        # A part of the suite is not the latest run.
+        # A run of a part of the suite does not count as the latest run.
         seed, short = options.seed, options.short
         report.write(options.output, outcomes, absent, seed=seed, short=short, seconds=seconds)
     is_right = _conclude(outcomes, absent, seconds)

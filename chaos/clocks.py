@@ -1,4 +1,4 @@
-"""Wall clocks that are months wrong, and stepped while their programs work; and a producer of such a clock."""
+"""Faults of wall clocks: months wrong, and stepped while the programs work; and a producer with such a clock."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from notifier.domain.message import new_id, time_of_id
 from notifier.domain.statuses import Channel, Lane
 from tests.support.clocks import Clocks, find_faketime
 
-#: One of each kind; the others keep the right time, so that they disagree.
+#: One program of each kind. The others keep the right time, so they disagree.
 _STEPPED = ("intake-1", "worker-1", "beat-1", "relay-1")
 _HOURS = (24 * 150, -24 * 400, 0)
 _MONTHS_SECONDS = 24 * 150 * 3600
 _EACH = 30
-#: Of an id that the service made itself.
+#: How close the time in an id that the service made must be. Seconds.
 _NEAR_SECONDS = 10.0
 _DOMAIN = "clocks.example.com"
 
@@ -43,7 +43,8 @@ STEPPED_CLOCKS = Setup(
 
 
 def months_ahead(world: World) -> None:
-    """Five months ahead, thirteen behind, right again; an intake and a worker also start under a wrong clock."""
+    """Step clocks five months ahead, thirteen back, and right again. An intake and a worker also start with a
+    wrong clock."""
     assert world.clocks is not None
     for step, hours in enumerate(_HOURS):
         for name in _STEPPED:
@@ -60,7 +61,8 @@ def months_ahead(world: World) -> None:
 
 
 def _publish(world: World, step: int) -> None:
-    """Without an id, as any language's producer does; and with one of a machine whose clock is months ahead."""
+    """Publish messages without an id, as producers in any language do; and with an id from a machine whose clock
+    is months ahead."""
     queue = notify_queue_name(Channel.EMAIL, Lane.URGENT)
     with amqp_connection(world.rabbit.url) as connection:
         channel = connection.channel()
@@ -93,7 +95,7 @@ def _wait_until_in(world: World) -> bool:
 
 
 def _key_only(world: World) -> list[tuple[UUID, float, str]]:
-    """(id, accepted at, status) of the messages that had no id."""
+    """(id, accepted at, status) of the messages without an id."""
     query = """SELECT id, extract(epoch FROM accepted_at)::float, status FROM notifications
       WHERE recipient LIKE 'key-%%@' || %s"""
     with psycopg.connect(world.postgres.url, connect_timeout=5) as connection:
@@ -101,14 +103,15 @@ def _key_only(world: World) -> list[tuple[UUID, float, str]]:
 
 
 def _refused(world: World) -> list[str]:
-    """Why, of each message of the producer whose clock is wrong."""
+    """The reasons for which messages of the producer with the wrong clock were refused."""
     query = "SELECT faults FROM rejected_messages WHERE position('ahead-' IN convert_from(body, 'UTF8')) > 0"
     with psycopg.connect(world.postgres.url, connect_timeout=5) as connection:
         return [json.dumps(faults) for (faults,) in connection.execute(query).fetchall()]
 
 
 def check(world: World) -> list[str]:
-    """Ids and partitions go by the database's clock, and only what had a wrong id was refused, each once."""
+    """Ids and partitions follow the database's clock, and only messages with a wrong id were refused, each
+    once."""
     wrong = []
     found = _key_only(world)
     if len(found) != _EACH * len(_HOURS):

@@ -1,6 +1,6 @@
-"""A small disk for the database, that can be filled: a tmpfs in a mount namespace that is this process's alone.
+"""A small disk for the database that can be filled: a tmpfs in a mount namespace of this process alone.
 
-When this process and its children end, however they end, the kernel takes the mount away with the namespace.
+When this process and its children end, in whatever way, the kernel removes the mount together with the namespace.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class SmallDisk:
                 pass
 
     def free(self) -> None:
-        """Give the space back. Safe to repeat."""
+        """Free the space again. Safe to repeat."""
         self._filler.unlink(missing_ok=True)
 
 
 def enter_private_namespace() -> bool:
-    """Make our mounts invisible to others. Only before the first thread; False where it is not allowed."""
+    """Hide our mounts from others. Call it before the first thread starts. Returns False if it is not allowed."""
     if os.name != "posix" or os.geteuid() != 0 or shutil.which("mount") is None:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -48,7 +48,7 @@ def enter_private_namespace() -> bool:
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[SmallDisk | None]:
-    """Mount one on a new folder; None where that does not work. Call `enter_private_namespace` first."""
+    """Mount a small disk on a new folder; None if that does not work. Call `enter_private_namespace` first."""
     folder.mkdir()
     if not _run("mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m,mode=0755", "chaos", str(folder)):
         yield None

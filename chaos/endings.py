@@ -1,11 +1,12 @@
-"""Every program must end within its grace, whatever is away, and with work in hand.
+"""Checks that every program ends within its grace, whatever is unreachable, and with work in hand.
 
     python -m chaos.endings [--only PATTERN] [--at-once 8]
 
 The programs × {broker, database, both away} × {gone, hanging} × {SIGTERM, SIGINT} × {at the start, idle, work in
-hand}. Gone: connections are closed, old ones and new ones. Hanging: the server takes connections and says nothing,
-as one that was stopped in the middle of a statement. Gone midway: the program has just asked for something, and
-gets no answer. Each case has a database, a virtual host and proxies of its own, so many run at once.
+hand}, and each once by SIGHUP. Gone: existing and new connections are closed. Hanging: the server accepts
+connections but says nothing, like a server that was stopped in the middle of a statement. Gone midway: the program
+has just asked for something and gets no answer. Each case has its own database, virtual host and proxies, so many
+run at once.
 """
 
 from __future__ import annotations
@@ -44,21 +45,21 @@ from tests.provisioning.rabbitmq import AmqpServer
 from tests.provisioning.services import RedisServer, Services
 from tests.waiting import Deadline
 
-#: What the programs are told: `NOTIFIER_GRACE_SECONDS`. With the first one whatever has nothing in hand ends in
-#: order. Seconds.
+#: The grace that programs are given in `NOTIFIER_GRACE_SECONDS`. With the first one, a program with nothing in
+#: hand ends in order. Seconds.
 GRACE_SECONDS, SHORT_GRACE_SECONDS = 25.0, 6.0
-#: A busy machine may add this: to start, to be told, to end. Seconds.
+#: Extra time for a busy machine: to start, to deliver the signal, to end. Seconds.
 _SLACK_SECONDS = 6.0
 _READY_SECONDS = 60.0
-#: Twilio takes so long to answer: a call is in hand meanwhile. Seconds.
+#: How long Twilio takes to answer, so that a call is in hand in the meantime. Seconds.
 CALL_SECONDS = 1.5
 
 
-#: Celery's workers and Beat speak to the broker at least every two seconds.
+#: Celery's workers and Beat talk to the broker at least every two seconds.
 _NOTICE_SECONDS = 3.5
 
 
-#: A frame that only says that its side is alive, in AMQP.
+#: Size of an AMQP heartbeat frame.
 _SIGN_OF_LIFE_BYTES = 8
 
 
@@ -87,12 +88,12 @@ class Case:
     how: How
     moment: Moment
     number: signal.Signals
-    #: The signal comes so often.
+    #: How often the signal is sent.
     times: int = 1
 
     @property
     def name(self) -> str:
-        """As `--only` looks at it."""
+        """The name that `--only` matches."""
         often = " twice" if self.times > 1 else ""
         return f"{self.program}: {self.away} {self.how}, {self.moment}, {self.number.name}{often}"
 
@@ -112,8 +113,9 @@ class Ended:
 
 
 def short_form() -> list[Case]:
-    """Each program, each thing that can be away, each signal and moment, and the pairs of them that hung."""
-    gone, hanging, both, term, interrupt = How.GONE, How.HANGING, Away.BOTH, signal.SIGTERM, signal.SIGINT
+    """Each program, each thing that can be away, each signal and moment, and the combinations that once hung."""
+    gone, hanging, both = How.GONE, How.HANGING, Away.BOTH
+    term, interrupt, hang_up = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
     broker, database, idle, busy, start = Away.BROKER, Away.DATABASE, Moment.IDLE, Moment.BUSY, Moment.START
     return [
         Case("worker on RabbitMQ", broker, How.MIDWAY, idle, term),
@@ -121,20 +123,24 @@ def short_form() -> list[Case]:
         Case("worker on RabbitMQ", both, hanging, idle, term),
         Case("worker on RabbitMQ", both, gone, start, interrupt),
         Case("worker that waits to claim", database, gone, busy, term),
-        Case("callbacks run", both, hanging, idle, term),
+        Case("callbacks run", both, hanging, idle, hang_up),
         Case("callbacks run", broker, gone, start, interrupt),
         Case("worker on Redis", broker, gone, busy, interrupt, 2),
         Case("worker on Redis", both, gone, busy, term),
+        Case("worker on Redis", both, hanging, idle, hang_up),
         Case("intake on RabbitMQ", broker, hanging, idle, term),
+        Case("intake on RabbitMQ", both, hanging, idle, hang_up),
         Case("intake on RabbitMQ", database, hanging, busy, term),
         Case("intake on Redis", both, gone, busy, interrupt),
         Case("beat on RabbitMQ", broker, gone, idle, term),
+        Case("beat on RabbitMQ", both, hanging, idle, hang_up),
         Case("beat on Redis", broker, hanging, start, interrupt),
         Case("relay on RabbitMQ", both, hanging, busy, term),
         Case("relay on Redis", broker, gone, busy, interrupt),
         Case("relay of Django", database, hanging, busy, term),
         Case("api", database, hanging, busy, term),
         Case("api", both, gone, start, interrupt),
+        Case("api", both, hanging, idle, hang_up),
         Case("bounces", database, hanging, busy, interrupt),
         Case("bounces", database, gone, start, term),
         Case("suppressions import", database, hanging, busy, interrupt),
@@ -148,13 +154,14 @@ def every_case() -> list[Case]:
     whole = itertools.product(PROGRAMS, Away, How, Moment, (signal.SIGTERM, signal.SIGINT))
     once = [Case(*one) for one in whole if _is_one(Case(*one))]
     twice = [Case(name, Away.BOTH, how, Moment.IDLE, signal.SIGINT, 2) for name in PROGRAMS for how in How]
-    return once + [case for case in twice if _is_one(case)]
+    hung_up = [Case(name, Away.BOTH, How.HANGING, Moment.IDLE, signal.SIGHUP) for name in PROGRAMS]
+    return once + [case for case in twice + hung_up if _is_one(case)]
 
 
 def _is_one(case: Case) -> bool:
     program = PROGRAMS[case.program]
     if program.is_command:
-        # It needs no broker, has no rest, and ends by itself where the database is gone at its start.
+        # It needs no broker, is never idle, and ends by itself if the database is gone when it starts.
         is_there = case.moment is Moment.BUSY or (case.how is How.HANGING and case.moment is Moment.START)
         return is_there and case.away is Away.DATABASE
     if program.only_waits:
@@ -192,7 +199,7 @@ class Endings:
         stack.callback(self._nursery.stop)
 
     def run(self, cases: Sequence[Case], *, at_once: int) -> Iterator[Ended]:
-        """All of them, in the order of their ends."""
+        """Run all cases. Yields them as they end."""
         with ThreadPoolExecutor(at_once) as pool:
             yield from pool.map(self._end, cases)
 
@@ -215,11 +222,11 @@ class Endings:
         elif program.is_command:
             hold_at_first_insert(place)
         place.environment["NOTIFIER_GRACE_SECONDS"] = str(self._grace_seconds)
-        # A process id that was buried may come again.
+        # The id of a process that was reaped may be reused.
         pid = self._nursery.start(place.log, program.arguments_of(place), place.environment)
         self._buried.discard(pid)
         stack.callback(self._end_by_force, pid)
-        # Before the links are healed: a program that is still there did not end by itself.
+        # Before the links are healed: a program that is still running then did not end by itself.
         self._wait_until_ready(pid, case, program, place)
         if case.moment is Moment.BUSY:
             assert program.begin
@@ -227,18 +234,18 @@ class Endings:
         if case.moment is not Moment.START:
             _take_away(away, case.how)
         if case.moment is Moment.IDLE:
-            # Now the program has noticed: it is in the middle of a try, or of the pause after one.
+            # By now the program has noticed: it is in the middle of a try, or in the pause after one.
             time.sleep(_NOTICE_SECONDS)
         if case.how is How.MIDWAY:
-            # Who asks for nothing finds it gone.
+            # A program that has not asked for anything finds it gone.
             _take_away(away, How.GONE)
         begun = time.monotonic()
         for _ in range(case.times):
-            # Until it is buried its process id is nobody else's.
+            # Its process id cannot be reused before it is reaped.
             os.kill(pid, case.number)
             time.sleep(0.3)
         if case.moment is Moment.BUSY:
-            # What is not away can be used: a result that can be written is.
+            # What is not away can be used, so a result that can be written is written.
             for link in place.links.values():
                 if link not in away:
                     link.heal()
@@ -258,9 +265,9 @@ class Endings:
             ended.problems += program.check(place, is_database_away=case.away is not Away.BROKER)
 
     def _may_be_overdue(self, case: Case) -> bool:
-        """A statement on a database that hangs has no end; results wait for a database that is away. What is said
-        to a broker that hangs has a deadline, longer than the short grace; Celery asks Redis several such
-        things."""
+        """Whether the program may exceed its grace. A statement on a hanging database has no end, and results wait
+        for a database that is away. Calls to a hanging broker have a time limit longer than the short grace, and
+        Celery makes several such calls to Redis."""
         if case.away is Away.BROKER:
             is_slow = self._grace_seconds < GRACE_SECONDS or PROGRAMS[case.program].broker == "redis"
             return case.how is How.HANGING and is_slow
@@ -348,7 +355,8 @@ def _last_lines(log: Path) -> str:
 
 
 def main() -> int:
-    """0 only if every program ended within its grace, with the right exit code, and nothing was lost."""
+    """Returns 0 only if every program ended within its grace and with the right exit code, and nothing was
+    lost."""
     parser = argparse.ArgumentParser(
         prog="python -m chaos.endings", description="Every program ends within its grace."
     )
@@ -368,7 +376,7 @@ def main() -> int:
 
 
 def run(cases: Sequence[Case], *, at_once: int, grace_seconds: float = GRACE_SECONDS) -> bool:
-    """Run them on servers of their own; whether all were right."""
+    """Run the cases on their own servers. Returns whether all were right."""
     services, folder = Services(lambda text: print(text, flush=True)), make_temporary_folder()
     wrong = []
     try:

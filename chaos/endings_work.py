@@ -1,4 +1,4 @@
-"""The programs that must end, and the work that each has in hand when it is told to."""
+"""The programs that must end, and the work that each has in hand when it is told to end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from signal import SIGINT, SIGTERM
 from threading import Thread
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -52,7 +51,7 @@ _IN_HAND_SECONDS = 20.0
 
 
 class Place:
-    """What one case runs on: a database, a broker's virtual host, and the proxies before them."""
+    """What one case runs on: a database, a broker's virtual host, and the proxies in front of them."""
 
     def __init__(
         self,
@@ -76,7 +75,7 @@ class Place:
 
     @property
     def links(self) -> dict[str, Proxy]:
-        """What can be taken away."""
+        """Proxies of the things that can be taken away."""
         return {"broker": self.broker, "database": self.database}
 
     @property
@@ -111,7 +110,7 @@ class Place:
 
     @cached_property
     def services(self) -> Services:
-        """The service's own code, on the servers themselves."""
+        """The service's own code, connected directly to the servers."""
         settings = Settings(
             database_url=self.database_url,
             broker_url=self.broker_url,
@@ -122,13 +121,13 @@ class Place:
         return Services(settings)
 
     def accept(self) -> UUID:
-        """One SMS in the record, its task published."""
+        """Record one SMS and publish its task."""
         app = make_app(self.services.settings)
         try:
             intake = self.services.intake(task_publisher(app))
             intake.process([Received(self._message().encode(), Channel.SMS, Lane.URGENT)])
         finally:
-            # Celery leaves its connections to the garbage collector.
+            # Otherwise Celery leaves its connections to the garbage collector.
             app.amqp.producer_pool.force_close_all()
             app.pool.force_close_all()
         with self.services.engine.connect() as connection:
@@ -137,7 +136,7 @@ class Place:
 
     @property
     def to(self) -> str:
-        """A number that is this case's."""
+        """A number that only this case uses."""
         return f"+1555{self.number:07d}"
 
     def _message(self) -> Message:
@@ -145,7 +144,7 @@ class Place:
         return check(Message(idempotency_key="one", **fields), Channel.SMS, Lane.URGENT)
 
     def publish(self, count: int) -> None:
-        """So many messages into the producers' queue, past the proxy."""
+        """Publish this many messages to the producers' queue, bypassing the proxy."""
         entries: list[dict[str, Any]]
         entries = [{"to": self.to, "context": {"number": n}, "idempotency_key": f"k{n}"} for n in range(count)]
         with Client(self.broker_url, producer="chaos") as client:
@@ -179,33 +178,33 @@ def _to_database(url: str) -> Connect:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program, what it says when it takes work, and its work."""
+    """One program, what it logs when it is ready for work, and its work."""
 
     arguments: tuple[str, ...]
     ready: bytes
     broker: Literal["rabbitmq", "redis"] = "rabbitmq"
-    #: Before it is started.
+    #: Called before it is started.
     prepare: Callable[[Place], None] | None = None
-    #: Give it work and return when it is in hand.
+    #: Gives it work, and returns when the work is in hand.
     begin: Callable[[Place], None] | None = None
-    #: What was lost, when it has ended.
+    #: Called when it has ended. Returns what was lost.
     check: Callable[..., list[str]] | None = None
-    #: A command that somebody waits for: it says that it was stopped.
+    #: It is a command for which somebody waits, so its exit code says that it was stopped.
     is_command: bool = False
-    #: Nothing is in its hand that would have to be written: it ends in order, also while the database is gone.
+    #: It has nothing in hand that would have to be written, so it ends in order even while the database is gone.
     only_waits: bool = False
-    #: It has so much longer than its programs. Seconds.
+    #: How much longer than its programs it may take. Seconds.
     extra_seconds: float = 0.0
 
     def arguments_of(self, place: Place) -> Sequence[str]:
-        """With what only the case knows."""
+        """The arguments, including those that only the case knows."""
         return [part.format(port=place.port, folder=place.folder) for part in self.arguments]
 
     def codes(self, number: int) -> set[int]:
-        """How it may end."""
+        """The exit codes that are right."""
         if not self.is_command:
             return {0}
-        return {130 if number == SIGINT else 128 + SIGTERM, OVERDUE}
+        return {128 + number, OVERDUE}
 
 
 def _wait_until(condition: Callable[[], object]) -> None:
@@ -217,13 +216,13 @@ def _wait_until(condition: Callable[[], object]) -> None:
 
 
 def _deliver(place: Place) -> None:
-    """A call of a provider is under way."""
+    """A provider call is in progress."""
     place.accept()
     _wait_until(lambda: place.faults.calls[place.to])
 
 
 def _wait_to_claim(place: Place) -> None:
-    """A task has come, and the database is gone: it asks for its claim again and again."""
+    """A task has come and the database is gone, so the worker tries to claim again and again."""
     place.database.refuse()
     before = place.database.connections
     place.accept()
@@ -246,7 +245,7 @@ def _check_delivery(place: Place, *, is_database_away: bool) -> list[str]:
 
 
 def _take_in(place: Place) -> None:
-    """A batch is in the intake's hand, and the database stands still."""
+    """The intake has a batch in hand, and the database stands still."""
     place.database.hold()
     place.publish(_MESSAGES)
     _wait_until(lambda: place.database.held)
@@ -254,14 +253,14 @@ def _take_in(place: Place) -> None:
 
 def _check_intake(place: Place, **_: object) -> list[str]:
     ends_at = time.monotonic() + 20
-    # The broker finds out in its own time that the reader is gone, the database that its client is.
+    # It takes time until the broker notices that the reader is gone, and the database that its client is.
     while (found := place.recorded() + place.queued()) < _MESSAGES and time.monotonic() < ends_at:
         time.sleep(0.1)
     return [] if found >= _MESSAGES else [f"{_MESSAGES} were published, {found} are in the record or the queue"]
 
 
 def _fill_outbox(place: Place) -> None:
-    """Rows are in the relay's hand, and the broker stands still."""
+    """The relay has rows in hand, and the broker stands still."""
     place.broker.hold()
     engine, client = make_engine(place.database_url), Client(producer="chaos")
     with engine.begin() as connection:
@@ -302,7 +301,7 @@ def _check_relay(place: Place, **_: object) -> list[str]:
 
 
 def _ask(place: Place) -> None:
-    """A request is under way, and the database stands still."""
+    """A request is in progress, and the database stands still."""
     keys = ApiKeys(ApiKeyRepository(place.services.engine), Operating(place.services.engine))
     token = keys.create(Grants((Scope.SEND,), "chaos", "chaos"), operator="chaos").token
     place.database.hold()
@@ -348,9 +347,9 @@ def _make_list(place: Place) -> None:
 
 
 def hold_at_first_insert(place: Place) -> None:
-    """The database stands still in the middle of the command's work.
+    """Make the database stand still in the middle of the command's work.
 
-    Called before the command starts: some are done sooner than anybody could look.
+    Called before the command starts, because some commands are done before anybody could look.
     """
 
     def strike(_link: Link, from_client: bool, data: bytes) -> Strike | None:

@@ -1,4 +1,4 @@
-"""The producer's endpoint for status callbacks: what it was told, and whether it may believe it."""
+"""The producer's endpoint for status callbacks. It records what it was notified of, and checks the signatures."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from notifier.domain.statuses import FINAL_STATUSES, Status
 from tests.support.receiver import Got, Receiver, Say, receiver
 
 SECRET = "whsec_" + base64.b64encode(b"the secret of the fault suite's ").decode()
-#: Told beside the final ones, so that nearly every message is told of.
+#: Statuses beside the final ones, so that there are callbacks for nearly every message.
 TOLD_TOO = (Status.SENT,)
-#: Every status that the producer is told of.
+#: Every status of which the producer is notified.
 TOLD = FINAL_STATUSES.union(TOLD_TOO)
 
 
@@ -31,9 +31,9 @@ class Endpoint:
         self._lock = Lock()
         self._bodies: dict[str, bytes] = {}
         self._told: defaultdict[UUID, set[str]] = defaultdict(set)
-        #: Those with a wrong signature, or with an id that had come with another body.
+        #: Callbacks with a wrong signature, or with an id that was used before with another body.
         self.wrong = 0
-        #: Calls that were refused.
+        #: Calls that were answered 503.
         self.refused = 0
         server.otherwise = Say(204)
         server.look = self._look
@@ -47,12 +47,12 @@ class Endpoint:
         self._server.otherwise = Say(503) if on else Say(204)
 
     def told(self) -> dict[UUID, set[str]]:
-        """Notification → the statuses that it was told of, and took."""
+        """Notification → the statuses that the endpoint accepted."""
         with self._lock:
             return {id_: set(statuses) for id_, statuses in self._told.items()}
 
     def _look(self, got: Got, said: Say) -> None:
-        # The receiver keeps every request; here is what is worth keeping of them.
+        # The receiver keeps every request; only this part of them is needed.
         self._server.got.clear()
         with self._lock:
             if said.status != 204:

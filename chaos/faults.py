@@ -1,4 +1,4 @@
-"""The faults: each takes the world, does wrong for a while, and returns. `World.heal` undoes what it left."""
+"""The faults: each takes the world, misbehaves for a while, and returns. `World.heal` undoes what it left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Fault = Callable[[World], None]
 
 
 def nothing(seconds: float) -> Fault:
-    """No fault: what the others are compared with."""
+    """No fault, for comparison."""
     return lambda world: world.pause(seconds)
 
 
@@ -25,7 +25,7 @@ def nothing(seconds: float) -> Fault:
 
 
 def kill(kind: str, times: int, gap_seconds: float = 1.5) -> Fault:
-    """kill -9 of a program of that kind, whichever, at moments of no meaning."""
+    """kill -9 of some program of that kind, at arbitrary moments."""
 
     def fault(world: World) -> None:
         for _ in range(times):
@@ -36,7 +36,7 @@ def kill(kind: str, times: int, gap_seconds: float = 1.5) -> Fault:
 
 
 def kill_workers_at(point: Point, times: int, gap_seconds: float = 2.5) -> Fault:
-    """kill -9 of the worker that is at this point of a provider call."""
+    """kill -9 of a worker that is at this point of a provider call."""
 
     def fault(world: World) -> None:
         budget = Budget(times, 0.2, gap_seconds, world.rng)
@@ -48,7 +48,7 @@ def kill_workers_at(point: Point, times: int, gap_seconds: float = 2.5) -> Fault
 
 
 def kill_relays_before_commit(times: int, gap_seconds: float = 1.5) -> Fault:
-    """kill -9 of the relay whose rows the broker has confirmed and that has not deleted them yet."""
+    """kill -9 of a relay whose rows the broker has confirmed but that has not deleted them yet."""
 
     def fault(world: World) -> None:
         budget = Budget(times, 0.7, gap_seconds, world.rng)
@@ -71,12 +71,12 @@ def freeze(kind: str, seconds: float) -> Fault:
 
 
 def freeze_beyond_lease(world: World) -> None:
-    """SIGSTOP of a worker until others have its messages, then SIGCONT: it finds that they are not its own now."""
+    """SIGSTOP of a worker until others have taken its messages, then SIGCONT: it finds that it has lost them."""
     freeze("worker", LEASE_SECONDS + 8)(world)
 
 
 def restart_in_turn(world: World) -> None:
-    """SIGTERM to every program, one after the other: what an upgrade does."""
+    """SIGTERM to every program, one after the other, as in an upgrade."""
     for name in list(world.running_fleet.pids):
         world.running_fleet.kill(name, signal.SIGTERM)
         world.pause(1.5)
@@ -86,7 +86,7 @@ def restart_in_turn(world: World) -> None:
 
 
 def stop_rabbitmq(seconds: float) -> Fault:
-    """RabbitMQ leaves in order, and comes back."""
+    """RabbitMQ shuts down in order, and comes back."""
 
     def fault(world: World) -> None:
         world.pause(1.5)
@@ -112,7 +112,7 @@ def kill_rabbitmq(seconds: float) -> Fault:
 
 
 def alarm_rabbitmq(seconds: float) -> Fault:
-    """The memory alarm: RabbitMQ reads nothing more from whoever publishes."""
+    """The memory alarm: RabbitMQ reads nothing more from publishers."""
 
     def fault(world: World) -> None:
         world.pause(1.5)
@@ -137,7 +137,7 @@ def cut_broker(times: int) -> Fault:
 
 
 def freeze_broker(seconds: float) -> Fault:
-    """Every connection to the broker turns half-open; new ones work."""
+    """Every connection to the broker becomes half-open; new ones work."""
 
     def fault(world: World) -> None:
         world.pause(1.5)
@@ -163,7 +163,7 @@ def kill_valkey(seconds: float) -> Fault:
 
 
 def flush_valkey(times: int) -> Fault:
-    """FLUSHALL: queues, bindings and the tasks in hand are gone, as after a fail-over to an empty replica."""
+    """FLUSHALL: queues, bindings and unfinished tasks are gone, as after a failover to an empty replica."""
 
     def fault(world: World) -> None:
         import redis
@@ -183,7 +183,7 @@ def flush_valkey(times: int) -> Fault:
 
 
 def stop_postgres(number: signal.Signals, seconds: float) -> Fault:
-    """SIGQUIT (immediate shutdown) or SIGKILL, and a start with recovery."""
+    """SIGQUIT (immediate shutdown) or SIGKILL, then a start with recovery."""
 
     def fault(world: World) -> None:
         world.pause(1.5)
@@ -207,7 +207,7 @@ def terminate_backends(times: int, gap_seconds: float = 0.6) -> Fault:
 
 
 def hold_database(seconds: float) -> Fault:
-    """The database's network stands still, old connections and new ones, and then goes on."""
+    """The database's network stands still, for existing and new connections, and then continues."""
 
     def fault(world: World) -> None:
         world.pause(1.5)
@@ -222,7 +222,7 @@ def hold_database(seconds: float) -> Fault:
 
 
 def freeze_database(seconds: float) -> Fault:
-    """Every connection to the database turns half-open; new ones work."""
+    """Every connection to the database becomes half-open; new ones work."""
 
     def fault(world: World) -> None:
         world.pause(1.5)
@@ -237,7 +237,7 @@ def freeze_database(seconds: float) -> Fault:
 
 
 def lose_commit_answers(times: int) -> Fault:
-    """Transactions commit, and their connections break instead of saying so."""
+    """Transactions commit, but their connections break before the answer."""
 
     def fault(world: World) -> None:
         budget = Budget(times, 0.15, 0.3, world.rng)
@@ -250,7 +250,8 @@ def lose_commit_answers(times: int) -> Fault:
 
 
 def lose_answers(words: bytes, bursts: int, in_a_row: int) -> Fault:
-    """A statement of the workers is carried out and its answer lost, so often in a row, repetitions too."""
+    """A statement of the workers is executed but its answer is lost, several times in a row, repetitions
+    included."""
 
     def fault(world: World) -> None:
         budget = Budget(bursts, 0.5, 1.5, world.rng)
@@ -262,7 +263,7 @@ def lose_answers(words: bytes, bursts: int, in_a_row: int) -> Fault:
 
 
 def fill_disk(seconds: float) -> Fault:
-    """No byte is left on the disk of the database."""
+    """The database's disk is completely full."""
 
     def fault(world: World) -> None:
         assert world.disk is not None
@@ -275,11 +276,11 @@ def fill_disk(seconds: float) -> Fault:
     return fault
 
 
-# Duplicates.
+# Repeated tasks.
 
 
 def repeat_tasks(seconds: float) -> Fault:
-    """Every deliver task comes three times more, while the first is under way and after."""
+    """Every deliver task comes three more times, while the first is in progress and afterwards."""
 
     def fault(world: World) -> None:
         assert world.broker is not None
@@ -297,7 +298,7 @@ def repeat_tasks(seconds: float) -> Fault:
 
 
 def in_turn(*faults: Fault) -> Fault:
-    """One after the other."""
+    """These faults, one after the other."""
 
     def fault(world: World) -> None:
         for one in faults:
@@ -307,7 +308,7 @@ def in_turn(*faults: Fault) -> Fault:
 
 
 def at_random(faults: list[Fault], seconds: float) -> Fault:
-    """Any of these, one after the other, in an order that the seed decides."""
+    """Any of these faults, one after the other, in an order that the seed decides."""
 
     def fault(world: World) -> None:
         ends_at = time.monotonic() + seconds

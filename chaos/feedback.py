@@ -1,6 +1,6 @@
-"""What comes back from outside while programs die and the database is away: bounces by LMTP, signed receipts of
-Twilio, unsubscribes by one click. Whoever sends them repeats them until they are acknowledged, as mail servers and
-providers do; each acknowledged one must be in the record, once."""
+"""Feedback from outside while programs die and the database is away: bounces by LMTP, Twilio's signed receipts,
+one-click unsubscribes. Senders repeat them until they are acknowledged, as mail servers and providers do; each
+acknowledged one must be in the record, once."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from notifier.security.tokens import Tokens
 
 _KEY = "a hash key for the fault suite only"
 _ROOT = Path(__file__).parents[1]
-#: What a login session gives a program on most systems, whatever this one does.
+#: The limit on open files that a login session has on most systems, whatever it is here.
 _FEW_FILES = 'ulimit -S -n 1024; exec "$@"'
-#: Each one is repeated for so long until it is acknowledged. Seconds.
+#: How long each one is repeated until it is acknowledged. Seconds.
 _INSIST_SECONDS = 90.0
 
 _AT_ONCE = 40
@@ -69,7 +69,7 @@ Diagnostic-Code: smtp; 550 5.1.1 User unknown\r
 
 
 class Feedback:
-    """`notifier api` and `notifier bounces` beside the fleet, and those who speak to them."""
+    """`notifier api` and `notifier bounces` beside the fleet, and the senders that talk to them."""
 
     def __init__(self, world: World, stack: ExitStack, *, insist_seconds: float = _INSIST_SECONDS) -> None:
         self._world = world
@@ -114,7 +114,7 @@ class Feedback:
         self._world.strike()
 
     def run(self, seconds: float) -> None:
-        """Send what comes back about whatever is sent, for so long; return when all of it is acknowledged."""
+        """Send feedback on whatever is sent, for this time. Returns when all of it is acknowledged."""
         ends_at = time.monotonic() + seconds
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             while time.monotonic() < ends_at:
@@ -124,7 +124,7 @@ class Feedback:
                 self._stop.wait(0.5)
 
     def _news(self) -> list[Sent]:
-        """Notifications that a provider has taken, and of which nothing has come back yet."""
+        """Notifications that a provider has accepted, without feedback so far."""
         query = """SELECT n.id, n.channel, n.recipient, a.number, a.provider_message_id
           FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id AND a.outcome = 'accepted'
           WHERE n.status = 'sent' AND n.sent_at > now() - interval '1 minute'"""
@@ -144,7 +144,7 @@ class Feedback:
 
     def _insist(self, sent: Sent) -> None:
         act = {"bounce": self._bounce, "receipt": self._report, "unsubscribe": self._unsubscribe}[sent.kind]
-        # Some are on their way at any time, also when the database has just gone.
+        # So that some are on their way at any time, even when the database has just gone.
         self._stop.wait(self._world.rng.uniform(0, 3))
         ends_at = time.monotonic() + self._insist_seconds
         while time.monotonic() < ends_at:
@@ -193,7 +193,8 @@ class Feedback:
 
 
 def feedback(seconds: float) -> Callable[[World], None]:
-    """Feedback under load, while the programs that take it are killed and the database is away, twice each way."""
+    """Feedback under load. The programs that receive it are killed, and the database goes away, twice in each
+    way."""
 
     def fault(world: World) -> None:
         with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
@@ -204,7 +205,7 @@ def feedback(seconds: float) -> Callable[[World], None]:
                 world.pause(3)
                 for name in ("api", "bounces"):
                     found.kill(name)
-                # They work when the database goes: otherwise only their start would meet that.
+                # So that they are working when the database goes; otherwise the fault would only meet their start.
                 _wait_until_open(found.api_port, found.bounces_port)
                 world.pause(2)
                 world.postgres.kill(signal.SIGQUIT)
@@ -217,8 +218,8 @@ def feedback(seconds: float) -> Callable[[World], None]:
 
 
 def idle_connections(seconds: float) -> Callable[[World], None]:
-    """A thousand connections to the API and thirty to the bounce server that say nothing, or half of a question;
-    what the server closes is opened again."""
+    """A thousand connections to the API and thirty to the bounce server that send nothing, or half a request.
+    Connections that the server closes are opened again."""
 
     def fault(world: World) -> None:
         with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
@@ -238,7 +239,7 @@ def idle_connections(seconds: float) -> Callable[[World], None]:
 
 
 class _Idle:
-    """Connections that nobody uses."""
+    """Connections that send nothing."""
 
     def __init__(self, wanted: Sequence[tuple[int, bytes]]) -> None:
         self._open: dict[int, socket.socket] = {}
@@ -254,11 +255,11 @@ class _Idle:
             one.close()
 
     def open(self) -> int:
-        """Open those that are not. Returns how many that were."""
+        """Open those that are closed. Returns how many were closed."""
         opened, ends_at = 0, time.monotonic() + 2
         for number, (port, said) in enumerate(self._wanted):
             if time.monotonic() > ends_at:
-                break  # the server takes none
+                break  # the server accepts none
             with contextlib.suppress(OSError):
                 if number in self._open and not _is_closed(self._open[number]):
                     continue
@@ -292,5 +293,5 @@ def _wait_until_open(*ports: int) -> None:
 
 
 def check(world: World) -> list[str]:
-    """What the record does not have once, of what was acknowledged."""
+    """Acknowledged feedback that is not in the record exactly once."""
     return world.returned.problems(world.postgres.url, HashKey(_KEY))

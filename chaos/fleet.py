@@ -1,4 +1,4 @@
-"""The programs of the service, several of each: killed and frozen on demand, started again when they are dead."""
+"""The programs of the service, several of each: killed and frozen on demand, restarted when they are dead."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "relay-2": ("relay",),
 }
 
-#: What a program logs when it takes work; Beat says nothing, and one tick more or less matters to nobody.
+#: What a program logs when it is ready for work. Beat logs nothing, and a tick more or less makes no difference.
 _READY = {
     "intake": b"intake.reading",
     "worker": b" ready.",
@@ -46,7 +46,7 @@ _ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """A program that ended without having been told to."""
+    """A program that ended without being told to."""
 
     name: str
     pid: int
@@ -54,7 +54,7 @@ class Crash:
 
 
 class Fleet:
-    """These programs, each with a log file below `folder`. `own`: what only the program of that name finds."""
+    """These programs, each with a log file below `folder`. `own`: variables for a single program, by its name."""
 
     def __init__(
         self,
@@ -86,19 +86,20 @@ class Fleet:
         self._freezes = 0
         self._stopping = Event()
         self._watcher = Thread(target=self._watch, name="fleet", daemon=True)
-        #: Who ended without having been told to, ever.
+        #: Every program that ended without being told to.
         self.crashes: list[Crash] = []
         #: Kills so far, by kind of program.
         self.kills: dict[str, int] = {}
 
     def start(self) -> None:
-        """Start them all, and keep them running."""
+        """Start them all, and restart those that die."""
         for process in self._processes.values():
             process.start()
         self._watcher.start()
 
     def wait_until_ready(self) -> None:
-        """Return when every program takes work again, or a minute has passed: then the scenario will tell."""
+        """Return when every program is ready for work again, or after a minute; in that case the scenario will
+        show it."""
         ends_at = time.monotonic() + _READY_SECONDS
         while time.monotonic() < ends_at and not all(self._is_ready(name) for name in self._processes):
             time.sleep(0.1)
@@ -112,7 +113,7 @@ class Fleet:
                 return _READY[name.partition("-")[0]] in log.read()
 
     def stop(self) -> None:
-        """SIGTERM to all at once, each with its grace."""
+        """Send SIGTERM to all at once, each with its grace."""
         self.thaw()
         self._stopping.set()
         self._watcher.join(10)
@@ -120,7 +121,7 @@ class Fleet:
             list(pool.map(ServerProcess.stop, self._processes.values()))
 
     def names(self, kind: str) -> list[str]:
-        """The programs of a kind: intake, worker, callbacks, beat, relay."""
+        """The names of the programs of a kind: intake, worker, callbacks, beat, relay."""
         return [name for name in self._processes if name.startswith(kind)]
 
     @property
@@ -134,11 +135,11 @@ class Fleet:
         return {name: process.pid for name, process in self._processes.items()}
 
     def have_said(self, words: bytes) -> list[str]:
-        """The programs in whose logs these words are."""
+        """The programs whose logs contain these words."""
         return [name for name, log in self._logs.items() if log.exists() and words in log.read_bytes()]
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """End that program (SIGKILL or SIGTERM); it is started again soon after it is gone."""
+        """End that program (SIGKILL or SIGTERM); it is restarted soon after it is gone."""
         with self._lock:
             process = self._processes[name]
             if process.pid is None or not process.is_running():
@@ -149,14 +150,14 @@ class Fleet:
         self.kills[kind] = self.kills.get(kind, 0) + 1
 
     def kill_by_port(self, port: int) -> None:
-        """End the program whose end of a connection has this port."""
+        """End the program at the local port of a connection."""
         for name, pid in self.pids.items():
             if pid is not None and port in ports_of(pid):
                 self.kill(name)
                 return
 
     def freeze(self, name: str) -> None:
-        """SIGSTOP: it keeps its connections and its claims, and does nothing."""
+        """SIGSTOP: it keeps its connections and its claims, but does nothing."""
         with self._lock:
             pid = self._processes[name].pid
             if pid is not None:
@@ -165,7 +166,7 @@ class Fleet:
                 self._freezes += 1
 
     def thaw(self) -> None:
-        """SIGCONT to all that are frozen."""
+        """SIGCONT to all frozen programs."""
         with self._lock:
             for name in self._frozen:
                 pid = self._processes[name].pid
@@ -175,7 +176,7 @@ class Fleet:
             self._frozen.clear()
 
     def _last_words(self, name: str) -> str:
-        """The worst that it logged in its life; `--keep` shows the whole log."""
+        """The worst lines that it logged in its life; `--keep` shows the whole log."""
         with self._logs[name].open("rb") as log:
             log.seek(self._log_begins[name])
             lines = log.read().decode("utf-8", "replace").splitlines()
@@ -204,7 +205,7 @@ class Fleet:
 
 
 def ports_of(pid: int) -> set[int]:
-    """The local ports of a process's connections; none if it is gone."""
+    """The local ports of a process's connections; empty if the process is gone."""
     try:
         return {found.laddr.port for found in psutil.Process(pid).net_connections("tcp4") if found.laddr}
     except psutil.Error:

@@ -1,12 +1,12 @@
-"""A thousand kills of workers at work: with the policy `hold`, no message reaches its provider twice.
+"""A thousand kills of working workers: with the policy `hold`, no message reaches its provider twice.
 
     python -m chaos.kills [--kills 1000] [--seed N]
 
 Four workers at a time deliver text messages under a steady load. Each is the program `notifier worker` on RabbitMQ
-and PostgreSQL; beside them run an intake and a Beat. From the moment that it is ready, a worker works for a random
-time and is killed with SIGKILL: half of them there and then, the others when they next come to one of the marked
-points of a provider call (`chaos.taps`). Another takes its place at once. Nobody touches the record meanwhile:
-what the dead held comes back when its lease ends, by the sweep, as in production.
+and PostgreSQL; an intake and a Beat run beside them. Once it is ready, a worker works for a random time and is
+killed with SIGKILL: half of the workers at that moment, the others when they next reach one of the marked points
+of a provider call (`chaos.taps`). Another worker takes its place at once. Nobody touches the record in the
+meantime: notifications of dead workers come back when their lease ends, by the sweep, as in production.
 """
 
 from __future__ import annotations
@@ -48,23 +48,24 @@ from tests.provisioning.services import MissingService, Services
 _HERE = Path(__file__).parent
 _LABEL = "kills"
 _AT_RANDOM = "at random"
-#: At a time.
+#: Workers at a time.
 WORKERS = 4
-#: A worker works for up to so long before its end comes. A call takes 0.08 s. Seconds.
+#: Maximum time for which a worker works before it is killed. A call takes 0.08 s. Seconds.
 _LIFE_SECONDS = 0.8
-#: Whoever comes to no marked point within this is killed where it is. Seconds.
+#: A worker that reaches no marked point within this is killed where it is. Seconds.
 _POINT_SECONDS = 3.0
-#: More than such short-lived workers can deliver, so that each finds work; held while so many wait for one.
+#: More than such short-lived workers can deliver, so that each finds work. The load pauses while this many wait.
 _MIX, _WAITING = Mix(mail=0, sms=1, rate=60), 60
-#: Tasks at once in one worker: few, so that one alone does not take all the work with it when it dies.
+#: Concurrent tasks in one worker: few, so that a dying worker does not hold all the work.
 _THREADS = 2
-#: From the last kill until everything is at rest: a lease, a late answer, a look-up, three times over. Seconds.
+#: Time from the last kill until everything is at rest: a lease, a late answer and a look-up, three times over.
+#: Seconds.
 _REST_SECONDS = 300.0
 _READY_SECONDS = 30.0
 #: What runs beside the workers, and what it logs when it is ready.
 _BESIDE = {"intake": b"intake.reading", "beat": b"beat.start"}
 
-#: Accepted, and never in a worker's hands. Those that came back from a dead one may have no task for a while.
+#: Accepted, and never taken by a worker. Those that came back from a dead worker may have no task for a while.
 _NEW = "SELECT count(*) FROM notifications WHERE status = 'queued' AND reason IS NULL"
 _TO_LOOK_UP = "SELECT count(*) FROM notifications WHERE status = 'unknown' AND due_at IS NOT NULL"
 
@@ -72,18 +73,18 @@ _TO_LOOK_UP = "SELECT count(*) FROM notifications WHERE status = 'unknown' AND d
 @dataclass(eq=False, slots=True)
 class _Life:
     pid: int
-    #: Where its end is to come; None: not at a marked point, or not yet.
+    #: The point at which it will be killed; None: not at a marked point, or not yet.
     point: Point | None = None
     #: Provider calls that it began, and how many of them have no answer yet.
     begun: int = 0
     under_way: int = 0
-    #: Where its end came.
+    #: Where it was killed.
     ended: str = ""
     is_dead: Event = field(default_factory=Event)
     _lock: Lock = field(default_factory=Lock)
 
     def kill(self, where: str) -> None:
-        """SIGKILL; the first one counts."""
+        """Send SIGKILL; the first call counts."""
         with self._lock:
             if not self.ended:
                 self.ended = where
@@ -92,7 +93,7 @@ class _Life:
 
 
 class _Watch:
-    """A tap for the link to the provider: counts the calls of each worker, and kills at marked points."""
+    """A tap for the link to the provider: counts each worker's calls, and kills at marked points."""
 
     def __init__(self) -> None:
         self._lives: dict[int, _Life] = {}
@@ -131,11 +132,11 @@ class _Tally:
         self._wanted = wanted
         self._lock = Lock()
         self._begun = 0
-        #: Where → kills.
+        #: Where → number of kills.
         self.kills: Counter[str] = Counter()
-        #: Kills of workers that had begun a call, and of those with a call under way.
+        #: Kills of workers that had begun a call, and of those with a call in progress.
         self.after_a_call = self.during_a_call = 0
-        #: Last words of workers that ended before they were killed.
+        #: Last log lines of workers that ended before they were killed.
         self.crashes: list[str] = []
 
     def begin(self) -> bool:
@@ -208,7 +209,7 @@ class Kills:
         }
 
     def run(self, wanted: int) -> dict[str, Any]:
-        """So many kills, and what the books say in the end."""
+        """Kill this many workers. Returns what the books say in the end."""
         begun = time.monotonic()
         tally = _Tally(wanted)
         load = Load(self._broker_url, _LABEL, self.mix, self._seed)
@@ -234,13 +235,13 @@ class Kills:
                 load.is_held = self._scalar(_NEW) > _WAITING
                 time.sleep(0.2)
         finally:
-            # After Ctrl-C, too, no worker outlives this.
+            # So that no worker outlives this, even after Ctrl-C.
             tally.stop()
             for slot in slots:
                 slot.join()
 
     def _kill_on(self, name: str, tally: _Tally) -> None:
-        """One worker after the other."""
+        """Run and kill one worker after the other."""
         rng = Random(f"{self._seed}-{name}")
         while tally.begin():
             with self._living(name) as life:
@@ -333,7 +334,7 @@ class Kills:
 
 
 def main() -> int:
-    """0 only if no message was called for twice, every call has its attempt, and nothing was lost."""
+    """Returns 0 only if no message had two calls, every call has its attempt, and nothing was lost."""
     parser = argparse.ArgumentParser(
         prog="python -m chaos.kills", description="Kill workers at work; no held message may go out twice."
     )

@@ -1,6 +1,6 @@
-"""Producers: they publish steadily with the real client, repeat what was not confirmed, and remember what was.
+"""The producers: they publish steadily with the real client, repeat what was not confirmed, and remember what was.
 
-Two publish to the broker; a third writes into the outbox of its own database, and a relay publishes for it.
+Two publish to the broker. A third writes into the outbox in its own database, and a relay publishes for it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from notifier.domain.statuses import Channel, Lane
 
 PRODUCER = "chaos"
 _BATCH = 12
-#: After the load has ended, what is still in hand is published again for so long.
+#: After the load has ended, unconfirmed messages are published again for this long. Seconds.
 _INSIST_SECONDS = 60.0
 
 _serial = itertools.count(1)
@@ -40,13 +40,13 @@ class Published:
     number: int
     #: Written into the producer's database, for a relay to publish.
     by_outbox: bool = False
-    #: The second of two with the same words to the same recipient.
+    #: The second of two messages with the same words to the same recipient.
     is_twin: bool = False
-    #: The broker said that it holds it; or the producer's transaction is committed.
+    #: The broker said that it holds the message, or the producer's transaction is committed.
     confirmed: bool = False
 
     def entry(self) -> dict[str, Any]:
-        """Its fields of the contract. Repeating them is the same message."""
+        """Its fields of the contract. Repeating them repeats the same message."""
         return {
             "to": self.to,
             "id": self.id,
@@ -62,18 +62,18 @@ class Mix:
     mail: int = 6
     sms: int = 4
     lanes: Mapping[Lane, int] | None = None
-    #: Messages a second, of all producers together.
+    #: Messages per second, for all producers together.
     rate: float = 60.0
-    #: Share of them that goes through the outbox.
+    #: Share of messages that go through the outbox.
     outbox: float = 0.15
-    #: Every message twice, as two that are nothing of each other's: the same words to the same recipient.
+    #: Publish every message twice, as two independent messages with the same words to the same recipient.
     in_pairs: bool = False
-    #: Chance that a message is published once more although it was confirmed.
+    #: Chance that a confirmed message is published once more.
     repeat: float = 0.02
 
 
 class Load:
-    """Producers on threads of their own, from `start` to `stop`."""
+    """Producers in their own threads, from `start` to `stop`."""
 
     def __init__(
         self, broker_url: str, label: str, mix: Mix, seed: int, *, outbox_url: str = "", threads: int = 2
@@ -93,13 +93,13 @@ class Load:
             for n, (work, rate) in enumerate(works)
             if rate
         ]
-        #: Set it, and they begin nothing new for a while.
+        #: While it is set, they begin nothing new.
         self.is_held = False
         #: Everything that was published, confirmed or not, in order.
         self.messages: list[Published] = []
         #: Publishes that were not confirmed and had to be repeated.
         self.failures = 0
-        #: The longest that one call of the client took; the outbox is as fast as its database. Seconds.
+        #: The longest call of the client. The outbox is as fast as its database. Seconds.
         self.slowest_seconds = 0.0
 
     def start(self) -> None:
@@ -107,12 +107,12 @@ class Load:
             thread.start()
 
     def stop(self) -> None:
-        """Begin nothing new. What is in hand goes on: `join` waits for it."""
+        """Begin nothing new. Messages in hand continue; `join` waits for them."""
         self._insist_until = time.monotonic() + _INSIST_SECONDS
         self._stop.set()
 
     def join(self) -> None:
-        """Wait until every message in hand is confirmed, or given up by its producer."""
+        """Wait until every message in hand is confirmed, or its producer has given up."""
         for thread in self._threads:
             thread.join()
 
@@ -141,7 +141,7 @@ class Load:
                 with engine.begin() as connection:
                     self._send(client, messages, outbox=connection)
             except IntegrityError:
-                # They are there: it was the answer to the commit that was lost.
+                # The rows are there: only the answer to the commit was lost.
                 return
             except SQLAlchemyError as error:
                 raise PublishFailed("the producer's own database is away") from error
@@ -162,7 +162,7 @@ class Load:
             self._insist(publish, messages)
             if rng.random() < self._mix.repeat:
                 self._insist(publish, messages)
-            # After a fault the producers do not catch up: a steady load is enough.
+            # After a fault the producers do not catch up, because a steady load is enough.
             next_at = max(next_at + count / rate, time.monotonic() - 1 / rate)
             self._stop.wait(max(0.0, next_at - time.monotonic()))
 

@@ -1,4 +1,4 @@
-"""A month that nobody made partitions for, and the upkeep that makes up for it under load."""
+"""A month without partitions, and the upkeep that creates them under load."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from chaos.world import World
 from notifier.store.engine import make_engine
 from notifier.store.schema.partitions import PARTITIONED, ensure_partitions
 
-#: A statement of the load holds the table now and then; after this it is tried again.
+#: Statements of the load sometimes hold the table; after this, try again.
 _LOCK = "SET LOCAL lock_timeout = '500ms'"
 _TRIES = 60
 
 
 def month_without_partition(times: int) -> Callable[[World], None]:
-    """This month's rows lie in the default partitions, more of them come, and then the month is made."""
+    """This month's rows are in the default partitions, more arrive, and then the month is created."""
 
     def fault(world: World) -> None:
         engine = make_engine(world.postgres.url)
@@ -37,8 +37,8 @@ def month_without_partition(times: int) -> Callable[[World], None]:
 
 
 def _take_away(world: World) -> None:
-    """In one transaction: the rows go to the default partition, past the parent, whose triggers would tell of them
-    again."""
+    """Move the rows to the default partition in one transaction, bypassing the parent table, whose triggers would
+    make their callbacks again."""
     for _ in range(_TRIES):
         try:
             with psycopg.connect(world.postgres.url) as connection:

@@ -1,4 +1,4 @@
-"""A name server that answers nothing for the endpoints of one producer, and then nothing at all."""
+"""A name server that answers nothing for one producer's endpoints, and then nothing at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.waiting import slowness
 _HOST = "hooks.example.com"
 _SLOW = "slow"
 _COUNT = 100
-#: Of an idle machine: half of the others' callbacks are delivered sooner. One look-up that nobody answers takes
+#: On an idle machine, half of the others' callbacks are delivered within this. A look-up without an answer takes
 #: longer.
 _SOON_SECONDS = 2.5
 
@@ -44,7 +44,8 @@ OWN_CALLERS = Setup("with programs that only call back", {**PROGRAMS, **_WORKERS
 
 
 def slow_names(world: World) -> None:
-    """A hundred names that nobody answers, while others are told; then no name, and callers that die."""
+    """A hundred names without an answer, while other producers are notified; then no answers at all, and callback
+    programs that die."""
     names = world.names
     assert names is not None
     assert world.broker is not None
@@ -102,7 +103,7 @@ def _park(world: World) -> None:
 
 
 def check(world: World) -> list[str]:
-    """Every mail of the slow producer is sent, and each of its callbacks is there and waits."""
+    """Every mail of the slow producer is sent, and each of its callbacks exists and waits."""
     wrong = []
     sent = "SELECT count(*) FROM notifications WHERE producer = %s AND status = 'sent'"
     waiting = """SELECT count(DISTINCT notification_id) FROM callbacks

@@ -1,7 +1,8 @@
-"""Worker processes within a tenth of a second: forked from one that has imported everything and done nothing.
+"""Starts worker processes within a tenth of a second, by forking a process that has imported everything and done
+nothing else.
 
-What is forked has no connection, no thread and no setting yet. It runs the program `notifier worker` from its
-first line, so it differs from a worker of the fleet in the second of imports that it saves.
+A forked process has no connections, threads or settings yet. It runs the program `notifier worker` from its first
+line, so it differs from a worker of the fleet only in the second of imports that it saves.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _ROOT = Path(__file__).parents[1]
 
 
 class Nursery:
-    """Starts programs and buries them. Until `bury` a dead one keeps its process id: nobody else can have it."""
+    """Starts programs and reaps them. A dead program keeps its process id until `bury`, so nobody else can get
+    that id."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._process = forking.launch(
@@ -42,12 +44,12 @@ class Nursery:
         self._lock = Lock()
 
     def start(self, log: Path, arguments: Sequence[str], own: Mapping[str, str] | None = None) -> int:
-        """Run `notifier` with these arguments; `log` is made anew. `own`: variables that it alone gets. Returns
-        its process id."""
+        """Run `notifier` with these arguments; `log` is overwritten. `own`: variables for this program only.
+        Returns its process id."""
         return self._ask("start", str(log), json.dumps(dict(own or {})), *arguments)
 
     def bury(self, pid: int) -> int:
-        """Wait for its end. Returns its exit code; the negative of the signal that ended it."""
+        """Wait for its end. Returns its exit code; the negative number of the signal if a signal ended it."""
         return self._ask("bury", str(pid))
 
     def stop(self) -> None:
@@ -83,13 +85,13 @@ def _main() -> None:
             living.discard(pid)
             answer = os.waitstatus_to_exitcode(status)
         print(answer, flush=True)
-    # Whoever asked is gone.
+    # The process that asked is gone.
     for pid in living:
         os.kill(pid, signal.SIGKILL)
 
 
 def _fork(log: str, own: str, *arguments: str) -> int:
-    # Before the fork: whoever hears of the process finds its own log, not that of the one before.
+    # Before the fork, so that whoever learns of the process finds its own log, not that of the previous one.
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     pid = os.fork()
     if pid:
@@ -104,12 +106,12 @@ def _fork(log: str, own: str, *arguments: str) -> int:
         sys.argv = ["notifier", *arguments]
         _run()
     finally:
-        # Not back into the loop above, whatever the program ended with.
+        # Never back into the loop above, however the program ended.
         os._exit(1)
 
 
 def _run() -> None:
-    """As the interpreter would: its exit code, and its wait for the threads that are left."""
+    """Do what the interpreter would: return its exit code, and wait for remaining threads."""
     code: Any = 0
     try:
         if sys.argv[1] == "django":

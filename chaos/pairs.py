@@ -1,10 +1,11 @@
-"""Equal texts to one number: workers are killed while pairs are under way, of which the provider takes one or two.
+"""Equal texts to one number: workers are killed while pairs are in progress, of which the provider accepts one or
+two.
 
     python -m chaos.pairs [--kills 200] [--seed N]
 
-As `chaos.kills`, but every text goes out twice, as two messages with the same words to the same number; of some
-pairs the provider refuses one with a 500. In the end no message of the provider may stand on two notifications,
-and no number may have more texts recorded as sent than were taken for it.
+Like `chaos.kills`, but every text is sent twice, as two messages with the same words to the same number; for some
+pairs the provider refuses one with a 500. In the end no message of the provider may belong to two notifications,
+and no number may have more texts recorded as sent than the provider accepted for it.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ _SHARED = """SELECT count(*) FROM (
 
 
 class PairKills(Kills):
-    """The same workers, on pairs."""
+    """The same workers, with pairs."""
 
     mix = replace(Kills.mix, in_pairs=True, rate=30.0, repeat=0.0)
 
     def __init__(self, stack: ExitStack, folder: Any, seed: int) -> None:
         super().__init__(stack, folder, seed)
-        # Of every third number the first call is not taken, and nobody is told.
+        # For every third number, the first call is not accepted, and nobody learns this.
         self._faults.add(TwilioRule("*[0-2]", status=500, times=1))
 
     def _result(self, load: Load, tally: Any) -> dict[str, Any]:
@@ -69,7 +70,7 @@ class PairKills(Kills):
 
 
 def main() -> int:
-    """0 only if no message stands on two notifications, and nothing was lost."""
+    """Returns 0 only if no message belongs to two notifications, and nothing was lost."""
     parser = argparse.ArgumentParser(
         prog="python -m chaos.pairs", description="Equal texts to one number, under kills."
     )

@@ -1,4 +1,4 @@
-"""A pooler before PostgreSQL, restarted under load: a real pgbouncer."""
+"""A pooler in front of PostgreSQL, restarted under load: a real pgbouncer."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from chaos.world import Setup, Surroundings, World
 from tests.support.pgbouncer import find_or_install_pgbouncer, pgbouncer
 
 _LACKS = "needs pgbouncer: run `sudo apt-get install pgbouncer` (macOS: `brew install pgbouncer`)"
-#: From this version on it can keep prepared statements in transaction mode; before, only in session mode.
+#: From this version on, it can keep prepared statements in transaction mode; before, only in session mode.
 _KEEPS_PREPARED = (1, 21)
 _MANY = {"max_client_conn": "500", "default_pool_size": "20", "reserve_pool_size": "0"}
 _IGNORING = {"ignore_startup_parameters": "extra_float_digits,options"}
 
 
 def refusing_options(_program: Path) -> dict[str, str]:
-    """As it comes."""
+    """The pooler's default settings."""
     return {"pool_mode": "transaction"}
 
 
 def ignoring_options(_program: Path) -> dict[str, str]:
-    """As who meets that sets it up."""
+    """Settings that somebody makes after meeting the problem with the defaults."""
     return {"pool_mode": "transaction", **_IGNORING}
 
 
@@ -34,7 +34,7 @@ def keeping_prepared(program: Path) -> dict[str, str]:
     version = re.search(r"(\d+)\.(\d+)", said)
     if version and (int(version[1]), int(version[2])) >= _KEEPS_PREPARED:
         return {"pool_mode": "transaction", "max_prepared_statements": "200", **_IGNORING}
-    # Each connection of ours has a session for itself.
+    # Each of our connections has a session of its own.
     return {"pool_mode": "session", "default_pool_size": "110", **_IGNORING}
 
 
@@ -57,7 +57,7 @@ def _no_pooler(world: World) -> None:
 
 
 def restart(times: int) -> Callable[[World], None]:
-    """The pooler is killed, or ended at once, and comes back; and the sessions behind it are terminated."""
+    """The pooler is killed, or ended at once, and comes back; the sessions behind it are terminated as well."""
 
     def fault(world: World) -> None:
         pooler = world.pooler

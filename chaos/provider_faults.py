@@ -1,6 +1,6 @@
-"""What the providers, and the endpoint of the producers, do wrong.
+"""Faults of the providers, and of the producers' endpoint.
 
-Rules for one in so many recipients, each recipient once unless said otherwise.
+The rules apply to one in so many recipients, once for each recipient unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from chaos.world import World
 from notifier.dev.smtp_faults import Rule
 from notifier.dev.twilio_faults import TwilioRule
 
-#: The last digit of a number, and `bN` of an address, spread recipients over ten buckets.
+#: The last digit of a number, and `bN` in an address, spread recipients over ten buckets.
 _TWO_MAILS, _NEXT_MAILS, _MOST_MAILS = "*.b[01]@*", "*.b[23]@*", "*.b[0-6]@*"
 _TWO_SMS, _NEXT_SMS, _MOST_SMS = "*[01]", "*[23]", "*[0-6]"
 
 
 def misbehave(mail: list[Rule], sms: list[TwilioRule], seconds: float) -> Fault:
-    """Both providers follow these rules for so long."""
+    """Both providers follow these rules for this time."""
 
     def fault(world: World) -> None:
         for rule in mail:
@@ -41,7 +41,7 @@ def silent(seconds: float) -> Fault:
 
 
 def dripping(seconds: float) -> Fault:
-    """Answers come a byte at a time, too slowly for any deadline."""
+    """Answers come a byte at a time, too slowly for any time limit."""
     rules = misbehave([], [TwilioRule(_TWO_SMS, action="drip", times=1)], seconds)
 
     def fault(world: World) -> None:
@@ -53,7 +53,7 @@ def dripping(seconds: float) -> Fault:
 
 
 def closing_mid_data(seconds: float) -> Fault:
-    """The connection closes while the mail goes out, and while Twilio's answer comes in."""
+    """The connection closes while the mail is being sent, or while Twilio's answer arrives."""
     return misbehave(
         [Rule(_MOST_MAILS, stage="body", action="close_mid_data", times=1)],
         [TwilioRule(_MOST_SMS, action="truncate", times=1)],
@@ -62,7 +62,7 @@ def closing_mid_data(seconds: float) -> Fault:
 
 
 def closing_after_data(seconds: float) -> Fault:
-    """The provider takes the message and closes the connection instead of answering."""
+    """The provider accepts the message, and closes the connection instead of answering."""
     return misbehave(
         [Rule(_MOST_MAILS, stage="body", action="close_before_reply", times=1)],
         [TwilioRule(_MOST_SMS, action="close", times=1)],
@@ -71,7 +71,7 @@ def closing_after_data(seconds: float) -> Fault:
 
 
 def refusing(seconds: float) -> Fault:
-    """5xx: for good at RCPT and after the data, and Twilio's 400 and 500."""
+    """Permanent refusals: 5xx at RCPT and after the data, and Twilio's 400 and 500."""
     return misbehave(
         [
             Rule(_TWO_MAILS, reply="550 5.1.1 no such user"),
@@ -86,7 +86,7 @@ def refusing(seconds: float) -> Fault:
 
 
 def refusing_for_now(seconds: float) -> Fault:
-    """421, 451, 452 and 429: come back later."""
+    """Temporary refusals: 421, 451, 452 and 429."""
     return misbehave(
         [
             Rule(_TWO_MAILS, reply="451 4.3.0 try later", times=2),
@@ -102,7 +102,7 @@ def refusing_for_now(seconds: float) -> Fault:
 
 
 def taking_few_connections(seconds: float) -> Fault:
-    """The mail server comes back with room for two connections, and greets every other one with a 421."""
+    """The mail server comes back with room for two connections, and answers all others with a 421."""
 
     def fault(world: World) -> None:
         world.providers.mail.max_connections = 2

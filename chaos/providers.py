@@ -1,4 +1,4 @@
-"""The local mail server and the local Twilio, which record every call that reaches them."""
+"""The local mail server and the local Twilio, with a record of every call that reaches them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from notifier.dev.smtp_server import MailServer
 from notifier.dev.twilio_faults import TwilioRule
 from notifier.dev.twilio_server import TwilioServer
 
-#: Every call takes a moment, as real ones do; otherwise no fault would ever meet one.
+#: Every call takes a moment, as at real providers; otherwise no fault would ever meet a call.
 LATENCY_SECONDS = 0.08
 
 
-#: What the providers do while they do nothing wrong.
+#: What the providers do while nothing is wrong.
 MAIL_LATENCY = Rule("*", stage="body", delay_seconds=LATENCY_SECONDS)
 SMS_LATENCY = TwilioRule("*", delay_seconds=LATENCY_SECONDS)
 _MANY = 10_000
 
 
 class RecordedFaults(Faults[RuleT]):
-    """Counts the POSTs to Twilio, or the mail transactions that came as far as RCPT."""
+    """Counts the POSTs to Twilio, or the mail transactions that reached RCPT."""
 
     def __init__(self, latency: RuleT) -> None:
         super().__init__([latency])
         self._latency = latency
-        #: Recipient → calls.
+        #: Recipient → number of calls.
         self.calls: Counter[str] = Counter()
-        #: How often a fault was done.
+        #: How often a fault was applied.
         self.struck = 0
 
     def clear(self) -> None:
@@ -45,7 +45,7 @@ class RecordedFaults(Faults[RuleT]):
 
 
 class Providers:
-    """Both servers, and what they saw."""
+    """Both servers, and what they received."""
 
     def __init__(self) -> None:
         self.mail_faults, self.sms_faults = RecordedFaults(MAIL_LATENCY), RecordedFaults(SMS_LATENCY)
@@ -58,22 +58,22 @@ class Providers:
         self.mail.max_connections = _MANY
 
     def calls(self) -> Counter[str]:
-        """Recipient → calls that reached a provider, refused ones included."""
-        # Copied in one step each: calls go on meanwhile.
+        """Recipient → calls that reached a provider, including refused ones."""
+        # Each is copied in one step, because calls go on at the same time.
         return Counter(dict(self.mail_faults.calls)) + Counter(dict(self.sms_faults.calls))
 
     def accepted(self) -> Counter[str]:
-        """Recipient → messages that a provider took. Every message of the suite has a recipient of its own."""
+        """Recipient → messages that a provider accepted. Every message of the suite has its own recipient."""
         mails = Counter(mail.rcpt_to[0] for mail in self.mail.messages)
         return mails + Counter(sms.to for sms in self.twilio.messages)
 
     @property
     def struck(self) -> int:
-        """How often they did something wrong on purpose."""
+        """How often they misbehaved on purpose."""
         return self.mail_faults.struck + self.sms_faults.struck + self.mail.turned_away
 
     def strangers(self) -> int:
-        """Mails whose Message-ID does not hold a notification's id: there must be none."""
+        """Mails whose Message-ID does not contain a notification's id; there must be none."""
         return sum(not _is_id(mail.message_id) for mail in self.mail.messages)
 
 

@@ -1,8 +1,8 @@
-"""A TCP proxy that can do wrong: hold, freeze, slow down, refuse or cut what goes through it.
+"""A TCP proxy that can misbehave: hold, freeze, slow down, refuse or cut what goes through it.
 
 It stands between the programs and each of their servers. Bytes pass unread, unless a tap looks for the sign of a
-marked point. What it cannot do is lose packets: the kernel of this machine still acknowledges what a frozen link
-swallows. A frozen link is therefore a peer that hangs, which is found later than one that is gone.
+marked point. It cannot lose packets: this machine's kernel still acknowledges what a frozen link swallows. So a
+frozen link is a peer that hangs, which is noticed later than one that is gone.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _DRIP_SECONDS = 0.25
 class Link:
     """One connection through the proxy."""
 
-    #: Port of the program's end: tells whose connection it is.
+    #: Port of the program's end, which tells whose connection it is.
     client_port: int
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
-    #: Swallows everything from both sides and stays open.
+    #: Swallows everything from both sides, and stays open.
     frozen: bool = False
 
     def abort(self) -> None:
@@ -39,16 +39,17 @@ class Strike:
     """What a tap wants done at a marked point."""
 
     act: Callable[[], None]
-    #: Whether the bytes that gave the sign still reach the other side, before `act`.
+    #: Whether the bytes that are the sign still reach the other side, before `act`.
     pass_on: bool = True
 
 
-#: Looks at bytes under way: (link, whether they come from the program, bytes) → what to do about them.
+#: Looks at passing bytes: (link, whether they come from the program, bytes) → what to do about them.
 Tap = Callable[[Link, bool, bytes], Strike | None]
 
 
 class Proxy:
-    """Listens from `start` to `stop`, on one event loop; everything else may be called from any thread."""
+    """The proxy. It listens from `start` to `stop` on one event loop; everything else may be called from any
+    thread."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
@@ -62,9 +63,9 @@ class Proxy:
         self.tap: Tap | None = None
         #: New connections are closed at once.
         self.refuses = False
-        #: Connections that came so far; and what waits now because of `hold`, connections and reads.
+        #: Connections so far; and connections and reads that wait now because of `hold`.
         self.connections = self.held = 0
-        #: Each direction of each link passes at most so much; None: everything at once.
+        #: Maximum in each direction of each link; None: no limit.
         self.bytes_per_second: float | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -85,16 +86,16 @@ class Proxy:
     # Faults.
 
     def hold(self) -> None:
-        """Let nothing pass, on old links and on new ones, until `heal`; then it all does."""
+        """Let nothing pass, on existing and new links, until `heal`; then everything passes."""
         assert self._open is not None
         self._call(self._open.clear)
 
     def freeze(self) -> None:
-        """Make every present link a black hole for the rest of its life. New ones work."""
+        """Make every present link a black hole for the rest of its life. New links work."""
         self._call(self._freeze)
 
     def refuse(self) -> None:
-        """Close every present link and every new one, as a server that is gone, until `heal`."""
+        """Close every present link and every new one until `heal`, as if the server were gone."""
         assert self._open is not None
         self.refuses = True
         self._call(self._open.set)
@@ -104,14 +105,14 @@ class Proxy:
         self._call(lambda: self._abort(set(self._links)))
 
     def heal(self) -> None:
-        """No faults from now on: frozen links are closed, held bytes pass."""
+        """End all faults: frozen links are closed, held bytes pass."""
         self.tap, self.refuses, self.bytes_per_second = None, False, None
         assert self._open is not None
         self._call(self._open.set)
         self._call(lambda: self._abort({link for link in self._links if link.frozen}))
 
     def lose_answer(self, link: Link) -> None:
-        """From inside a tap: what was just passed on is carried out, but its answer never comes."""
+        """Call this inside a tap: what was just passed on is executed, but its answer never arrives."""
         link.frozen = True
         asyncio.get_running_loop().call_later(0.2, link.abort)
 
@@ -204,7 +205,7 @@ class Proxy:
 
 
 def to_port(port: Callable[[], int]) -> Connect:
-    """Connects to a port of 127.0.0.1, asked for each time: a server may come back on another one."""
+    """Connect to a port of 127.0.0.1, asked for each time, because a server may come back on another port."""
 
     async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", port())

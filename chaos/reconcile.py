@@ -1,5 +1,5 @@
-"""Holds four books against each other: what was confirmed to producers, the record, what providers took, and what
-the producers were told."""
+"""Compares four books: what was confirmed to producers, the record, what providers accepted, and of what the
+producers were notified."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from chaos.endpoint import TOLD
 from chaos.load import Published
 from notifier.domain.statuses import Status, may_follow
 
-#: At rest: ended, or held. A held one is still looked up at its provider for a while, and never sent again.
+#: At rest: ended, or held. A held notification is still looked up at its provider for a while, but never sent
+#: again.
 _SETTLED = """(status IN ('sent', 'delivered', 'undelivered', 'failed', 'expired', 'cancelled', 'suppressed')
   OR (status = 'unknown' AND (due_at IS NULL OR on_unknown = 'hold')))"""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One notification of the record, with its attempts and its statuses in their order."""
+    """One notification in the record, with its attempts, and its statuses in order."""
 
     status: str
     is_settled: bool
@@ -30,11 +31,11 @@ class Row:
     attempts: int
     unknowns: int
     history: tuple[str, ...]
-    #: Attempts that have no end.
+    #: Attempts without an end.
     open_attempts: int = 0
-    #: Times that it came again and was known by its idempotency key.
+    #: How often it came again and was recognised by its idempotency key.
     repeats: int = 0
-    #: Statuses whose callbacks are on their way: it had come to rest, and a provider reported something later.
+    #: Statuses whose callbacks are on their way: it was at rest, and a provider reported something later.
     telling: tuple[str, ...] = ()
 
 
@@ -42,43 +43,44 @@ class Row:
 class Findings:
     """What the books say about the messages of one scenario."""
 
-    #: Published with a confirmation.
+    #: Published, with a confirmation.
     messages: int = 0
-    #: Confirmed, but neither settled in the record nor among the rejected.
+    #: Confirmed, but neither settled in the record nor rejected.
     lost: int = 0
-    #: Of the lost, how many are in the record and still under way.
+    #: Of the lost: those that are in the record and still on their way.
     unsettled: int = 0
-    #: Confirmed, and gone with the broker's own data (only where the fault is that loss).
+    #: Confirmed, and lost with the broker's own data (only if that loss is the fault).
     gone_with_broker: int = 0
     #: Calls that reached a provider, and how many it accepted.
     provider_calls: int = 0
     provider_acceptances: int = 0
     #: Attempts recorded with the outcome unknown.
     unknowns: int = 0
-    #: Publishes that came again, and were known by their idempotency key.
+    #: Publishes that were repeated and recognised by their idempotency key.
     repeats: int = 0
-    #: Acceptances beyond 1 + attempts recorded as unknown; for `hold`, beyond 1.
+    #: Acceptances beyond 1 + attempts recorded as unknown; with `hold`, beyond 1.
     unrecorded_duplicates: int = 0
     #: Calls that reached a provider without an attempt in the record.
     unrecorded_calls: int = 0
-    #: Statuses that the producer was told of, and those that it should have been told of and was not.
+    #: Statuses of which the producer was notified, and those of which it should have been but was not.
     told: int = 0
     untold: int = 0
-    #: Attempts of settled messages that have no end.
+    #: Attempts of settled messages without an end.
     open_attempts: int = 0
-    #: Status histories with a step that `status.TRANSITIONS` does not have.
+    #: Status histories with a step that is not in `status.TRANSITIONS`.
     unlawful: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
-    #: Ids of the messages behind the counts that must be 0.
+    #: Ids of the messages behind counts that must be 0.
     suspects: list[str] = field(default_factory=list)
 
 
 class Books:
-    """Reads the record directly, past every proxy."""
+    """Reads the record directly, bypassing every proxy."""
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
-        #: The record was restored from a backup of this one, which alone has the calls made after it.
+        #: Set if the record was restored from a backup of this database, which alone has the calls made after the
+        #: backup.
         self.first_life = ""
 
     def unsettled(self, label: str, wanted: Iterable[UUID], *, may_be_gone: bool) -> int:
@@ -124,7 +126,7 @@ class Books:
         }
 
     def _only_in_first_life(self, label: str) -> tuple[Counter[UUID], Counter[UUID]]:
-        """Attempts that the record does not have, and those of them that nobody knows the outcome of."""
+        """Attempts that the record does not have, and those of them whose outcome nobody knows."""
         if not self.first_life:
             return Counter(), Counter()
         query = """SELECT a.notification_id, a.number, a.started_at, a.outcome
@@ -137,7 +139,7 @@ class Books:
         return Counter(id_ for id_, *_ in gone), doubts
 
     def rejected(self) -> str:
-        """The bodies of all rejected messages, in one text to look for ids in."""
+        """The bodies of all rejected messages, in one text that can be searched for ids."""
         with psycopg.connect(self._url, connect_timeout=5) as connection:
             found = connection.execute("SELECT body FROM rejected_messages").fetchall()
         return "\n".join(bytes(body).decode("utf-8", "replace") for (body,) in found)
@@ -153,7 +155,7 @@ def reconcile(
     *,
     may_be_gone: bool,
 ) -> Findings:
-    """Compare. Pure: all four books are given."""
+    """Compare the four books. A pure function."""
     found = Findings(statuses=dict(Counter(row.status for row in rows.values())))
     for message in messages:
         row = rows.get(message.id)

@@ -1,4 +1,4 @@
-"""What a run came to: the table for people, `latest.json` for machines, the verdict for `make`."""
+"""The results of a run: a table for people, `latest.json` for machines, a verdict for `make`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _COLUMNS = ("messages", "lost", "calls", "unknown", "dup.", "told", "untold", "r
 class Outcome:
     name: str
     findings: Findings = field(default_factory=Findings)
-    #: From the end of the fault until every message had come to rest.
+    #: Time from the end of the fault until every message was at rest.
     recovery_seconds: float = 0.0
-    #: How often the fault was done: kills, closed connections, wrong answers, repeated tasks.
+    #: How often the fault was applied: kills, closed connections, wrong answers, repeated tasks.
     strikes: int = 0
     #: Publishes that were not confirmed in time and were repeated, and the longest call of the client.
     repeated_publishes: int = 0
@@ -34,7 +34,7 @@ class Outcome:
     by_outbox: int = 0
     #: Kind of program → how often it was killed.
     kills: dict[str, int] = field(default_factory=dict)
-    #: Whatever else is not as it should be, a line each.
+    #: Everything else that is not as it should be, one line each.
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -70,7 +70,7 @@ class Outcome:
 def write(
     path: Path, outcomes: Sequence[Outcome], absent: dict[str, str], *, seed: int, short: bool, seconds: float
 ) -> None:
-    """Write the results as JSON: whole, or not at all."""
+    """Write the results as JSON: completely, or not at all."""
     content = {
         "machine": _machine(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

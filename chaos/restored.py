@@ -1,4 +1,4 @@
-"""A database that is replaced by an older copy of itself under the programs, as when a backup is restored."""
+"""Replaces the database by an older copy of itself while programs run, as when a backup is restored."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from notifier.dev.embedded.postgres import DATABASE
 from tests.provisioning.databases import with_database
 
 _BACKUP = f"{DATABASE}_backup"
-#: The first life: its attempts belong to the books.
+#: The database before the restore: its attempts belong to the books.
 _FIRST = f"{DATABASE}_first"
 _ROOT = Path(__file__).parents[1]
-#: Calls that were under way have an end by then.
+#: Calls that were in progress have ended by then.
 _CALMS_DOWN_SECONDS = 8.0
 _HELD = "status = 'unknown' AND reason = 'restored'"
 
@@ -30,7 +30,7 @@ _HELD = "status = 'unknown' AND reason = 'restored'"
 def restored_backup(world: World) -> None:
     """Messages are on their way when the backup is made, all of them are sent after it, and then it is restored.
 
-    Nobody stops the programs. They must send nothing of the first life until an operator releases it.
+    Nobody stops the programs. They must send nothing that was in the backup until an operator releases it.
     """
     load = world.running_load
     world.pause(3)
@@ -69,7 +69,7 @@ def restored_backup(world: World) -> None:
 
 
 def _decide(world: World, held: dict[UUID, str]) -> None:
-    """As an operator would with the providers' logs: what they have is sent, the rest goes on."""
+    """Decide as an operator with the providers' logs would: what they have is sent, the rest is released."""
     taken = world.providers.accepted()
     sent = [str(id_) for id_, to in held.items() if taken[to]]
     others = [str(id_) for id_, to in held.items() if not taken[to]]
@@ -101,7 +101,7 @@ def _command(world: World, *arguments: str) -> None:
 
 
 def _copy(world: World) -> None:
-    """A backup. PostgreSQL copies a database that nobody is connected to: programs meet that as an outage."""
+    """Make a backup. PostgreSQL only copies a database without connections, which programs see as an outage."""
     with _nobody_in(world, DATABASE) as admin:
         admin.execute(f"CREATE DATABASE {_BACKUP} TEMPLATE {DATABASE}")
 
@@ -115,7 +115,7 @@ def _replace(world: World) -> None:
 
 @contextlib.contextmanager
 def _nobody_in(world: World, database: str) -> Iterator[psycopg.Connection]:
-    """Without sessions in that database, and without new ones."""
+    """End the sessions in that database, and allow no new ones."""
     with psycopg.connect(with_database(world.postgres.url, "postgres"), autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
         try:

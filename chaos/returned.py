@@ -1,4 +1,4 @@
-"""What came back from outside about messages, and whether the record has it."""
+"""Feedback on messages from outside, and whether it is in the record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psycopg
 from notifier.domain.statuses import Channel
 from notifier.security.recipient_hash import HashKey
 
-#: What the unsubscribes are about.
+#: The category of the unsubscribes.
 CATEGORY = "news"
 
 Kind = Literal["bounce", "receipt", "unsubscribe"]
@@ -20,7 +20,7 @@ Kind = Literal["bounce", "receipt", "unsubscribe"]
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One thing that came back about a notification."""
+    """One piece of feedback on a notification."""
 
     kind: Kind
     notification: UUID
@@ -35,7 +35,7 @@ class Returned:
     acknowledged: list[Sent] = field(default_factory=list)
 
     def problems(self, database_url: str, key: HashKey) -> list[str]:
-        """What the record does not have once, of what was acknowledged."""
+        """Acknowledged feedback that is not in the record exactly once."""
         counts = Counter(sent.kind for sent in self.acknowledged)
         wrong = [
             f"no {kind} was acknowledged" for kind in ("bounce", "receipt", "unsubscribe") if not counts[kind]

@@ -17,11 +17,11 @@ from chaos.scenarios import Scenario
 from chaos.world import World
 from tests.waiting import Deadline
 
-#: Everything must have come to rest by then. Seconds after the end of the fault, on an idle machine.
+#: Everything must be at rest within this, counted from the end of the fault on an idle machine. Seconds.
 SETTLE_SECONDS = 240.0
-#: The load goes on for a moment after the fault: new messages meet what it left.
+#: The load continues for a moment after the fault, so that new messages meet what it left. Seconds.
 _TAIL_SECONDS = 1.5
-#: The client promises an end within its time-out (5 s); a busy machine may add this.
+#: The client promises to end within its time-out (5 s); a busy machine may need this in addition. Seconds.
 _PUBLISH_SECONDS = 5.0 + 2.5
 
 
@@ -45,7 +45,7 @@ class Runner:
         self._world = world
         self._seed = seed
         self._say = say
-        #: Do not wait for rest between scenarios, only at the end of all.
+        #: Do not wait for rest between scenarios, only at the end of all of them.
         self._overlap = overlap
         self._runs: list[_Run] = []
         self._crashes_told = 0
@@ -64,14 +64,14 @@ class Runner:
                 self._tell(run)
         self._settle(self._runs)
         self._world.stop_fleet()
-        # Once more, now that nothing runs: a copy that came late would show here.
+        # Once more when nothing runs, because a late copy would show here.
         for run in self._runs:
             self._judge(run)
         self._judge_programs(self._runs[-1].outcome)
         return [run.outcome for run in self._runs]
 
     def _begin(self, scenario: Scenario) -> None:
-        """Programs on that broker, and a few messages that show that all of it works."""
+        """Start programs on that broker, and send a few messages that show that everything works."""
         how = f", {scenario.setup.name}" if scenario.setup.name else ""
         self._say(f"starting {scenario.broker} fleet{how}: {', '.join(scenario.setup.programs)}")
         self._world.use(scenario.broker, scenario.setup)
@@ -113,7 +113,7 @@ class Runner:
         return _Run(scenario, label, load, outcome, time.monotonic(), Deadline(SETTLE_SECONDS))
 
     def _settle(self, runs: Sequence[_Run]) -> None:
-        """Wait until each of these has come to rest, or its time is over."""
+        """Wait until each of these is at rest, or its time is over."""
         waiting = [run for run in runs if not run.is_settled]
         begun = told_at = time.monotonic()
         while waiting:
@@ -123,14 +123,14 @@ class Runner:
             if now - told_at > 10 and waiting:
                 told_at = now
                 self._say(f"   waiting for {sum(left.values())} messages to come to rest")
-            # Each look costs two processes of PostgreSQL; most rest at once, and some take a minute.
+            # Each look costs two processes of PostgreSQL. Most are at rest at once, and some take a minute.
             self._world.pause(min(1.0, 0.25 + (now - begun) / 20) if waiting else 0)
 
     def _look(self, run: _Run) -> int:
         try:
             gone = run.scenario.loses_broker
             left = self._world.books.unsettled(run.label, run.confirmed, may_be_gone=gone)
-            # Nobody can lose these but a relay.
+            # Only a relay could lose these.
             left = left or self._world.outbox_rows()
         except psycopg.OperationalError:
             return -1
@@ -140,8 +140,8 @@ class Runner:
 
     def _judge(self, run: _Run) -> None:
         world, outcome = self._world, run.outcome
-        # The calls first: what is still on its way here (a broker that was emptied hides that there is something)
-        # must not look like a call without an attempt.
+        # Calls are read first: a call that is still on its way here must not look like one without an attempt (a
+        # broker that was emptied hides that there is one).
         calls, accepted = world.providers.calls(), world.providers.accepted()
         outcome.findings = reconcile(
             run.load.messages,
@@ -184,7 +184,7 @@ class Runner:
             self._say(f"   {problem}")
 
     def _judge_programs(self, outcome: Outcome) -> None:
-        """Whoever was not told to end must still be the same process."""
+        """Programs that were not told to end must still be the same processes."""
         fleet = self._world.fleet
         crashes = [*self._world.crashes, *(fleet.crashes if fleet else ())]
         for crash in crashes[self._crashes_told :]:
@@ -199,6 +199,6 @@ class Runner:
 
 
 def _complain(outcome: Outcome, problem: str) -> None:
-    """Once: a scenario is judged again when everything is over."""
+    """Report a problem once, because a scenario is judged again at the end of everything."""
     if problem not in outcome.problems:
         outcome.problems.append(problem)

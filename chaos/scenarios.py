@@ -13,10 +13,10 @@ from chaos.taps import CLAIM, RESULT, START, Point
 from chaos.world import USUAL, BrokerName, Setup, World
 from notifier.domain.statuses import Lane
 
-#: A lost task of the urgent lane is noticed after half a minute, of the normal one after two.
+#: In the urgent lane a lost task is noticed after half a minute, in the normal lane after two minutes.
 _URGENT = Mix()
 _BOTH = Mix(lanes={Lane.URGENT: 8, Lane.NORMAL: 2})
-#: Half of it by the outbox; its producers repeat nothing by themselves.
+#: Half of the messages go through the outbox; its producers repeat nothing by themselves.
 _OUTBOX = Mix(outbox=0.5, repeat=0.0)
 
 
@@ -29,18 +29,18 @@ class Scenario:
     mix: Mix = _URGENT
     broker: BrokerName = "rabbitmq"
     setup: Setup = USUAL
-    #: The load lasts at least so long, and as long as the fault.
+    #: Minimum duration of the load, which also lasts as long as the fault.
     seconds: float = 8.0
-    #: The fault destroys what the broker alone held: that is lost, what had been accepted must not be.
+    #: The fault destroys what only the broker held. That is lost, but nothing that had been accepted may be lost.
     loses_broker: bool = False
-    #: The fault makes a relay publish again what the broker has: that must happen, and do no harm.
+    #: The fault makes a relay publish again what the broker already has. That must happen, and do no harm.
     repeats_publishes: bool = False
     needs_disk: bool = False
-    #: Nobody dies and no provider does wrong: no message may fail, or be taken for one whose worker went away.
+    #: Nobody dies and no provider misbehaves, so no message may fail, or be taken for one whose worker is gone.
     harms_nobody: bool = False
-    #: Everything is at rest so soon after the fault: sooner than a lease ends, which would cover for it. Seconds.
+    #: Everything is at rest this soon after the fault: before a lease ends, which would hide a problem. Seconds.
     rests_within: float | None = None
-    #: What else must be right when everything is at rest: a line for each thing that is not.
+    #: What else must be right when everything is at rest; returns one line for each thing that is not.
     check: Callable[[World], list[str]] | None = None
     has_fault: bool = True
 
@@ -101,7 +101,7 @@ def _in_other_surroundings() -> list[Scenario]:
 
 
 def long_form(load: float = 8.0) -> Sequence[Scenario]:
-    """Everything: each fault alone, then at random together."""
+    """All faults: each alone, then randomly mixed."""
     return [
         Scenario("no fault", faults.nothing(load), _BOTH, has_fault=False),
         *(Scenario(f"worker killed {point}", faults.kill_workers_at(point, 5)) for point in Point),
@@ -166,9 +166,10 @@ def long_form(load: float = 8.0) -> Sequence[Scenario]:
 
 
 def short_form(rate: float = _URGENT.rate) -> Sequence[Scenario]:
-    """The most telling ones, briefly. Unknown outcomes take a minute to rest: the last scenarios run meanwhile.
+    """The most telling faults, briefly. Unknown outcomes take a minute to come to rest; the last scenarios run in
+    that time.
 
-    `rate`: messages a second.
+    `rate`: messages per second.
     """
     calls = faults.in_turn(
         faults.kill_workers_at(Point.AFTER_ANSWER, 1, 1), faults.kill_workers_at(Point.DURING_CALL, 1, 1)

@@ -1,4 +1,4 @@
-"""PostgreSQL, RabbitMQ and Valkey that may be stopped, killed and started again on the same data and address."""
+"""PostgreSQL, RabbitMQ and Valkey that can be stopped, killed and restarted with the same data and address."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.provisioning.rabbitmq import PrivateRabbitmq
 from tests.provisioning.services import find_or_install_rabbitmq, find_postgres, find_redis
 
-# Small, so that a disk can be filled; every server flushes as in production.
+# Small, so that a disk can be filled. Every server flushes as in production.
 _POSTGRES = {"max_wal_size": "64MB", "min_wal_size": "32MB", "max_connections": "150"}
 
 
@@ -30,12 +30,12 @@ class Postgres(EmbeddedPostgres):
         return f"{folder}/.s.PGSQL.5432"
 
     def kill(self, number: signal.Signals) -> None:
-        """SIGQUIT: immediate shutdown. SIGKILL: what it says. Returns when the server's process is gone."""
+        """Send SIGQUIT (immediate shutdown) or SIGKILL. Returns when the server's process is gone."""
         _end(self.pid, number)
         self.stop()
 
     def terminate_backends(self) -> int:
-        """Close every session but ours, as an administrator can. Returns how many."""
+        """Close every session except ours, as an administrator can. Returns how many."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             found = connection.execute(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
@@ -45,7 +45,7 @@ class Postgres(EmbeddedPostgres):
 
 
 class Rabbitmq(PrivateRabbitmq):
-    """RabbitMQ; the Erlang shell and epmd stay while the node is down."""
+    """RabbitMQ. The Erlang shell and epmd stay while the node is down."""
 
     _alarmed = False
 
@@ -58,16 +58,16 @@ class Rabbitmq(PrivateRabbitmq):
         return self._server is not None and self._server.is_running()
 
     def stop_node(self) -> None:
-        """SIGTERM: it closes its connections and leaves in order."""
+        """Send SIGTERM: it closes its connections and shuts down in order."""
         assert self._server is not None
         self._server.stop()
 
     def kill_node(self) -> None:
-        """SIGKILL to the Erlang machine: the start script around it ends by itself."""
+        """Send SIGKILL to the Erlang machine; the start script around it ends by itself."""
         assert self._server is not None
         assert self._server.pid is not None
         family = psutil.Process(self._server.pid).children(recursive=True)
-        # Found before the first is killed: the others end with it.
+        # Found before the first one is killed, because the others end with it.
         for pid in [process.pid for process in family if _is_beam(process)]:
             _end(pid, signal.SIGKILL)
         self._server.stop()
@@ -76,7 +76,7 @@ class Rabbitmq(PrivateRabbitmq):
         self._start_server()
 
     def alarm(self, *, on: bool) -> None:
-        """The memory alarm: while it is on, nobody may publish. 0.4 is RabbitMQ's default."""
+        """Set the memory alarm. While it is on, nobody can publish. 0.4 is RabbitMQ's default."""
         if on is not self._alarmed:
             self._call("vm_memory_monitor", "set_vm_memory_high_watermark", "0.0" if on else "0.4")
             self._alarmed = on
@@ -93,16 +93,16 @@ class Valkey(EmbeddedValkey):
         return urlsplit(self.url).port or 0
 
     def kill(self) -> None:
-        """SIGKILL. Returns when its process is gone."""
+        """Send SIGKILL. Returns when its process is gone."""
         _end(self.pid, signal.SIGKILL)
         self.stop()
 
 
 def make_rabbitmq(folder: Path) -> Rabbitmq:
-    """A node on `folder`; not started.
+    """A node in `folder`, not started.
 
     Raises:
-        MissingService: where RabbitMQ is not installed.
+        MissingService: RabbitMQ is not installed.
     """
     folder.mkdir(mode=0o700)
     return Rabbitmq(find_or_install_rabbitmq(), folder)

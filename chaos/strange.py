@@ -2,11 +2,11 @@
 
     python -m chaos.strange [--count 10000] [--seed N] [--broker rabbitmq|redis]
 
-The programs run as in production, on RabbitMQ and then on a Redis-protocol broker, while messages are published
-whose properties, headers, bodies, envelopes and keys are mutated at random, good ones between them, on the queues
-of producers, of tasks and of remote control (`tests.support.strange`). In the end every message of the producers'
-queues must be accepted, rejected or a duplicate, an ordinary one must still arrive on every lane, and the process
-ids must be those of the beginning.
+The programs run as in production, on RabbitMQ and then on a Redis-protocol broker. Messages with randomly mutated
+properties, headers, bodies, envelopes and keys, mixed with good ones, are published to the queues of producers, of
+tasks and of remote control (`tests.support.strange`). In the end every message in the producers' queues must be
+accepted, rejected or a duplicate, an ordinary message must still arrive on every lane, and the process ids must be
+the same as at the beginning.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COUNT = 10_000
 
 
 def attack_both(count: int, seed: int, brokers: tuple[str, ...] = BROKERS) -> list[dict[str, Any]]:
-    """What came of it, one broker after the other."""
+    """Attack one broker after the other. Returns the results."""
     services, found = Services(say), []
     folder = make_temporary_folder()
     try:
@@ -49,7 +49,7 @@ def attack_both(count: int, seed: int, brokers: tuple[str, ...] = BROKERS) -> li
 
 
 def tell(found: list[dict[str, Any]]) -> bool:
-    """Say what came of it, and whether it is as it should be."""
+    """Print the results. Returns whether they are as they should be."""
     for figures in found:
         mark = "✓" if is_right(figures) else "✗"
         say(f"{mark} strange messages on {figures['broker']}: {json.dumps(figures)}")
@@ -57,7 +57,7 @@ def tell(found: list[dict[str, Any]]) -> bool:
 
 
 def main() -> int:
-    """0 only if nothing is missing and no program has ended."""
+    """Returns 0 only if nothing is missing and no program has ended."""
     parser = argparse.ArgumentParser(
         prog="python -m chaos.strange", description="Strange messages on every queue; nothing may be lost or end."
     )

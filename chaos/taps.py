@@ -1,4 +1,5 @@
-"""Marked points: where in a call, or in a commit, a fault strikes. Seen on the wire, so nothing knows of it.
+"""Marked points: where in a call or a commit a fault strikes. They are recognised on the wire, so the programs
+know nothing of them.
 
 | point          | sign on the wire                          | what is known then                              |
 |----------------|-------------------------------------------|-------------------------------------------------|
@@ -29,11 +30,11 @@ class Point(StrEnum):
     AFTER_ANSWER = "after the answer, before the commit"
 
 
-#: Point → whether the sign comes from the program, in mail, in SMS, and whether it is passed on.
+#: Point → whether the sign comes from the program, the sign in mail, the sign in SMS, and whether it is passed on.
 _SIGNS: dict[Point, tuple[bool, re.Pattern[bytes], re.Pattern[bytes], bool]] = {
     Point.BEFORE_CALL: (True, re.compile(rb"\AMAIL FROM", re.I), re.compile(rb"\APOST "), False),
     Point.DURING_CALL: (True, re.compile(rb"\ARCPT TO", re.I), re.compile(rb"\APOST "), True),
-    # The envelope of the next mail may stand behind it.
+    # The next mail's envelope may follow it.
     Point.AFTER_DATA: (True, re.compile(rb"\r\n\.\r\n(?:\Z|MAIL FROM)"), re.compile(rb"\bBody="), True),
     Point.AFTER_ANSWER: (False, re.compile(rb"\A250 .*queued as"), re.compile(rb"\AHTTP/1\.1 201"), True),
 }
@@ -46,7 +47,7 @@ def is_at(point: Point, from_client: bool, data: bytes) -> bool:
 
 
 def is_passed_on(point: Point) -> bool:
-    """Whether the bytes that give the sign still reach the other side."""
+    """Whether the bytes that are the sign still reach the other side."""
     return _SIGNS[point][3]
 
 
@@ -55,14 +56,14 @@ class Budget:
 
     def __init__(self, strikes: int, chance: float, gap_seconds: float, rng: Random) -> None:
         self.struck = 0
-        #: How many of them are done: on a busy machine that is a moment later.
+        #: How many strikes are done, which on a busy machine is a moment later.
         self.done = 0
         self._strikes = strikes
         self._chance = chance
         self._gap_seconds = gap_seconds
         self._rng = rng
         self._next = 0.0
-        # Mail and SMS come by on two threads.
+        # Mail and SMS pass on two threads.
         self._lock = Lock()
 
     @property
@@ -71,11 +72,11 @@ class Budget:
 
     @property
     def is_done(self) -> bool:
-        """Whether there is no strike left, and none under way."""
+        """Whether no strike is left, and none is in progress."""
         return self.done >= self._strikes
 
     def doing(self, act: Callable[[int], None], port: int) -> None:
-        """Strike the program whose end of a connection has this port."""
+        """Strike the program at this local port of a connection."""
         act(port)
         with self._lock:
             self.done += 1
@@ -91,7 +92,7 @@ class Budget:
 
 
 def kill_at(point: Point, budget: Budget, kill: Callable[[int], None]) -> Tap:
-    """A tap for the links to providers: `kill(port of the program's end)` at that point of some calls."""
+    """A tap for the links to providers: calls `kill(port of the program's end)` at that point of some calls."""
 
     def tap(link: Link, from_client: bool, data: bytes) -> Strike | None:
         if not is_at(point, from_client, data) or not budget.take():
@@ -102,7 +103,8 @@ def kill_at(point: Point, budget: Budget, kill: Callable[[int], None]) -> Tap:
 
 
 def kill_before_commit(budget: Budget, kill: Callable[[int], None]) -> Tap:
-    """A tap for the relays' link: `kill(port of the relay's end)` when a relay would commit that rows are gone.
+    """A tap for the relays' link: calls `kill(port of the relay's end)` when a relay is about to commit the
+    deletion of rows.
 
     A relay commits only after the broker has confirmed what it published.
     """
@@ -116,7 +118,7 @@ def kill_before_commit(budget: Budget, kill: Callable[[int], None]) -> Tap:
 
 
 def lose_commits(proxy: Proxy, budget: Budget) -> Tap:
-    """A tap for the link to Postgres: some transactions commit, and the connection breaks instead of saying so."""
+    """A tap for the link to Postgres: some transactions commit, but the connection breaks before the answer."""
 
     def tap(link: Link, from_client: bool, data: bytes) -> Strike | None:
         if not from_client or b"COMMIT\0" not in data or not budget.take():
@@ -126,24 +128,24 @@ def lose_commits(proxy: Proxy, budget: Budget) -> Tap:
     return tap
 
 
-#: What the record is told → words that only such statements have. A new notification is claimed with its start.
+#: Words that only certain statements contain. A new notification is claimed together with its first attempt.
 CLAIM = b"\n    claim_token = "
 START = b"INSERT INTO attempts (notification_id, number, provider, "
 RESULT = b"provider_message_id text, id_space text, proof text"
 
-#: A message Parse with a name; and what a later Bind says: no portal, and that name.
+#: A named Parse message, and the beginning of a later Bind: no portal, and that name.
 _PREPARED = re.compile(rb"P....(_pg3_\d+)\0([^\0]+)\0", re.DOTALL)
 _BOUND = re.compile(rb"B....\0(_pg3_\d+)\0", re.DOTALL)
 
 
 class Statements:
-    """Finds one statement among those on the links to PostgreSQL, prepared or not, and its transaction's end."""
+    """Finds one statement, prepared or not, on the links to PostgreSQL, and the end of its transaction."""
 
     def __init__(self, words: bytes) -> None:
         self._words = words
-        #: Link → names under which it was prepared there.
+        #: Link → names under which the statement was prepared there.
         self._names: dict[Link, set[bytes]] = {}
-        #: Links inside of a transaction → whether the statement was in it.
+        #: Links in a transaction → whether the transaction contains the statement.
         self._inside: dict[Link, bool] = {}
 
     def is_done(self, link: Link, data: bytes) -> bool:
@@ -166,8 +168,8 @@ class Statements:
 
 
 def lose_in_a_row(proxy: Proxy, words: bytes, budget: Budget, times: int) -> Tap:
-    """A tap for the link to PostgreSQL: such statements are carried out, and the answers to `times` of them in a
-    row are lost, those to their repetitions too."""
+    """A tap for the link to PostgreSQL: such statements are executed, but the answers to `times` of them in a row
+    are lost, repetitions included."""
     statements = Statements(words)
     left = 0
 

@@ -1,6 +1,6 @@
-"""Everything that takes part: servers, providers, proxies between them, and the programs of the service.
+"""The whole set-up: servers, providers, proxies between them, and the programs of the service.
 
-The producer's own database is a second one on the same PostgreSQL, so every fault of that strikes both.
+The producer's own database is a second one on the same PostgreSQL, so every fault of PostgreSQL affects both.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ _PRODUCERS_DATABASE = "shop"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What its programs find."""
+    """What the programs find around them."""
 
-    #: Variables of all of them, and of each by its name.
+    #: Variables for all programs, and for each program by its name.
     environment: Mapping[str, str] = field(default_factory=dict)
     own: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -64,13 +64,13 @@ def _nothing_lacks() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A fleet and its surroundings. Two scenarios that follow each other with the same one share it."""
+    """A fleet and its surroundings. Consecutive scenarios with the same setup share them."""
 
     name: str = ""
     programs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: PROGRAMS)
-    #: Make the surroundings; what is put on the stack ends after the programs.
+    #: Makes the surroundings. What is put on the stack ends after the programs.
     begin: Callable[[World, ExitStack], Surroundings] = _as_usual
-    #: What this machine lacks for it, as people should read it; empty: nothing.
+    #: What this machine lacks for it, as text for people; empty: nothing.
     lacks: Callable[[], str] = _nothing_lacks
 
 
@@ -78,12 +78,12 @@ USUAL = Setup()
 
 
 class World:
-    """Servers run for the whole time; the fleet runs on one broker at a time."""
+    """The servers run all the time; the fleet runs on one broker at a time."""
 
     def __init__(self, stack: ExitStack, folder: Path, rng: Random, *, use_disk: bool, use_redis: bool) -> None:
         self.folder = folder
         self.rng = rng
-        #: Where the database lies, if it is a small disk that can be filled.
+        #: The small disk of the database that can be filled; None: there is none.
         self.disk: SmallDisk | None = stack.enter_context(small_disk(folder / "disk")) if use_disk else None
         self.postgres = Postgres(self.disk.folder if self.disk else folder)
         stack.callback(self.postgres.stop)
@@ -92,7 +92,7 @@ class World:
         self.valkey: Valkey | None = Valkey(folder) if use_redis else None
         self._start_servers(stack)
         self.books = Books(self.postgres.url)
-        #: What the fleet of today has besides: see `Setup`.
+        #: The current fleet's setup: see `Setup`.
         self.setup = USUAL
         self._surroundings = Surroundings()
         self._fleet_stack = ExitStack()
@@ -100,19 +100,19 @@ class World:
         self.clocks: Clocks | None = None
         self.names: NameServer | None = None
         self.providers = Providers()
-        #: Where the producers are told what became of their messages.
+        #: Receives the producers' callbacks.
         self.endpoint = stack.enter_context(running_endpoint())
         self._start_links(stack)
         self.fleet: Fleet | None = None
         self.broker: BrokerName | None = None
-        #: The load of the scenario that runs now.
+        #: The load of the current scenario.
         self.load: Load | None = None
-        #: What the fault of the scenario that runs now itself found wrong.
+        #: What the current scenario's fault itself found wrong.
         self.notes: list[str] = []
-        #: What came back from outside in the scenario that runs now.
+        #: Feedback from outside in the current scenario.
         self.returned = Returned()
         self._strikes = 0
-        #: Programs that ended without having been told to, of all fleets.
+        #: Programs of all fleets that ended without being told to.
         self.crashes: list[Crash] = []
         stack.callback(self.stop_fleet)
 
@@ -140,7 +140,7 @@ class World:
             return stack.enter_context(running(Proxy(connect)))
 
         self.database_link = link(to_socket(self._database_socket))
-        #: The relays' way to the producer's database; the producer itself goes with the others.
+        #: The relays' way to the producer's database; the producer itself uses the other link.
         self.outbox_link = link(to_socket(self._database_socket))
         self.rabbit_link = link(to_port(lambda: self.rabbit.port))
         self.redis_link = link(to_port(lambda: self.valkey.port if self.valkey else 0))
@@ -173,14 +173,14 @@ class World:
         return self.load
 
     def broker_url(self, broker: BrokerName) -> str:
-        """The broker as programs and producers reach it: through its proxy."""
+        """The URL of the broker for programs and producers: through its proxy."""
         if broker == "rabbitmq":
             return _through(self.rabbit.url, self.rabbit_link.port)
         assert self.valkey is not None
         return _through(self.valkey.url, self.redis_link.port)
 
     def use(self, broker: BrokerName, setup: Setup = USUAL) -> None:
-        """Have the programs run on that broker, in this way."""
+        """Make the programs run on that broker, in this setup."""
         if self.broker == broker and self.setup == setup:
             return
         self.stop_fleet()
@@ -213,21 +213,21 @@ class World:
         return int(found[0]) if found else 0
 
     def strike(self, count: int = 1) -> None:
-        """Note that a fault was done, by whatever does not count for itself."""
+        """Count a fault that was applied, for faults that do not count themselves."""
         self._strikes += count
 
     @property
     def strikes(self) -> int:
-        """Faults done so far: a scenario whose fault met nothing has shown nothing."""
+        """Faults applied so far: a scenario whose fault met nothing has shown nothing."""
         done = self.providers.struck + self.endpoint.refused + self.running_fleet.strikes
         return self._strikes + done
 
     def pause(self, seconds: float) -> None:
-        """How long a fault lasts: the one thing here that is a matter of time."""
+        """How long a fault lasts: the only thing here that depends on time."""
         time.sleep(seconds)
 
     def heal(self) -> None:
-        """Undo every fault: free disk, links and providers as they should be, servers up, nobody frozen."""
+        """Undo every fault: free the disk, restore links and providers, start servers, thaw programs."""
         if self.disk:
             self.disk.free()
         for link in self.links:
@@ -247,7 +247,8 @@ class World:
         self.running_fleet.thaw()
 
     def configuration(self, url: str = "", more: str = "") -> Path:
-        """notifier.toml, with the endpoint of the producers, whose port only this run knows, or this URL of it."""
+        """A notifier.toml with the producers' endpoint, whose port only this run knows, or with this URL for
+        it."""
         file = self.folder / ("notifier-other.toml" if url or more else "notifier.toml")
         told = ", ".join(f'"{status}"' for status in TOLD_TOO)
         url = url or self.endpoint.url
@@ -256,7 +257,7 @@ class World:
         return file
 
     def program_environment(self) -> dict[str, str]:
-        """What a program needs that runs beside the fleet, on the broker in use."""
+        """Variables for a program that runs beside the fleet, on the current broker."""
         assert self.broker is not None
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")}
         return inherited | self._environment(self.broker)
@@ -283,7 +284,7 @@ class World:
 
 @contextlib.contextmanager
 def running_world(folder: Path, rng: Random, *, use_disk: bool, use_redis: bool) -> Iterator[World]:
-    """Start the servers; at the end everything that was started is stopped."""
+    """Start the servers. At the end everything that was started is stopped."""
     with ExitStack() as stack:
         yield World(stack, folder, rng, use_disk=use_disk, use_redis=use_redis)
 

@@ -1,5 +1,5 @@
-"""Alembic's entry: runs on the connection that `notifier db upgrade` hands over, or opens one of its own from
-NOTIFIER_DATABASE_URL when a developer calls `alembic`."""
+"""Alembic's entry point. It runs on the connection that `notifier db upgrade` hands over. If a developer calls
+`alembic`, it opens one of its own from NOTIFIER_DATABASE_URL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PARTITION = re.compile(r"_(y\d{4}m\d{2}|default)$")
 
 
 def _include(_object: Any, name: str | None, kind: str, reflected: bool, _compare_to: Any) -> bool:
-    """Partitions come from `store.partitions`, not from the models."""
+    """Leave out partitions, which come from `store.schema.partitions`, not from the models."""
     return not (kind == "table" and reflected and name and _PARTITION.search(name))
 
 

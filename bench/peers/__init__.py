@@ -1,4 +1,4 @@
-"""What people would use instead, each as a good engineer would set it up: README.md says how and why."""
+"""What people would use instead, each set up as a good engineer would: README.md says how and why."""
 
 from __future__ import annotations
 

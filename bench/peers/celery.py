@@ -28,7 +28,7 @@ _CREATE = "import {module} as tasks; tasks.Mail.metadata.create_all(tasks.engine
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Arguments of `celery worker`, and how many such workers."""
+    """Arguments of `celery worker`, and the number of workers."""
 
     workers: int
     pool: str
@@ -52,7 +52,7 @@ class CeleryRun:
         freeze(self.pids().values(), frozen=True)
 
     def fill(self, count: int) -> None:
-        """One task for each mail, persistent."""
+        """Queue one persistent task for each mail."""
         found = self._database.execute("SELECT coalesce(max(id), 0) FROM mails").fetchone()
         self._first = int(found[0]) if found else 0
         app = Celery(self._name, broker=self._broker_url, set_as_current=False)
@@ -62,7 +62,7 @@ class CeleryRun:
                 app.send_task("send_mail", arguments, queue=self._name, producer=producer, ignore_result=True)
 
     def release(self) -> None:
-        """Let them go."""
+        """Let the workers go on."""
         freeze(self.pids().values(), frozen=False)
 
     def recorded(self) -> int:
@@ -90,7 +90,7 @@ class CeleryPeer:
         self._slow = slow
 
     def absent(self, ground: Ground) -> str:
-        """Celery is what the service itself is made with."""
+        """Never absent: the service itself uses Celery."""
         return ""
 
     @contextlib.contextmanager
@@ -142,7 +142,7 @@ class CeleryPeer:
         return processes
 
     def _consumers(self, broker_url: str) -> int:
-        """Workers that read the queue: at this log level they do not say when they are ready."""
+        """The number of workers that read the queue; at this log level they do not log when they are ready."""
         with amqp_connection(broker_url) as connection:
             try:
                 return int(connection.channel().queue_declare(self.name, passive=True).consumer_count)

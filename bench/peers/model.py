@@ -1,4 +1,4 @@
-"""The table that both hand-written services keep their mails in."""
+"""The table in which both hand-written services keep their mails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Postfix's `smtp-source`: no queue, no record, no template, one finished mail again and again. The limit."""
+"""Postfix's `smtp-source`: no queue, no record, no template, one finished mail again and again. It shows the
+limit."""
 
 from __future__ import annotations
 
@@ -29,11 +30,11 @@ class SmtpSourceRun:
         self._process: subprocess.Popen[bytes] | None = None
 
     def hold(self) -> None:
-        """It only lives while it sends."""
+        """Does nothing: it only runs while it sends."""
         self.stop()
 
     def fill(self, count: int) -> None:
-        """Only a number."""
+        """Note the number."""
         self._count = count
 
     def release(self) -> None:
@@ -44,7 +45,7 @@ class SmtpSourceRun:
         )
 
     def recorded(self) -> int:
-        """It records nothing: what the server has accepted is all there is."""
+        """It records nothing, so only the server's count is known."""
         return self._count
 
     def pids(self) -> Mapping[str, int]:
@@ -89,7 +90,7 @@ class SmtpSource:
 
 
 def _write_mail(file: Path) -> None:
-    """The same mail as everybody's, as it goes over the wire; smtp-source makes the line ends."""
+    """Write the same mail as the others send, as it is on the wire; smtp-source makes the line ends."""
     folder = mails.TEMPLATES / "email" / mails.TEMPLATE
     context = mails.context(1)
 

@@ -17,7 +17,7 @@ from tests.provisioning.commands import run_in_order, say
 
 
 def main() -> int:
-    """Explore. 0 only if every promise was kept in every schedule."""
+    """Explore. Returns 0 only if every promise was kept in every schedule."""
     options = _options()
     if options.list:
         say("\n".join(scenario.name for scenario in SCENARIOS))

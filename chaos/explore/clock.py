@@ -1,7 +1,7 @@
-"""Time that moves only when somebody says so, and event loops that never wait.
+"""Time that moves only on command, and event loops that never wait.
 
-Two clocks: that of the machine, which the code under test sees in place of the module `time`, and that of the
-database, which is `explore.now()` (see `chaos.explore.database`).
+There are two clocks: the machine's, which the code under test sees in place of the module `time`, and the
+database's, which is `explore.now()` (see `chaos.explore.database`).
 """
 
 from __future__ import annotations
@@ -12,37 +12,37 @@ import time as real_time
 from collections.abc import Callable
 from typing import Any
 
-#: The pool's own look at connections that rested stays as it is.
+#: Modules that keep the real `time`: the pool's own check of idle connections stays as it is.
 _UNTOUCHED = ("notifier.store.connection_pool", "notifier.dev")
 
 
 class Clock:
-    """Both clocks. What passes in truth while a schedule runs counts on neither."""
+    """Both clocks. The real time during a schedule counts on neither."""
 
     def __init__(self) -> None:
         self._monotonic = 1_000_000.0
-        #: What the database's clock shows. Unix time.
+        #: The time of the database's clock. Unix time.
         self.database = 0.0
         self.reset()
 
     def monotonic(self) -> float:
-        """In place of `time.monotonic`."""
+        """Replaces `time.monotonic`."""
         return self._monotonic
 
     def jump(self, seconds: float, *, only_database: bool = False) -> None:
-        """So much later. `only_database`: by the database's clock alone, as when its machine was set."""
+        """Move the clocks ahead. `only_database`: only the database's clock, as if its machine had been set."""
         self.database += seconds
         if not only_database:
             self._monotonic += seconds
 
     def reset(self) -> None:
-        """The database's clock is right again, to a minute: to tell sessions of another time takes a statement.
-        That of the machine never goes back."""
+        """Set the database's clock right again, to the minute, because telling sessions another time takes a
+        statement. The machine's clock never goes back."""
         self.database = round(real_time.time() / 60) * 60.0
 
 
 class TimeModule:
-    """Stands in notifier's modules where they import `time`."""
+    """Replaces the module `time` in notifier's modules."""
 
     def __init__(self, clock: Clock, sleep: Callable[[float], None]) -> None:
         self.monotonic = clock.monotonic
@@ -53,7 +53,7 @@ class TimeModule:
 
 
 def stand_in_for_time(clock: Clock, sleep: Callable[[float], None]) -> None:
-    """Give every module of notifier that is loaded the clock in place of `time`. For this process, for good."""
+    """Replace `time` by the clock in every loaded module of notifier. Permanent for this process."""
     stand_in = TimeModule(clock, sleep)
     for name, module in list(sys.modules.items()):
         if not name.startswith("notifier.") or name.startswith(_UNTOUCHED):
@@ -63,13 +63,13 @@ def stand_in_for_time(clock: Clock, sleep: Callable[[float], None]) -> None:
 
 
 class _Nothing:
-    """A selector without files: when there is nothing to do, time goes on to the next timer."""
+    """A selector without files: if there is nothing to do, time moves to the next timer."""
 
     def __init__(self, loop: DrainedLoop) -> None:
         self._loop = loop
 
     def select(self, timeout: float | None) -> list[Any]:
-        """What the loop calls when it has nothing more to run at once."""
+        """The loop calls this when it has nothing more to run."""
         if timeout is None:
             self._loop.stop()
         else:
@@ -78,16 +78,16 @@ class _Nothing:
 
 
 class DrainedLoop(asyncio.BaseEventLoop):
-    """An event loop that runs in the thread of whoever hands it something, until nothing is left to do.
+    """An event loop that runs in the thread of whoever submits work, until nothing is left to do.
 
-    The actor's thread waits for its coroutines anyway; like this nothing of it runs at a time that nobody chose.
+    The actor's thread waits for its coroutines anyway. This way none of them runs at a time that nobody chose.
     """
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self._clock = clock
         self._selector = _Nothing(self)
-        #: What its own timers waited for. Seconds.
+        #: Total wait of its own timers. Seconds.
         self.passed = 0.0
         self.set_exception_handler(lambda _loop, _context: None)
 
@@ -101,7 +101,7 @@ class DrainedLoop(asyncio.BaseEventLoop):
         return handle
 
     def _process_events(self, event_list: list[Any]) -> None:
-        """There are none."""
+        """There are no events."""
 
     def _write_to_self(self) -> None:
-        """Nobody is asleep."""
+        """Nothing sleeps, so nothing has to be woken."""

@@ -1,8 +1,8 @@
-"""PostgreSQL as the explorer needs it: statements and commits are steps, connections break when they are told to,
-and the clock can be moved.
+"""PostgreSQL for the explorer: statements and commits are steps, connections break on command, and the clock can
+be moved.
 
-Nothing of the product is replaced. Its engine gets connections of a class of ours; `now()` in its statements finds
-`explore.now()` first, because the schema `explore` stands before `pg_catalog` in the search path.
+Nothing of the product is replaced. Its engine gets connections of our own class. `now()` in its statements finds
+`explore.now()` first, because the schema `explore` precedes `pg_catalog` in the search path.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from notifier.store.engine import for_driver, make_engine
 
 Mutation = Callable[[str], str]
 
-#: As is psycopg's own.
+#: psycopg's own default.
 _PREPARE_AFTER = 5
 _SETTING = "explore.time"
-# It stands still between jumps: how fast this machine is must decide nothing. The planner sees through it, and
-# uses an index on due_at as with the real one.
+# It stands still between jumps, so that the speed of this machine decides nothing. The planner inlines it, and
+# uses an index on due_at as with the real function.
 _NOW = f"""
 CREATE SCHEMA explore;
 CREATE FUNCTION explore.now() RETURNS timestamptz LANGUAGE sql STABLE AS $$
@@ -39,16 +39,16 @@ CREATE FUNCTION explore.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABL
 """
 _SETTINGS = (
     "search_path = explore, pg_catalog, public",
-    # Planning is half of the work: each statement is planned once.
+    # Planning is half of the work, so each statement is planned once.
     "plan_cache_mode = force_generic_plan",
     "synchronous_commit = off",
 )
-# Defaults were bound to the real one when their tables were made.
+# Defaults were bound to the real function when the tables were made.
 _DEFAULTS = """
 SELECT c.table_name, c.column_name FROM information_schema.columns AS c
 WHERE c.table_schema = 'public' AND c.column_default = 'now()'
 """
-# Of what the product has; a month is emptied with its table.
+# The product's tables. A month is emptied together with its table.
 _TABLES = """
 SELECT c.relname FROM pg_class AS c
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
@@ -57,11 +57,11 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NO
 
 
 class Broken(psycopg.OperationalError):
-    """The connection broke: what a program sees has no SQLSTATE."""
+    """The connection broke. As a program sees it, the error has no SQLSTATE."""
 
 
 class _Cursor(psycopg.Cursor[Any]):
-    """Its statements are steps, whether SQLAlchemy or the product itself executes them."""
+    """A cursor whose statements are steps, whether SQLAlchemy or the product itself executes them."""
 
     def execute(self, query: Any, params: Any = None, **_: Any) -> Any:
         connection: Any = self.connection
@@ -69,10 +69,10 @@ class _Cursor(psycopg.Cursor[Any]):
         return self
 
     def execute_now(self, query: Any, params: Any = None, **options: Any) -> Any:
-        """No step."""
+        """Execute without a step."""
         return super().execute(query, params, **options)
 
-    # In fewer words: the driver's take as long as a statement.
+    # A short version, because the driver's takes as long as a statement.
     @property
     def description(self) -> Any:
         result = self.pgresult
@@ -85,12 +85,12 @@ class _Cursor(psycopg.Cursor[Any]):
 
 
 class SteppedConnection(DeadlineConnection):
-    """A connection whose commits are steps. One that broke is cleaned up and used again: a new one costs as much
-    as ten statements."""
+    """A connection whose commits are steps. After it broke it is cleaned up and reused, because a new one costs as
+    much as ten statements."""
 
     database: Database
     is_broken = False
-    #: What its session believes the time to be.
+    #: The time that its session sees.
     time = 0.0
 
     @property
@@ -98,7 +98,7 @@ class SteppedConnection(DeadlineConnection):
         return self.is_broken or self.pgconn.status == pq.ConnStatus.BAD
 
     def break_off(self) -> None:
-        """The server notices at once, and rolls back what was under way."""
+        """Break the connection. The server notices at once, and rolls back what was in progress."""
         if not self.is_broken:
             self.is_broken = True
             if self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
@@ -110,14 +110,14 @@ class SteppedConnection(DeadlineConnection):
         self.database.spare.append(self)
 
     def execute(self, *arguments: Any, **options: Any) -> Any:
-        """What the product asks past its engine: what time it is, say. No step."""
+        """A statement that the product executes outside its engine, such as asking for the time. Not a step."""
         self.set_clock(self.database.clock.database)
         return self.cursor().execute_now(*arguments, **options)  # type: ignore[attr-defined]
 
     def commit(self) -> None:
         actor = current()
         if actor is None or not self.database.written(self):
-            # Of what only read, the commit changes nothing.
+            # The commit of a transaction that only read changes nothing.
             if not self.is_broken:
                 super().commit()
                 self._let_go()
@@ -146,24 +146,24 @@ class SteppedConnection(DeadlineConnection):
         raise Died if option.is_death else Broken(f"the connection broke: {option.name.lower()}")
 
     def set_clock(self, time: float) -> None:
-        """Before a transaction begins: within one, `now()` stands still."""
+        """Set the clock before a transaction begins; within a transaction, `now()` stands still."""
         if self.time != time and self.pgconn.transaction_status == pq.TransactionStatus.IDLE:
             self.pgconn.exec_(f"SET {_SETTING} = '{time:.3f}'".encode())
             self.time = time
 
 
 class Database:
-    """One database, made for this, and the engine that the product's code gets."""
+    """One database made for the explorer, and the engine for the product's code."""
 
     def __init__(self, url: str, clock: Clock) -> None:
         self.clock = clock
         self.stage = Stage(self)
         self.connections: list[SteppedConnection] = []
-        #: Those that broke, clean again.
+        #: Connections that broke and are clean again.
         self.spare: list[SteppedConnection] = []
-        #: Of connections within a transaction: the tables that it has written.
+        #: For connections in a transaction: the tables that it has written.
         self.touched: dict[SteppedConnection, frozenset[str]] = {}
-        #: Changes statements on their way, to prove that the explorer finds what that breaks.
+        #: Changes statements before they are sent, to prove that the explorer finds the resulting fault.
         self.mutation: Mutation | None = None
         self.mutated = 0
         self._url = url
@@ -183,7 +183,7 @@ class Database:
             psycopg.Connection.close(connection)
 
     def begin(self) -> None:
-        """What an earlier schedule did to its sessions, is over."""
+        """Undo what an earlier schedule did to the sessions."""
         for connection in self.connections:
             connection.prepare_threshold = _PREPARE_AFTER
 
@@ -195,32 +195,32 @@ class Database:
         return {row["pid"] for row in rows.fetchall()}
 
     def empty(self) -> None:
-        """Throw away what earlier schedules left."""
+        """Delete what earlier schedules left."""
         self.observer.execute(f"TRUNCATE {', '.join(sorted(self._tables))}")
 
     def clear(self) -> None:
-        """The same where there is little: no file is made anew."""
+        """Delete what is there if it is little, without creating files anew."""
         statements = "; ".join(f"DELETE FROM {table}" for table in sorted(self._tables))
         self.observer.execute(statements, prepare=False)
 
     def park(self, ids: Collection[UUID]) -> None:
-        """These have not come to rest: no sweep of a later scene is to find them."""
+        """Hide notifications that have not come to rest from the sweeps of later scenes."""
         self.observer.execute("UPDATE states SET due_at = NULL WHERE id = ANY(%s)", [list(ids)])
 
     def next_due(self, ids: Collection[UUID]) -> float | None:
-        """In how many seconds something has to happen to one of them; None: never."""
+        """Seconds until something has to happen to one of them; None: never."""
         row = self.observer.execute(
             "SELECT extract(epoch FROM min(due_at)) AS due FROM notifications WHERE id = ANY(%s)", [list(ids)]
         ).fetchone()
         return None if row is None or row["due"] is None else float(row["due"]) - self.clock.database
 
     def written(self, connection: SteppedConnection) -> frozenset[str]:
-        """The tables that its transaction has written."""
+        """The tables that the connection's transaction has written."""
         return self.touched.get(connection, frozenset())
 
     def _make_engine(self, url: str) -> Engine:
         engine = make_engine(url, pool_size=8)
-        # The same few connections again and again: each has to be told of a new time by a statement of its own.
+        # Uses the same few connections again and again, because each must be told a new time by a statement.
         engine.pool._pool.use_lifo = True  # type: ignore[attr-defined]
         database = self
 
@@ -237,13 +237,13 @@ class Database:
             return connection
 
         event.listen(engine, "do_connect", connect)
-        # Before the product's own, which would open one of another class.
+        # Before the product's own listener, which would open a connection of another class.
         engine.dialect.dispatch.do_connect.listeners.rotate(1)
         event.listen(engine, "after_execute", _keep_metadata)
         return engine
 
     def execute(self, cursor: _Cursor, statement: str, parameters: Any) -> None:
-        """One step, unless it is about the session, or nobody explores just now."""
+        """Execute as one step, unless the statement is about the session, or nobody is exploring."""
         connection: Any = cursor.connection
         known = self._statements[statement] if statement in self._statements else self._know(statement)
         if known is None:
@@ -265,7 +265,7 @@ class Database:
         actor.backend = connection.pgconn.backend_pid
         if option in (Option.NOT_DONE, Option.DIES):
             connection._end(option)
-        # Not before: a clock may have jumped while it stood here.
+        # Not earlier, because a clock may have jumped while the actor waited here.
         connection.set_clock(self.clock.database)
         cursor.execute_now(statement, parameters)
         if "attempts" in writes:
@@ -277,9 +277,10 @@ class Database:
             connection._end(option)
 
     def _know(self, statement: str) -> tuple[str, frozenset[str], frozenset[str]] | None:
-        """Its name and what it reads and writes; None: it is about the session, and no step."""
+        """The statement's name, and the tables that it reads and writes; None: it is about the session, so it is
+        not a step."""
         label = self._names.get(statement) or " ".join(statement.split())[:60]
-        # Events are only ever appended, and a hash key is noted: whose come first makes no difference to others.
+        # Events are only appended, and a hash key is only noted, so their order makes no difference to others.
         known = self._tables - {"events", "hash_keys"}
         reads = frozenset(re.findall(r"\b(?:FROM|JOIN)\s+([a-z_]+)\b", statement)) & known
         writes = frozenset(re.findall(r"\b(?:UPDATE|INSERT INTO|DELETE FROM)\s+([a-z_]+)\b", statement)) & known
@@ -293,14 +294,14 @@ class Database:
 def _keep_metadata(
     _connection: Any, _statement: Any, _many: Any, _values: Any, _options: Any, result: Any
 ) -> None:
-    """The columns of a statement of ours are always the same; SQLAlchemy would look at them each time."""
+    """The columns of our statements never change; SQLAlchemy would examine them each time."""
     compiled = getattr(result.context, "compiled", None)
     if compiled is not None and result.returns_rows and compiled._cached_metadata is None:
         compiled._cached_metadata = result._metadata
 
 
 def make_clock_movable(url: str) -> None:
-    """Of a database that has the product's tables."""
+    """Make the clock of a database with the product's tables movable."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_NOW)
         for table, column in connection.execute(_DEFAULTS).fetchall():
@@ -311,7 +312,7 @@ def make_clock_movable(url: str) -> None:
 
 
 def _names() -> dict[str, str]:
-    """The statements of the store by their text for the driver, as `claim` or `receipts.write`."""
+    """Names of the store's statements, such as `claim` or `receipts.write`, by their text for the driver."""
     found: dict[str, str] = {}
     for module_name, module in list(sys.modules.items()):
         if not module_name.startswith("notifier.store."):

@@ -1,7 +1,7 @@
-"""Schedules that broke a promise once: each is run again before anything else is explored.
+"""Schedules that once broke a promise. Each is run again before anything else is explored.
 
-A schedule is `scenario:choices`: who did the next step, and with a digit what went wrong at it (`steps.Option`).
-Where the code has other steps by now, what cannot be done any more is left out.
+A schedule is `scenario:choices`: who did the next step, with a digit for what went wrong at it (`steps.Option`).
+If the code has other steps by now, choices that are no longer possible are left out.
 """
 
 from __future__ import annotations

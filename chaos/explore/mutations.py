@@ -1,6 +1,7 @@
-"""Faults put back on purpose, to prove that the explorer finds them. In the explorer's own process only.
+"""Faults that are put back on purpose, to prove that the explorer finds them. Only in the explorer's own process.
 
-Most are one condition less in a statement on its way to the database, as it was before somebody thought of it.
+Most of them remove one condition from a statement on its way to the database, as it was before somebody thought of
+it.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ class Mutation:
     name: str
     what: str
     scenario: str
-    #: The promise that it breaks.
+    #: The promise that the fault breaks.
     promise: str
     apply: Callable[[World], None]
 
 
 def _without(*changes: tuple[str, str]) -> Callable[[World], None]:
-    """Of each statement: what fits the pattern is replaced."""
+    """In each statement, replace what matches a pattern."""
     wanted = [(re.compile(pattern, re.DOTALL), instead) for pattern, instead in changes]
 
     def change(sql: str) -> str:
@@ -38,7 +39,7 @@ def _without(*changes: tuple[str, str]) -> Callable[[World], None]:
 
 
 def _messages_belong_to_nobody(_: World) -> None:
-    """As before there were `provider_messages`: whoever finds a message has it."""
+    """As it was before `provider_messages`: whoever finds a message owns it."""
 
     def rivals(_self: object, unknown: object, *_: object, **__: object) -> Rivals:
         return Rivals(frozenset(), (), unknown.looked_at)  # type: ignore[attr-defined]
@@ -142,5 +143,5 @@ MUTATIONS: tuple[Mutation, ...] = (
 
 
 def named(name: str) -> Mutation:
-    """Raises KeyError."""
+    """The mutation of this name. Raises KeyError."""
     return {mutation.name: mutation for mutation in MUTATIONS}[name]

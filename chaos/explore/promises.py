@@ -1,4 +1,4 @@
-"""What must hold when everything has come to rest, whatever happened."""
+"""The promises: what must hold when everything has come to rest, whatever happened before."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Broken:
 
 
 def check(world: World) -> list[Broken]:
-    """Read the record of the scene and hold it against what really happened."""
+    """Compare the scene's record with what really happened."""
     scene = world.scene
     rows = world.database.observer.execute(_READ, [scene.ids]).fetchall()
     broken = []
@@ -71,7 +71,7 @@ def check(world: World) -> list[Broken]:
 
 
 def _left_behind(world: World, gone: list[UUID]) -> list[Broken]:
-    """Nothing stays of what was deleted."""
+    """Nothing is left of what was deleted."""
     if not gone:
         return []
     counts = world.database.observer.execute(_LEFT, {"ids": gone}).fetchall()
@@ -145,15 +145,15 @@ def _attempts(scene: Scene, row: dict[str, Any]) -> Found:
 
 
 def _says_not_called(attempt: dict[str, Any], scene: Scene) -> bool:
-    """An attempt without a call says so; where the process died, or stood still until its lease was over, nobody
-    can tell, and `unknown` is right."""
+    """Whether the record is right about an attempt without a call. It must say that there was no call. If the
+    process died, or stood still until its lease was over, nobody can tell, and `unknown` is right."""
     if attempt["outcome"] == Outcome.UNKNOWN:
         return scene.deaths + scene.jumps > 0
     return "not called" in (attempt["detail"] or "")
 
 
 def _crashes(scene: Scene, row: dict[str, Any]) -> Found:
-    # Once a clock jumps, whoever stands still in that moment has lost its lease.
+    # When a clock jumps, a process that stands still at that moment has lost its lease.
     possible = scene.deaths + scene.jumps
     found: Found = []
     if row["crash_count"] > possible:
@@ -193,7 +193,7 @@ def _explained(row: dict[str, Any]) -> Found:
 
 
 def _messages(rows: list[dict[str, Any]]) -> list[Broken]:
-    """One message of a provider, one attempt."""
+    """Each message of a provider belongs to one attempt."""
     held = Counter(
         attempt["provider_message_id"]
         for row in rows
@@ -204,7 +204,7 @@ def _messages(rows: list[dict[str, Any]]) -> list[Broken]:
 
 
 def _orders(scene: Scene) -> list[Broken]:
-    """What somebody was told that it is done, holds for attempts that begin afterwards."""
+    """If somebody was told that an action is done, it holds for attempts that begin afterwards."""
     found = []
     for what, id_, at in scene.ordered:
         late = [call for call in scene.books.calls if call.notification == id_ and call.decided > at]

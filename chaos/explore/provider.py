@@ -1,4 +1,4 @@
-"""Providers as pure values: what they took is a list, and how they answer is chosen at the step of the call."""
+"""Providers as pure values: a list of what they accepted; how they answer is chosen at the step of the call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from notifier.providers.base import Outgoing, Receipt, Sought
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A message that a provider has made of a call."""
+    """A message that a provider made of a call."""
 
     provider: str
     id: str
@@ -32,21 +32,21 @@ class Called:
     notification: UUID
     attempt: int
     provider: str
-    #: Which of all steps made its attempt's row: what was committed until then, the caller knew.
+    #: The number of the step that made its attempt's row. The caller knew everything that was committed before it.
     decided: int
 
 
 @dataclass(slots=True)
 class Books:
-    """What the providers know: the truth that the record is held against."""
+    """What the providers know: the truth with which the record is compared."""
 
-    #: Every call that reached one.
+    #: Every call that reached a provider.
     calls: list[Called] = field(default_factory=list)
     made: list[Made] = field(default_factory=list)
 
 
 class Mailer:
-    """Cannot be asked afterwards, as a relay."""
+    """A provider that cannot be asked afterwards, like a mail relay."""
 
     id_space: str | None = None
 
@@ -55,7 +55,7 @@ class Mailer:
         self.channel = channel
         self._stage = stage
         self._books = books
-        #: How it answers calls that no actor makes, in the setting of a scene.
+        #: Answers to calls made while a scene is being set up, without an actor.
         self._script = script
 
     @classmethod
@@ -98,11 +98,11 @@ class Mailer:
         return "well"
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: nothing is open."""
 
 
 class Texter(Mailer):
-    """Can be asked for what it took, and gives each message an id of its own."""
+    """A provider that can be asked what it accepted, and gives each message an id."""
 
     id_space = "texter"
 

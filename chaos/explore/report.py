@@ -1,4 +1,4 @@
-"""What a run says at its end."""
+"""The report at the end of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def is_right(tallies: Sequence[Tally]) -> bool:
 
 
 def kept(outcomes: Mapping[str, Outcome]) -> str:
-    """Of the schedules that broke a promise once."""
+    """The results for the schedules that once broke a promise."""
     lines = []
     for token, outcome in outcomes.items():
         if outcome.broken:
@@ -26,7 +26,7 @@ def kept(outcomes: Mapping[str, Outcome]) -> str:
 
 
 def table(tallies: Sequence[Tally], seconds: float) -> str:
-    """By scenario, the sums, and the faults with their steps."""
+    """The table by scenario, the totals, and the faults with their steps."""
     lines = [_LINE.format("scenario", "schedules", "distinct", "random", "pruned", "whole", "a s", "broken")]
     for tally in tallies:
         whole = f"≤ {tally.complete_to}" if tally.complete_to >= 0 else "-"

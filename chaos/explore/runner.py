@@ -1,4 +1,4 @@
-"""The explorer's processes: one for each core, each with a database of its own on one PostgreSQL in memory."""
+"""The explorer's processes: one for each core, each with its own database on one PostgreSQL in memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 #: Schedules between two clean-ups of the tables.
 _EMPTY_AFTER = 1500
-#: Faults of one scenario whose steps are looked for and shown.
+#: Maximum faults of one scenario whose steps are searched for and shown.
 _SHOWN = 6
 
 
@@ -41,8 +41,8 @@ class Job:
 
 
 def explore_all(jobs: Sequence[Job], processes: int, say: Say) -> tuple[list[Tally], dict[str, Outcome]]:
-    """Run the kept schedules again, then do all jobs. Their tallies in the same order, and what became of the kept
-    ones."""
+    """Run the kept schedules again, then all jobs. Returns the jobs' tallies in the same order, and the outcomes
+    of the kept schedules."""
     with _server(say) as databases, _pool(databases, processes) as pool:
         kept = dict(zip(KEPT, pool.map(_play_here, KEPT), strict=True))
         futures = {pool.submit(_explore_here, job): job for job in jobs}
@@ -56,7 +56,8 @@ def explore_all(jobs: Sequence[Job], processes: int, say: Say) -> tuple[list[Tal
 
 
 def prove(pattern: str, seconds: float, processes: int, say: Say) -> bool:
-    """Put each fault whose name fits back, in a process of its own, and look for it. Whether all were found."""
+    """Put back each fault whose name matches, in a separate process, and search for it. Returns whether all were
+    found."""
     mutations = [mutation for mutation in MUTATIONS if re.search(pattern, mutation.name)]
     names = [mutation.name for mutation in mutations]
     found: list[Fault | None] = []
@@ -91,13 +92,13 @@ def play(world: World, token: str) -> Outcome:
 
 
 def scenario_of(name: str) -> Scenario:
-    """Raises KeyError."""
+    """The scenario of this name. Raises KeyError."""
     return {scenario.name: scenario for scenario in SCENARIOS}[name]
 
 
 @contextlib.contextmanager
 def world_on(url: str) -> Iterator[World]:
-    """A world on a migrated database, which it makes its own."""
+    """A world on a migrated database, which it takes over."""
     make_clock_movable(url)
     database = Database(url, Clock())
     try:
@@ -107,7 +108,8 @@ def world_on(url: str) -> Iterator[World]:
 
 
 def explore(world: World, job: Job, *, until: str | None = None) -> Tally:
-    """Explore one scenario; of what it finds, the shortest way there. `until` this promise is broken."""
+    """Explore one scenario, keeping the shortest schedule for each fault found. Stops early when the promise
+    `until` is broken."""
     scenario = scenario_of(job.scenario)
     search = Search(world, scenario, job.seed)
     seen: dict[str, Outcome] = {}
@@ -129,8 +131,8 @@ def explore(world: World, job: Job, *, until: str | None = None) -> Tally:
 
 @contextlib.contextmanager
 def _pool(databases: Databases, processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes with a world each."""
-    # Forked, all modules are there; and no process that keeps books for the others is started besides.
+    """Processes that each have a world."""
+    # With fork, all modules are already loaded, and no extra resource-tracker process is started.
     context = get_context("fork")
     urls = context.SimpleQueue()
     for _ in range(processes):
@@ -154,7 +156,7 @@ _world: World | None = None
 
 
 def _begin(urls: object) -> None:
-    """In each process, once."""
+    """Runs once in each process."""
     global _world
     quiet()
     url = urls.get()  # type: ignore[attr-defined]
@@ -167,10 +169,10 @@ def _begin(urls: object) -> None:
 
 
 def quiet() -> None:
-    """Nothing of the product's is logged: thousands of its workers die here."""
+    """Log nothing of the product, because thousands of its workers die here."""
     configure("error", "json")
     logging.disable(logging.CRITICAL)
-    # Of those that died in a call.
+    # Coroutines of workers that died in a call.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 

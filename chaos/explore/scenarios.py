@@ -1,4 +1,4 @@
-"""Who meets whom. Each scenario is small: two or three actors, one or two notifications."""
+"""The scenarios: which actors meet. Each is small: two or three actors, one or two notifications."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SetUp = Callable[[World], object]
 
 
 def _all(*roles: Role) -> tuple[Role, ...]:
-    """With their letters."""
+    """The roles, with their letters."""
     return tuple(
         Role(name, role.title, role.work, role.ready, role.comes_again)
         for name, role in zip(_LETTERS, roles, strict=False)
@@ -29,7 +29,7 @@ def _all(*roles: Role) -> tuple[Role, ...]:
 
 
 def intake(key: str, *, number: int = 1) -> Role:
-    """An intake that has got the message with this key."""
+    """An intake that has received the message with this key."""
 
     def work(world: World) -> object:
         message = world.message(world.keyed(key), to="ann@example.com", number=number)
@@ -41,7 +41,7 @@ def intake(key: str, *, number: int = 1) -> Role:
 
 
 def deliver(*places: int, again: bool = False) -> Role:
-    """A worker with a task about these notifications; `again`: one that another worker had before."""
+    """A worker with a task for these notifications. `again`: another worker had the task before."""
 
     def work(world: World) -> object:
         ids = [world.scene.ids[each] for each in places]
@@ -51,7 +51,7 @@ def deliver(*places: int, again: bool = False) -> Role:
 
 
 def worker() -> Role:
-    """A worker that takes the first task that somebody publishes."""
+    """A worker that takes the first task that is published."""
 
     def work(world: World) -> None:
         scene = world.scene
@@ -62,7 +62,7 @@ def worker() -> Role:
 
 
 def sweep() -> Role:
-    """A Beat's tick."""
+    """A tick of Beat."""
     return Role("", "sweep", lambda world: world.dispatcher().dispatch_due(), comes_again=False)
 
 
@@ -74,7 +74,7 @@ def reconcile(*places: int) -> Role:
 
 
 def report(status: Status, reason: Reason | None = None, *, place: int = 0) -> Role:
-    """A provider that reports about what it took; not before it took it."""
+    """A provider that reports on a message; not before it has accepted it."""
 
     def work(world: World) -> object:
         made = world.scene.books.made[place]
@@ -89,7 +89,7 @@ def report(status: Status, reason: Reason | None = None, *, place: int = 0) -> R
 
 
 def cancel(place: int = 0) -> Role:
-    """An operator, or the producer."""
+    """An operator or the producer cancels it."""
 
     def work(world: World) -> None:
         id_ = world.scene.ids[place]
@@ -101,7 +101,7 @@ def cancel(place: int = 0) -> Role:
 
 
 def retry(place: int = 0) -> Role:
-    """An operator sets it going again."""
+    """An operator retries it."""
     return Role(
         "",
         "retry",
@@ -111,7 +111,7 @@ def retry(place: int = 0) -> Role:
 
 
 def resolve(resolution: Resolution, place: int = 0) -> Role:
-    """An operator says what became of it."""
+    """An operator resolves its unknown outcome."""
     return Role(
         "",
         f"resolve {resolution}",
@@ -123,7 +123,7 @@ def resolve(resolution: Resolution, place: int = 0) -> Role:
 
 
 def suppress(place: int = 0) -> Role:
-    """Somebody forbids to send to its recipient."""
+    """Somebody suppresses its recipient."""
 
     def work(world: World) -> None:
         id_ = world.scene.ids[place]
@@ -143,17 +143,17 @@ def retain() -> Role:
     return Role("", "retention", lambda world: world.services.retention_job.run(), comes_again=False)
 
 
-# What came before.
+# What happened before.
 
 
 def accepted(count: int = 1, *, hold: bool | None = None) -> SetUp:
-    """So many that are queued."""
+    """This many queued notifications."""
     policy = None if hold is None else OnUnknown.HOLD if hold else OnUnknown.RESEND
     return lambda world: [world.accept(on_unknown=policy) for _ in range(count)]
 
 
 def twins(world: World) -> None:
-    """Two to one number that say the same, and nobody else has."""
+    """Two notifications with the same text to one number that nobody else has."""
     number = world.number()
     for _ in range(2):
         world.accept(to=f"+1555{number:07d}", number=number)
@@ -171,7 +171,7 @@ def then(set_up: SetUp, *answers: Option) -> SetUp:
 
 
 def unheard(set_up: SetUp) -> SetUp:
-    """Claimed twice by workers that died before they heard of it. The first lease that ends counts as a death,
+    """Claimed twice by workers that died before they learned of it. The first lease that ends counts as a death,
     whoever held it."""
 
     def work(world: World) -> None:
@@ -189,7 +189,7 @@ def unheard(set_up: SetUp) -> SetUp:
 
 
 def later(set_up: SetUp, seconds: float) -> SetUp:
-    """So much later."""
+    """The same, this many seconds later."""
 
     def work(world: World) -> None:
         set_up(world)
@@ -199,10 +199,10 @@ def later(set_up: SetUp, seconds: float) -> SetUp:
 
 
 def old(set_up: SetUp) -> SetUp:
-    """Old enough for retention to delete them."""
+    """Old enough for retention to delete."""
 
     def work(world: World) -> None:
-        # It walks through all that there is.
+        # Retention walks through everything that exists.
         world.database.clear()
         set_up(world)
         world.clock.jump(_TWO_DAYS)
@@ -219,7 +219,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("deliver-deliver", _all(deliver(0), deliver(0)), accepted()),
     Scenario("again-again", _all(deliver(0, again=True), deliver(0, again=True)), accepted()),
     Scenario("deliver-again", _all(deliver(0), deliver(0, again=True), sweep()), accepted()),
-    # Nothing fails but connections to the database: reached soon, because there is little else to try.
+    # Only connections to the database fail. Soon complete, because there is little else to try.
     Scenario(
         "deliver-unanswered",
         _all(deliver(0), deliver(0)),
@@ -231,7 +231,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("deliver-sweep", _all(deliver(0), sweep()), accepted()),
     Scenario("deliver-sweep-worker", _all(deliver(0), sweep(), worker()), later(accepted(), 130)),
     Scenario("sms-deliver-sweep", _all(deliver(0), sweep(), worker()), accepted(), _SMS),
-    # Nothing fails but the database's time: reached soon, because there is little else to try.
+    # Only the database's time goes wrong. Soon complete, because there is little else to try.
     Scenario(
         "sms-late",
         _all(deliver(0), sweep(), worker()),

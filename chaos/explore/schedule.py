@@ -1,4 +1,4 @@
-"""One schedule: a scene is set, its actors move as they are told to, all comes to rest, and the promises are
+"""Runs one schedule: a scene is set up, its actors move as chosen, everything comes to rest, and the promises are
 checked."""
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from chaos.explore.world import JUMP_SECONDS, Task, World
 from notifier.domain.errors import NotifierError
 from notifier.domain.statuses import Channel
 
-#: Who brings everything to rest: one worker and one Beat that take turns.
+#: The actor that brings everything to rest: one worker and one Beat that take turns.
 RESTER = "z"
-#: After so many sweeps it has not come to rest.
+#: If there is no rest after this many sweeps, there never is.
 _ROUNDS = 30
-#: What a task may end with; then it comes again.
+#: Errors with which a task may end; then it comes again.
 _PASSING = (NotifierError, ConnectionError)
-#: A schedule of more steps goes in a circle.
+#: A schedule with more steps runs in a circle.
 _STEPS = 600
 
 
@@ -28,25 +28,25 @@ class Role:
     name: str
     title: str
     work: Callable[[World], object]
-    #: Whether it may begin: a provider reports nothing of a message that it has not got.
+    #: Whether it may begin: a provider does not report on a message that it has not received.
     ready: Callable[[World], bool] = lambda _: True
-    #: Somebody does it again if it dies or fails: the broker delivers again, a provider repeats its report.
+    #: If it dies or fails, it is done again: the broker delivers again, a provider repeats its report.
     comes_again: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Who acts on what, and what may go wrong."""
+    """Which actors act on what, and which faults may happen."""
 
     name: str
     roles: tuple[Role, ...]
     set_up: Callable[[World], object]
     channel: Channel = Channel.EMAIL
     providers: int = 1
-    #: What may happen at a step besides that it is done.
+    #: What may happen at a step instead of its being done.
     faults: frozenset[Option] = frozenset(Option)
     jumps: tuple[str, ...] = JUMPS
-    #: At most so many faults and jumps in one schedule.
+    #: Maximum faults and jumps in one schedule.
     most_faults: int = 3
 
 
@@ -55,32 +55,32 @@ class Decision:
     """A moment at which more than one thing could have happened."""
 
     chosen: Choice
-    #: What would have happened without anybody's choice: whoever was at work goes on.
+    #: What happens by default: the actor at work goes on.
     plain: Choice
-    #: Nobody was at work who could go on, so nobody is interrupted.
+    #: No actor at work could go on, so none is interrupted.
     is_open: bool
-    #: Before which step each of those stood whose turn it could be.
+    #: The step before which each actor that may be next was waiting.
     standing: dict[str, Step]
-    #: What else could have happened to them.
+    #: The other things that could have happened.
     options: tuple[Choice, ...]
 
     def cost(self, choice: Choice) -> int:
-        """How far it is from what is plain: a fault counts one, and so does an interruption."""
+        """Distance from the default: a fault counts one, and so does an interruption."""
         is_switch = not self.is_open and choice.actor != self.plain.actor and choice.actor not in JUMPS
         return int(choice.actor in JUMPS) + int(choice.option is not Option.DONE) + int(is_switch)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a schedule."""
+    """The result of a schedule."""
 
     decisions: list[Decision] = field(default_factory=list)
     #: What was done, in words.
     lines: list[str] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
-    #: It was given up: it is the same as another one.
+    #: It was abandoned because it equals another schedule.
     is_redundant: bool = False
-    #: It was given up, because it went otherwise than the time before with the same choices.
+    #: It was abandoned because it went differently than the last time with the same choices.
     has_diverged: bool = False
 
     @property
@@ -89,14 +89,14 @@ class Outcome:
 
 
 class Redundant(Exception):
-    """Raised by who chooses: this schedule has been run in another order that makes no difference."""
+    """Raised by a chooser: this schedule has already been run in another order that makes no difference."""
 
 
 class Diverged(Exception):
-    """What was chosen cannot be done here, and could the time before: something besides the choices decides."""
+    """A choice is impossible now but was possible the last time: something besides the choices decides."""
 
 
-#: Gets the decisions so far, what is plain, who stands before what, and what else may happen.
+#: Called with the decisions so far, the default, the steps before which actors wait, and the other options.
 Chooser = Callable[[list[Decision], Choice, dict[str, Step], tuple[Choice, ...]], Choice]
 
 
@@ -111,7 +111,7 @@ class Play:
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
-        """From the setting to the promises."""
+        """Run the schedule, from setting the scene to checking the promises."""
         scenario, world = self._scenario, self._world
         world.begin(scenario.channel, providers=scenario.providers)
         scenario.set_up(world)
@@ -162,7 +162,7 @@ class Play:
         scene.is_restless = True
 
     def _move(self, jumps: tuple[str, ...]) -> bool:
-        """One step of somebody; False: nobody is left."""
+        """Do one actor's step; False: no actor is left."""
         standing = {actor.name: actor for actor in self._stage.standing()}
         if not standing:
             return self._stage.wait_for_deadlock()
@@ -221,14 +221,14 @@ class Play:
             raise error
 
     def _clear(self) -> None:
-        """Everybody dies where they stand."""
+        """Every actor dies where it waits."""
         while standing := self._stage.standing():
             for actor in standing:
                 self._stage.go(actor, Option.DIES)
 
 
 def rest(world: World) -> None:
-    """What workers and Beats do until nothing is left to do; time goes on to whatever is due next."""
+    """Do what workers and Beats do until nothing is left; time moves to whatever is due next."""
     scene = world.scene
     for _ in range(_ROUNDS):
         while scene.tasks:

@@ -1,8 +1,8 @@
-"""Which schedules are run: the plain one first, then those with one fault or interruption, with two, and so on;
-and beyond that at random, by a seed.
+"""Decides which schedules are run: first the default, then those with one fault or interruption, with two, and so
+on; beyond that at random, by a seed.
 
-Orders that differ only in steps that commute are run once: sleep sets (Godefroid 1996). A schedule that would
-begin with a step that a sibling was explored with already, and that nothing since depends on, is given up.
+Orders that differ only in steps that commute are run once: sleep sets (Godefroid 1996). A schedule is abandoned if
+it begins with a step with which a sibling was already explored, and nothing since then depends on that step.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ class Tally:
     at_random: int = 0
     distinct: int = 0
     pruned: int = 0
-    #: Went otherwise than before with the same choices, and count as nothing.
+    #: Went differently than before with the same choices; they do not count.
     diverged: int = 0
-    #: All schedules of so much cost were run.
+    #: All schedules up to this cost were run.
     complete_to: int = -1
     seconds: float = 0.0
-    #: Schedules that break a promise, and one short way to each promise.
+    #: Number of schedules that break a promise, and one short schedule for each promise.
     failing: int = 0
     faults: list[Fault] = field(default_factory=list)
 
     @property
     def schedules(self) -> int:
-        """That were run to their end."""
+        """Number of schedules that were run to their end."""
         return self.systematic + self.at_random
 
 
@@ -77,7 +77,7 @@ class Search:
         self.tally = Tally(scenario.name)
 
     def run(self, seconds: float, *, most: int | None = None) -> Iterator[Outcome]:
-        """Schedule after schedule, until the time is over."""
+        """Run schedule after schedule until the time is over."""
         begun = time.monotonic()
         ends = begun + seconds
         while time.monotonic() < ends and (most is None or len(self._seen) < most):
@@ -91,7 +91,8 @@ class Search:
             self.tally.complete_to = self._frontier[0].cost - 1
 
     def _wants_random(self) -> bool:
-        """Beyond what is cheap, every third: the cost that comes next is too much to be run whole."""
+        """Whether to run a random schedule: every third one, after the cheap ones are done and the next cost is
+        too much to be completed."""
         if not self._frontier:
             return True
         return self._frontier[0].cost > 1 and self.tally.at_random * 3 < self.tally.schedules
@@ -110,7 +111,7 @@ class Search:
         return outcome
 
     def _branch(self, prefix: _Prefix, outcome: Outcome, follower: _Follower) -> None:
-        """What could have gone otherwise, from the end of the prefix on."""
+        """Note what could have gone differently, from the end of the prefix on."""
         cost = prefix.cost
         for place in range(len(prefix.choices), len(outcome.decisions)):
             decision = outcome.decisions[place]
@@ -148,7 +149,7 @@ class Search:
 
 
 def _still(sleeping: Sleeping | set[str], decision: Decision, moved: str) -> Sleeping:
-    """Who goes on sleeping after a step of `moved`: those whose own next step it makes no difference to."""
+    """Actors that stay asleep after a step of `moved`: those whose own next step does not depend on it."""
     step = decision.standing[moved]
     return frozenset(
         name
@@ -158,12 +159,12 @@ def _still(sleeping: Sleeping | set[str], decision: Decision, moved: str) -> Sle
 
 
 class _Follower:
-    """Takes the choices of a prefix, then what is plain."""
+    """Follows the choices of a prefix, then the default."""
 
     def __init__(self, choices: tuple[Choice, ...], sleeping: Sleeping) -> None:
         self._choices = choices
         self._sleeping = sleeping
-        #: Who slept at each decision.
+        #: Which actors slept at each decision.
         self.asleep: list[Sleeping] = []
 
     def choose(
@@ -189,7 +190,7 @@ class _Follower:
 
 
 class _Gambler:
-    """Chooses at random: interrupts now and then, and has something go wrong now and then."""
+    """Chooses at random: sometimes interrupts, and sometimes lets something go wrong."""
 
     def __init__(self, chance: random.Random) -> None:
         self._random = chance
@@ -210,8 +211,8 @@ class _Gambler:
 
 
 def replayer(token: str) -> Chooser:
-    """Follows a token as far as it goes. What cannot be done any more, because the code has other steps now, is
-    left out."""
+    """Follows a token as far as possible. Choices that are no longer possible, because the code has other steps
+    now, are left out."""
     choices = parse(token)
 
     def choose(
@@ -227,7 +228,7 @@ def replayer(token: str) -> Chooser:
 
 
 def parse(token: str) -> list[Choice]:
-    """Raises ValueError if it is no token."""
+    """Read a token. Raises ValueError if it is not one."""
     choices: list[Choice] = []
     for letter in token:
         if letter.isalpha():
@@ -238,7 +239,7 @@ def parse(token: str) -> list[Choice]:
 
 
 def shortest(world: World, scenario: Scenario, outcome: Outcome, promise: str) -> Outcome:
-    """The same promise broken with fewer faults and interruptions, if one can be left out."""
+    """A schedule that breaks the same promise with fewer faults and interruptions, if one can be left out."""
     best = outcome
     place = 0
     while place < len(best.decisions):

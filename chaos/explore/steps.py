@@ -1,7 +1,7 @@
-"""The baton: actors are threads that stand before their next step until it is their turn.
+"""Actors are threads that wait before their next step until it is their turn.
 
-One runs at a time. An actor whose statement waits for another one's lock in PostgreSQL counts as blocked until
-that one has moved on; both run on to their next steps then.
+One runs at a time. An actor whose statement waits in PostgreSQL for another actor's lock counts as blocked until
+that actor has moved on; then both run to their next steps.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from enum import StrEnum
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-#: A statement that has not ended after this is looked for among those that wait for a lock. Seconds.
+#: A statement that has not ended after this is searched for among those that wait for a lock. Seconds.
 _LOOK_SECONDS = 0.002
-#: Nothing takes so long; the explorer itself is at fault. Seconds.
+#: Nothing takes this long, so the explorer itself is at fault. Seconds.
 _STUCK_SECONDS = 30.0
 
 
 class Option(StrEnum):
-    """What happens at a step. The value is how it is written in the name of a schedule."""
+    """What happens at a step. The value is how it is written in a schedule's name."""
 
-    DONE = ""  #: it is done, and answered
+    DONE = ""  #: it is done and answered
     NOT_DONE = "1"  #: the connection breaks before it: it is not done
     LOST = "2"  #: it is done, and the connection breaks before the answer
     DIES = "3"  #: the process dies before it
     DIES_AFTER = "4"  #: the process dies after it
-    UNAVAILABLE = "5"  #: of a call: the provider surely did not take it
-    REJECTED = "6"  #: of a call: refused for good
-    UNKNOWN = "7"  #: of a call: no answer, and the provider did not take it
-    TAKEN = "8"  #: of a call: no answer, and the provider took it
+    UNAVAILABLE = "5"  #: of a call: the provider certainly did not accept it
+    REJECTED = "6"  #: of a call: permanently refused
+    UNKNOWN = "7"  #: of a call: no answer, and the provider did not accept it
+    TAKEN = "8"  #: of a call: no answer, and the provider accepted it
 
     @property
     def is_death(self) -> bool:
@@ -39,32 +39,32 @@ class Option(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a step is."""
+    """The kind of a step."""
 
-    STATEMENT = "statement"  #: commits itself
-    PART = "part"  #: a statement of a longer transaction
+    STATEMENT = "statement"  #: a statement that commits by itself
+    PART = "part"  #: a statement in a longer transaction
     COMMIT = "commit"
-    CALL = "call"  #: of a provider
-    PUBLISH = "publish"  #: a task to the broker
+    CALL = "call"  #: a provider call
+    PUBLISH = "publish"  #: a task published to the broker
     SLEEP = "sleep"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     kind: Kind
-    #: For who reads it: the name of the statement, say.
+    #: For readers, for example the name of the statement.
     label: str
     reads: frozenset[str] = frozenset()
     writes: frozenset[str] = frozenset()
 
     def commutes_with(self, other: Step) -> bool:
-        """Whether it makes no difference which of the two comes first."""
+        """Whether the order of the two steps makes no difference."""
         return not (self.writes & (other.reads | other.writes) or other.writes & self.reads)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Who goes on, and how. `actor` may be a clock: see `JUMPS`."""
+    """Which actor goes on, and how. `actor` may be a clock: see `JUMPS`."""
 
     actor: str
     option: Option = Option.DONE
@@ -73,13 +73,13 @@ class Choice:
         return self.actor + self.option
 
 
-#: The clocks of all machines jump; that of the database alone.
+#: The clocks of all machines jump; only the database's clock jumps.
 JUMP, DATABASE_JUMP = "t", "d"
 JUMPS = (JUMP, DATABASE_JUMP)
 
 
 class Died(SystemExit):
-    """The process of this actor is no more. No `except Exception` sees it, and an event loop lets it through."""
+    """This actor's process has died. No `except Exception` catches this, and an event loop lets it through."""
 
 
 class _State(StrEnum):
@@ -90,23 +90,23 @@ class _State(StrEnum):
 
 
 class Actor:
-    """One process of the service, or one who uses it."""
+    """One process of the service, or somebody who uses it."""
 
     def __init__(self, name: str, title: str, work: Callable[[], object]) -> None:
         self.name = name
         self.title = title
         self.work = work
         self.state = _State.RUNS
-        #: Before which it stands.
+        #: The step before which it waits.
         self.step: Step | None = None
         #: PostgreSQL's process for it.
         self.backend: int | None = None
         self.is_dead = False
-        #: Which of all steps its last one was, and the last one that wrote attempts.
+        #: The number of its last step, and of the last one that wrote attempts.
         self.moved = self.decided = 0
         self.result: object = None
         self.error: BaseException | None = None
-        #: It may keep others waiting: it is within a transaction.
+        #: It may make others wait, because it is in a transaction.
         self.holds_locks = False
         self.inbox: SimpleQueue[Option] = SimpleQueue()
 
@@ -117,15 +117,15 @@ class Actor:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is through, or dead."""
+        """Whether it has finished or died."""
         return self.state is _State.ENDED
 
 
 class Waits(Protocol):
-    """Who can say which of PostgreSQL's processes wait for a lock."""
+    """Tells which of PostgreSQL's processes wait for a lock."""
 
     def waiting(self, backends: Collection[int]) -> set[int]:
-        """Those of `backends`."""
+        """The processes in `backends` that wait."""
         ...
 
 
@@ -133,20 +133,20 @@ _current = threading.local()
 
 
 def current() -> Actor | None:
-    """The actor whose thread this is; None: it is the explorer's own."""
+    """The actor of this thread; None: it is the explorer's own thread."""
     return getattr(_current, "actor", None)
 
 
 class Stage:
-    """Where actors act. One for each process of the explorer; its threads are used again."""
+    """Runs the actors. One for each process of the explorer; its threads are reused."""
 
     def __init__(self, waits: Waits) -> None:
         self._waits = waits
-        #: What actors say of themselves; only the explorer's thread writes their states.
+        #: Actors' reports on themselves. Only the explorer's thread writes their states.
         self._said: SimpleQueue[tuple[Actor, _State]] = SimpleQueue()
         self._idle: list[SimpleQueue[Actor]] = []
         self.actors: list[Actor] = []
-        #: Steps so far.
+        #: Number of steps so far.
         self.moves = 0
 
     def begin(self) -> None:
@@ -154,13 +154,13 @@ class Stage:
         self.moves = 0
 
     def enter(self, actor: Actor) -> None:
-        """Let it run to its first step."""
+        """Let the actor run to its first step."""
         self.actors.append(actor)
         self._thread().put(actor)
         self.settle()
 
     def go(self, actor: Actor, option: Option) -> None:
-        """Let it do its step like this, and run to the next one."""
+        """Let the actor do its step in this way, and run to the next one."""
         self.moves += 1
         actor.moved = self.moves
         actor.state = _State.RUNS
@@ -168,14 +168,14 @@ class Stage:
         self.settle()
 
     def standing(self) -> list[Actor]:
-        """Those whose turn it may be."""
+        """Actors that may be next."""
         return [actor for actor in self.actors if actor.stands]
 
     def step(self, step: Step) -> Option:
-        """Called by an actor: stand here until it is its turn. Returns what happens.
+        """Called by an actor: wait here for its turn. Returns what happens.
 
         Raises:
-            Died: it is dead already.
+            Died: the actor is already dead.
         """
         actor = current()
         assert actor is not None
@@ -189,7 +189,7 @@ class Stage:
         return option
 
     def settle(self) -> None:
-        """Until nobody runs."""
+        """Wait until no actor runs."""
         look = _LOOK_SECONDS
         while True:
             running = [actor for actor in self.actors if actor.state is _State.RUNS]
@@ -211,7 +211,8 @@ class Stage:
                         actor.state = _State.BLOCKED
 
     def wait_for_deadlock(self) -> bool:
-        """When nobody stands: whether some are blocked by each other, and PostgreSQL has ended that."""
+        """If no actor waits for its turn: whether some are blocked by each other, and PostgreSQL has ended
+        that."""
         if all(actor.has_ended for actor in self.actors):
             return False
         actor, state = self._said.get(timeout=_STUCK_SECONDS)
@@ -220,7 +221,7 @@ class Stage:
         return True
 
     def _has_freed(self) -> bool:
-        """Whether one that was blocked runs on."""
+        """Whether an actor that was blocked runs again."""
         blocked = [actor for actor in self.actors if actor.state is _State.BLOCKED]
         if not blocked:
             return False
@@ -254,7 +255,7 @@ class Stage:
 
 
 def alone(options: Iterable[Option], allowed: Collection[Option]) -> Iterator[Option]:
-    """Those of the options that are allowed, the plain one first."""
+    """The options that are allowed, the default first."""
     yield Option.DONE
     yield from (option for option in options if option in allowed)
 
@@ -277,8 +278,8 @@ _FAULTS: dict[Kind, tuple[Option, ...]] = {
 
 
 def faults_of(step: Step) -> tuple[Option, ...]:
-    """What may go wrong there."""
+    """What may go wrong at this step."""
     if step.kind is Kind.STATEMENT and not step.writes:
-        # Of what only reads, nobody can tell whether it was done.
+        # Nobody can tell whether a step that only reads was done.
         return (Option.NOT_DONE, Option.DIES)
     return _FAULTS[step.kind]

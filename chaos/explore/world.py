@@ -44,15 +44,16 @@ from notifier.store.stuck import Lateness
 _TEMPLATES = Path(__file__).parent.parent / "templates"
 PRODUCER = "shop"
 TEMPLATE = {Channel.EMAIL: "notice", Channel.SMS: "code"}
-#: Statuses that the producer asked to be told of.
+#: Statuses of which the producer asked to be notified.
 TOLD = (Status.SENT, Status.DELIVERED, Status.UNDELIVERED, Status.FAILED, Status.EXPIRED, Status.CANCELLED,
         Status.SUPPRESSED)  # fmt: skip
-#: Longer than a lease, and than any pause until something is given out again. Seconds.
+#: Longer than a lease, and than any pause before something is dispatched again. Seconds.
 JUMP_SECONDS = 200.0
 
 
 class AllWell:
-    """In place of `CircuitBreaker`: every provider may be called. Its statements are advice, no part of a race."""
+    """Replaces `CircuitBreaker`: every provider may be called. The breaker's statements are advice, and part of no
+    race."""
 
     def __init__(self, names: Mapping[Channel, tuple[str, ...]]) -> None:
         self._names = names
@@ -64,46 +65,46 @@ class AllWell:
         return delivery.answer
 
     def note(self, deliveries: Sequence[Delivery]) -> None:
-        """Nothing is learnt."""
+        """Does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     name: str
     ids: tuple[UUID, ...] = ()
-    #: What is done again because who did it died or failed; None: by name and ids.
+    #: What is done again because its process died or failed; None: identified by name and ids.
     work: Callable[[World], object] | None = None
 
 
 @dataclass(slots=True)
 class Scene:
-    """What one schedule has to do with."""
+    """The notifications, actors and results of one schedule."""
 
     channel: Channel
     ids: list[UUID] = field(default_factory=list)
     books: Books = field(default_factory=Books)
-    #: Answers of providers while the scene is set.
+    #: Answers of providers while the scene is being set up.
     script: list[Option] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
-    #: Processes that died, and moments when clocks jumped while somebody was at work.
+    #: Processes that died, and times when clocks jumped while an actor was at work.
     deaths: int = 0
     jumps: int = 0
-    #: What somebody was told that it is done: what, to whom, and after how many steps.
+    #: Actions that somebody was told are done: the action, the notification, and the number of steps before.
     ordered: list[tuple[str, UUID, int]] = field(default_factory=list)
-    #: The actors are through, and everything comes to rest.
+    #: The actors have finished, and everything comes to rest.
     is_resting: bool = False
-    #: May be gone from the record: retention had its turn.
+    #: Notifications may be gone from the record, because retention had its turn.
     may_be_gone: bool = False
-    #: What an actor that is a worker has taken of it.
+    #: The task that an actor which is a worker has taken.
     taken: Task | None = None
-    #: What the worker that brings all to rest has in hand.
+    #: The task that the worker which brings everything to rest has in hand.
     in_hand: Task | None = None
     #: It did not come to rest.
     is_restless: bool = False
 
 
 class World:
-    """Made once for a process of the explorer; each schedule has a scene of its own."""
+    """Made once for a process of the explorer; each schedule has its own scene."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self.database = database
@@ -128,13 +129,13 @@ class World:
         stand_in_for_time(clock, self._sleep)
 
     def begin(self, channel: Channel, *, providers: int = 1) -> Scene:
-        """A new scene. What earlier ones left is at rest, and has nothing to do with it."""
+        """Begin a new scene. What earlier scenes left is at rest, and has nothing to do with it."""
         self.scene = Scene(channel)
         self._scenes += 1
         self.recipients.clear()
         self.routes = {each: names[:providers] for each, names in self.names.items()}
         self.clock.reset()
-        # It went back while our own did not: ids would be as old as the scene before.
+        # The database's clock went back while ours did not; otherwise ids would be as old as the last scene.
         clock_of(self.database.engine).expect_another()
         self.stage.begin()
         self.database.begin()
@@ -144,7 +145,7 @@ class World:
     def accept(
         self, *, to: str | None = None, on_unknown: OnUnknown | None = None, number: int | None = None
     ) -> UUID:
-        """One notification, queued, with its task already taken by somebody."""
+        """A queued notification whose task somebody has already taken."""
         channel = self.scene.channel
         serial = self.number()
         message = check(self.message(f"k{serial}", to=to, number=number), channel, Lane.NORMAL)
@@ -156,14 +157,14 @@ class World:
         return answer.id
 
     def number(self) -> int:
-        """One that nobody had."""
+        """A number that nobody has had."""
         return next(self._numbers) % 10**7
 
     def keyed(self, key: str) -> str:
         return f"{key}-{self._scenes}"
 
     def intake(self) -> Intake:
-        """What takes messages in."""
+        """The intake."""
         scene = self.scene
 
         def publish(_channel: Channel, _lane: Lane, ids: Sequence[UUID]) -> None:
@@ -174,19 +175,19 @@ class World:
         return Intake(services.ledger, services.renderer, structure, publish, producers=Producers(structure))
 
     def comes_again(self) -> bool:
-        """Whether the broker delivers it again."""
+        """Whether the broker delivers the task again."""
         return self.scene.is_resting
 
     def id_space(self) -> str | None:
-        """Of the providers of this scene."""
+        """The id space of this scene's providers."""
         return Texter.id_space if self.scene.channel is Channel.SMS else Mailer.id_space
 
     def note_order(self, what: str, id_: UUID) -> None:
-        """Somebody was told that it is done: it holds from this step on."""
+        """Note that somebody was told that this is done; it holds from this step on."""
         self.scene.ordered.append((what, id_, self.stage.moves))
 
     def message(self, key: str, *, to: str | None = None, number: int | None = None) -> Message:
-        """What a producer sends."""
+        """A message from a producer."""
         channel, serial = self.scene.channel, self.number()
         address = f"a{serial}@example.com" if channel is Channel.EMAIL else f"+1555{serial:07d}"
         return Message(
@@ -198,7 +199,7 @@ class World:
         )
 
     def deliverer(self) -> Deliverer:
-        """A worker's, with a loop of its own: a process of its own."""
+        """A deliverer with its own event loop, as in a separate worker process."""
         services = self.services
         providers, deadline = self.providers(), self.settings.call_deadline_seconds
         return Deliverer(
@@ -211,7 +212,7 @@ class World:
         )
 
     def reconciler(self) -> Reconciler:
-        """A worker's."""
+        """A worker's reconciler."""
         loop = DrainedLoop(self.clock)
         return Reconciler(self.services.ledger, self._composer(), self.providers(), self.settings, loop)
 
@@ -220,11 +221,11 @@ class World:
         return Composer(services.renderer, self.settings, services.hash_key, services.tokens, services.attachments)
 
     def dispatcher(self) -> Dispatcher:
-        """A Beat's."""
+        """A Beat's dispatcher."""
         return Dispatcher(self.services.ledger, self._publish("deliver"), self._publish("reconcile"))
 
     def providers(self) -> dict[str, Provider]:
-        """Those of this scene's channel."""
+        """The providers of this scene's channel."""
         kind = Texter if self.scene.channel is Channel.SMS else Mailer
         names = self.routes[self.scene.channel]
         scene = self.scene
@@ -247,7 +248,7 @@ class World:
         return publish
 
     def effect(self, label: str, work: Callable[[], None]) -> None:
-        """A task to the broker: a step."""
+        """Publish a task to the broker, as a step."""
         option = Option.DONE
         if current() is not None:
             option = self.stage.step(Step(Kind.PUBLISH, label, writes=frozenset({"tasks"})))
@@ -264,6 +265,6 @@ class World:
         self.clock.jump(seconds)
 
     def _keeper(self) -> RetentionJob:
-        # One channel alone is deleted in pages; no month is dropped.
+        # Only one channel is deleted in pages; no month is dropped.
         tables = {Channel.SMS: Retention(redact_after_days=None, drop_after_days=1), Channel.EMAIL: Retention()}
         return RetentionJob(RetentionRepository(self.database.engine), tables)

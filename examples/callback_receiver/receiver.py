@@ -12,12 +12,12 @@ from typing import Any
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-#: Notification → (sequence, status). A real receiver keeps it in its database, with the order or the account.
+#: Notification → (sequence, status). A real receiver keeps this in its database, with the order or the account.
 STATUSES: dict[str, tuple[int, str]] = {}
 
 
 def take(data: dict[str, Any]) -> bool:
-    """Keep a status, unless a later one came before it or it came twice. Returns whether it was news."""
+    """Keep a status, unless a later one has already come or this is a repetition. Returns whether it is new."""
     known, _ = STATUSES.get(data["id"], (0, ""))
     if data["sequence"] <= known:
         return False
@@ -26,13 +26,13 @@ def take(data: dict[str, Any]) -> bool:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers 204 when a callback is kept, 401 when its signature is not right."""
+    """Answers 204 when a callback is kept, 401 if its signature is wrong."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         try:
-            # The bytes as they came: JSON that was parsed and written again is not what was signed.
+            # Verify the bytes as they came: parsing and rewriting the JSON would change what was signed.
             callback = Webhook(os.environ["WEBHOOK_SECRET"]).verify(body, headers)
         except WebhookVerificationError:
             self._answer(401)

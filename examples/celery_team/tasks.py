@@ -1,7 +1,7 @@
-"""A team that has Celery of its own: its task does its own work, and leaves the message to notifier.
+"""A team with its own Celery: the task does the team's work, and leaves the message to notifier.
 
-Celery tries the task again if it fails; the idempotency key makes all tries one mail. The team's worker knows no
-mail server and no retries of mails, and keeps no results: what became of the mail is asked by its id.
+If the task fails, Celery tries it again; the idempotency key makes all tries one mail. The team's worker needs no
+mail server and no retries of mails, and stores no results: what became of the mail can be asked by its id.
 """
 
 import os
@@ -11,13 +11,13 @@ from celery import Celery
 from notifier import Client, PublishFailed, PublishRefused
 
 app = Celery("shop", broker=os.environ.get("SHOP_BROKER_URL", "memory://"))
-# Connects at the first message, again after a fork: one for each worker process.
+# Connects at the first message, and again after a fork, so each worker process has its own connection.
 notifier = Client(producer="shop")
 
 
 @app.task(autoretry_for=(PublishFailed,), dont_autoretry_for=(PublishRefused,), retry_backoff=True, max_retries=10)
 def close_order(number: str, email: str) -> str:
-    """What was once `send_mail` at the end of a task. Returns the notification's id."""
+    """Replaces the `send_mail` at the end of a task. Returns the notification's id."""
     # … the team's own work …
     handle = notifier.send(
         "order_shipped",
@@ -36,5 +36,5 @@ def close_order(number: str, email: str) -> str:
 
 
 if __name__ == "__main__":
-    # Here without a worker of its own: the task runs in this process.
+    # The task runs in this process, without a worker.
     print(close_order.apply(("C-1", "ada@example.com")).get())

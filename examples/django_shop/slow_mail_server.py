@@ -1,4 +1,4 @@
-"""A mail server that takes ten seconds for each mail, to see that nobody waits for it but the worker.
+"""A mail server that takes ten seconds for each mail, to show that only the worker waits for it.
 
 python slow_mail_server.py [SECONDS] [PORT]
 """
@@ -10,7 +10,7 @@ from aiosmtpd.controller import Controller
 
 
 class SlowServer:
-    """Takes every mail, and throws it away."""
+    """Accepts every mail, and throws it away."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds

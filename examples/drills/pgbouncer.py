@@ -2,7 +2,7 @@
 
     python examples/drills/pgbouncer.py
 
-Needs pgbouncer: `apt-get install pgbouncer`. Its settings are those of docs/how-to/run-in-production.md.
+Needs pgbouncer: `apt-get install pgbouncer`. Its settings are those in docs/how-to/run-in-production.md.
 """
 
 from __future__ import annotations

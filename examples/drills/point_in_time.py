@@ -1,8 +1,8 @@
-"""A wrong DELETE, and the way back to the moment before it, from a base backup and the archived log.
+"""Undoes a wrong DELETE: goes back to the moment before it, with a base backup and the archived log.
 
     python examples/drills/point_in_time.py
 
-Each step is what docs/how-to/back-up-and-restore.md says.
+Each step is one from docs/how-to/back-up-and-restore.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from service import PROGRAMS, Counts, Drill, running_drill, say, temporary_folde
 from notifier.dev.machine import give, server_account
 
 MESSAGES = 100
-#: Programs that may send something have done so by then. Seconds.
+#: Programs that might send something have done so by then. Seconds.
 LOOKED_AT = 8.0
 
 
@@ -61,14 +61,14 @@ def _go_back(drill: Drill, old: Postgres, new: Postgres) -> Counts:
 
 
 def _restore(drill: Drill, old: Postgres, new: Postgres, moment: str) -> None:
-    """The base backup goes on to the moment, by the archived log, and takes the place of the old server."""
+    """Restore the base backup, replay the archived log up to the moment, and take the place of the old server."""
     old.stop()
     old.socket, new.socket = new.socket, old.socket
     new.settings += (f"recovery_target_time={moment}", "recovery_target_action=promote")
     new.touch("recovery.signal")
     new.start()
     wait("the recovery ends", lambda: new.ask("SELECT pg_is_in_recovery()") == "False")
-    # What it sent is in its books alone.
+    # What it sent is recorded only in the old server.
     old.start()
     drill.earlier.append(old.url())
 

@@ -1,8 +1,8 @@
-"""A restore: a backup is loaded under running programs. Half of it was sent since; every mail goes out once.
+"""Loads a backup while the programs run. Half of it was sent after the backup; every mail is sent once.
 
     python examples/drills/restore.py
 
-The backup is made by pg_dump and loaded by pg_restore. Each step is what docs/how-to/back-up-and-restore.md says.
+pg_dump makes the backup, and pg_restore loads it. Each step is one from docs/how-to/back-up-and-restore.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from service import PROGRAMS, Counts, Drill, running_drill, say, wait
 from notifier.dev.embedded.binaries import postgres_package
 
 MESSAGES = 200
-#: Programs that may send something have done so by then. Seconds.
+#: Programs that might send something have done so by then. Seconds.
 LOOKED_AT = 8.0
 
 
@@ -52,7 +52,7 @@ def drill() -> Counts:
 
 
 def _restore(drill: Drill, backup: Path) -> None:
-    """Into a new database, which then takes the old one's name and place."""
+    """Load it into a new database, which then takes the name and place of the old one."""
     url = drill.database_url
     server, _, query = url.partition("?")
     server, _, name = server.rpartition("/")
@@ -60,7 +60,7 @@ def _restore(drill: Drill, backup: Path) -> None:
         admin.execute("CREATE DATABASE restored")
         _run("pg_restore", "--exit-on-error", f"--dbname={server}/restored?{query}", str(backup))
         old = sql.Identifier(name)
-        # Programs meet that as a database that is away for a moment.
+        # To programs, this looks like a database that is unreachable for a moment.
         admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(old))
         admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name])
         admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO before_the_restore").format(old))
@@ -70,7 +70,7 @@ def _restore(drill: Drill, backup: Path) -> None:
 
 
 def _run(program: str, *arguments: str) -> None:
-    """One of PostgreSQL's own, of the version that runs."""
+    """Run one of PostgreSQL's own programs, of the version that is running."""
     subprocess.run([postgres_package() / "pginstall" / "bin" / program, *arguments], check=True)
 
 

@@ -1,8 +1,8 @@
-"""A rolling upgrade under load: tables first, then one program after the other, while messages keep coming.
+"""A rolling upgrade under load: first the tables, then one program after the other, while messages keep coming.
 
     python examples/drills/rolling_upgrade.py [--old /opt/notifier-old/bin/python]
 
-With --old the programs of that environment are replaced by those of this one; without it, by themselves.
+With --old, the programs of that environment are replaced by those of this one; without it, by themselves.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from service import PROGRAMS, Counts, running_drill, say, wait
 
 
 def drill(old: str = sys.executable) -> Counts:
-    """`old`: Python of the version to upgrade from."""
+    """`old`: Python of the version from which to upgrade."""
     with running_drill(old) as drill:
         drill.start(*PROGRAMS)
         with drill.load():

@@ -1,4 +1,4 @@
-"""What every drill needs: a whole service of its own on this machine, its programs one by one, and the counts.
+"""What every drill needs: a whole service of its own on this machine, control over each program, and the counts.
 
 Its PostgreSQL, Valkey and mail server are those of `notifier demo`. Nothing leaves this machine, and no other
 installation is touched.
@@ -34,13 +34,14 @@ PROGRAMS = {
 }
 #: A drill starts it with `NOTIFIER_API_PORT`.
 API = {"api": ["api"]}
-#: A step that takes longer has failed, even on a machine that is busy with other things. Seconds.
+#: A step that takes longer has failed, even on a busy machine. Seconds.
 PATIENCE = 600.0
-#: Of the programs of a drill that interrupts calls: they are looked at after this, not after two minutes.
+#: For programs of a drill that interrupts calls: the calls are looked up after this, not after two minutes.
 SHORT_LEASE = {"NOTIFIER_LEASE_SECONDS": "30", "NOTIFIER_CALL_DEADLINE_SECONDS": "10"}
-#: Between two publications of the load, five messages each. Seconds.
+#: Pause between two publications of the load, five messages each. Seconds.
 _PAUSE = 0.2
-#: The load waits while so many mails are on their way: a busy machine is not to work for minutes afterwards.
+#: The load waits while this many mails are on their way, so that a busy machine need not work for minutes
+#: afterwards.
 _BACKLOG = 200
 
 _ORDER = {
@@ -62,9 +63,9 @@ class Counts:
     arrived: int
     twice: int
     lost: int
-    #: Mails of which more arrived than the record has calls.
+    #: Mails that arrived more often than the record has calls.
     unrecorded: int
-    #: How many of these the drill is there to show.
+    #: How many of these the drill is meant to show.
     shown: int = 0
 
     @property
@@ -73,19 +74,19 @@ class Counts:
 
 
 class Drill:
-    """`python`: of the installation that programs and commands run from."""
+    """A running drill. `python`: that of the installation whose programs and commands are used."""
 
     def __init__(self, world: LocalWorld, folder: Path, python: str) -> None:
         self.environment = {**os.environ, **world.environment}
         self.python = python
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.published = 0
-        #: Databases that programs worked on before this one, with what they recorded there.
+        #: Databases on which programs worked before this one, with what they recorded there.
         self.earlier: list[str] = []
         self._world = world
         self._folder = folder
 
-        #: Where the drill itself looks into the record, if not where the programs do.
+        #: Where the drill itself reads the record, if that is not where the programs do.
         self.record_url: str | None = None
 
     @property
@@ -101,7 +102,8 @@ class Drill:
                 )
 
     def stop(self, *names: str) -> None:
-        """As systemd and Kubernetes do. A program that does not end by itself, and well, is a failure."""
+        """Stop programs as systemd and Kubernetes do. It is a failure if a program does not end in order by
+        itself."""
         stopped = {name: self.running.pop(name) for name in names}
         for process in stopped.values():
             process.terminate()
@@ -115,7 +117,7 @@ class Drill:
             process.wait()
 
     def command(self, *arguments: str, may_fail: bool = False) -> str:
-        """What an operator types. Returns what it prints."""
+        """Run a command as an operator would. Returns its output."""
         done = subprocess.run(
             [self.python, "-m", "notifier", *arguments],
             env=self.environment,
@@ -130,16 +132,16 @@ class Drill:
         return done.stdout
 
     def log(self, name: str) -> str:
-        """What a program has logged."""
+        """The log of a program."""
         return (self._folder / f"{name}.log").read_text("utf-8", errors="replace")
 
     def publish(self, count: int) -> None:
-        """To as many people, one mail each. The server refuses every second one once."""
+        """Publish one mail each to this many people. The server refuses every second mail once."""
         first, self.published = self.published, self.published + count
         self._publish(range(first, self.published))
 
     def publish_again(self, first: int) -> None:
-        """From this one on, as a producer does with its outbox: with the same keys."""
+        """Publish again from this message on, with the same keys, as a producer does with its outbox."""
         self._publish(range(first, self.published))
 
     def _publish(self, numbers: range) -> None:
@@ -149,7 +151,7 @@ class Drill:
                 client.send("order_shipped", to, context=_ORDER, idempotency_key=f"order-{number}")
 
     def ask(self, statement: str, url: str | None = None) -> dict[str, int]:
-        """Two columns, a text and a number."""
+        """The result of a statement with two columns, a text and a number."""
         with psycopg.connect(url or self.record_url or self.database_url, connect_timeout=5) as connection:
             return {str(key): int(count) for key, count in connection.execute(statement).fetchall()}  # type: ignore[arg-type]
 
@@ -157,13 +159,13 @@ class Drill:
         return self.ask("SELECT status, count(*) FROM notifications GROUP BY status")
 
     def arrived(self) -> Counter[str]:
-        """Recipient → mails in the mailbox."""
+        """Recipient → number of mails in the mailbox."""
         assert self._world.mail is not None
         return Counter(mail.rcpt_to[0] for mail in self._world.mail.messages)
 
     @contextmanager
     def load(self) -> Iterator[None]:
-        """Messages keep coming while the block lasts. Fails if the broker did not take one."""
+        """Messages keep coming while the block lasts. Fails if the broker did not accept one."""
         stop, failed = Event(), list[Exception]()
 
         def publish() -> None:
@@ -185,12 +187,13 @@ class Drill:
             raise SystemExit(f"the load stopped: {failed[0]}")
 
     def wait_for_more(self, what: str, count: int = 20) -> None:
-        """Until so many more mails have arrived."""
+        """Wait until this many more mails have arrived."""
         before = len(self.arrived())
         wait(what, lambda: len(self.arrived()) >= before + count)
 
     def decide(self) -> None:
-        """What an operator does about what is held: what the relay's log has is sent, the rest goes out."""
+        """Decide about held notifications as an operator would: what is in the relay's log is sent, the rest is
+        released."""
         ids = self.ask(
             "SELECT id::text || ' ' || recipient, 0 FROM notifications "
             "WHERE status = 'unknown' AND reason = 'restored'"
@@ -203,7 +206,7 @@ class Drill:
             self.command("db", "after-restore", "--release", "--all", "--why", "not in the relay's log", "--yes")
 
     def count(self, shown: int = 0) -> Counts:
-        """Count, and say it. `shown`: mails that this drill is to send without a record."""
+        """Count, and print the counts. `shown`: mails that this drill is meant to send without a record."""
         arrived, calls = self.arrived(), Counter[str]()
         for url in (self.record_url or self.database_url, *self.earlier):
             calls += Counter(self.ask(_CALLS, url))
@@ -227,7 +230,7 @@ def say(text: str) -> None:
 
 
 def wait(what: str, is_done: Callable[[], bool]) -> None:
-    """Until it is. Ends the drill if that takes too long."""
+    """Wait until it is done. Ends the drill if that takes too long."""
     ends_at = time.monotonic() + PATIENCE
     while not is_done():
         if time.monotonic() > ends_at:
@@ -239,9 +242,9 @@ def wait(what: str, is_done: Callable[[], bool]) -> None:
 def running_drill(
     python: str = sys.executable, folder: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[Drill]:
-    """A new service, with its tables and without a running program; all is stopped and removed at the end.
+    """A new service with its tables and no running program. At the end everything is stopped and removed.
 
-    `environment`: `NOTIFIER_*` variables of its programs, such as a database that is there already.
+    `environment`: `NOTIFIER_*` variables for its programs, for example for an existing database.
     """
     for name in [name for name in os.environ if name.startswith("NOTIFIER_")]:
         del os.environ[name]

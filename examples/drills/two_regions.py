@@ -1,9 +1,9 @@
-"""The first region is lost, the second goes on with a standby that has everything and a broker of its own.
+"""The first region is lost; the second continues with a standby that has everything and a broker of its own.
 
     python examples/drills/two_regions.py
 
-What waited in the first region's broker is taken in once that is back. Both regions are on this machine; each step
-is what docs/how-to/back-up-and-restore.md says.
+What waited in the first region's broker is accepted when that is back. Both regions are on this machine; each step
+is one from docs/how-to/back-up-and-restore.md.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def drill() -> Counts:
 
 
 def _go_on(drill: Drill, database_url: str, broker_url: str) -> None:
-    """In the second region, with nothing of the first but its record; then its broker comes back."""
+    """Continue in the second region, with only the record of the first; then the first one's broker comes back."""
     lost_broker = drill.environment["NOTIFIER_BROKER_URL"]
     drill.environment |= {"NOTIFIER_DATABASE_URL": database_url, "NOTIFIER_BROKER_URL": broker_url}
     drill.start(*PROGRAMS)
@@ -54,10 +54,10 @@ def _go_on(drill: Drill, database_url: str, broker_url: str) -> None:
     drill.decide()
     wait("what was queued is sent", lambda: drill.statuses() == {"sent": 2 * MESSAGES})
     say("the second region sent what was queued, and what is new")
-    # Those of the second region go on: what is tried again is theirs.
+    # Programs of the second region go on, because retries are theirs.
     drill.running |= {f"{name} of the second region": drill.running.pop(name) for name in ("intake", "worker")}
     drill.environment["NOTIFIER_BROKER_URL"] = lost_broker
-    # The worker also meets tasks of messages that were sent long since: it finds nothing to claim.
+    # The worker also gets tasks for messages that were sent long ago, and finds nothing to claim.
     drill.start("intake", "worker")
     wait("what waited is sent", lambda: drill.statuses() == {"sent": 3 * MESSAGES})
     say("the lost broker is back; an intake and a worker of the second region read it empty")

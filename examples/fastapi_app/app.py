@@ -1,4 +1,4 @@
-"""A FastAPI app that sends login codes over HTTP, and tells its page whether they are out."""
+"""A FastAPI app that sends login codes over HTTP, and tells its page whether they were sent."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from notifier import AsyncClient, InvalidMessage
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # One for the process: it keeps its connections.
+    # One client for the process, because it keeps its connections.
     async with AsyncClient() as app.state.notifier:
         yield
 
@@ -23,7 +23,7 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/logins", status_code=202)
 async def log_in(number: Annotated[str, Form()]) -> dict[str, str]:
-    """Answers when the code is in the record of the service; nobody waits for the SMS."""
+    """Answers when the code is in the service's record; nobody waits for the SMS."""
     context = {"code": f"{randbelow(10**6):06}", "valid_minutes": 10}
     try:
         handle = await app.state.notifier.send("login_code", to=number, lane="urgent", context=context)
@@ -34,7 +34,7 @@ async def log_in(number: Annotated[str, Form()]) -> dict[str, str]:
 
 @app.get("/logins/{notification_id}")
 async def code_sent(notification_id: UUID) -> dict[str, bool]:
-    """For a page that asks until it is ready."""
+    """For a page that asks until the code was sent."""
     status = await app.state.notifier.status(notification_id)
     if status is None:
         raise HTTPException(404)

@@ -1,4 +1,4 @@
-"""A script that sends a login code, and waits until it is out.
+"""A script that sends a login code, and waits until it was sent.
 
 python send_code.py +15550100123
 """
@@ -10,12 +10,12 @@ from notifier import Client, InvalidMessage, NotReady, PublishFailed
 
 
 def main(number: str) -> int:
-    """The exit code: 0 once a provider took the code."""
+    """Returns the exit code: 0 when a provider has accepted the code."""
     login = secrets.token_hex(4)
     context = {"code": f"{secrets.randbelow(10**6):06}", "valid_minutes": 10}
     with Client(producer="shop") as client:
         try:
-            # The same key for the same login: sent again after a failure, it is one SMS.
+            # The same key for the same login: if it is sent again after a failure, it is still one SMS.
             handle = client.send(
                 "login_code", to=number, lane="urgent", idempotency_key=f"login-{login}", context=context
             )

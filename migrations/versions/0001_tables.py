@@ -13,7 +13,7 @@ depends_on = None
 
 _PARTITIONED = ("messages", "attempts", "events")
 
-# An id is a UUIDv7, as everywhere: the milliseconds over a random UUID, and its version set to 7.
+# The id is a UUIDv7, as everywhere: a random UUID that begins with the milliseconds and has the version 7.
 _NOTE = """
 CREATE FUNCTION notifier_note_callback() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -47,7 +47,7 @@ WHEN (NEW.callback_statuses IS NOT NULL AND NEW.status = ANY (NEW.callback_statu
 EXECUTE FUNCTION notifier_note_callback()
 """
 
-# For people. Programs name the two tables.
+# For people. Programs use the two tables.
 _NOTIFICATIONS = """
 CREATE VIEW notifications AS
 SELECT m.id, m.producer, m.idempotency_key, m.channel, m.lane, m.recipient, m.address, m.address_hash, m.template,
@@ -66,10 +66,10 @@ def upgrade() -> None:
     _create_feedback()
     _create_providers()
     _create_operations()
-    # Ids outside every month land here, so that an insert never fails for lack of a partition.
+    # Ids outside all months go here, so that an insert never fails for lack of a partition.
     for table in _PARTITIONED:
         op.execute(f"CREATE TABLE {table}_default PARTITION OF {table} DEFAULT")
-    # After the tables that they read and write.
+    # Triggers come after the tables that they read and write.
     op.execute(_NOTE)
     op.execute(_ON_ACCEPT)
     op.execute(_ON_MOVE)

@@ -1,4 +1,4 @@
-"""Who is signed in to the console. Revision: 0021, after 0020"""
+"""The sessions of people who are signed in to the console. Revision: 0021, after 0020"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the programs counted each minute, for charts. Revision: 0022, after 0021"""
+"""The programs' counts of each minute, for charts. Revision: 0022, after 0021"""
 
 from __future__ import annotations
 

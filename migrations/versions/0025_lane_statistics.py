@@ -1,4 +1,4 @@
-"""The lane in counts of days, and what was sent soon. Revision: 0025, after 0024"""
+"""The lane in daily counts, and how many were sent within ten seconds. Revision: 0025, after 0024"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEYS = ["day", "channel", "template", "provider", "producer", "status"]
 
 
 def upgrade() -> None:
-    # What was counted before has the lane "", until its day is counted again.
+    # Days that were counted before have the lane "" until they are counted again.
     op.add_column(_TABLE, sa.Column("lane", sa.Text(), server_default="", nullable=False))
     op.alter_column(_TABLE, "lane", server_default=None)
     op.add_column(_TABLE, sa.Column("sent_within_10s", sa.BigInteger(), nullable=True))

@@ -1,4 +1,4 @@
-"""Long actions of operators, which workers carry out. Revision: 0026, after 0025"""
+"""Jobs: long actions of operators that workers carry out. Revision: 0026, after 0025"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who has a rejected message in hand to publish it again. Revision: 0030, after 0029"""
+"""Which replay holds a rejected message. Revision: 0030, after 0029"""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # A view cannot lose a column; the next deploy/postgres/rights.sql grants it again.
+    # A view cannot lose a column, so it is made again; the next deploy/postgres/rights.sql grants rights on it.
     op.execute("DROP VIEW notifications")
     op.execute(_VIEW.format(replace="", more=""))
     op.drop_column("messages", "sent_by")

@@ -1,4 +1,4 @@
-"""Which version of its template an attempt sent, and from where. Revision: 0033, after 0032"""
+"""The template version and the sender's address of each attempt. Revision: 0033, after 0032"""
 
 from __future__ import annotations
 

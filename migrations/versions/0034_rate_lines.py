@@ -1,4 +1,4 @@
-"""The end of each lane's line under a rate limit. Revision: 0034, after 0033"""
+"""Where each lane's waiting line under a rate limit ends. Revision: 0034, after 0033"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The HTTP API. It holds no rules of its own: those are in the intake, the operations and the store.
+"""The HTTP API. It has no rules of its own: they are in the intake, the operations and the store.
 
-Read in this order: `app` (which routes there are), `routes/` (what each does), `auth` (who may call it), `errors`
-and `dependencies` (what the routes work with).
+Read in this order: `app` (which routes exist), `routes/` (what each does), `auth` (who may call it), `errors` and
+`dependencies` (what the routes use).
 """

@@ -1,4 +1,4 @@
-"""The application: every route, every error as a problem, and the OpenAPI document."""
+"""Builds the FastAPI application: every route, problem documents for every error, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from notifier.telemetry.version import installed_version
 _ABOUT = """Send mail and SMS, and find out what became of them.
 
 Every request except those of monitoring needs a key: `Authorization: Bearer ntf_live_…`. With a key that begins
-with `ntf_test_` nothing is sent. Errors are `application/problem+json` and name everything that is wrong at once.
+with `ntf_test_` nothing is sent. Errors are `application/problem+json` and list everything that is wrong at once.
 """
 
 
@@ -45,15 +45,15 @@ def make_app(
     lifespan: Lifespan[FastAPI] | None = None,
     timeouts: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
 ) -> FastAPI:
-    """Without `services` it can only describe itself."""
+    """Build the application. Without `services` it can only describe itself."""
     app = FastAPI(
         title="notifier",
         version=installed_version() or "0",
         description=_ABOUT,
         lifespan=lifespan,
-        # A redirect would name whatever host the request did.
+        # A redirect would repeat whatever host name the request had.
         redirect_slashes=False,
-        # FastAPI's pages load their scripts from elsewhere.
+        # FastAPI's pages load their scripts from other hosts.
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -67,7 +67,7 @@ def make_app(
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        # Serialized once: it needs no key, and FastAPI would do it for each request.
+        # Serialized once: anybody may ask for it without a key, and FastAPI would serialize it for each request.
         if not hasattr(app.state, "openapi"):
             app.state.openapi = json.dumps(app.openapi(), ensure_ascii=False).encode()
         return Response(app.state.openapi, media_type="application/json")
@@ -109,12 +109,13 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _contract() -> dict[str, Any]:
-    """The message and the batch as HTTP has them: the producer is known from the key, the channel is not known."""
+    """The schemas of message and batch over HTTP: without the producer, which the key tells, and with no channel
+    known yet."""
     schemas = _schemas(Message) | _schemas(Envelope)
     message, batch = schemas.pop("Message"), schemas.pop("Envelope")
     names = set(message["required"]) - {"producer"} | {"channel"}
     message |= {"title": "Notification", "required": [name for name in message["properties"] if name in names]}
-    message["properties"]["producer"] |= {"description": "Known from the key; if given it must agree with it."}
+    message["properties"]["producer"] |= {"description": "Known from the key; if given, it must agree with it."}
     message["properties"]["channel"] = {"$ref": "#/components/schemas/Channel"}
     message["properties"]["lane"] |= {"description": f"Default: {Lane.NORMAL}."}
     batch["title"] = "Batch"

@@ -1,4 +1,4 @@
-"""Authorization: the key of a request, its scopes, its rate. All are checked before the body is read."""
+"""Checks the key of a request, its scopes and its rate, all before the body is read."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from notifier.api.middleware import declared_size
 from notifier.operations.api_keys import ApiKeys, Holder, Scope
 from notifier.store.rate_limits import RateLimitRepository
 
-#: A key may use up this much of its rate at once. Seconds.
+#: How much of its rate a key may use up at once. Seconds.
 BURST_SECONDS = 1.0
 
-#: A key sends only some larger bodies at once (`ApiServices.large_bodies`); its others wait, unread.
+#: A body larger than this counts as large. Each key may send only a few large bodies at once
+#: (`ApiServices.large_bodies`); others wait unread.
 LARGE_BODY_BYTES = 64 * 1024
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="`notifier keys create` makes one.")
@@ -34,7 +35,7 @@ Shown = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
 def _holder(keys: ApiKeys, shown: HTTPAuthorizationCredentials | None) -> Holder:
-    """Raises `Refusal`, 401, if no valid key is shown."""
+    """The holder of the key. Raises `Refusal`, 401, if the request has no valid key."""
     if shown is None:
         raise _wrong_key("no key is given: send `Authorization: Bearer ntf_live_…`, or `ntf_test_…`")
     holder = keys.holder(shown.credentials)
@@ -48,11 +49,11 @@ def _wrong_key(detail: str) -> Refusal:
 
 
 def admit(rates: RateLimitRepository, holder: Holder, units: int = 1) -> None:
-    """Count `units` against the key's rate. Raises `Refusal`, 429, if there is no room."""
+    """Count `units` against the key's rate. Raises `Refusal`, 429, if the rate is used up."""
     rate = holder.rate_per_second
     if rate is None:
         return
-    # Turns are handed out one after the other; those that begin within the burst may begin now.
+    # Turns are handed out one after the other; a turn that begins within the burst may begin now.
     scope = f"key:{holder.key_id}"
     [turn] = rates.take_turns(scope, [units], per_second=rate, at_most_seconds=BURST_SECONDS)
     if not turn.is_granted:
@@ -61,7 +62,8 @@ def admit(rates: RateLimitRepository, holder: Holder, units: int = 1) -> None:
 
 
 class Needs:
-    """A dependency: a key with any of these scopes, within its rate. `KeyedRoute` checks it."""
+    """A dependency: the request needs a key with any of these scopes, and within its rate. `KeyedRoute` checks
+    it."""
 
     def __init__(self, *scopes: Scope) -> None:
         self.scopes = scopes
@@ -71,7 +73,7 @@ class Needs:
         return holder
 
     def known(self, services: ApiServices, shown: HTTPAuthorizationCredentials | None) -> Holder | None:
-        """The holder, without asking the database; None if it has to be asked. Raises `Refusal`: 403."""
+        """The holder, without asking the database; None: the database has to be asked. Raises `Refusal`: 403."""
         holder = services.keys.known(shown.credentials) if shown else None
         if holder is None or holder.rate_per_second is not None:
             return None
@@ -79,7 +81,7 @@ class Needs:
         return holder
 
     def check(self, services: ApiServices, shown: HTTPAuthorizationCredentials | None) -> Holder:
-        """Raises `Refusal`: 401, 403 or 429."""
+        """The holder, from the database. Raises `Refusal`: 401, 403 or 429."""
         holder = _holder(services.keys, shown)
         check_scope(holder, *self.scopes)
         admit(services.rates, holder)
@@ -87,12 +89,12 @@ class Needs:
 
 
 class KeyedRoute(APIRoute):
-    """A route that needs a key. It checks the key first; FastAPI would read the body before."""
+    """A route that needs a key. It checks the key first, because FastAPI would read the body before that."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         [needs] = [found.call for found in self.dependant.dependencies if isinstance(found.call, Needs)]
-        # FastAPI runs the others in threads.
+        # FastAPI runs functions that are not coroutines in threads.
         takes_thread = not iscoroutinefunction(self.endpoint)
         query = _QueryNames.of(self.dependant)
 
@@ -109,7 +111,8 @@ class KeyedRoute(APIRoute):
             async with AsyncExitStack() as turns:
                 if _is_large(request):
                     await turns.enter_async_context(services.large_bodies.turn(key))
-                # Read while no thread is taken, or slow clients would take them all. FastAPI finds it read.
+                # The body is read before a thread is taken, because slow clients would otherwise take all threads.
+                # FastAPI then finds it read.
                 await request.body()
                 if not takes_thread:
                     return await handle(request)
@@ -121,10 +124,11 @@ class KeyedRoute(APIRoute):
 
 @dataclass(frozen=True, slots=True)
 class _QueryNames:
-    """Which parameters of the query a route takes. Unknown ones are refused by the model that it has for them."""
+    """The query parameters that a route takes. If the route has a model for them, the model refuses unknown
+    ones."""
 
     has_model: bool
-    #: Those that may be given several times.
+    #: Parameters that may be repeated.
     lists: frozenset[str]
 
     @classmethod
@@ -135,8 +139,8 @@ class _QueryNames:
         return cls(bool(models), lists)
 
     def check(self, request: Request) -> None:
-        """Nothing is dropped: `?dry_run=true` where there is none, and the first of two values, would be taken for
-        granted. Raises `RequestValidationError`."""
+        """Refuse unknown and repeated parameters: if `?dry_run=true` were ignored where it does not exist, or only
+        the first of two values were used, the client would rely on it. Raises `RequestValidationError`."""
         given = Counter(name for name, _ in request.query_params.multi_items())
         if not self.has_model:
             wrong = [("extra_forbidden", name, "there is no such parameter here") for name in given]
@@ -150,7 +154,7 @@ class _QueryNames:
 
 
 def _is_large(request: Request) -> bool:
-    """Whether the body is, or may be, so large that memory holds only some at once."""
+    """Whether the body is, or may be, so large that only a few fit in memory at once."""
     declared = declared_size(request.headers)
     return "transfer-encoding" in request.headers if declared is None else declared > LARGE_BODY_BYTES
 

@@ -1,7 +1,7 @@
-"""One client's connection: uvicorn's, with a deadline for every wait for the client.
+"""One client's connection: uvicorn's, with a time limit for every wait for the client.
 
-uvicorn waits without end for the head of a request, for the rest of a body that it has already answered, and for a
-client to read its answer. A body that a route waits for has its deadline in `Shield`.
+uvicorn waits without a limit for the headers of a request, for the rest of a body that it has already answered,
+and for a client to read its answer. Bodies that a route waits for have their limit in `Shield`.
 """
 
 from __future__ import annotations
@@ -18,28 +18,33 @@ from notifier.api.errors import MEDIA_TYPE, problem
 from notifier.api.timeouts import ClientTimeouts
 from notifier.runtime.connection_limit import ConnectionLimit, peer_of
 
-#: h11 refuses a larger head. Bytes.
+#: Maximum size of a request's headers; h11 refuses more. Bytes.
 _MAX_HEAD_BYTES = 16 * 1024
+#: A body may come in so many chunks, and in one more …
+MAX_CHUNKS = 500
+#: … for each this many bytes. h11 takes 10 µs for a chunk, and all others wait for it.
+CHUNK_BYTES = 64
 
 
 class _Wait(Enum):
-    HEAD = auto()  #: a whole head
-    NEXT = auto()  #: the beginning of another request
-    BODY = auto()  #: more of a body
-    OURS = auto()  #: our own work
-    ANSWER = auto()  #: the client to read
-    REST = auto()  #: the end of a body that is thrown away
-    CLOSED = auto()  #: the client to take what is written, before the connection is gone
+    HEAD = auto()  #: for all headers of a request
+    NEXT = auto()  #: for the next request to begin
+    BODY = auto()  #: for more of a body
+    OURS = auto()  #: for our own work
+    ANSWER = auto()  #: for the client to read the answer
+    REST = auto()  #: for the end of a body that is thrown away
+    CLOSED = auto()  #: for the client to read what is written, before the connection is closed
 
 
-#: The highest rank gives up its place first; of the same rank the one that has waited longest.
+#: When places run out, the connection with the highest rank is closed first; with equal ranks, the one that has
+#: waited longest.
 _RANK = {_Wait.ANSWER: 0, _Wait.BODY: 1, _Wait.HEAD: 2, _Wait.NEXT: 2, _Wait.REST: 3, _Wait.CLOSED: 4}
 #: Longer than any wait. Seconds.
 _NEVER = 1_000_000.0
 
 
 def _plain(status: int, detail: str, *headers: str) -> bytes:
-    """A whole answer, for where there is no request that FastAPI could answer."""
+    """A complete answer, for cases in which FastAPI has no request to answer."""
     body = bytes(problem(status, detail).body).decode()
     head = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
@@ -53,28 +58,51 @@ def _plain(status: int, detail: str, *headers: str) -> bytes:
 
 _NO_PLACE = _plain(503, "too many connections, try again", "Retry-After: 1")
 _TOO_SLOW = _plain(408, "the headers of the request did not arrive in time")
+_SMALL_CHUNKS = _plain(400, "the body is cut into too many small chunks: send larger ones, or give its length")
 _NO_HTTP = {
     400: _plain(400, "this is not an HTTP/1.1 request"),
     431: _plain(431, "the headers of the request are too large"),
 }
 
 
+class _BoundedChunks(h11.Connection):
+    """h11's parser, which gives up on a body in too many small chunks."""
+
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER, _MAX_HEAD_BYTES)
+        self.has_small_chunks = False
+        self._chunks = self._bytes = 0
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if type(event) is h11.Request:
+            self._chunks = self._bytes = 0
+        elif type(event) is h11.Data:
+            self._chunks += event.chunk_start
+            self._bytes += len(event.data)
+            if self._chunks > MAX_CHUNKS + self._bytes // CHUNK_BYTES:
+                self.has_small_chunks = True
+                raise h11.RemoteProtocolError("too many small chunks")
+        return event
+
+
 class ClientConnection(H11Protocol):
-    """`limit` and `timeouts` are those of the process."""
+    """The protocol of one connection. `limit` and `timeouts` are shared by the process."""
 
     def __init__(
         self, *args: Any, limit: ConnectionLimit[ClientConnection], timeouts: ClientTimeouts, **named: Any
     ) -> None:
         super().__init__(*args, **named)
+        self.conn: _BoundedChunks = _BoundedChunks()
         self.timeout_keep_alive = timeouts.keep_alive  # type: ignore[assignment]
         self.peer = ""
         self._limit = limit
         self._timeouts = timeouts
         self._wait = _Wait.HEAD
         self._since = 0.0
-        #: The first byte of the head has arrived.
+        #: The first byte of the headers has arrived.
         self._has_begun = False
-        #: There was no place for it.
+        #: There was no free place for the connection.
         self._is_refused = False
         self._is_stopping = False
         self._timer: asyncio.TimerHandle | None = None
@@ -116,14 +144,20 @@ class ClientConnection(H11Protocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-            # uvicorn does not pass on why; h11 keeps more than this only of heads that are too large.
+        cycle = self.cycle
+        if cycle is not None and cycle.more_body:
+            # In the middle of a body. If its answer has begun, there is no other.
+            if not cycle.response_started:
+                self.transport.write(_SMALL_CHUNKS if self.conn.has_small_chunks else _NO_HTTP[400])
+        elif cycle is None or cycle.response_complete:
+            # uvicorn does not tell the reason. h11 holds more than this only if the headers are too large.
             size = len(self.conn.trailing_data[0])
             self.transport.write(_NO_HTTP[431 if size > _MAX_HEAD_BYTES else 400])
         self.transport.close()
 
     def shutdown(self) -> None:
-        """The process ends. Requests in progress get their answer, if their client does not keep us waiting."""
+        """The process ends. Requests in progress still get their answer, if the client does not keep us
+        waiting."""
         self._is_stopping = True
         self._since = self.loop.time()
         if self.cycle is not None and not self.cycle.response_complete:
@@ -165,7 +199,7 @@ class ClientConnection(H11Protocol):
             self._wait, self._since = wait, self.loop.time()
 
     def _look(self) -> None:
-        """Called now and then: end the connection if we wait too long for the client."""
+        """Runs periodically: closes the connection if we have waited too long for the client."""
         self._note()
         most = {
             _Wait.HEAD: self._timeouts.head,
@@ -182,7 +216,7 @@ class ClientConnection(H11Protocol):
         self._timer = self.loop.call_later(self._timeouts.look, self._look)
 
     def _end(self) -> None:
-        """Close the connection. What the client has not taken by now is lost."""
+        """Close the connection. Whatever the client has not read by now is lost."""
         if self._wait in (_Wait.ANSWER, _Wait.CLOSED) or self.transport.get_write_buffer_size():
             self.transport.abort()
         else:

@@ -1,4 +1,4 @@
-"""What the routes work with: one of each for the process."""
+"""The objects that routes work with, one of each for the process."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from notifier.store.search import Audit
 from notifier.store.status_lookup import StatusLookup
 from notifier.store.stuck import Lateness
 
-#: How long answers to monitoring are cached: it needs no key, so anybody could ask often.
+#: How long answers to monitoring are cached: they need no key, so anybody could ask often.
 CACHE_SECONDS = 2.0
-#: Large bodies of one key that are in memory at once.
+#: Maximum large bodies of one key in memory at once.
 LARGE_BODIES = 4
-#: A search, a count, or a page of an export that takes longer is cancelled.
+#: Time limit of a search, a count, or a page of an export; after that it is cancelled.
 READ_SECONDS = 10.0
 
 
@@ -77,7 +77,7 @@ class ApiServices:
 
 
 def make_services(services: Services, handover: Handover) -> ApiServices:
-    """Opens no connection."""
+    """Make the objects. Opens no connection."""
     settings, engine = services.settings, services.engine
     operating = Operating(engine, services.hash_key)
     readiness = Readiness(lambda: missing_upgrade(engine), settings.require("broker_url"))
@@ -106,7 +106,7 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
         record_metrics=CachedAnswer(metrics.of_record, CACHE_SECONDS),
         broker_metrics=CachedAnswer(metrics.of_broker, CACHE_SECONDS),
         readiness=CachedAnswer(readiness.state, CACHE_SECONDS),
-        # With a short grace a part of it.
+        # With a short grace, only a part of it.
         drain=Drain(min(DRAIN_SECONDS, settings.grace_seconds / 5)),
         suppressions=services.suppressions,
         tokens=services.tokens,

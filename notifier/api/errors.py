@@ -1,6 +1,7 @@
-"""Errors of the API: RFC 9457 `application/problem+json`, with every fault at once and never a trace.
+"""The API's errors: RFC 9457 `application/problem+json`, listing every fault at once and never a traceback.
 
-A fault names its place: `pointer`, a JSON pointer (RFC 6901) into the body, or `parameter`, one of the URL.
+Each fault says where it is: `pointer` is a JSON pointer (RFC 6901) into the body, `parameter` names a parameter of
+the URL or a header.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from notifier.domain.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
-#: When the database is away, clients may ask again after this. Seconds.
+#: How soon clients may ask again while the database is unreachable. Seconds.
 AWAY_SECONDS = 5
 
-#: Code of a fault → status, the most important first; everything else is 422.
+#: Code of a fault → HTTP status, the most important first. All other codes are 422.
 _STATUSES: Mapping[str, int] = {
     "technical_error": 500,
     "too_large": 413,
@@ -50,7 +51,7 @@ _STATUSES: Mapping[str, int] = {
 
 
 class Refusal(HTTPException):
-    """A request that is answered with a problem."""
+    """A request that is refused with a problem document."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ def status_of(faults: Sequence[Fault]) -> int:
 
 
 def refusal(faults: Sequence[Fault], value: Any = None) -> Refusal:
-    """`value` is the message's JSON."""
+    """The refusal for these faults. `value` is the message's JSON."""
     status = status_of(faults)
     return Refusal(status, _DETAILS.get(status, "the request is not valid"), errors_of(faults, value))
 
@@ -83,7 +84,7 @@ _DETAILS = {
 
 
 def errors_of(faults: Iterable[Fault], value: Any = None, below: str = "") -> list[dict[str, str]]:
-    """The faults as the API returns them, their pointers below `below`."""
+    """The faults as the API returns them, with their pointers prefixed by `below`."""
     return [
         {"pointer": below + pointer_of(one.field, value), "code": one.code, "problem": one.problem, "fix": one.fix}
         for one in faults
@@ -91,9 +92,9 @@ def errors_of(faults: Iterable[Fault], value: Any = None, below: str = "") -> li
 
 
 def pointer_of(field: str, value: Any = None) -> str:
-    """The JSON pointer of a fault's field ("context.items.0") in the JSON that it was found in.
+    """The JSON pointer for a fault's field ("context.items.0") in the JSON in which it was found.
 
-    The names in a field are joined with dots and may hold dots themselves: `value` tells which of them are one.
+    A field joins names with dots, but a name may contain dots itself. `value` shows which names exist.
     """
     pointer, rest = "", field
     while rest:
@@ -128,12 +129,12 @@ def problem(
 
 
 def retry_after(seconds: float) -> dict[str, str]:
-    """The header, in whole seconds, at least one."""
+    """The header `Retry-After`, in whole seconds, at least one."""
     return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error, ours and FastAPI's, with a problem."""
+    """Answer every error, ours and FastAPI's, with a problem document."""
     for kind, answer in _ANSWERS.items():
         app.add_exception_handler(kind, _handler(answer))
 
@@ -156,7 +157,7 @@ def _not_valid(error: RequestValidationError) -> JSONResponse:
 
 
 def error_status(error: Exception) -> int:
-    """The HTTP status of one of `ANSWERED`, in the API and on a page."""
+    """The HTTP status for one of the errors in `ANSWERED`, in the API and on pages."""
     match error:
         case HTTPException():
             return error.status_code
@@ -188,11 +189,11 @@ _ANSWERS: Mapping[type[Exception], Callable[[Any], JSONResponse]] = {
     StatementCancelled: lambda _: _away(
         "the database took too long, and nothing was done; ask for less, for example a shorter time"
     ),
-    ServiceUnavailable: lambda _: _away("the record cannot be used now; nothing was done, try again"),
+    ServiceUnavailable: lambda _: _away("the record cannot be used now; nothing was done; try again"),
 }
 
 
-#: Whatever else a route raises is a fault of our own.
+#: Any other error that a route raises is our own fault.
 ANSWERED = tuple(_ANSWERS)
 
 
@@ -201,11 +202,11 @@ def _away(detail: str) -> JSONResponse:
 
 
 def _of_request(detail: Mapping[str, Any]) -> dict[str, str]:
-    """A fault that FastAPI found. The first part of its place says where to look."""
+    """A fault that FastAPI found. The first part of its `loc` says where in the request it is."""
     where, *path = [str(part) for part in detail["loc"]]
     code, fix = _REQUEST_CODES.get(detail["type"], ("invalid", "See `notifier schema openapi`"))
     if detail["type"] == "contract":
-        # A rule of our own says what to do.
+        # Our own rules say what to do.
         code, fix = detail["ctx"]["code"], detail["ctx"]["fix"]
     if code == "not_json":
         path = []
@@ -217,7 +218,7 @@ def _of_request(detail: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-#: The error type of a parameter that is given several times, and takes one value.
+#: Error type for a parameter that is repeated but takes one value.
 GIVEN_TWICE = "given_twice"
 #: pydantic's error type, or ours → our code, and what to do.
 _REQUEST_CODES: Mapping[str, tuple[str, str]] = {

@@ -1,6 +1,6 @@
-"""Everything that a search finds, as CSV or JSON lines, written page by page to bound memory.
+"""Exports everything that a search finds as CSV or JSON lines, page by page to bound memory.
 
-A failure in the middle breaks the connection: a file that ends properly is complete.
+A failure in the middle breaks the connection, so a file that ends properly is complete.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Pages = Iterable[Sequence[NotificationView]]
 
 
 def wanted(accept: str) -> Literal["json", "csv", "jsonl"]:
-    """The first of our formats that the header Accept names."""
+    """The first of our formats in the header `Accept`."""
     for part in accept.split(","):
         kind = part.partition(";")[0].strip().lower()
         if kind == "text/csv":
@@ -36,7 +36,7 @@ def wanted(accept: str) -> Literal["json", "csv", "jsonl"]:
 
 
 def csv_lines(first: Sequence[NotificationView], rest: Pages) -> Iterator[str]:
-    """RFC 4180, with a header; metadata as JSON. See `write_rows` about formulas."""
+    """CSV as in RFC 4180, with a header line and metadata as JSON. `write_rows` handles formulas."""
     yield write_rows([_COLUMNS])
     for page in _pages(first, rest):
         yield write_rows([_cell(row[name]) for name in _COLUMNS] for row in page)

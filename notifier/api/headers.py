@@ -1,10 +1,11 @@
-"""Texts of headers."""
+"""Decodes the values of HTTP headers."""
 
 from __future__ import annotations
 
 
 def as_written(text: str) -> str:
-    """What the client meant: UTF-8 where it is that, else Latin-1, as which the framework reads every header."""
+    """The text that the client meant: UTF-8 if it is valid UTF-8, otherwise Latin-1, which is how the framework
+    reads headers."""
     try:
         return text.encode("latin-1").decode("utf-8")
     except ValueError:

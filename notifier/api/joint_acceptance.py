@@ -1,13 +1,13 @@
-"""Messages of requests that are under way at once are accepted together: they gather while others are written.
+"""Accepts messages of concurrent requests in batches: messages gather while earlier ones are written.
 
-Nothing waits for more to come: the first begins at once, and what arrives meanwhile is the next batch. A message
-that is refused, or that the database takes too long for, is answered by itself. A key that another session holds
-keeps a batch for half a second. After that each message is accepted by itself, and a producer with several such
-keys is told to repeat the rest (`Intake.answer_each`).
+Nothing waits for a batch to fill: the first message starts at once, and messages that arrive meanwhile are the
+next batch. If a message is refused, or takes the database too long, only its own request fails. If another session
+holds a message's key, it delays the batch for half a second. After that each message is accepted by itself, and a
+producer with several such keys is told to repeat the rest (`Intake.answer_each`).
 
-Crash points: those of `Intake`, and none of its own. A request is answered after the commit of its batch. A
-process that dies before that has answered none of it. The producers repeat their messages; what was in is a
-duplicate.
+Crash points: those of `Intake`, and none of its own. Requests are answered after their batch commits. If the
+process dies before that, none was answered. Producers repeat their messages, and those already recorded are
+duplicates.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from notifier.domain.producers import Origin
 from notifier.intake import Intake
 from notifier.intake.batch import BATCH_SIZE, IntakeAnswer
 
-#: A batch takes no further message once it comes to this size: a large one holds up few others. Bytes.
+#: A batch takes no more messages once it reaches this size, so that a large batch delays few others. Bytes.
 MAX_BATCH_BYTES = 256 * 1024
-#: At the end of the process, time to write what waits. Seconds.
+#: Time to write waiting messages when the process ends. Seconds.
 CLOSE_SECONDS = 3.0
 
-#: Reads a message at that time, by the database's clock. What it raises is raised for its request alone.
+#: Reads a message at the given time of the database's clock. What it raises is raised for its own request only.
 Read = Callable[[datetime], Message]
 
 
@@ -47,11 +47,11 @@ _Outcome = IntakeAnswer | Exception
 
 
 class JointAcceptance:
-    """One for each process, with a thread and a connection to the database of its own."""
+    """Accepts messages for a process, with its own thread and its own connection to the database."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
-        # A key that sends much leaves the others half of each batch.
+        # A key that sends a lot leaves half of each batch to the others.
         self._shares = Shares(BATCH_SIZE // 2)
         self._waiting: SimpleQueue[_Request | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="acceptance", daemon=True)
@@ -61,7 +61,7 @@ class JointAcceptance:
         """Accept one message of `size` bytes for a key.
 
         Raises:
-            ServiceUnavailable: it was not recorded, or it is not known whether it was.
+            ServiceUnavailable: it was not recorded, or it is unknown whether it was.
         """
         async with self._shares.turn(key_id):
             request = _Request(read, size, origin, asyncio.get_running_loop().create_future())
@@ -69,7 +69,7 @@ class JointAcceptance:
             return await request.answer
 
     def close(self) -> None:
-        """Write what waits, for a limited time."""
+        """Write the messages that wait, within a time limit."""
         self._waiting.put(None)
         self._thread.join(CLOSE_SECONDS)
 
@@ -94,7 +94,7 @@ class JointAcceptance:
         try:
             return self._accept(batch)
         except Exception as error:
-            # Nobody else would answer them.
+            # Without this, nobody would answer them.
             return [error] * len(batch)
 
     def _accept(self, batch: Sequence[_Request]) -> list[_Outcome]:
@@ -112,7 +112,7 @@ class JointAcceptance:
 
 
 def _tell(batch: Sequence[_Request], outcomes: Sequence[_Outcome]) -> None:
-    """Wake each event loop once."""
+    """Give the outcomes to the requests, waking each event loop once."""
     loops: defaultdict[asyncio.AbstractEventLoop, list[tuple[_Request, _Outcome]]] = defaultdict(list)
     for request, outcome in zip(batch, outcomes, strict=True):
         loops[request.answer.get_loop()].append((request, outcome))
@@ -120,13 +120,13 @@ def _tell(batch: Sequence[_Request], outcomes: Sequence[_Outcome]) -> None:
         try:
             loop.call_soon_threadsafe(_resolve, told)
         except RuntimeError:
-            pass  # it is closed: nobody waits there any more
+            pass  # the loop is closed: nobody waits there any more
 
 
 def _resolve(told: Sequence[tuple[_Request, _Outcome]]) -> None:
     for request, outcome in told:
         if request.answer.done():
-            continue  # its request was cut off
+            continue  # the request was cut off
         if isinstance(outcome, Exception):
             request.answer.set_exception(outcome)
         else:

@@ -1,4 +1,4 @@
-"""Each key's share of this process's threads, and the threads reserved for callers without a key."""
+"""Limits how many of this process's threads each key may use, and reserves threads for callers without a key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 _outside: RunVar[CapacityLimiter] = RunVar("notifier.outside")
 _monitoring: RunVar[CapacityLimiter] = RunVar("notifier.monitoring")
 
-#: By then another search has ended. Seconds.
+#: Suggested wait before a client tries again: another search has probably ended by then. Seconds.
 _AGAIN_SECONDS = 5
 
 
@@ -35,7 +35,7 @@ async def for_monitoring(work: Callable[[], _T]) -> _T:
 
 
 def _limiter(kept: RunVar[CapacityLimiter], threads: int) -> CapacityLimiter:
-    # Of the running loop, as anyio's own is.
+    # One for the running loop, like anyio's own.
     try:
         return kept.get()
     except LookupError:
@@ -51,7 +51,7 @@ class _Turns:
 
 
 class Shares:
-    """Turns at the threads. A key has at most `most` of them; its other requests wait without holding a thread."""
+    """Turns at the threads. A key has at most `most` at once; its other requests wait without holding a thread."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -71,7 +71,7 @@ class Shares:
 
 
 class LongReads:
-    """Reads that may take seconds: at most `most` at once, and half of that for one key. Thread-safe."""
+    """Places for reads that may take seconds: `most` in total, and half of that for one key. Thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -88,10 +88,10 @@ class LongReads:
         headers = retry_after(_AGAIN_SECONDS)
         with self._lock:
             if self._by_key[key] >= self._most_of_key:
-                detail = f"this key has {self._by_key[key]} searches, counts or exports under way: wait for one"
+                detail = f"this key has {self._by_key[key]} searches, counts or exports in progress: wait for one"
                 raise Refusal(429, detail, headers=headers)
             if self._by_key.total() >= self._most:
-                raise Refusal(503, "too many searches, counts and exports are under way", headers=headers)
+                raise Refusal(503, "too many searches, counts and exports are in progress", headers=headers)
             self._by_key[key] += 1
 
         def end() -> None:

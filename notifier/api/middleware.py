@@ -1,4 +1,5 @@
-"""Around every request: a limit for the body, a deadline for it, and no trace of our own faults in the answer."""
+"""Middleware around every request: limits the size of the body and the time for it, and keeps tracebacks out of
+answers."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from notifier.domain.message import MAX_BODY_BYTES
 
 
 class Shield:
-    """ASGI middleware. `limits`: path → its own limit of the body. Bytes."""
+    """The ASGI middleware. `limits`: path → its own limit for the body, in bytes."""
 
     def __init__(
         self,
@@ -48,19 +49,20 @@ class Shield:
         try:
             await self._app(scope, body.receive, noted)
         except ClientDisconnect:
-            # Before its body was complete: nothing was done, and nobody is there to be answered.
+            # The client left before its body was complete: nothing was done, and nobody is there to answer.
             return
         except asyncio.CancelledError:
-            # The grace is over; uvicorn would log a trace for each request that is still under way.
+            # The grace is over; uvicorn would log a traceback for each request still in progress.
             log.warning("api.cut_off")
             if not has_started:
-                await problem(503, "the service stops, and this was not done in time")(scope, receive, send)
+                await problem(503, "the service is stopping, and this was not done in time")(scope, receive, send)
         except Exception as error:
-            # The route's template, not the path: that may hold what people typed.
+            # The route's template, not the path: the path may hold what people typed.
             route = getattr(scope.get("route"), "path", None)
             log_failure("api.failed", error, method=scope["method"], route=route)
             if has_started:
-                # The response cannot be taken back; without its end the client knows that it is incomplete.
+                # Response headers are already sent. If the response has no proper end, the client knows that it is
+                # incomplete.
                 raise BrokenOff from None
             await problem(500, "the service failed on this request; it is logged")(scope, receive, send)
 
@@ -71,12 +73,13 @@ class _Body:
         self._limit = limit
         self._timeouts = timeouts
         self._size = 0
-        #: Seconds in which we only waited for it.
+        #: Total time for which we only waited for the body. Seconds.
         self._waited = 0.0
         self._is_whole = False
 
     async def receive(self) -> Message:
-        """The next part, or that the client is gone. Raises `Refusal`: 413 or 408."""
+        """Return the next part of the body, or the message that the client is gone. Raises `Refusal`: 413 or
+        408."""
         if self._is_whole:
             return await self._receive()
         begun = time.monotonic()
@@ -95,7 +98,7 @@ class _Body:
 
 
 class BrokenOff(Exception):
-    """A response ended in the middle. It has no text, because the server's log would quote it."""
+    """A response that ended in the middle. It has no text, because the server's log would quote it."""
 
 
 def _too_large(limit: int) -> str:
@@ -103,6 +106,7 @@ def _too_large(limit: int) -> str:
 
 
 def declared_size(headers: Headers) -> int | None:
-    """What Content-Length says; None without one. Of more than 18 digits the first: they are too many anyway."""
+    """The value of `Content-Length`; None if there is none. Of more than 18 digits only the first ones: the body
+    is too large anyway."""
     text = headers.get("content-length", "")
     return int(text[:18]) if text.isdecimal() else None

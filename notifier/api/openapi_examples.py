@@ -1,4 +1,4 @@
-"""Examples of the OpenAPI document, and how it shows what the framework does not know."""
+"""Examples in the OpenAPI document, and descriptions of what the framework does not know."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ RECURRING: dict[str, Any] = {
 
 PREVIEW: dict[str, Any] = {"locale": "fr", "context": {"code": "042137", "valid_minutes": 10}}
 
-#: A search has two more forms.
+#: A search can also answer with a file.
 EXPORTS: dict[str, Any] = {
-    "description": "A page as JSON; or everything, as CSV or JSON lines.",
+    "description": "A page as JSON, or all results as CSV or JSON lines.",
     "content": {"text/csv": {"schema": {"type": "string"}}, "application/jsonl": {"schema": {"type": "string"}}},
 }
 
 
 def body(schema: str, example: dict[str, Any]) -> dict[str, Any]:
-    """The request body of a route that reads its bytes itself."""
+    """Describes the request body of a route that reads the bytes itself."""
     content = {"schema": {"$ref": f"#/components/schemas/{schema}"}, "example": example}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}

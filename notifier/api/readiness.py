@@ -1,4 +1,4 @@
-"""Whether this process can do its work: database, tables and broker, each by itself; and whether it is ending.
+"""Tells whether this process can do its work (database, tables and broker separately), and whether it is ending.
 
 Monitoring needs no key and asks often, so answers are cached for a moment.
 """
@@ -16,12 +16,12 @@ from notifier.broker.bounded_connection import bounded_connection
 from notifier.broker.deadline import Deadline
 from notifier.domain.errors import DatabaseChanged, ServiceUnavailable
 
-#: Deadline of the broker's answer. Seconds.
+#: Time limit for the broker's answer. Seconds.
 BROKER_SECONDS = 2.0
-#: Time between SIGTERM and the end of the socket in which `/readyz` says 503: enough for a proxy that gives a
-#: process up after three answers, one every two seconds. Seconds.
+#: How long `/readyz` says 503 between SIGTERM and the closing of the socket: enough for a proxy that asks every
+#: two seconds and gives up after three such answers. Seconds.
 DRAIN_SECONDS = 8.0
-#: Whoever has not asked for longer need not be told. Seconds.
+#: If nobody has asked for longer than this, nobody needs to be told. Seconds.
 ASKED_SECONDS = 60.0
 
 T = TypeVar("T")
@@ -33,19 +33,19 @@ class Ready:
 
     database: str
     tables: str
-    #: "away": requests are accepted all the same, and sent when it is back.
+    #: "away": requests are still accepted, and sent when the broker is back.
     broker: str
-    #: "ending": it accepts requests for a few more seconds, and then no more.
+    #: "ending": it accepts requests for a few more seconds only.
     process: str = "ok"
 
     @property
     def is_ready(self) -> bool:
-        """Whether requests are accepted. Without the broker they are: they are sent when it is back."""
+        """Whether requests are accepted. They are without the broker too, and are sent when it is back."""
         return self.database == self.tables == self.process == "ok"
 
 
 class Readiness:
-    """`missing_upgrade` says what the database lacks for this version; None: nothing."""
+    """Asks database and broker. `missing_upgrade` says what the database lacks for this version; None: nothing."""
 
     def __init__(self, missing_upgrade: Callable[[], str | None], broker_url: str) -> None:
         self._missing_upgrade = missing_upgrade
@@ -71,22 +71,23 @@ class Readiness:
 
 
 class Drain:
-    """The end of a process behind a proxy: for a moment it is not ready, but still accepts requests."""
+    """The end of a process behind a proxy: for a moment it says that it is not ready, but still accepts
+    requests."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """`seconds`: how long, if anybody asks whether it is ready."""
+        """`seconds`: how long that lasts, if anybody asks whether the process is ready."""
         self._seconds = seconds
         self._clock = clock
         self._asked_at: float | None = None
         self._ends_at: float | None = None
 
     def asked(self, state: Ready) -> Ready:
-        """Note that somebody asks. Returns the state with what this knows."""
+        """Note that somebody asked, and return the state, marked as ending if `begin` was called."""
         self._asked_at = self._clock()
         return state if self._ends_at is None else replace(state, process="ending")
 
     def begin(self) -> None:
-        """The process is to end. Again: nothing changes."""
+        """The process is about to end. Further calls change nothing."""
         if self._ends_at is None:
             now = self._clock()
             is_asked = self._asked_at is not None and now - self._asked_at < ASKED_SECONDS
@@ -102,7 +103,7 @@ class Drain:
 
 
 class CachedAnswer(Generic[T]):
-    """Calls `ask` at most once in `seconds`. Thread-safe; a failure is not cached."""
+    """Calls `ask` at most once in `seconds`. Thread-safe. A failure is not cached."""
 
     def __init__(self, ask: Callable[[], T], seconds: float) -> None:
         self._ask = ask

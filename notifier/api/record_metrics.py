@@ -1,7 +1,9 @@
-"""What `/metrics` of the API holds beside its own process: gauges, read from record and broker for a scrape.
+"""Metrics that `/metrics` of the API adds to those of its own process: gauges read from the record and the broker
+at each scrape.
 
-Every API answers the same. What is away is said by `notifier_database_up` and `notifier_broker_up`; its series are
-left out then, and the rest is there. Series of what is known beforehand exist with 0.
+Every API process gives the same answer. `notifier_database_up` and `notifier_broker_up` say whether they were
+reachable; if not, their series are missing and all others are there. Series whose labels are known beforehand
+exist with 0.
 """
 
 from __future__ import annotations
@@ -26,10 +28,10 @@ from notifier.store.metrics import GaugeRepository, Gauges
 from notifier.store.schema.partitions import months_made
 from notifier.store.upkeep import UpkeepRepository, UpkeepState
 
-#: A scrape waits for the broker no longer than this. Seconds.
+#: A scrape waits at most this long for the broker. Seconds.
 BROKER_SECONDS = 2.0
 
-#: Values of a metric's labels → its value.
+#: Values of a metric's labels → the metric's value.
 _Values = Mapping[tuple[str, ...], float]
 
 
@@ -38,7 +40,7 @@ class RecordState:
     gauges: Gauges
     #: See `CircuitRepository.states`.
     circuits: Sequence[CircuitState] = ()
-    #: Of the steps that ever ran.
+    #: One for each step that has ever run.
     upkeep: Sequence[UpkeepState] = ()
     #: See `months_made`.
     months: int = 0
@@ -50,16 +52,16 @@ class KnownNames:
     """Labels that have a series from the start."""
 
     providers: Sequence[str] = ()
-    #: Those that are called back.
+    #: Producers with callbacks.
     producers: Sequence[str] = ()
     #: Steps of upkeep.
     steps: Sequence[str] = ()
-    #: From one heartbeat of a lane to the next.
+    #: Time between two heartbeats of a lane.
     heartbeat_seconds: float = 0
 
 
 class Collected(Collector):
-    """Metrics that were read, in the form in which prometheus-client takes them."""
+    """Metrics already read, as prometheus-client takes them."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
@@ -69,7 +71,7 @@ class Collected(Collector):
 
 
 class RecordMetrics:
-    """Reads what is scraped. No method raises because something is away."""
+    """Reads the gauges for a scrape. No method raises when the database or broker is unreachable."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -91,7 +93,8 @@ class RecordMetrics:
             return [_database_up(0)]
 
     def of_broker(self) -> list[Metric]:
-        """A broker that hangs is asked in a thread, which ends by itself; meanwhile no other is begun."""
+        """Asks the broker in a thread, because the broker may hang. No second thread is started before the first
+        has ended."""
         with self._lock:
             if self._asked is None or self._asked.done():
                 self._asked = Future()
@@ -131,12 +134,12 @@ def record_families(state: RecordState, known: KnownNames) -> Iterator[Metric]:
 
 
 def broker_families(queues: Sequence[QueueState] | None) -> Iterator[Metric]:
-    """None: the broker is away, or says nothing in time."""
+    """Metrics of the broker's queues. None: the broker is unreachable or did not answer in time."""
     yield _gauge("notifier_broker_up", "Whether the broker answers.", {(): 0 if queues is None else 1})
     waiting: _Values = {(one.queue,): one.messages or 0 for one in queues or ()}
     yield _gauge("notifier_queue_messages", "Messages that wait in a queue of the broker.", waiting, ("queue",))
     readers: _Values = {(one.queue,): one.consumers for one in queues or () if one.consumers is not None}
-    text = "Programs that read a queue: intakes, or workers. RabbitMQ alone can tell."
+    text = "Programs that read a queue: intakes or workers. Only on RabbitMQ."
     yield _gauge("notifier_queue_consumers", text, readers, ("queue",))
 
 
@@ -158,8 +161,10 @@ def _of_notifications(gauges: Gauges) -> Iterator[Metric]:
     )
     yield _gauge("notifier_due", "Notifications that the sweep should have seen.", {(): gauges.due})
     oldest_due: _Values = {(): round(gauges.oldest_due_seconds, 3)}
-    yield _gauge("notifier_oldest_due_seconds", "How long the oldest of them has waited for it.", oldest_due)
-    text = "How long a recurring notification has been due, or its run has not come further."
+    yield _gauge(
+        "notifier_oldest_due_seconds", "How long the oldest of these has waited for the sweep.", oldest_due
+    )
+    text = "How long a recurring notification has been due, or its run has made no progress."
     yield _gauge("notifier_recurring_late_seconds", text, {(): round(gauges.recurring_late_seconds, 3)})
     text = "Messages rejected within the last hour."
     yield _gauge("notifier_rejected_last_hour", text, {(): gauges.rejected})
@@ -194,22 +199,34 @@ def _of_callbacks(gauges: Gauges, producers: Sequence[str]) -> Iterator[Metric]:
     suspended = by_producer("suspended_endpoints")
     yield _gauge("notifier_callback_endpoints_suspended", "Endpoints that failed for days.", suspended, label)
     delivered, failed = by_producer("delivered"), by_producer("failed")
-    yield _counter("notifier_callbacks_delivered_total", "Callbacks made, ever.", delivered, label)
-    yield _counter("notifier_callback_calls_failed_total", "Calls that failed, ever.", failed, label)
+    yield _counter(
+        "notifier_callbacks_delivered_total", "Callbacks delivered since the beginning.", delivered, label
+    )
+    yield _counter(
+        "notifier_callback_calls_failed_total",
+        "Calls of endpoints that failed since the beginning.",
+        failed,
+        label,
+    )
 
 
 def _of_upkeep(state: RecordState, steps: Sequence[str]) -> Iterator[Metric]:
     ended = _zeros((step,) for step in steps)
     ages = dict.fromkeys(ended, math.inf)
     for one in state.upkeep:
-        # A step that is no longer configured would look late for ever.
+        # A step that is no longer configured would look overdue for ever.
         is_known = (one.step,) in ended
         if is_known and one.last_success_at is not None and one.hours_since_success is not None:
             ended[one.step,] = one.last_success_at.timestamp()
             ages[one.step,] = one.hours_since_success * 3600
     name, text = "notifier_upkeep_last_success_timestamp_seconds", "When a step last ended well; 0: never."
     yield _gauge(name, text, ended, ("step",))
-    yield _gauge("notifier_upkeep_age_seconds", "How long ago that was, by the database's clock.", ages, ("step",))
+    yield _gauge(
+        "notifier_upkeep_age_seconds",
+        "How long ago a step last ended well, by the database's clock.",
+        ages,
+        ("step",),
+    )
     text = "Months that have all their partitions, from this one on."
     yield _gauge("notifier_partition_months", text, {(): state.months})
 
@@ -219,10 +236,10 @@ def _of_heartbeats(state: RecordState, seconds: float) -> Iterator[Metric]:
         (one.channel, one.lane): math.inf if one.sent_seconds_ago is None else max(0.0, one.sent_seconds_ago)
         for one in state.heartbeats
     }
-    text = "How long ago the newest heartbeat was sent that a provider took."
+    text = "How long ago the newest heartbeat was sent that a provider accepted."
     yield _gauge("notifier_heartbeat_age_seconds", text, ages, ("channel", "lane"))
     interval: _Values = {(): seconds} if ages else {}
-    yield _gauge("notifier_heartbeat_interval_seconds", "From one heartbeat of a lane to the next.", interval)
+    yield _gauge("notifier_heartbeat_interval_seconds", "Time between two heartbeats of a lane.", interval)
 
 
 def _database_up(value: int) -> Metric:

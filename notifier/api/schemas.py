@@ -1,4 +1,4 @@
-"""The shapes of requests and answers that are of the API alone; the others are the record's own views."""
+"""Requests and answers that only the API has; the others are the record's own views."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from notifier.store.suppressions import SuppressionFilter
 
 def _without_nul(value: str) -> str:
     if "\0" in value:
-        raise rule_error("nul_character", "holds a NUL character, which nothing on record does", "Remove it")
+        raise rule_error("nul_character", "contains a NUL character, which nothing on record does", "Remove it")
     return value
 
 
-#: A text that the record can hold, and be asked for.
+#: A text that the database can hold, and be asked for.
 Storable = Annotated[str, AfterValidator(_without_nul)]
 Words = Annotated[Storable, Field(min_length=1, max_length=320)]
 
 
 def _written_as(pattern: str, example: str) -> BeforeValidator:
-    """A number of an address is written like this: pydantic would take `1_0` and `1.0` for whole numbers, too."""
+    """Accept only numbers written in this form in a URL: pydantic would also take `1_0` and `1.0` as whole
+    numbers."""
     read = re.compile(pattern)
 
     def check(value: object) -> object:
@@ -57,7 +58,7 @@ class AcceptedMessage(BaseModel):
 
     @classmethod
     def of(cls, notification: UUID) -> AcceptedMessage:
-        """The answer for this one: always the same, so that a repetition is answered alike."""
+        """The answer for this notification: always the same, so that a repeated request gets the same answer."""
         return cls(id=notification, url=f"/v1/notifications/{notification}")
 
 
@@ -92,9 +93,9 @@ class AcceptedEntry(AcceptedMessage):
 
 
 class RefusedEntry(BaseModel):
-    """An entry of a batch that is not."""
+    """An entry of a batch that was refused."""
 
-    #: As if it had come alone.
+    #: The status that it would get if it were sent alone.
     status: int
     errors: list[Error]
 
@@ -111,7 +112,7 @@ class ListPage(BaseModel, Generic[T]):
     """A part of a list."""
 
     items: list[T]
-    #: Give it as `after` for the next page; null: this was the last one.
+    #: The `after` of the next page; null: this was the last page.
     next: str | None
 
 
@@ -144,7 +145,7 @@ class RejectedMessageView(BaseModel):
 
     @classmethod
     def of(cls, view: RejectedView, *, whole: bool) -> RejectedMessageView:
-        """Without what the producer sent, unless `whole`."""
+        """The view without what the producer sent, unless `whole`."""
         names = cls.model_fields.keys() - {"body", "headers"}
         found = cls(**{name: getattr(view, name) for name in names})
         return found.model_copy(update={"body": _text(view.body), "headers": view.headers}) if whole else found
@@ -155,7 +156,7 @@ class RejectedPage(ListPage[RejectedMessageView]):
 
 
 class Conditions(BaseModel):
-    """Conditions on notifications, which all must hold."""
+    """Conditions on notifications, which must all match."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -167,8 +168,10 @@ class Conditions(BaseModel):
     reason: Reason | None = None
     provider: Words | None = None
     channel: Channel | None = None
-    since: Annotated[Instant | None, Field(description="By the time in its id: then or later; RFC 3339.")] = None
-    until: Annotated[Instant | None, Field(description="By the time in its id: before that.")] = None
+    since: Annotated[
+        Instant | None, Field(description="At or after this time, by the time in the id; RFC 3339.")
+    ] = None
+    until: Annotated[Instant | None, Field(description="Before this time, by the time in the id.")] = None
     is_test: Annotated[bool | None, Field(description="Sent with a test key, or not.")] = None
 
 
@@ -176,10 +179,10 @@ F = TypeVar("F", Filter, CallbackFilter, SuppressionFilter)
 
 
 def read_filter(kind: type[F], wanted: BaseModel, **more: Any) -> F:
-    """The conditions in `wanted` as the record takes them, with `more` in their places. Texts are `Storable`.
+    """The conditions in `wanted` as the store takes them, with those in `more` replaced. Texts are `Storable`.
 
     Raises:
-        WrongSelection: a time that no record can hold.
+        WrongSelection: a time that the database cannot hold.
     """
     names = kind.__dataclass_fields__.keys() & type(wanted).model_fields.keys()
     values: dict[str, Any] = {name: getattr(wanted, name) for name in names} | more
@@ -194,11 +197,11 @@ class PageQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: Annotated[int, Field(ge=1, le=1000, description="Maximum number of results on a page."), Digits] = 50
-    after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
+    after: Annotated[str | None, Field(max_length=50, description="`next` of the previous page.")] = None
 
     @property
     def before(self) -> UUID | None:
-        """The id at which the page before ended. Raises `WrongSelection` if `after` is not one of ours."""
+        """The id at which the previous page ended. Raises `WrongSelection` if `after` is not a cursor of ours."""
         return read_cursor(self.after)
 
     def next(self, ids: Sequence[UUID]) -> str | None:
@@ -216,14 +219,14 @@ class RetryRequest(BaseModel):
     dry_run: StrictBool = False
     #: Answer at once with a job, which workers carry out.
     background: StrictBool = False
-    #: Retries a second; left out: all at once.
+    #: Retries per second; left out: all at once.
     rate_per_second: Annotated[float | None, Field(strict=True, gt=0, le=1_000_000, allow_inf_nan=False)] = None
     #: Kept in the operator record.
     reason: Annotated[str | None, Field(max_length=500)] = None
 
 
 class Why(BaseModel):
-    """Why an operator does it."""
+    """The operator's reason."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -234,7 +237,11 @@ class RescheduleRequest(Why):
     """Another time for one notification."""
 
     send_at: Annotated[
-        Instant, Field(description="Not before. RFC 3339 with an offset. One up to 31 days past: now.")
+        Instant,
+        Field(
+            description="Do not send before this time. RFC 3339 with an offset. A time up to 31 days in the past "
+            "means now."
+        ),
     ]
 
 
@@ -258,12 +265,12 @@ class PreviewRequest(BaseModel):
 
 
 def write_cursor(last: UUID) -> str:
-    """Where the next page begins, opaque to the client."""
+    """The cursor of the next page, opaque to the client."""
     return base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
 
 
 def read_cursor(cursor: str | None) -> UUID | None:
-    """Raises `WrongSelection` if it is not one of ours."""
+    """The id in a cursor. Raises `WrongSelection` if the cursor is not one of ours."""
     if cursor is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""`notifier api`: the application on a socket."""
+"""Runs the application on a socket, for `notifier api`."""
 
 from __future__ import annotations
 
@@ -35,31 +35,32 @@ from notifier.runtime.connection_limit import ConnectionLimit, connections_withi
 from notifier.runtime.garbage_collection import tune_gc
 from notifier.runtime.shutdown import Shutdown
 
-#: Adds pages to the application; the room above this one has them.
+#: Adds pages to the application. They come from a layer above this one.
 AddPages = Callable[[FastAPI, Services, ApiServices], None]
-#: The part of the grace that is not for requests in progress: before them, tell proxies; after them, write and
-#: publish what waits, close connections.
+#: The part of the grace that is not for requests in progress: telling proxies before them, and writing and
+#: publishing what waits and closing connections after them.
 _OTHER_SECONDS = DRAIN_SECONDS + joint_acceptance.CLOSE_SECONDS + CLOSE_SECONDS + 3
 
 
 def serve(settings: Settings, publish: PublishTasks, add_pages: AddPages) -> None:
-    """Until SIGTERM or SIGINT. `add_pages` adds the console to the application.
+    """Serve until SIGTERM or SIGINT. `add_pages` adds the console to the application.
 
     Raises:
         ConfigurationError: the address is not free.
     """
     shutdown = Shutdown(settings.grace_seconds)
-    # uvicorn stops on signals, too, and then raises them again: that would end us with tasks unpublished.
+    # uvicorn also stops on signals, and then raises them again: that would end the process before tasks are
+    # published.
     shutdown.listen()
     listener = _listen(settings.api_host, settings.api_port)
-    # One connection more for `JointAcceptance`.
+    # One connection more, for `JointAcceptance`.
     services = Services(settings, pool_size=api_request_threads(settings) + 1, application="notifier api")
     services.check_pooler()
     handover = Handover(publish, services.ledger)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # Each works on one request, with one connection to the database.
+        # Each thread works on one request, with one connection to the database.
         to_thread.current_default_thread_limiter().total_tokens = settings.api_threads
         tune_gc()
         yield
@@ -86,26 +87,27 @@ def serve(settings: Settings, publish: PublishTasks, add_pages: AddPages) -> Non
 def server_config(
     app: FastAPI, limit: ConnectionLimit[ClientConnection], timeouts: ClientTimeouts, *, grace_seconds: int
 ) -> uvicorn.Config:
-    """Requests in progress have `grace_seconds` to end."""
+    """uvicorn's configuration. Requests in progress have `grace_seconds` to end."""
     protocol: Any = partial(ClientConnection, limit=limit, timeouts=timeouts)
     return uvicorn.Config(
         app,
         http=protocol,
         ws="none",
-        # Ours is set up already, and an access log would hold addresses: searches have them in their query.
+        # Our logging is already set up, and an access log would hold recipients: searches have them in their
+        # query.
         log_config=None,
-        # Its warnings are about what strangers send, who could fill a disk with them.
+        # uvicorn's warnings are about what strangers send; they could fill a disk with them.
         log_level="error",
         access_log=False,
         server_header=False,
-        # Nothing here asks who a client is, so no header has to be believed.
+        # Nothing here uses the client's address, so no such header has to be trusted.
         proxy_headers=False,
         timeout_graceful_shutdown=grace_seconds,
     )
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which also stops when our `Shutdown` says so, once proxies know."""
+    """uvicorn's server, which also stops on our `Shutdown`, after proxies know."""
 
     def __init__(
         self, config: uvicorn.Config, shutdown: Shutdown, status_watch: StatusWatch, drain: Drain
@@ -116,7 +118,7 @@ class _Server(uvicorn.Server):
         self._status_watch = status_watch
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to end: a signal may have come before uvicorn listened."""
+        """Whether to end. A signal may have come before uvicorn listened."""
         is_over = await super().on_tick(counter)
         if self._shutdown_watch.stop.is_set() and not self._drain.has_begun:
             self._drain.begin()
@@ -125,15 +127,16 @@ class _Server(uvicorn.Server):
         return is_over or self._drain.is_over
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        # Who waits for a notification would hold the end up.
+        # Requests that wait for a notification would delay the end.
         self._status_watch.end()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM or SIGINT. uvloop has taken the wake-up pipe, so `Shutdown` is called here."""
+        """Handle SIGTERM or SIGINT. uvloop uses the wake-up pipe, so `Shutdown` is called from here. SIGHUP has a
+        handler of its own."""
         self._shutdown_watch.begin(sig)
-        # SIGTERM ends it by `on_tick`; on Ctrl-C somebody waits. A second one of those would make uvicorn drop the
-        # requests that are under way.
+        # SIGTERM ends the server through `on_tick`; on Ctrl-C a person waits. A second Ctrl-C would make uvicorn
+        # drop the requests in progress.
         if sig == signal.SIGINT and not self.should_exit:
             super().handle_exit(sig, frame)
 

@@ -1,9 +1,9 @@
-"""Requests that wait for a notification share one read of the record, a few times a second.
+"""Lets requests wait for notifications: all of them share one read of the record, a few times a second.
 
-A request that waits holds its connection and nothing else: no thread, no connection to the database. However many
-wait, one read at a time asks about all of them.
+A waiting request holds its network connection and nothing else: no thread, and no connection to the database.
+However many wait, one read at a time asks about all of them.
 
-Crash points: none. It only reads, and who loses an answer asks again.
+Crash points: none. It only reads, and a client that loses its answer asks again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from notifier.domain.notification_status import NotificationStatus
 from notifier.operations.api_keys import Holder
 from notifier.store.status_lookup import AskedStatus, FoundStatus
 
-#: Between two reads for those who wait. Seconds.
+#: Time between two reads of the record. Seconds.
 PERIOD_SECONDS = 0.25
 #: Longest wait of one request; below the limits of common proxies. Seconds.
 MAX_WAIT_SECONDS = 30.0
-#: Notifications of one read.
+#: Maximum notifications in one read.
 _READ_AT_ONCE = 250
 
 _Find = Callable[[Collection[AskedStatus]], Mapping[AskedStatus, FoundStatus]]
@@ -41,12 +41,12 @@ class _Waiter:
 
 @dataclass(slots=True)
 class StatusWatch:
-    """One for each process, on one event loop."""
+    """Watches notifications for a process, on one event loop."""
 
     find: _Find
-    #: Requests that wait at once, and at most half as many of one key; another is answered at once with what is
-    #: known. Fewer than one client address may have connections: a proxy has one address for everybody, and what
-    #: asks for its health has to come through.
+    #: Maximum requests that wait at once, and half as many for one key; further requests are answered at once with
+    #: the current status. It is below the maximum of connections for one client address: behind a proxy everybody
+    #: has one address, and health checks must still come through.
     max_waiting: int
     _waiters: list[_Waiter] = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -56,12 +56,12 @@ class StatusWatch:
     async def status(
         self, asked: AskedStatus, holder: Holder, wait_seconds: float = 0.0
     ) -> NotificationStatus | None:
-        """As soon as it is ready, or after `wait_seconds` what it is then. None: there is none that the holder may
-        see.
+        """Return the status as soon as the notification is ready, or its current status after `wait_seconds`.
+        None: there is none that the holder may see.
 
         Raises:
-            ServiceUnavailable: the database is away.
-            InvalidMessage: the id or the key was accepted for another content, which the holder may see.
+            ServiceUnavailable: the database is unreachable.
+            InvalidMessage: the id or the key was accepted for other content, which the holder may see.
         """
         waits = 0.0 if self._is_full(holder.key_id) else wait_seconds
         answer: asyncio.Future[NotificationStatus | None] = asyncio.get_running_loop().create_future()
@@ -74,11 +74,11 @@ class StatusWatch:
         try:
             return await answer
         finally:
-            # Its client may have gone.
+            # The client may have gone.
             self._waiters.remove(waiter)
 
     def end(self) -> None:
-        """Answer all who wait, because the process ends; nobody waits from here on."""
+        """Answer all requests that wait, because the process ends. No request waits after that."""
         self._is_ending = True
         self._wake.set()
 
@@ -92,7 +92,7 @@ class StatusWatch:
             self._wake.clear()
             if is_due := self._is_ending or time.monotonic() >= next_at:
                 next_at = time.monotonic() + PERIOD_SECONDS
-            # What has just come is read at once, the others when their time has come.
+            # New requests are read at once, the others at the next period.
             due = [waiter for waiter in waiters if is_due or waiter.is_new]
             for start in range(0, len(due), _READ_AT_ONCE):
                 await self._answer(due[start : start + _READ_AT_ONCE])
@@ -103,7 +103,7 @@ class StatusWatch:
                 pass
 
     async def _answer(self, waiters: list[_Waiter]) -> None:
-        """Those that are ready or over their time."""
+        """Answer the requests whose notification is ready or whose time is over."""
         try:
             found = await run_in_threadpool(self.find, {waiter.asked for waiter in waiters})
         except Exception as error:
@@ -117,7 +117,7 @@ class StatusWatch:
             if waiter.answer.done():
                 continue
             one = found.get(waiter.asked)
-            # Also what is asked about others' with the right content is answered as if there were none.
+            # Notifications of other producers count as missing, even if the request has the right content hash.
             visible = one if one is not None and waiter.holder.sees(one.status) else None
             is_over = self._is_ending or waiter.ends_at <= now
             if visible is not None and visible.fault is not None:

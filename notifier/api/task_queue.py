@@ -1,8 +1,9 @@
-"""From an accepted request to the workers: a thread of its own publishes deliver tasks after the answer.
+"""Publishes deliver tasks for accepted requests, from a thread of its own and after the answer.
 
-The row is committed before, so a request waits for the database only, even while the broker hangs, and one task
-carries what many requests brought: the first goes at once, those that follow closely gather. What cannot be
-published is made due for the sweep soon; what is lost with the process the sweep finds by itself.
+The row is committed before. So a request waits only for the database, even while the broker hangs, and one task
+carries the notifications of many requests: the first is published at once, and those that follow closely gather.
+Notifications that cannot be published are made due for the sweep soon. If the process dies, the sweep finds its
+notifications by itself.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from notifier.store.ledger import Ledger
 
 _Item = tuple[Channel, Lane, Sequence[UUID]]
 
-#: After a task, those that are not urgent gather this long for the next one: publishing takes as much time for one
-#: notification as for a hundred. Seconds.
+#: After a task, notifications that are not urgent gather this long for the next one: publishing a hundred takes as
+#: long as publishing one. Seconds.
 GATHER_SECONDS = 0.01
-#: At the end of the process, time to publish what waits. Seconds.
+#: Time to publish what waits when the process ends. Seconds.
 CLOSE_SECONDS = 10.0
 
 
 class Handover:
-    """One for each process. `put` never blocks and never fails."""
+    """The queue of a process. `put` never blocks and never fails."""
 
     def __init__(self, publish: PublishTasks, ledger: Ledger, *, gather_seconds: float = GATHER_SECONDS) -> None:
         self._publish = publish
         self._ledger = ledger
         self._gather_seconds = gather_seconds
-        #: Something urgent waits, or it is the end.
+        #: Set when something urgent waits, or the process ends.
         self._hurry = threading.Event()
         self._waiting: SimpleQueue[_Item | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="handover", daemon=True)
@@ -48,7 +49,7 @@ class Handover:
             self._hurry.set()
 
     def close(self) -> None:
-        """Publish what waits, for a limited time; the sweep does the rest."""
+        """Publish what waits, within a time limit; the sweep does the rest."""
         self._waiting.put(None)
         self._hurry.set()
         self._thread.join(CLOSE_SECONDS)
@@ -79,4 +80,4 @@ class Handover:
             try:
                 self._ledger.requeue_soon(ids)
             except ServiceUnavailable:
-                pass  # then they are due after their lane's time
+                pass  # they are due when their lane's time is over

@@ -1,4 +1,4 @@
-"""How long the API waits for its clients."""
+"""Time limits of the API for its clients."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ClientTimeouts:
-    """How long a client is waited for. Seconds."""
+    """How long the API waits for a client. Seconds."""
 
-    #: From the connection, or from the first byte of the next request, to the end of its headers.
+    #: From the connection, or from the first byte of the next request, to the end of the headers.
     head: float = 15.0
-    #: After an answer, for the next request to begin.
+    #: From an answer to the beginning of the next request.
     keep_alive: float = 10.0
-    #: For the rest of a body that is not wanted any more: closed at once, the client would not see the answer.
+    #: For the rest of a body that is no longer wanted: if the connection were closed at once, the client would not
+    #: see the answer.
     rest: float = 3.0
-    #: For the client to take some of its answer.
+    #: For the client to read some of its answer.
     answer: float = 30.0
-    #: For a body, and one second more …
+    #: For a body, plus one second …
     body: float = 20.0
-    #: … for each this many bytes. Slower than any line that carries mail, faster than a byte now and then.
+    #: … for each this many bytes. Slower than any line that carries mail, but faster than a byte now and then.
     body_bytes: int = 16 * 1024
-    #: In the middle of a body or an answer, a client keeps its place this long even when places run out.
+    #: How long a client in the middle of a body or an answer keeps its place when places run out.
     place: float = 3.0
     #: For clients in the middle of a request at SIGTERM.
     stop: float = 5.0
-    #: How often each connection is checked.
+    #: Time between two checks of each connection.
     look: float = 0.5

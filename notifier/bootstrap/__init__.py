@@ -1,4 +1,5 @@
-"""The composition root: settings → engine, ledger, renderer, providers, services. Nothing else builds them."""
+"""The composition root: makes engine, ledger, renderer, providers and services from the settings. Nothing else
+does."""
 
 from __future__ import annotations
 

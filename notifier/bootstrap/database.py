@@ -1,4 +1,4 @@
-"""The database of a process: its engine, and what a program checks before it begins."""
+"""The database of a process: its engine, and the checks before a program begins."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from notifier.store.connection_pool import DatabaseSession
 from notifier.store.engine import check_sessions, make_engine
 from notifier.store.schema.revisions import missing_upgrade
 
-#: A program that starts before `notifier db upgrade` looks again after this. Seconds.
+#: A program that starts before `notifier db upgrade` checks again after this. Seconds.
 _LOOK_SECONDS = 1.0
 
 
 @dataclass
 class Database:
-    """The engine, and what a program checks before it begins. One for each process."""
+    """The engine, and the checks before a program begins. One for each process."""
 
     settings: Settings
-    #: Connections the process may hold at rest; twice as many under load.
+    #: Connections that the process keeps open; twice as many under load.
     pool_size: int = 5
-    #: Shown in pg_stat_activity.
+    #: The name shown in pg_stat_activity.
     application: str = "notifier"
-    #: It does nothing on a database that is not the one it was; commands look, and act for an operator.
+    #: It does nothing if the database is not the one it was. Commands may look, and act for an operator.
     guarded: bool = True
 
     @cached_property
@@ -42,13 +42,13 @@ class Database:
         )
 
     def wait_for_tables(self, stop: threading.Event) -> None:
-        """Return when the database has the tables of this version and is the one it was, or `stop` is set.
+        """Return when the database has this version's tables and is the one it was, or `stop` is set.
 
-        Without this a program on older tables would do half of its work: call a provider, say, and not be able to
-        record the answer. Tables of a later version are right, too.
+        Otherwise a program on older tables would do half its work, for example call a provider and then be unable
+        to record the answer. Tables of a later version are also right.
 
         Raises:
-            ConfigurationError: a pooler stands before the database that makes work impossible.
+            ConfigurationError: a pooler in front of the database makes work impossible.
         """
         logged: str | None = None
         while not stop.is_set():
@@ -70,12 +70,12 @@ class Database:
         """For a program that starts without the database: refuse a pooler that makes work impossible.
 
         Raises:
-            ConfigurationError: naming the fix.
+            ConfigurationError: says how to fix it.
         """
         try:
             _log_pooler(check_sessions(self.engine))
         except ServiceUnavailable:
-            pass  # it says so with each answer
+            pass  # every answer says so
 
     def close(self) -> None:
         if "engine" in self.__dict__:

@@ -1,8 +1,8 @@
-"""Settings → ledger, renderer, providers, services. What few programs need is imported where it is made."""
+"""Makes the services from the settings. What only few programs need is imported where it is made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from notifier.security.tokens import Tokens
 from notifier.store.personal_data import PersonalData
 from notifier.store.search import Audit
 
-if TYPE_CHECKING:  # each program needs some of them, and importing all takes a command a fifth of its time
+if TYPE_CHECKING:  # each program needs some of these, and importing all takes a fifth of a command's time
     from notifier.delivery.sweep import Dispatcher, Publish
     from notifier.feedback.bounces import Bounces
     from notifier.feedback.receipts import Receipts
@@ -115,7 +115,7 @@ class RecordServices(Database):
         try:
             return unfound_in_words(self.hash_keys.uses(), self.hash_key.fingerprint)
         except ServiceUnavailable:
-            return None  # no right to that table, say: the search itself went well
+            return None  # for example without rights on that table; the search itself went well
 
 
 class FeedbackServices(RecordServices):
@@ -191,7 +191,7 @@ class FeedbackServices(RecordServices):
         return SuppressionForecast(repository, self.renderer, self.settings)
 
     def hash_key_problem(self) -> str | None:
-        """What to do if suppressions were made under another key: until then their recipients get messages."""
+        """What to do if suppressions were made under another key: until then, their recipients get messages."""
         try:
             is_other = self.suppressions.has_other_key()
         except ServiceUnavailable:
@@ -213,6 +213,18 @@ class DeliveryServices(FeedbackServices):
         from notifier.store.circuits import CircuitRepository
 
         return CircuitRepository(self.engine)
+
+    @cached_property
+    def providers_of_channels(self) -> Mapping[Channel, Sequence[str]]:
+        """Names of the configured providers; those whose kind is not installed are left out."""
+        from notifier.providers.registry import channel_of
+
+        found: dict[Channel, list[str]] = {}
+        for table in self.settings.provider_tables():
+            channel = channel_of(table)
+            if channel is not None:
+                found.setdefault(channel, []).append(table.name)
+        return found
 
     @cached_property
     def rates(self) -> RateLimitRepository:
@@ -239,7 +251,7 @@ class DeliveryServices(FeedbackServices):
 
 
 class Services(DeliveryServices):
-    """All of them, each made on first use."""
+    """All services, each made at its first use."""
 
     def intake(self, publish_tasks: PublishTasks) -> Intake:
         from notifier.broker import topology, user_id
@@ -275,11 +287,12 @@ class Services(DeliveryServices):
 
     @cached_property
     def own_intake(self) -> Intake:
-        """For what the service makes itself. No task is published: the sweep finds it due."""
+        """The intake for messages of the service itself. No task is published: the sweep finds them due."""
         return self.intake(lambda _channel, _lane, ids: self.ledger.requeue_soon(ids))
 
     def accept_own(self, messages: Sequence[Message], origin: Origin | None = None) -> list[tuple[Fault, ...]]:
-        """Accept them. Returns the faults of each; none: it is recorded, now or before."""
+        """Accept the service's own messages. Returns the faults of each; none: it is in the record, from now or
+        before."""
         answers = self.own_intake.answer(messages, origin or Origin(ProducerProof.SERVICE))
         return [answer.faults for answer in answers]
 
@@ -333,7 +346,7 @@ class Services(DeliveryServices):
 
     @cached_property
     def upkeep(self) -> Upkeep:
-        """Its steps, in the order in which late ones are made up for."""
+        """The upkeep, with its steps in the order in which late ones are made up for."""
         from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
         from notifier.store.operator_actions import Operating
         from notifier.store.upkeep import UpkeepRepository
@@ -358,7 +371,7 @@ def make_providers(settings: Settings) -> list[Provider]:
     """The configured providers, in failover order. Opens no connection.
 
     Raises:
-        ConfigurationError: naming the provider and the option that is wrong.
+        ConfigurationError: names the provider and the option that is wrong.
     """
     from notifier.providers import registry
 

@@ -1,1 +1,1 @@
-"""Everything that speaks to a broker: transports, queues, publishing, and who published."""
+"""Everything that speaks to a broker: transports, queues, publishing, and who published a message."""

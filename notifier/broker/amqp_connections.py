@@ -1,4 +1,4 @@
-"""kombu's connections to RabbitMQ over our transports, for Celery and the intake."""
+"""kombu's connections to RabbitMQ with our transports, for Celery and the intake."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from notifier.broker.amqp_transport import AmqpSslTransport, AmqpTransport
 
 
 class AmqpBrokerConnection(kombu.Connection):  # type: ignore[misc]  # kombu's types are skipped
-    """Uses our transports where kombu would use its own, also for the next hosts of a URL and for its pool."""
+    """Uses our transports where kombu would use its own, also for further hosts of a URL and for its pool."""
 
     plain: type[Any] = AmqpTransport
     tls: type[Any] = AmqpSslTransport
@@ -26,11 +26,11 @@ class AmqpBrokerConnection(kombu.Connection):  # type: ignore[misc]  # kombu's t
 
 
 class _Pooled(PooledConnection, AmqpBrokerConnection):  # type: ignore[misc]
-    """What Celery publishes tasks with."""
+    """The connection that Celery publishes tasks with."""
 
 
 class _Pool(ConnectionPool):  # type: ignore[misc]
-    """kombu's own makes plain connections, whatever it was made of."""
+    """Makes our connections. kombu's pool makes plain ones, whatever connection it was made from."""
 
     def new(self) -> _Pooled:
         return _Pooled(self, **dict(self.connection._info(resolve=False)))

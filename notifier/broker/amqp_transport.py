@@ -1,10 +1,10 @@
 """kombu's transport for RabbitMQ, with two changes.
 
-A body that is too large for its reader is cut while it is read, if the reader wants that: see `Cut`.
+A body that is too large is cut while it is read, if its reader wants that: see `Cut`.
 
-The properties of a message stay bytes until they are needed. py-amqp decodes them where it reads frames. A
-`timestamp` header in milliseconds, a `content_type` that is not UTF-8 or a table nested too deep then raises in
-the middle of the connection, where nothing knows which message it was; the message comes back, and the next reader
+The properties of a message stay bytes until they are needed. py-amqp decodes them while it reads frames. Then a
+`timestamp` header in milliseconds, a `content_type` that is not UTF-8 or a table nested too deep raises in the
+middle of the connection, where nothing knows which message it was. The message comes back, and the next reader
 ends as well. Here the frame reader sees a message without properties, and `read_properties` decodes them where
 errors are expected.
 """
@@ -25,10 +25,10 @@ from kombu.transport import pyamqp
 
 from notifier.broker.server_certificate import ChecksName
 
-#: Maximum depth of nested tables and lists. Nobody's metadata is deeper.
+#: Maximum depth of nested tables and lists. No real metadata is deeper.
 MAX_DEPTH = 32
 
-#: Header of a rejected message with all its unreadable properties, in base64.
+#: Header of a rejected message that holds all of its unreadable properties, in base64.
 RAW_PROPERTIES = "amqp_properties"
 
 #: Attributes of py-amqp's message that hold the encoded properties and the size of the body.
@@ -39,23 +39,23 @@ _PLACES = {name: (0x8000 >> n, kind) for n, (name, kind) in enumerate(amqp.Messa
 
 
 class UnreadableProperties(ValueError):
-    """They are not valid AMQP. The text never repeats them: they may be personal."""
+    """The properties are not valid AMQP. The text never repeats them, because they may be personal."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
-        #: The property: "content_type", "headers".
+        #: Name of the property: "content_type", "headers".
         self.field = field
         self.problem = problem
 
 
 def raw_properties(message: Any) -> bytes:
-    """The encoded properties of a message: their flags, then those that are set."""
+    """The encoded properties of a message: the flags, followed by the properties that are set."""
     found: bytes = message.__dict__.get(_RAW, _NONE)
     return found
 
 
 def body_size(message: Any) -> int:
-    """The size of the body in bytes, which may be more than was kept."""
+    """The size of the body in bytes. It may be larger than the part that was kept."""
     found: int = message.__dict__.get(_SIZE, 0)
     return found
 
@@ -64,7 +64,7 @@ def read_properties(message: Any) -> dict[str, Any]:
     """The properties of a message by name.
 
     Raises:
-        UnreadableProperties: naming the first one that cannot be read.
+        UnreadableProperties: names the first property that cannot be read.
     """
     raw = raw_properties(message)
     try:
@@ -73,7 +73,7 @@ def read_properties(message: Any) -> dict[str, Any]:
             if isinstance(value, str):
                 value.encode()  # py-amqp lets lone surrogates through
     except Exception as error:
-        # It can be anything: struct, Unicode, dates out of range, recursion, memory.
+        # Anything can happen here: struct errors, Unicode, dates out of range, recursion, memory.
         raise UnreadableProperties(*_first_unreadable(raw)) from error
     headers = properties.get("application_headers")
     if headers and _is_odd(headers):
@@ -83,7 +83,7 @@ def read_properties(message: Any) -> dict[str, Any]:
 
 
 def headers_apart(raw: bytes) -> dict[str, Any]:
-    """The headers that can be read one by one, when the properties cannot be read as a whole."""
+    """The headers that can be read one by one, for properties that cannot be read as a whole."""
     found = {}
     for name, value in _fields(_parts(raw).get("application_headers", _long(b""))):
         try:
@@ -96,8 +96,8 @@ def headers_apart(raw: bytes) -> dict[str, Any]:
 
 
 def to_publish_again(raw: bytes, is_brokers: Callable[[str], bool]) -> bytes:
-    """The same properties, byte for byte, without the headers that the broker added, and without `user_id`:
-    RabbitMQ accepts only that of the connection's own user."""
+    """The same properties, byte for byte, without the headers that the broker added and without `user_id`, because
+    RabbitMQ accepts only the `user_id` of the connection's own user."""
     parts = _parts(raw)
     parts.pop("user_id", None)
     if "application_headers" in parts:
@@ -138,15 +138,15 @@ class RawMessage(amqp.Message):  # type: ignore[misc]  # amqp has no types
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Bodies of more than `above` bytes lose all but the first `kept` while they are read: RabbitMQ accepts bodies
-    of 128 MB, and any number of them."""
+    """Cuts bodies of more than `above` bytes to their first `kept` bytes while they are read: RabbitMQ accepts
+    bodies of 128 MB, and any number of them."""
 
     above: int
     kept: int
 
 
 class _Body:
-    """A body that is being read, and cut."""
+    """A body that is being read and cut."""
 
     def __init__(self, size: int, kept: int) -> None:
         self.missing = size
@@ -161,7 +161,7 @@ class _Body:
 def frame_handler(
     connection: Any, callback: Callable[..., Any], *, cut: Cut | None = None
 ) -> Callable[[Any], bool]:
-    """py-amqp's reader of frames, which here never sees properties that others wrote."""
+    """py-amqp's frame reader, changed so that it never sees properties that others wrote."""
     headers: dict[int, tuple[bytes, int]] = {}
     bodies: dict[int, _Body] = {}
 
@@ -188,7 +188,7 @@ def frame_handler(
         elif kind == 3 and channel in bodies:
             bodies[channel].add(buffer)
             if bodies[channel].missing > 0:
-                connection.bytes_recv += 1  # frames, in truth: a sign of life
+                connection.bytes_recv += 1  # it counts frames in truth: a sign of life
                 return False
             frame = kind, channel, bytes(bodies.pop(channel).beginning)
         done: bool = original(frame)
@@ -198,8 +198,8 @@ def frame_handler(
 
 
 class AmqpMessage(pyamqp.Message):  # type: ignore[misc]  # kombu's types are skipped
-    """What kombu gives to a consumer. An unreadable one holds its error, so the consumer's `on_decode_error` gets
-    it. Nothing is decompressed: a few bytes would become gigabytes, and none of our programs compress."""
+    """What kombu gives to a consumer. An unreadable message holds its error, so the consumer's `on_decode_error`
+    gets it. Nothing is decompressed: a few bytes would become gigabytes, and none of our programs compress."""
 
     def __init__(self, msg: Any, channel: Any = None, **options: Any) -> None:
         try:
@@ -217,7 +217,7 @@ class AmqpChannel(pyamqp.Channel):  # type: ignore[misc]
 
 class AmqpConnection(pyamqp.Connection):  # type: ignore[misc]
     Channel = AmqpChannel
-    #: Bodies that are not read whole.
+    #: Which bodies are cut. None: none.
     cut: Cut | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -233,14 +233,14 @@ class AmqpSslTransport(ChecksName, pyamqp.SSLTransport):  # type: ignore[misc]
 
 
 def refuse_compression(headers: Any) -> None:
-    """Raises `UnreadableProperties` if the body is to be decompressed."""
+    """Raise `UnreadableProperties` if the headers ask for decompression."""
     if isinstance(headers, Mapping) and headers.get("compression"):
         raise UnreadableProperties("headers", "asks for decompression")
 
 
 def _legible(method: tuple[int, int], payload: bytes) -> bytes:
-    """Exchange and routing key come from the publisher too, and with the header CC they may be any bytes. What is
-    not UTF-8 becomes question marks, of the same length."""
+    """The payload with legible exchange and routing key. They come from the publisher too, and with the header CC
+    they may be any bytes. What is not UTF-8 becomes question marks, of the same length."""
     if method == spec.Basic.Deliver:  # consumer tag, delivery tag, redelivered
         start = 5 + payload[4] + 9
     elif method == spec.Basic.GetOk:  # delivery tag, redelivered
@@ -261,7 +261,7 @@ def _legible(method: tuple[int, int], payload: bytes) -> bytes:
 
 
 def _is_odd(headers: Mapping[Any, Any]) -> bool:
-    """Whether a name is bytes, or it is nested too deep. Level by level: recursion could fail here."""
+    """Whether a name is bytes, or the nesting is too deep. Level by level, because recursion could fail here."""
     level: list[Any] = [headers]
     for _ in range(MAX_DEPTH):
         if any(isinstance(name, bytes) for found in level if isinstance(found, dict) for name in found):
@@ -278,7 +278,7 @@ def _is_odd(headers: Mapping[Any, Any]) -> bool:
 
 
 def _first_unreadable(raw: bytes) -> tuple[str, str]:
-    """The property, and what is wrong with it."""
+    """The name of the first unreadable property, and what is wrong with it."""
     try:
         parts = _parts(raw)
     except Exception:
@@ -303,9 +303,7 @@ def _first_unreadable_header(table: bytes) -> tuple[str, str] | None:
         except RecursionError:
             return where, "is nested too deep"
         except Exception:
-            problem = (
-                "is a time out of range: seconds since 1970 are meant" if value[:1] == b"T" else "is not a value"
-            )
+            problem = "is a time out of range: give seconds since 1970" if value[:1] == b"T" else "is not a value"
             return where, problem
     return None
 
@@ -332,7 +330,7 @@ def _long(value: bytes) -> bytes:
     return len(value).to_bytes(4, "big") + value
 
 
-#: A header's name that an error may repeat.
+#: A header name that an error may repeat.
 _NAME = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 
 #: Type of a value in a table → its size in bytes. Other types begin with their length in four bytes.
@@ -343,7 +341,7 @@ _SIZES = {
 
 
 def _parts(raw: bytes) -> dict[str, bytes]:
-    """Each property that is set, encoded, in order, with its length where it has one."""
+    """Each property that is set, encoded, in order; with its length if the type has one."""
     (flags,), offset = unpack_from(">H", raw), 2
     found = {}
     for name, (flag, kind) in _PLACES.items():
@@ -355,7 +353,7 @@ def _parts(raw: bytes) -> dict[str, bytes]:
 
 
 def _fields(table: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Each name and value of a table, encoded. A value of unknown type is all that follows."""
+    """Each name and value of a table, encoded. A value of an unknown type takes up all that follows."""
     offset = 4
     while offset < len(table):
         start = offset + 1 + table[offset]

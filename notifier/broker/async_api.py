@@ -1,4 +1,4 @@
-"""The queue contract as an AsyncAPI 3 document, made of the models that read the messages."""
+"""The contract of the queues as an AsyncAPI 3 document, made from the models that read the messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EVENT = {
     "type": "com.example.login.asked",
     "data": {name: value for name, value in _MESSAGE.items() if name != "idempotency_key"},
 }
-#: Schema → what it is for, its content type, an example.
+#: Schema → its purpose, its content type, an example.
 _MESSAGES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "Message": ("One message to one recipient.", "application/json", _MESSAGE),
     "Batch": ("Up to 1000 messages of one channel and lane.", "application/json", _BATCH),
@@ -45,7 +45,7 @@ def async_api() -> dict[str, Any]:
         "info": {
             "title": "notifier",
             "version": "1",
-            "description": f"SMS and e-mail: publish a message of at most {MAX_BODY_BYTES} bytes with publisher "
+            "description": f"SMS and e-mail. Publish a message of at most {MAX_BODY_BYTES} bytes with publisher "
             "confirms, and again with the same idempotency key if no confirmation comes.",
         },
         "defaultContentType": "application/json",
@@ -82,7 +82,7 @@ def _channel(messages: dict[str, Any]) -> dict[str, Any]:
         "description": "The routing key. Each has a durable queue, `notify.{channel}.{lane}`.",
         "parameters": {
             "channel": {"enum": [*Channel]},
-            "lane": {"enum": [*Lane], "description": "How urgently somebody waits for it."},
+            "lane": {"enum": [*Lane], "description": "How urgent the message is."},
         },
         "messages": messages,
         "bindings": {"amqp": {"is": "routingKey", "exchange": exchange, "bindingVersion": "0.3.0"}},
@@ -105,7 +105,7 @@ def _schemas() -> dict[str, Any]:
 
 
 def _moved(schema: Any) -> Any:
-    """The same with the references of an AsyncAPI document."""
+    """The same schema with references for an AsyncAPI document."""
     if isinstance(schema, dict):
         return {
             key: value.replace("#/$defs/", "#/components/schemas/") if key == "$ref" else _moved(value)

@@ -1,4 +1,4 @@
-"""Several messages in one of the broker: `{"batch":[…]}`, with at most so many entries and bytes."""
+"""Joins several messages into one of the broker, `{"batch":[…]}`, within the limits of entries and bytes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TypeVar
 
 from notifier.domain.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
 
-#: Around the entries of a batch.
+#: What goes around the entries of a batch.
 _BATCH = b'{"batch":[%b]}'
-#: A message must also fit into a batch. Bytes.
+#: Maximum size of a message that must also fit into a batch. Bytes.
 MAX_ENTRY_BYTES = MAX_BODY_BYTES - len(_BATCH % b"")
 
 _Item = TypeVar("_Item")
 
 
 def join(bodies: Sequence[bytes]) -> bytes:
-    """A single message as it is, or several in the batch form."""
+    """A single message unchanged, or several in the batch form."""
     return bodies[0] if len(bodies) == 1 else _BATCH % b",".join(bodies)
 
 

@@ -1,4 +1,4 @@
-"""kombu's connection to RabbitMQ, with one deadline for all that it does."""
+"""kombu's connection to RabbitMQ, with one deadline for everything that it does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _READ_BYTES = 65536
 
 
 class _Bounds:
-    """What the two kinds of py-amqp's transport have in common. Before them in the order of inheritance."""
+    """What py-amqp's two kinds of transport have in common. Comes before them in the order of inheritance."""
 
     connect_timeout: float | None
     sock: Any
@@ -29,13 +29,13 @@ class _Bounds:
 
     def _bound(self) -> None:
         self.sock = BoundedSocket(self.sock, self._deadline)
-        # Of its own it has the limit of the handshake, or none.
+        # Its own timeout is the limit of the handshake, or none.
         self.sock.settimeout(None)
         self._quick_recv = self._read_what_is_there
         self._write = self.sock.sendall
 
     def _read_what_is_there(self, _: int) -> bytes:
-        """One read for a frame instead of three: py-amqp keeps what it did not ask for."""
+        """One read for a frame instead of three: py-amqp keeps the bytes that it did not ask for."""
         found: bytes = self.sock.recv(_READ_BYTES)
         return found
 
@@ -48,24 +48,24 @@ class _TcpTransport(_Bounds, sockets.TCPTransport):  # type: ignore[misc]  # amq
 
 class _TlsTransport(_Bounds, sockets.SSLTransport):  # type: ignore[misc]
     def _setup_transport(self) -> None:
-        # The limit of the whole handshake.
+        # The limit for the whole handshake.
         self.connect_timeout = self._deadline.left()
         super()._setup_transport()
         self._bound()
 
     def _shutdown_transport(self) -> None:
-        """The goodbye of TLS is not waited for: that of AMQP came before, or the connection is given up."""
+        """Do not wait for the goodbye of TLS: AMQP's goodbye came before, or the connection is given up."""
 
 
 class BoundedConnection(pyamqp.Connection):  # type: ignore[misc]  # kombu's types are skipped
-    """The connection of py-amqp, or before another kind of it in the order of inheritance."""
+    """py-amqp's connection with a deadline. Can also come before another kind in the order of inheritance."""
 
     def __init__(self, *arguments: Any, deadline: Deadline, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._deadline = deadline
 
     def Transport(self, host: str, _timeout: float, ssl: Any = False, *_: Any, **options: Any) -> Any:  # noqa: N802
-        """py-amqp's other timeouts have nothing to add."""
+        """Ignores py-amqp's other timeouts, because the deadline covers them."""
         kind = _TlsTransport if ssl else _TcpTransport
         return kind(host, ssl=ssl, deadline=self._deadline, socket_settings=options["socket_settings"])
 
@@ -79,7 +79,7 @@ class BoundedSslTransport(InTurn, ChecksName, pyamqp.SSLTransport):  # type: ign
 
 
 class BoundedAmqpConnection(kombu.Connection):  # type: ignore[misc]
-    """Its `transport_options` hold the `deadline`; `connect_timeout` is the limit of one host."""
+    """Its `transport_options` hold the `deadline`. `connect_timeout` is the limit for each host."""
 
     plain: type[Any] = BoundedTransport
     tls: type[Any] = BoundedSslTransport

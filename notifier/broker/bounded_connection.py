@@ -1,4 +1,4 @@
-"""A connection to either kind of broker that keeps a deadline over everything it does."""
+"""A connection to either kind of broker that keeps a deadline over everything that it does."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def bounded_connection(
     amqp: type[Connection] = BoundedAmqpConnection,
     **options: Any,
 ) -> Connection:
-    """Opens nothing. `timeout_seconds`: of connecting to one host of the URL; `amqp`: the kind of a connection to
-    RabbitMQ; `options`: more transport options.
+    """A connection that is not open yet. `timeout_seconds`: the limit for connecting to each host of the URL.
+    `amqp`: the kind of connection to RabbitMQ. `options`: further transport options.
 
     Raises:
-        ConfigurationError: the URL is not that of a broker we know.
+        ConfigurationError: the URL is not of a supported broker.
     """
     return _kind(url, amqp)(
         topology.verified(url),
@@ -39,7 +39,7 @@ def bounded_connection(
 def _kind(url: str, amqp: type[Connection]) -> type[Connection]:
     if not topology.is_redis(url):
         return amqp
-    # Imported here: producers on RabbitMQ start without redis-py.
+    # Imported here, so that producers on RabbitMQ start without redis-py.
     from notifier.broker.bounded_redis import BoundedRedisConnection
 
     return BoundedRedisConnection

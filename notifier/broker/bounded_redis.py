@@ -1,4 +1,4 @@
-"""kombu's connection to a Redis-protocol broker, with one deadline for all that it does."""
+"""kombu's connection to a Redis-protocol broker, with one deadline for everything that it does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from notifier.broker.deadline import BoundedSocket, Deadline, InTurn, open_socke
 
 
 class _Opens(redis.Connection):
-    """Behind redis-py's own TLS in the order of inheritance, which wraps the socket that this opens."""
+    """Opens the socket. Comes after redis-py's TLS in the order of inheritance, which wraps this socket."""
 
     socket_timeout: float | None
 
@@ -25,7 +25,7 @@ class _Opens(redis.Connection):
         opened = open_socket((self.host, self.port), self._deadline.left())
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # The limit of the whole handshake of TLS.
+        # The limit for the whole TLS handshake.
         opened.settimeout(max(0.01, self._deadline.remaining))
         return opened
 
@@ -38,7 +38,7 @@ class _Bounds(_Opens):
 
 
 class _TlsBounds(_Bounds, redis.SSLConnection, _Opens):
-    """In this order: the socket is opened, then TLS, then the bounds."""
+    """The order matters: the socket is opened, then TLS is added, then the bounds."""
 
 
 class _Channel(stock.Channel):  # type: ignore[misc]  # kombu's types are skipped
@@ -56,7 +56,7 @@ class _Transport(InTurn, stock.Transport):  # type: ignore[misc]
 
 
 class BoundedRedisConnection(kombu.Connection):  # type: ignore[misc]
-    """Its `transport_options` hold the `deadline`; `connect_timeout` is the limit of one host."""
+    """Its `transport_options` hold the `deadline`. `connect_timeout` is the limit for each host."""
 
     def get_transport_cls(self) -> type[Any]:
         found: type[Any] = super().get_transport_cls()

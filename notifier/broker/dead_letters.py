@@ -1,4 +1,4 @@
-"""Publishes raw bytes into producers' queues: replayed rejected messages, and what the broker gave up on.
+"""Publishes raw bytes to producers' queues: replayed rejected messages and dead letters; and reads dead letters.
 
 On RabbitMQ a message that was returned `topology.DELIVERY_LIMIT` times stays in the queue `topology.DEAD_QUEUE`
 until an operator looks. A Redis-protocol broker has no such queue.
@@ -31,11 +31,11 @@ from notifier.broker.server_certificate import certificate_problem
 from notifier.broker.user_id import VOUCHED, own_users, publisher, user_of, without_voucher
 from notifier.domain.errors import ConfigurationError, NotFound, ServiceUnavailable
 
-#: Deadline of connecting to a host, of each message that is published or read, and of the goodbye. Seconds.
+#: Deadline of connecting to a host, of each message published or read, and of the goodbye. Seconds.
 TIMEOUT_SECONDS = 10.0
 
-#: Headers that RabbitMQ adds when it dead-letters or redelivers. With an old x-death, a message that is published
-#: again and dies again would count as a cycle, and RabbitMQ 3.x drops those.
+#: Headers that RabbitMQ adds when it dead-letters or redelivers. If a message is published again with an old
+#: x-death and dies again, that counts as a cycle, and RabbitMQ 3.x drops such messages.
 _BROKERS_OWN = ("x-death", "x-delivery-count", "x-acquired-count", "x-first-death-", "x-last-death-")
 
 
@@ -48,32 +48,32 @@ class Raw:
     headers: Mapping[str, Any] = field(default_factory=dict)
     content_type: str | None = None
     content_encoding: str | None = None
-    #: The user who first published it, verified by RabbitMQ; None: unknown.
+    #: The user who first published it, verified by RabbitMQ. None: unknown.
     broker_user: str | None = None
-    #: All properties, encoded; None: those above are all.
+    #: All properties, encoded. None: it has no others than those above.
     properties: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    #: A digest of its contents: the same each time it is read.
+    #: A digest of its contents, so it is the same each time it is read.
     id: str
-    #: The queue it died in; "" if the broker does not say.
+    #: The queue that it died in. "": the broker does not say.
     queue: str
-    #: The broker's word: "delivery_limit", "rejected", "expired", "maxlen".
+    #: The broker's own word: "delivery_limit", "rejected", "expired", "maxlen".
     reason: str
     died_at: datetime | None
     raw: Raw
-    #: Which of its properties cannot be read; then `raw.headers` holds those that can.
+    #: Which of its properties cannot be read. `raw.headers` then holds those headers that can.
     problem: str = ""
 
 
-#: Handles a dead letter; True takes it out of the queue.
+#: Handles a dead letter. Returns True to take it out of the queue.
 Handle = Callable[[DeadLetter], bool]
 
 
 class _RawBounded(BoundedConnection, amqp_transport.AmqpConnection):
-    """Reads what it is asked for, whatever its properties are, and keeps the deadline."""
+    """Reads messages whatever their properties are, and keeps the deadline."""
 
 
 class _RawTransport(BoundedTransport):
@@ -90,7 +90,7 @@ class _RawConnection(BoundedAmqpConnection):
 
 
 class RawPublisher:
-    """An open connection that publishes raw bytes, with a confirmation for each on RabbitMQ."""
+    """An open connection that publishes raw bytes; on RabbitMQ, each message is confirmed."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class RawPublisher:
         self._deadline = deadline
         self._timeout_seconds = timeout_seconds
         self._is_redis = is_redis
-        #: Our name on this connection ("": unknown), and the service's names.
+        #: Our name on this connection ("": unknown), and all names of the service.
         self._own_user, self._own_users = own_user, own_users
         self._producer = Producer(connection.channel(), auto_declare=False)
 
@@ -115,11 +115,11 @@ class RawPublisher:
     def connect(
         cls, url: str, *, known_as: str | None = None, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> Iterator[Self]:
-        """`known_as` is our name on the broker, if it is not the URL's user.
+        """Connect for the duration of the block. `known_as`: our name on the broker, if it is not the URL's user.
 
         Raises:
-            ServiceUnavailable: if the broker cannot be reached, goes away meanwhile, or does not confirm.
-            ConfigurationError: if its certificate is not right.
+            ServiceUnavailable: the broker cannot be reached, goes away meanwhile, or does not confirm.
+            ConfigurationError: its certificate is not right.
         """
         deadline = Deadline(timeout_seconds)
         connection = bounded_connection(
@@ -128,7 +128,7 @@ class RawPublisher:
         errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
         try:
             with connection:
-                # One try of each host: kombu would pause before another one, and the pause take the time.
+                # One try for each host: kombu would pause before another try, and the pause would use up the time.
                 connection.ensure_connection(max_retries=url.count(";"), reraise_as_library_errors=False)
                 own_user = user_of(connection) if known_as is None else known_as
                 yield cls(
@@ -139,7 +139,7 @@ class RawPublisher:
                     own_user=own_user,
                     own_users=own_users(url, known_as),
                 )
-                # Of the goodbye; without it, who failed says none.
+                # The deadline of the goodbye. After a failure there is no goodbye.
                 deadline.begin(timeout_seconds)
         except errors as error:
             if isinstance(error, QueueMissing) or getattr(error, "reply_code", 0) == topology.NO_ROUTE:
@@ -147,15 +147,15 @@ class RawPublisher:
                 raise ServiceUnavailable(f"a queue of the service is missing on the broker: {fix}") from error
             if problem := certificate_problem(error, url):
                 raise ConfigurationError(problem, setting="NOTIFIER_BROKER_URL") from error
-            # Only the kind of the error: its text may hold the broker's URL.
+            # Only the kind of error, because its text may hold the broker's URL.
             raise ServiceUnavailable(f"the broker cannot be used now ({type(error).__name__})") from error
 
     def publish(self, raw: Raw) -> None:
-        """Put it into its queue. When this returns, the broker has it."""
+        """Put the message into its queue. When this returns, the broker has it."""
         seconds = self._timeout_seconds
         self._deadline.begin(seconds)
         options: dict[str, Any] = {"timeout": seconds, "confirm_timeout": seconds, "mandatory": True}
-        # RabbitMQ accepts only our own name as `user_id`, so the first publisher goes into a header beside it.
+        # RabbitMQ accepts only our own name as `user_id`, so the name of the first publisher goes into a header.
         vouches = bool(raw.broker_user and self._own_user and not self._is_redis)
         if raw.properties is not None and not self._is_redis:
             properties = raw.properties
@@ -175,7 +175,7 @@ class RawPublisher:
             exchange="",
             routing_key=raw.queue,
             headers=headers,
-            # The intake takes an absent type for JSON; kombu would use a format of its own.
+            # The intake takes a missing type for JSON; kombu would set a type of its own.
             content_type=raw.content_type or "application/json",
             content_encoding=raw.content_encoding or "utf-8",
             delivery_mode=2,
@@ -183,7 +183,7 @@ class RawPublisher:
         )
 
     def dead_letter_count(self) -> int:
-        """Takes none in hand, which the broker would count as a delivery.
+        """Number of dead letters. None is taken in hand, because the broker would count that as a delivery.
 
         Raises:
             NotFound: on a Redis-protocol broker.
@@ -196,7 +196,7 @@ class RawPublisher:
         return found
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The first `limit` dead letters. They stay, hidden from others only while they are read.
+        """The first `limit` dead letters. They stay in the queue, hidden from others only while they are read.
 
         Raises:
             NotFound: on a Redis-protocol broker.
@@ -214,12 +214,12 @@ class RawPublisher:
         self, handle: Handle, *, limit: int | None = None, until: Callable[[], bool] = lambda: False
     ) -> None:
         """Call `handle` with the dead letters that are there now, oldest first, and remove those for which it
-        returns True. Others stay, also one on which it fails. No other is taken once `until` says so.
+        returns True. The others stay, also a letter on which it fails. Stops as soon as `until` returns True.
 
         Raises:
             NotFound: on a Redis-protocol broker.
         """
-        # Counted once: what dies again meanwhile is left for the next run.
+        # Counted once: messages that die again meanwhile are left for the next run.
         waiting = self.dead_letter_count()
         channel = self._connection.channel()
         channel.auto_decode = False
@@ -235,7 +235,7 @@ class RawPublisher:
                     self._deadline.begin(self._timeout_seconds)
                     channel.basic_ack(message.delivery_info["delivery_tag"])
         finally:
-            # What is not acknowledged goes back.
+            # Letters that were not acknowledged go back.
             self._deadline.begin(self._timeout_seconds)
             channel.close()
 
@@ -246,8 +246,8 @@ def producers_own(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dead_letter(message: Any, own_users: Collection[str] = ()) -> DeadLetter:
-    """One message of the dead queue, as py-amqp gives it; its contents never raise. `own_users` are the service's
-    own on the broker."""
+    """The dead letter of a message as py-amqp gives it. Never raises for its contents. `own_users`: the service's
+    own names on the broker."""
     found = amqp_transport.raw_properties(message)
     problem = ""
     try:
@@ -278,7 +278,7 @@ def _is_brokers(name: str) -> bool:
 
 
 def _first_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
-    # The newest entry comes first. Ours have one, as the header is removed when they are published again.
+    # The newest entry comes first. Ours have only one, because the header is removed when they are republished.
     deaths = headers.get("x-death")
     newest = deaths[0] if isinstance(deaths, list) and deaths else {}
     return newest if isinstance(newest, dict) else {}

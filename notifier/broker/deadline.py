@@ -1,7 +1,7 @@
-"""One deadline for everything that a call does with the network.
+"""One deadline for everything that a call does on the network.
 
 The libraries limit each read and each write. A peer that sends a byte now and then never reaches such a limit, and
-a host with several addresses has one for each. Here each step may take what is left of the call.
+a host with several addresses has a limit for each. Here each step may take only what is left of the call's time.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-#: By how much a wait may miss its end. Seconds.
+#: A wait may miss its end by this much. Seconds.
 _TOLERANCE = 0.02
 
 
 class Deadline:
-    """When the call ends that a connection works for. It is moved for the next call."""
+    """The end of the call that a connection works for. It is moved for the next call."""
 
     def __init__(self, seconds: float = 0.0) -> None:
-        #: A moment of `time.monotonic()`.
+        #: On the clock of `time.monotonic()`.
         self.ends_at = 0.0
         self.begin(seconds)
 
     def begin(self, seconds: float) -> None:
-        """From now on it is over after `seconds`."""
+        """Let the deadline end `seconds` from now."""
         self.ends_at = time.monotonic() + seconds
 
     @property
     def remaining(self) -> float:
-        """Seconds; not above 0 once it is over."""
+        """Seconds that are left; 0 or less if it is over."""
         return self.ends_at - time.monotonic()
 
     def left(self) -> float:
-        """The same for a socket, which takes 0 for "do not wait". Raises `TimeoutError` once it is over."""
+        """Seconds for a socket, for which 0 means "do not wait". Raises `TimeoutError` if the deadline is over."""
         seconds = self.remaining
         if seconds <= 0:
             raise TimeoutError("the time of the call is over")
@@ -42,7 +42,7 @@ class Deadline:
 
     @contextmanager
     def at_most(self, seconds: float) -> Iterator[None]:
-        """Within this block it is over after `seconds`, or before."""
+        """Within this block the deadline ends after `seconds`, or earlier."""
         whole = self.ends_at
         self.ends_at = min(whole, time.monotonic() + seconds)
         try:
@@ -52,16 +52,16 @@ class Deadline:
 
 
 class BoundedSocket:
-    """A connected socket, plain or TLS, that waits for nothing longer than its own timeout and the deadline.
+    """A connected socket, plain or TLS. A wait ends by its own timeout or the deadline, whichever comes first.
 
-    A deadline that is over does not stop what needs no waiting, as closing it.
+    A deadline that is over does not prevent actions without a wait, such as closing it.
     """
 
     def __init__(self, inner: socket.socket, deadline: Deadline) -> None:
         self._inner = inner
         self._deadline = deadline
         self._timeout = inner.gettimeout()
-        #: The timeout of `inner`; None: not known.
+        #: The timeout set on `inner`. None: not known.
         self._set: float | None = None
 
     def recv(self, *arguments: Any) -> bytes:
@@ -73,7 +73,7 @@ class BoundedSocket:
         return self._inner.recv_into(*arguments)
 
     def sendall(self, data: Any) -> None:
-        # Piece by piece: over TLS Python limits each piece, not the whole.
+        # Piece by piece, because over TLS Python limits the time of each piece, not of the whole.
         view = memoryview(data)
         while view:
             self._limit()
@@ -90,19 +90,19 @@ class BoundedSocket:
 
     def _limit(self) -> None:
         seconds = self._timeout
-        # 0 asks whether something is there.
+        # A timeout of 0 asks whether something is there.
         if seconds != 0:
             left = self._deadline.left()
             seconds = left if seconds is None else min(left, seconds)
-        # Each change is a call of the system, and there are several reads in a millisecond.
+        # Each change is a system call, and there are several reads in a millisecond.
         if not self._set or seconds == 0 or abs(seconds - self._set) > _TOLERANCE:
             self._inner.settimeout(seconds)
             self._set = seconds
 
 
 class InTurn:
-    """Before a transport of kombu in the order of inheritance: a try of one host ends within its part of the time,
-    so that the next one has the rest."""
+    """Ends the try of one host within its part of the time, so that the next host has the rest. Comes before a
+    transport of kombu in the order of inheritance."""
 
     client: Any
 
@@ -113,8 +113,8 @@ class InTurn:
 
 
 def open_socket(place: tuple[str, int], timeout_seconds: float) -> socket.socket:
-    """A connection to a host and port. The limit is that of all its addresses together; each gets an equal part of
-    what those before it left."""
+    """A connection to a host and port. The limit covers all addresses of the host together. Each address gets an
+    equal part of what the earlier ones left."""
     ends_at = time.monotonic() + timeout_seconds
     found = socket.getaddrinfo(*place, type=socket.SOCK_STREAM)
     failure: OSError | None = None

@@ -1,4 +1,4 @@
-"""Inspects queues without reading from them, for `notifier queues` and `notifier doctor`."""
+"""Inspects queues without reading their messages, for `notifier queues` and `notifier doctor`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from notifier.broker.deadline import Deadline
 from notifier.broker.server_certificate import certificate_problem
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 
-#: Deadline of connecting; of each question twice that. Seconds.
+#: Deadline of connecting; each question may take twice as long. Seconds.
 TIMEOUT_SECONDS = 5.0
 
 #: Deadline of declaring all our queues. Seconds.
@@ -32,9 +32,9 @@ _INEQUIVALENT = re.compile(r"inequivalent arg '([^']+)' for (queue|exchange) '([
 @dataclass(frozen=True, slots=True)
 class QueueState:
     queue: str
-    #: Waiting messages; None: there is no such queue.
+    #: Number of waiting messages. None: there is no such queue.
     messages: int | None
-    #: Its readers; None if the broker cannot tell.
+    #: Number of its readers. None: the broker cannot tell.
     consumers: int | None
 
 
@@ -43,7 +43,7 @@ def producer_queues() -> list[Queue]:
 
 
 class Broker:
-    """An open connection. Every question gets a channel of its own, because a refusal closes the channel."""
+    """An open connection. Every question uses a channel of its own, because a refusal closes the channel."""
 
     def __init__(
         self, connection: Connection, deadline: Deadline, answer_seconds: float, *, is_redis: bool
@@ -56,11 +56,12 @@ class Broker:
     @classmethod
     @contextmanager
     def connect(cls, url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Self]:
-        """`timeout_seconds`: of connecting; of each question and the goodbye twice that.
+        """Connect for the duration of the block. `timeout_seconds`: the limit for connecting. Each question and
+        the goodbye may take twice as long.
 
         Raises:
             ServiceUnavailable: the broker cannot be reached, refuses us, or goes away meanwhile.
-            ConfigurationError: its certificate is not right, or a queue is another than ours.
+            ConfigurationError: its certificate is not right, or a queue is declared differently from ours.
         """
         is_redis = topology.is_redis(url)
         deadline = Deadline(timeout_seconds * 2)
@@ -68,8 +69,8 @@ class Broker:
         errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
         try:
             with connection:
-                # One try of each host: kombu would pause before another one, and the pause take the time. On Redis
-                # this sends nothing; a channel does.
+                # One try for each host: kombu would pause before another try, and the pause would use up the time.
+                # On Redis this sends nothing, so open a channel.
                 connection.ensure_connection(max_retries=url.count(";"), reraise_as_library_errors=False)
                 with connection.channel():
                     pass
@@ -87,12 +88,12 @@ class Broker:
         return self._connection.channel()
 
     def state(self, queue: Queue) -> QueueState:
-        """Declares nothing."""
+        """The state of a queue. Declares nothing."""
         try:
             with self._channel() as channel:
                 found = channel.queue_declare(queue.name, passive=True)
         except (NotFound, ChannelError):
-            # A list in Redis exists while something is in it.
+            # A list in Redis exists only while something is in it.
             return QueueState(queue.name, 0 if self.is_redis else None, None)
         return QueueState(queue.name, found.message_count, None if self.is_redis else found.consumer_count)
 
@@ -109,7 +110,7 @@ class Broker:
         return None
 
     def exists(self, exchange: Exchange) -> bool:
-        """Declares nothing."""
+        """Whether the exchange exists. Declares nothing."""
         try:
             with self._channel() as channel:
                 exchange.bind(channel).declare(passive=True)
@@ -118,7 +119,7 @@ class Broker:
         return True
 
     def declare(self) -> None:
-        """Declare all our exchanges and queues. Safe to repeat."""
+        """Declare all our exchanges and queues. May be repeated."""
         with self._channel() as channel:
             self._deadline.begin(DECLARE_SECONDS)
             topology.declare_for_producers(channel)
@@ -127,10 +128,10 @@ class Broker:
 
 
 def queue_states(url: str, *, seconds: float) -> list[QueueState]:
-    """Those of all our queues that we may look at, within about `seconds`.
+    """The states of all our queues that this user may look at, within about `seconds`.
 
     Raises:
-        ServiceUnavailable: the broker is away, or did not answer all of it in time.
+        ServiceUnavailable: the broker is away, or did not give all answers in time.
     """
     ends_at = time.monotonic() + seconds
     states = []
@@ -146,7 +147,7 @@ def queue_states(url: str, *, seconds: float) -> list[QueueState]:
 
 
 def declared_otherwise(reply: str) -> tuple[str, str]:
-    """The problem and fix, from RabbitMQ's text: "inequivalent arg 'x-queue-type' for queue 'q' in …"."""
+    """The problem and the fix, from RabbitMQ's text: "inequivalent arg 'x-queue-type' for queue 'q' in …"."""
     found = _INEQUIVALENT.search(reply)
     if found is None:
         return reply.removeprefix("PRECONDITION_FAILED - ").strip(), "delete it, then `notifier queues declare`"
@@ -168,10 +169,10 @@ def _late(url: str) -> str:
 
 
 def _unreachable(url: str, error: Any) -> str:
-    # The errors' own texts may hold the URL, with its password.
+    # The texts of these errors may hold the URL with its password.
     if isinstance(error, AccessRefused):
         return f"the broker at {where(url)} refuses this user, its password or its virtual host"
-    # redis-py has an error of its own for it.
+    # redis-py has a timeout error of its own.
     if "Timeout" in type(error).__name__:
         return _late(url)
     kind = getattr(error, "strerror", None) or type(error).__name__

@@ -1,10 +1,10 @@
-"""Threads that publish at once share messages of the broker.
+"""Lets threads that publish at the same time share messages of the broker.
 
-One thread publishes and waits for the confirmation. What others want to publish meanwhile gathers, and what of it
-is for the same queue goes out in one message next, in the batch form. Nobody waits for company.
+One thread publishes and waits for the confirmation. Meanwhile the messages of other threads gather. Those for the
+same queue go out next, as one message in the batch form. No thread waits for others to join.
 
-Crash points: none of its own. A thread returns when the message that holds its entry is confirmed, as before; with
-the process go threads that have not returned.
+Crash points: none of its own. A thread returns when the message that holds its entry is confirmed, as it would
+alone. If the process dies, only threads that have not returned die with it.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from notifier.domain.errors import PublishFailed
 from notifier.domain.message import MAX_BATCH_ENTRIES
 from notifier.domain.statuses import Channel, Lane
 
-#: Publishes a body before a moment of `time.monotonic()`, or raises PublishFailed.
+#: Publishes a body before a time of `time.monotonic()`, or raises PublishFailed.
 Send = Callable[[Channel, Lane, bytes, float], None]
 
 
 @dataclass(slots=True, eq=False)
 class _Publication:
-    """What one thread wants published, and how that ended."""
+    """What one thread wants to publish, and the outcome."""
 
     channel: Channel
     lane: Lane
     bodies: tuple[bytes, ...]
-    #: Set when it is published or when it is this thread's turn; None for a thread whose turn it is at once.
+    #: Set when it is published, or when it is this thread's turn. None: it was the thread's turn at once.
     woken: threading.Event | None = None
     is_done: bool = False
     error: PublishFailed | None = None
 
     @property
     def size(self) -> int:
-        """Of the joined bodies with a comma behind each. Bytes."""
+        """Size of the joined bodies with a comma after each. Bytes."""
         return sum(map(len, self.bodies)) + len(self.bodies)
 
 
@@ -46,16 +46,16 @@ class JointPublication:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        #: What nobody has begun to publish, oldest first, and whose turn it is. Changed under `_gate`.
+        #: Publications that nobody has begun, oldest first, and the one whose turn it is. Changed under `_gate`.
         self._waiting: list[_Publication] = []
         self._turn: _Publication | None = None
         self._gate = threading.Lock()
 
     def publish(self, channel: Channel, lane: Lane, bodies: tuple[bytes, ...], seconds: float) -> None:
-        """Return when these are published.
+        """Publish these bodies; return when they are confirmed.
 
         Raises:
-            PublishFailed: they are not, or not within `seconds`.
+            PublishFailed: they were not published, or not within `seconds`.
         """
         ends_at = time.monotonic() + seconds
         mine = _Publication(channel, lane, bodies)
@@ -66,7 +66,7 @@ class JointPublication:
             if not mine.is_done:
                 self._publish_with_others(mine, ends_at)
         finally:
-            # Whatever ended the wait, Ctrl-C for example: somebody has the turn, and it is a thread that is there.
+            # Whatever ended the wait, even Ctrl-C: the turn must be with a thread that is still there.
             self._leave(mine)
         if mine.error is not None:
             raise mine.error
@@ -89,11 +89,11 @@ class JointPublication:
                     self._turn.woken.set()
 
     def _publish_with_others(self, mine: _Publication, ends_at: float) -> None:
-        """Publish it together with what waits for the same queue: they share one message and how it ends."""
+        """Publish it together with others that wait for the same queue. They share one message and its outcome."""
         together = self._take_with(mine)
         if not together:
             raise PublishFailed(
-                "the connection was busy, or the broker did not confirm the message, until the time was over; "
+                "the connection was busy, or the broker did not confirm the message in time; "
                 "publish again with the same idempotency key"
             )
         error: PublishFailed | None = PublishFailed("publishing was interrupted; publish again")
@@ -104,14 +104,14 @@ class JointPublication:
             error = failure
         finally:
             for one in together:
-                # Each thread gets an error of its own: what several raise would gather all their tracebacks.
+                # An error object for each thread: one that several raise would collect all their tracebacks.
                 one.error = error if one is mine or error is None else type(error)(str(error))
                 one.is_done = True
                 if one is not mine and one.woken is not None:
                     one.woken.set()
 
     def _take_with(self, mine: _Publication) -> list[_Publication]:
-        """What goes out now; nothing if it is another thread's turn."""
+        """The publications that go out now. Empty: it is another thread's turn."""
         with self._gate:
             if self._turn is not mine:
                 return []

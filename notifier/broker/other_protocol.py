@@ -1,4 +1,4 @@
-"""Which protocol answers at a broker's port, if it is another than the URL's: Redis behind amqp://, RabbitMQ
+"""Finds out which protocol answers at a broker's port, if it is not the URL's: Redis behind amqp://, RabbitMQ
 behind redis://, HTTP or TLS behind either, any of them without TLS behind amqps:// and rediss://.
 
 The clients of these protocols cannot tell: they wait until their time is over, or find the connection closed.
@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 from notifier.broker import topology
 from notifier.broker.deadline import open_socket
 
-#: A command for a Redis-protocol server. It is as long as AMQP's header, because RabbitMQ waits for eight bytes,
-#: and answers those that are no header with its own.
+#: A command for a Redis-protocol server. It is as long as AMQP's header: RabbitMQ waits for eight bytes, and if
+#: they are not a header, it answers with its own.
 _QUESTION = b"PING\r\n\r\n"
 
 _AMQP, _REDIS = "the protocol of RabbitMQ", "the Redis protocol"
 _SCHEMES = {False: "amqp://", True: "redis://"}
-#: How an answer begins → what it is. "-" begins a refusal, as of a server that wants a password first.
+#: How an answer begins → the protocol. "-" begins a refusal, for example of a server that wants a password first.
 _OPENINGS = {
     b"AMQP": _AMQP,
     b"+PONG": _REDIS,
@@ -30,9 +30,10 @@ _OPENINGS = {
 
 
 def other_protocol(broker_url: str, timeout_seconds: float) -> str | None:
-    """What the port of the first host speaks, and what to correct. None: what the URL says, or it cannot be told.
+    """What the port of the first host speaks, and what to correct. None: it speaks what the URL says, or cannot be
+    identified.
 
-    Opens a connection of its own. `timeout_seconds` limits the connecting and the answer, each.
+    Opens a connection of its own. `timeout_seconds` limits the connecting and the answer separately.
     """
     parts = urlsplit(broker_url.split(";")[0])
     is_redis = topology.is_redis(broker_url)
@@ -46,12 +47,12 @@ def other_protocol(broker_url: str, timeout_seconds: float) -> str | None:
 
 
 def no_tls(is_redis: bool) -> str:
-    """What to correct where a broker of this kind speaks no TLS."""
+    """What to correct if a broker of this kind speaks no TLS."""
     return f"speaks no TLS: give the port on which it does, or write {_SCHEMES[is_redis]} in its URL"
 
 
 def spoken_at(place: tuple[str, int], timeout_seconds: float) -> str | None:
-    """The protocol of what listens at this host and port, for people; None: it cannot be told."""
+    """The protocol spoken at this host and port, for people. None: it cannot be identified."""
     try:
         with open_socket(place, timeout_seconds) as connection:
             connection.settimeout(timeout_seconds)
@@ -63,7 +64,7 @@ def spoken_at(place: tuple[str, int], timeout_seconds: float) -> str | None:
 
 
 def _words_of_no_tls(found: str, is_redis: bool) -> str:
-    """A Redis-protocol server, for one, is silent when TLS is spoken to it."""
+    """What to correct if TLS was expected. A Redis-protocol server, for example, is silent when it is sent TLS."""
     if found == (_REDIS if is_redis else _AMQP):
         return no_tls(is_redis)
     return f"speaks {found}, not TLS: give the port on which {'Redis' if is_redis else 'RabbitMQ'} speaks TLS"
@@ -76,5 +77,5 @@ def _words(found: str, is_redis: bool) -> str:
         _REDIS: "write redis://",
         "TLS": f"write {scheme.replace('://', 's://')}",
     }.get(found)
-    fix = f"give the port of {broker}, as a rule {port}"
+    fix = f"give the port of {broker}, usually {port}"
     return f"speaks {found}, and its URL begins with {scheme}: {f'{right}, or ' if right else ''}{fix}"

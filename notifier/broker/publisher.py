@@ -1,6 +1,6 @@
-"""One connection to the broker, with a deadline on every call.
+"""Publishes messages over one connection to the broker, with a deadline for every call.
 
-A wire knows bytes, a channel and a lane; the client or the relay knows what the bytes say.
+A wire knows bytes, a channel and a lane. What the bytes say is known to the client or the relay.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRef
 from notifier.domain.statuses import Channel, Lane
 
 _MAX_USER_BYTES = 255  # RabbitMQ's limit of the property user_id
-#: Of the time for connecting, to ask a port that stays silent what it is.
+#: Share of the time for connecting that is used to ask a silent port what it speaks.
 _PROBE_SHARE = 0.1
 
 
 class Wire:
     """Publishes to RabbitMQ (amqp://, with publisher confirms) or to a Redis-protocol broker (redis://).
 
-    Thread-safe; one connection, opened at the first call and again after a failure or a fork. What several threads
-    publish while another one waits for its confirmation goes out in one message behind it. Every call ends
-    within `timeout_seconds` (default 5): behind a memory alarm, on a half-open connection, with nothing there, or
-    where a byte comes now and then. One thing cannot be bounded: looking up the host's name.
+    Thread-safe. It has one connection, which is opened at the first call, and again after a failure or a fork. If
+    several threads publish while another waits for its confirmation, their messages go out next, as one message.
+    Every call ends within `timeout_seconds` (default 5): behind a memory alarm, on a half-open connection, with
+    nothing there, or if only a byte comes now and then. Only looking up the host's name cannot be bounded.
     """
 
     def __init__(self, url: str, *, timeout_seconds: float = 5.0, broker_user: str | None = None) -> None:
-        """`broker_user` goes with each message as its `user_id`, which RabbitMQ checks. None: the user of the URL;
-        another name for connections that RabbitMQ knows by another (a certificate, OAuth 2); "": none at all.
+        """`broker_user` goes with each message as its `user_id`, which RabbitMQ checks. None: the user of the URL.
+        If RabbitMQ knows the connection by another name (a certificate, OAuth 2), give that name. "": send none.
 
         Raises:
-            ConfigurationError: `broker_user` is not a possible name, or the URL is not that of a broker we know.
+            ConfigurationError: `broker_user` is not a possible name, or the URL is not of a supported broker.
         """
         _check_broker_user(broker_user)
         self.timeout_seconds = timeout_seconds
@@ -68,12 +68,12 @@ class Wire:
         _WIRES.add(self)
 
     def publish(self, channel: Channel, lane: Lane, *bodies: bytes) -> None:
-        """Return when the broker has confirmed that it holds these. Several are joined in the batch form, whose
-        limits they keep (`portions`).
+        """Publish these bodies; return when the broker has confirmed that it holds them. Several bodies are joined
+        in the batch form, and must keep its limits (`portions`).
 
         Raises:
-            PublishFailed: it has not within `timeout_seconds`, or will not; the text says why.
-            PublishRefused: this user may not; publishing again does not help.
+            PublishFailed: the broker has not confirmed within `timeout_seconds`, or will not; the text says why.
+            PublishRefused: the broker refuses this user or this message; publishing again does not help.
         """
         self._together.publish(channel, lane, bodies, self.timeout_seconds)
 
@@ -97,7 +97,7 @@ class Wire:
 
     def _send(self, channel: Channel, lane: Lane, body: bytes, ends_at: float) -> None:
         if not self._lock.acquire(timeout=max(0.0, ends_at - time.monotonic())):
-            raise PublishFailed("the connection was busy until the time was over; publish again")
+            raise PublishFailed("the connection was busy for too long; publish again")
         try:
             self._deadline.ends_at = ends_at
             self._publish(channel, lane, body)
@@ -105,7 +105,7 @@ class Wire:
             self._lock.release()
 
     def _publish(self, channel: Channel, lane: Lane, body: bytes) -> None:
-        """Try twice: an idle connection may have died, and queues may not be declared yet."""
+        """Try twice, because an idle connection may have died, and queues may not be declared yet."""
         last: Exception | None = None
         for _ in range(2):
             if last is not None and self._remaining() <= 0:
@@ -113,7 +113,7 @@ class Wire:
             try:
                 self._publish_once(channel, lane, body)
             except self._errors as error:
-                # Never reuse it: a late confirmation would be taken for the next message's.
+                # Never reuse it: a late confirmation would be taken for that of the next message.
                 self._drop()
                 last = error
                 if self._is_missing(error):
@@ -152,7 +152,7 @@ class Wire:
         return self._producer
 
     def _connect(self) -> Connection:
-        """An open connection: one try of each host in the URL, no pauses."""
+        """An open connection: one try for each host in the URL, without pauses."""
         hosts = self._url.count(";") + 1
         timeout = max(0.01, self._remaining() * (1 - _PROBE_SHARE)) / hosts
         options: dict[str, Any] = {} if self._is_redis else {"on_blocked": self._on_blocked}
@@ -168,7 +168,7 @@ class Wire:
         return connection
 
     def _other_protocol(self, cause: BaseException) -> str | None:
-        """What is there instead of the broker of the URL, if anything. A broker that said something is there."""
+        """What answers instead of the URL's broker. None: nothing else, or the broker itself said something."""
         if self._refusal(cause) or _is_away(cause):
             return None
         return other_protocol(self._url, max(0.1, self._remaining() / 2))
@@ -183,7 +183,7 @@ class Wire:
         return isinstance(error, NotFound) or getattr(error, "reply_code", 0) == topology.NO_ROUTE
 
     def _declare(self) -> None:
-        """Declare missing queues. A producer that may not is told what to do."""
+        """Declare missing queues. A producer without the right to do so gets an error that says what to do."""
         try:
             self._connection = connection = self._connect()
             topology.declare_for_producers(connection.channel())
@@ -197,7 +197,7 @@ class Wire:
             self._drop()
 
     def _drop(self) -> None:
-        """Close without a word: a broker that does not answer would not answer that either."""
+        """Close without a goodbye, which a broker that does not answer would not answer either."""
         connection, self._producer = self._connection, None
         if connection is not None and not self._is_redis:
             try:
@@ -221,7 +221,7 @@ class Wire:
         return PublishFailed(f"{self._reason(error)}; publish again with the same idempotency key")
 
     def _refusal(self, cause: BaseException) -> str | None:
-        """Why the broker takes nothing as things are, and what to correct; None: it may next time."""
+        """Why the broker takes nothing as things are, and what to correct. None: it may take it next time."""
         place = f"the broker at {_place(self._url)}"
         if _has_no_right(cause):
             where = "the lists notify.*" if self._is_redis else "the exchange notify"
@@ -244,7 +244,7 @@ class Wire:
         return None
 
     def _reason(self, error: Exception) -> str:
-        """Why it failed. Of a library's error only the kind: its text may hold the broker's URL."""
+        """Why it failed. Only the kind of a library's error, because its text may hold the broker's URL."""
         place = _place(self._url)
         cause = _cause(error)
         if self._is_blocked:
@@ -259,7 +259,7 @@ class Wire:
 
 
 def _cause(error: Exception) -> BaseException:
-    """The error that kombu wrapped."""
+    """The original error, if kombu wrapped it."""
     return error.__cause__ if isinstance(error, KombuError) and error.__cause__ else error
 
 
@@ -275,8 +275,8 @@ def _is_other_user(cause: BaseException) -> bool:
 
 
 def _sizes_of_too_large(cause: BaseException) -> tuple[str, str] | None:
-    """How many bytes the message has, and how many RabbitMQ takes (`max_message_size`: 128 MiB unless set, 16 MiB
-    since version 4); None: that is not the matter."""
+    """The size of the message, and the size that RabbitMQ takes (`max_message_size`: 128 MiB unless set, 16 MiB
+    since version 4), both in bytes. None: the error is about something else."""
     if not isinstance(cause, PreconditionFailed):
         return None
     found = re.search(r"message size (\d+) .* max size (\d+)", cause.reply_text)
@@ -284,15 +284,15 @@ def _sizes_of_too_large(cause: BaseException) -> tuple[str, str] | None:
 
 
 def _has_no_such_place(cause: BaseException) -> bool:
-    """Whether there is no virtual host or database as the URL has it, in the words of RabbitMQ, Redis or Valkey. A
-    virtual host with as many connections as it may have is there."""
+    """Whether the URL's virtual host or database does not exist, in the words of RabbitMQ, Redis or Valkey. A
+    virtual host that has reached its limit of connections does exist."""
     if isinstance(cause, NotAllowed):
         return "limit" not in cause.reply_text
     return type(cause).__name__ == "ResponseError" and "DB index" in str(cause)
 
 
 def _speaks_no_tls(cause: BaseException) -> bool:
-    """redis-py wraps the handshake's error."""
+    """Whether the server speaks no TLS. redis-py wraps the handshake's error."""
     errors = (cause, cause.__cause__, cause.__context__)
     return any(isinstance(one, SSLError) and one.reason == "WRONG_VERSION_NUMBER" for one in errors)
 
@@ -313,21 +313,21 @@ def _check_broker_user(name: object) -> None:
 
 
 def _is_away(cause: BaseException) -> bool:
-    """Whether nobody is there. redis-py wraps the socket's error."""
+    """Whether nothing answers at that address. redis-py wraps the socket's error."""
     if isinstance(cause, ConnectionRefusedError | socket.gaierror):
         return True
     return any(isinstance(inner, ConnectionRefusedError) for inner in (cause.__cause__, cause.__context__))
 
 
 def _kind(cause: BaseException) -> str:
-    """The error's kind, and of a Redis-protocol broker the code that its answer begins with, as MISCONF. The rest
-    may repeat values."""
+    """The kind of the error and, from a Redis-protocol broker, the code at the start of its answer, such as
+    MISCONF. The rest of the answer may repeat values."""
     code = re.match(r"[A-Z]{3,20}(?= )", str(cause)) if type(cause).__name__ == "ResponseError" else None
     return f"{type(cause).__name__}: {code[0]}" if code else type(cause).__name__
 
 
 def _of_what_ran_here(url: str) -> str:
-    """Says so of the broker that a `notifier up` of this user wrote down, and that was killed since."""
+    """A hint if the URL is the broker of a `notifier up` of this user that has been killed since."""
     service = find_running_service()
     is_its = service is not None and service.broker_url == url
     return ", and this is the address of a `notifier up` that no longer runs: start it again" if is_its else ""
@@ -343,13 +343,13 @@ _WIRES: weakref.WeakSet[Wire] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """In a child: the parent's socket must not be used or closed, and its lock may be held for ever."""
+    """In a child: the parent's socket must not be used or closed, and the parent's lock may be held for ever."""
     for wire in list(_WIRES):
-        # Kept, because closing it would say goodbye to the broker in the parent's name.
+        # Kept, because closing the connection would say goodbye to the broker in the parent's name.
         wire._inherited += [wire._connection, wire._producer]
         wire._connection = wire._producer = None
         wire._lock = threading.Lock()
-        # What the parent's threads were about to publish they publish there.
+        # The parent publishes what its own threads were about to publish.
         wire._together = JointPublication(wire._send)
 
 

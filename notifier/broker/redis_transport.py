@@ -1,16 +1,16 @@
 """kombu's transport for Redis-protocol brokers, with two fixes.
 
-A closed channel says that it is closed. When its connection is lost, a worker closes the channels, which puts back
-the tasks in hand; the tasks themselves go on, and are acknowledged later. Both need a connection. If the server is
-dead, closing one channel can fail and leave the others half-closed: kombu 5.7 then looks for the host's name where
-nothing is any more. An AttributeError is none of its connection errors, so Celery takes it for a bug and ends the
-worker. After a lost connection it connects again. The tasks come back after the visibility timeout, and find
-nothing left to claim.
+A closed channel reports that it is closed. When a worker loses its connection, it closes the channels, which puts
+back the tasks in hand. The tasks themselves go on, and are acknowledged later. Both need a connection. If the
+server is dead, closing one channel can fail and leave the others half-closed. Then kombu 5.7 looks for the host's
+name in an object that is gone. The AttributeError is not one of its connection errors, so Celery takes it for a
+bug and ends the worker. After a lost connection, in contrast, it connects again. The tasks come back after the
+visibility timeout, and find nothing left to claim.
 
-Foreign values at our names end nothing. kombu takes an entry out of a list and then opens it without a guard; one
-that is no envelope, or a string where a list should be, ends the worker. Here an entry that cannot be opened is
-dropped with a line in the log (tasks are dispatched again from the record), and a key of another type is renamed,
-so that the name is free.
+Foreign values under our names end nothing. kombu takes an entry out of a list and then opens it without a guard.
+An entry that is no envelope, or a string where a list should be, ends the worker. Here an entry that cannot be
+opened is dropped with a line in the log (tasks are dispatched again from the record), and a key of another type is
+renamed, so that the name is free.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from notifier.broker import topology
 from notifier.broker.amqp_transport import refuse_compression
 from notifier.config.logs import log
 
-#: Foreign values at our names are renamed to this, a unique part, and the name.
+#: Foreign values under our names are renamed to this, a unique part, and the name.
 STRANGE = "notifier:strange"
 
-#: Without KeyError, which kombu includes: a malformed envelope raises it too.
+#: Without KeyError, which kombu includes but which a malformed envelope raises as well.
 CONNECTION_LOST = tuple(kind for kind in stock.Transport.connection_errors if not issubclass(kind, LookupError))
 
 _SET_ASIDE = """
@@ -44,11 +44,14 @@ return found
 
 
 def set_aside(client: Any, key: str, wanted: str) -> str | None:
-    """Rename the value at `key` if it is not of the type `wanted`. Returns its type, or None if it was."""
+    """Rename the value at `key` if it is not of the type `wanted`. Returns its type; None if nothing was
+    renamed."""
     found: bytes | None = client.eval(_SET_ASIDE, 2, key, f"{STRANGE}:{uuid4().hex}:{key}", wanted)
     if found is None:
         return None
-    reason = f"a {found.decode()} stood where a {wanted} belongs: it is {STRANGE}:…:{key} now, for you to delete"
+    reason = (
+        f"a {found.decode()} stood where a {wanted} belongs: it is now {STRANGE}:…:{key} now, for you to delete"
+    )
     log.warning("broker.strange_key", queue=key, reason=reason)
     return found.decode()
 
@@ -62,7 +65,7 @@ class RedisMessage(stock.Channel.Message):  # type: ignore[misc]  # kombu's type
 
 
 class RedisQoS(stock.QoS):  # type: ignore[misc]
-    """What Celery has in hand, in keys that anybody may write to."""
+    """The messages that Celery has in hand. They are in keys that anybody may write to."""
 
     def append(self, message: Any, delivery_tag: Any) -> None:
         self._again_if_refused(super().append, message, delivery_tag)
@@ -81,7 +84,7 @@ class RedisQoS(stock.QoS):  # type: ignore[misc]
             act(*arguments)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
-        """Put one back. What cannot be read is dropped, or it would block those behind it."""
+        """Put one message back. If it cannot be read it is dropped, because it would block those behind it."""
         try:
             super().restore_by_tag(tag, client=client, leftmost=leftmost)
         except (*CONNECTION_LOST, ResponseError):
@@ -96,15 +99,16 @@ class RedisChannel(stock.Channel):  # type: ignore[misc]
     QoS = RedisQoS
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        # Called before every new connection. A closed channel has no transport; a half-closed one has a transport
-        # without a client.
+        # Called before every new connection. A closed channel has no transport, and a half-closed one has a
+        # transport without a client.
         if self.connection is None or self.connection.client is None:
             raise ConnectionLost("the channel is closed")
         parameters: dict[str, Any] = super()._connparams(asynchronous)
         return parameters
 
     def get_table(self, exchange: str) -> list[tuple[str, ...]]:
-        """The queues bound to it. Those of the task exchange are known; the set in Redis can be anything."""
+        """The queues bound to an exchange. Those of the task exchange are known; the set in Redis can be
+        anything."""
         if exchange == topology.DELIVER.name:
             return [(queue.routing_key, "", queue.name) for queue in topology.work_queues()]
         try:
@@ -115,12 +119,12 @@ class RedisChannel(stock.Channel):  # type: ignore[misc]
 
     @property
     def last_queue(self) -> str:
-        """The queue that was read last: its envelope cannot be trusted to say."""
+        """The queue that was read last. The envelope cannot be trusted to say which it was."""
         read_in_turn: list[str] = self._queue_cycle.items  # the last one was moved to the end
         return read_in_turn[-1] if read_in_turn else "celery.pidbox"
 
     def tidy(self) -> None:
-        """Set aside values at our names that are of another type."""
+        """Set aside values under our names that are of another type."""
         types = {
             self.unacked_key: "hash",
             self.unacked_index_key: "zset",
@@ -153,7 +157,7 @@ class RedisChannel(stock.Channel):  # type: ignore[misc]
             log.warning("worker.queue_unreadable", error=type(error).__name__)
             self.tidy()
         except Exception as error:
-            # It has left its list already.
+            # The message has left its list already.
             log.warning("worker.message_dropped", queue=queue(), error=type(error).__name__)
         return True
 
@@ -162,7 +166,7 @@ class RedisTransport(stock.Transport):  # type: ignore[misc]
     Channel = RedisChannel
 
     def establish_connection(self) -> Any:
-        """Connect, after clearing our names of foreign values."""
+        """Connect, after foreign values were cleared from our names."""
         established = super().establish_connection()
         self._avail_channels[-1].tidy()
         return established
@@ -171,8 +175,8 @@ class RedisTransport(stock.Transport):  # type: ignore[misc]
 class RedisBrokerConnection(kombu.Connection):  # type: ignore[misc]
     """Uses our transport where kombu would use its own for Redis.
 
-    Celery's setting `broker_transport` would do that too, but in place of the URL's scheme: rediss:// would be
-    spoken without TLS, and Flower would not know what broker it is.
+    Celery's setting `broker_transport` would do that too, but it replaces the URL's scheme: rediss:// would be
+    spoken without TLS, and Flower would not know what kind of broker it is.
     """
 
     def get_transport_cls(self) -> type[Any]:

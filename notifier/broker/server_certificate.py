@@ -1,8 +1,8 @@
-"""Whose certificate a broker shows, and what is said if it is not the right one.
+"""Checks that a broker's certificate is for the right host, and says what is wrong if it is not.
 
-py-amqp verifies who signed a certificate, and that it is the host's only if it is told the host's name. kombu can
-tell it one name, the same for all hosts of a URL, and writes 127.0.0.1 for localhost first. Without the name,
-anybody with a trusted certificate of any host could take the broker's place, and would be given its password.
+py-amqp verifies who signed a certificate. It verifies the host's name only if it is told the name. kombu can tell
+it one name, the same for all hosts of a URL, and first changes localhost to 127.0.0.1. Without the check, anybody
+with a trusted certificate of any host could take the broker's place and would be given its password.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from urllib.parse import urlsplit
 from notifier.broker.deadline import open_socket
 from notifier.domain.certificates import is_of_another_host
 
-#: Deadline of looking at a refused certificate again. Seconds.
+#: Deadline of fetching a refused certificate again. Seconds.
 _LOOK_SECONDS = 2.0
-#: Names of a certificate that an error repeats: these at most, and only if they look so.
+#: Maximum number of a certificate's names that an error repeats, and how these names must look.
 _MAX_NAMES = 3
 _NAME = re.compile(r"[A-Za-z0-9*._:-]{1,255}", re.ASCII)
-#: What to do about a certificate of another host.
+#: What to do about a certificate that is for another host.
 _FIX = "write its name in the broker URL, or give the broker a certificate for the name in the URL"
 
 
 class OtherServer(ssl.SSLCertVerificationError):
-    """The certificate is trusted, and another host's. Nothing was sent.
+    """The certificate is trusted, but it is for another host. Nothing was sent.
 
     The text has host and port, the names of the certificate and the fix, and no secret.
     """
 
 
 class ChecksName:
-    """Before kombu's TLS transport for RabbitMQ in the order of inheritance: the certificate must be for the host
-    that this very connection goes to, as the URL writes it: a name or an IP address."""
+    """Requires a certificate for the host that this very connection goes to, as the URL writes it: a name or an IP
+    address. Comes before kombu's TLS transport for RabbitMQ in the order of inheritance."""
 
     client: Any
 
     def establish_connection(self) -> Any:
-        """Raises `OtherServer`."""
+        """Connect. Raises `OtherServer`."""
         client = self.client
         host = client.hostname or "localhost"
-        # New for each connection: in kombu's own way the name of the first host stays for the next ones.
+        # Set anew for each connection, because kombu would keep the name of the first host for the next ones.
         client.ssl = {"server_hostname": host}
         try:
             return super().establish_connection()  # type: ignore[misc]  # kombu's
@@ -50,13 +50,13 @@ class ChecksName:
                 raise
             raise _other_server(host, client.port, _seconds_left(client)) from error
         finally:
-            # For the next attempt, and for copies of this connection.
+            # For the next try, and for copies of this connection.
             client.hostname = host
 
 
 def certificate_problem(error: BaseException, url: str) -> str | None:
-    """What is wrong with the certificate of the broker of this URL, and the fix. None: that is not the matter.
-    Trying again does not help before somebody corrects it."""
+    """What is wrong with the certificate of this URL's broker, and the fix. None: the error is about something
+    else. Trying again does not help before somebody corrects it."""
     # redis-py wraps the handshake's error.
     errors = (error, error.__cause__, error.__context__)
     found = next((one for one in errors if isinstance(one, ssl.SSLCertVerificationError)), None)
@@ -70,7 +70,7 @@ def certificate_problem(error: BaseException, url: str) -> str | None:
 
 
 def _place(url: str) -> str:
-    """host:port, never the user or the password."""
+    """host:port of a URL, never its user or password."""
     return urlsplit(url if "://" in url else f"//{url}").netloc.rpartition("@")[2] or "localhost"
 
 
@@ -87,8 +87,8 @@ def _other_server(host: str, port: int, seconds: float) -> OtherServer:
 
 
 def _names_at(place: tuple[str, int], seconds: float) -> list[str]:
-    """What the certificate there is for, if it can be told. Python keeps none that it refused, so it is fetched
-    once more; of one that nobody trusts nothing is said."""
+    """The names that the certificate there is for, if they can be read. Python does not keep a certificate that it
+    refused, so it is fetched again. If nobody trusts the certificate, nothing is said about it."""
     context = ssl.create_default_context()
     context.check_hostname = False
     try:

@@ -1,6 +1,6 @@
-"""Messages in databases of a Redis-protocol broker that no intake reads: a producer's URL has another number.
+"""Finds messages that no intake reads, in other databases of a Redis-protocol broker, where a wrong URL put them.
 
-On RabbitMQ a wrong virtual host is refused. A database of any number is there, and takes what it is given.
+RabbitMQ refuses a wrong virtual host. On Redis a database of any number exists, and takes what it is given.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import redis
 
 from notifier.broker import topology
 
-#: Other databases that are looked into.
+#: Maximum number of other databases that are looked into.
 _MAX_DATABASES = 64
-#: Of the connection and each answer. Seconds.
+#: Deadline of connecting, and of each answer. Seconds.
 _TIMEOUT_SECONDS = 5.0
 
 
 def stray_messages(broker_url: str) -> dict[int, int]:
-    """Numbers of other databases in which producers' messages wait and no intake gives a sign of life, each with
-    how many wait. Empty as well if the broker's user may not look.
+    """Number of each other database in which producers' messages wait and no intake gives a sign of life → how
+    many wait. Also empty if the broker's user may not look.
     """
     parts = urlsplit(topology.verified(broker_url))
     own = int(parts.path.strip("/") or 0)

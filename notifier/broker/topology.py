@@ -1,7 +1,7 @@
-"""The names of exchanges and queues, and how they are declared; nothing else knows them.
+"""The names of exchanges and queues, and how they are declared. No other module knows them.
 
-Producers write to the exchange `notify` (routing key `<channel>.<lane>`); the intake reads its queues. Celery
-reads `deliver.*` and nothing else, and only we write there.
+Producers write to the exchange `notify` (routing key `<channel>.<lane>`), and the intake reads its queues. Celery
+reads only `deliver.*`, and only we write there.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from notifier.broker.url_parameters import with_verified_certificate
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.statuses import Channel, Lane
 
-#: Producers publish here.
+#: The exchange that producers publish to.
 NOTIFY = Exchange("notify", type="topic", durable=True)
-#: Messages that the broker gave up on: over the delivery limit.
+#: Messages that the broker gave up on, because they are over the delivery limit.
 DEAD = Exchange("notify.dead", type="fanout", durable=True)
-#: Work for Celery, made by us only.
+#: Tasks for Celery, published only by us.
 DELIVER = Exchange("deliver", type="direct", durable=True)
 
-#: A message that was returned this often (each time an intake died with it in hand) is dead-lettered. RabbitMQ
-#: 3.x quorum queues have no limit unless one is set, RabbitMQ 4 has 20. A restart of the intake counts once for
-#: all that it had prefetched; after that each is taken alone.
+#: A message that was returned this often (once for each intake that died with it in hand) is dead-lettered. Quorum
+#: queues have no limit in RabbitMQ 3.x unless one is set, and 20 in RabbitMQ 4. A restart of the intake counts
+#: once for all messages that it had prefetched; after that each is taken alone.
 DELIVERY_LIMIT = 50
-#: The same for a Redis-protocol broker, which has no dead letters: the message is rejected then.
+#: The same for a Redis-protocol broker. It has no dead letters, so the message is rejected then.
 TAKINGS_LIMIT = 5
 
-#: Ticks of Beat and partition upkeep; every worker takes them.
+#: Beat's ticks and nightly work; every worker with upkeep reads them.
 MAINTENANCE = "deliver.maintenance"
 #: Ids of status callbacks, for the workers that call producers' endpoints.
 CALLBACKS = "callbacks"
 #: The queue behind the exchange `DEAD`.
 DEAD_QUEUE = "notify.dead"
 
-#: Exchanges of the workers: of tasks, of Celery's remote control, of its events.
+#: Exchanges of the workers: for tasks, for Celery's remote control, for its events.
 WORK_EXCHANGES = (DELIVER.name, "celery.pidbox", "reply.celery.pidbox", "celeryev")
 
-#: AMQP 0-9-1 reply code: a mandatory message that no queue took.
+#: AMQP 0-9-1 reply code for a mandatory message that no queue took.
 NO_ROUTE = 312
 
-#: Of a Redis-protocol URL: a number, or none.
+#: Path of a Redis-protocol URL: a number, or none.
 _REDIS_PATH = re.compile(r"/?\d*/?", re.ASCII)
 
 _QUORUM: Mapping[str, Any] = {"x-queue-type": "quorum"}
@@ -69,7 +69,7 @@ def pairs(channels: tuple[Channel, ...] = tuple(Channel)) -> Iterator[tuple[Chan
 
 
 def notify_queue(channel: Channel, lane: Lane) -> Queue:
-    """Quorum: replicated and on disk. At-least-once dead-lettering needs reject-publish as overflow."""
+    """A quorum queue: replicated and on disk. At-least-once dead-lettering needs reject-publish as overflow."""
     return Queue(
         notify_queue_name(channel, lane),
         exchange=NOTIFY,
@@ -86,7 +86,7 @@ def notify_queue(channel: Channel, lane: Lane) -> Queue:
 
 
 def dead_queue() -> Queue:
-    # Each look at a letter counts as a delivery, and at the limit it would be dropped for good.
+    # Each look at a letter counts as a delivery, and at the limit the letter would be dropped for good.
     arguments = {**_QUORUM, "x-delivery-limit": 1_000_000}
     return Queue(DEAD_QUEUE, exchange=DEAD, durable=True, queue_arguments=arguments)
 
@@ -102,7 +102,7 @@ def maintenance_queue() -> Queue:
 
 
 def callbacks_queue() -> Queue:
-    """As `deliver_queue`: what is lost here is dispatched again."""
+    """Like `deliver_queue`: what is lost here is dispatched again."""
     return Queue(CALLBACKS, exchange=DELIVER, routing_key=CALLBACKS, durable=True)
 
 
@@ -112,17 +112,17 @@ def work_queues() -> list[Queue]:
 
 
 def declare_for_producers(channel: Any) -> None:
-    """Declare every queue that a published message can reach, on an open kombu channel. Safe to repeat."""
+    """Declare every queue that a published message can reach, on an open kombu channel. May be repeated."""
     dead_queue().bind(channel).declare()
     for pair in pairs():
         notify_queue(*pair).bind(channel).declare()
 
 
 def is_redis(broker_url: str) -> bool:
-    """Whether the URL is of a Redis-protocol broker (Redis, Valkey); otherwise it is AMQP.
+    """Whether the URL is of a Redis-protocol broker (Redis, Valkey). Otherwise it is AMQP.
 
     Raises:
-        ConfigurationError: for any other scheme.
+        ConfigurationError: the scheme is another one.
     """
     scheme = urlsplit(broker_url).scheme.lower()
     if scheme in ("redis", "rediss"):
@@ -137,22 +137,22 @@ def is_redis(broker_url: str) -> bool:
 
 
 def verified(broker_url: str) -> str:
-    """The URL, checked. For rediss:// it says that the server's certificate is verified, unless it said otherwise;
-    for amqps:// our transports see to it (`server_certificate`).
+    """The URL, checked. For rediss:// it asks for verification of the server's certificate, unless it says
+    otherwise. For amqps:// our transports verify it (`server_certificate`).
 
     Raises:
-        ConfigurationError: it is none of a broker that we know, or no URL, or has a parameter that is not known.
+        ConfigurationError: it is not a URL of a supported broker, or has an unknown parameter.
     """
     _check(broker_url)
-    # A host after the first may have no scheme, and then has all of the first one's.
+    # A host after the first may come without a scheme; then everything of the first one's applies to it.
     hosts = broker_url.split(";")
     return ";".join(with_verified_certificate(host) if "://" in host else host for host in hosts)
 
 
 def _check(broker_url: object) -> None:
-    """What kombu would find later, in errors of its own or not at all."""
+    """Find what kombu would find later, in errors of its own, or not at all."""
     if not isinstance(broker_url, str):
-        problem = f"the broker URL is of the type {type(broker_url).__name__}, not text"
+        problem = f"the broker URL is of type {type(broker_url).__name__}, not text"
         raise ConfigurationError(f"{problem}: give one as amqp://broker/", setting="NOTIFIER_BROKER_URL")
     try:
         hosts = [urlsplit(host if "://" in host else f"//{host}") for host in broker_url.split(";")]
@@ -162,8 +162,8 @@ def _check(broker_url: object) -> None:
                 raise ValueError("a ? in its password")
     except ValueError:
         raise ConfigurationError(
-            "the broker URL is no URL: correct its host and port, and write special characters of its password as "
-            "%2F; it looks like amqp://user:password@broker.example.com:5672//",
+            "the broker URL is not a URL: correct its host and port, and write special characters of its password "
+            "as %2F; it looks like amqp://user:password@broker.example.com:5672//",
             setting="NOTIFIER_BROKER_URL",
         ) from None
     if any(host.scheme and is_redis(host.geturl()) != is_redis(broker_url) for host in hosts[1:]):
@@ -173,22 +173,22 @@ def _check(broker_url: object) -> None:
         )
     if is_redis(broker_url) and not _REDIS_PATH.fullmatch(hosts[0].path):
         raise ConfigurationError(
-            "the broker URL names its database by something else than a number: it looks like "
+            "the broker URL names its database by something other than a number: it looks like "
             "redis://broker.example.com:6379/0",
             setting="NOTIFIER_BROKER_URL",
         )
 
 
 def transport_options(broker_url: str, *, timeout_seconds: float = 5.0) -> dict[str, Any]:
-    """kombu's transport options with a deadline on everything and, on RabbitMQ, publisher confirms. Without them a
-    publish can wait for ever: behind a memory alarm, or on a half-open connection."""
+    """kombu's transport options, with a deadline on everything and, on RabbitMQ, publisher confirms. Without these
+    a publish can wait for ever: behind a memory alarm, or on a half-open connection."""
     if is_redis(broker_url):
         return {
             "socket_timeout": timeout_seconds * 2,
             "socket_connect_timeout": timeout_seconds,
             "socket_keepalive": True,
             "health_check_interval": 25,
-            # No task takes longer; an unacknowledged one comes back after this.
+            # No task takes longer. An unacknowledged one comes back after this.
             "visibility_timeout": 600,
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,

@@ -1,5 +1,5 @@
-"""What may follow the "?" in a broker's URL. About anything else kombu, or a library behind it, would raise errors
-of its own."""
+"""Checks the parameters after the "?" in a broker's URL. For unknown ones kombu, or a library behind it, would
+raise errors of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from notifier.domain.errors import ConfigurationError
 
-#: Scheme → parameter → how its value looks, and that in words.
+#: Scheme → parameter → the form of its value, and that form in words.
 _ANYTHING = re.compile(r".+"), "a value"
 _AMQP = {
     "heartbeat": (re.compile(r"\d{1,4}", re.ASCII), "a number of seconds, as heartbeat=20"),
@@ -29,12 +29,12 @@ _TLS = {
 }
 _KNOWN = {"amqp": _AMQP, "amqps": _AMQP, "pyamqp": _AMQP, "redis": {}, "rediss": _TLS}
 
-#: What an error may repeat.
+#: A parameter name that an error may repeat.
 _NAME = re.compile(r"[a-z_]{1,40}")
 
 
 def parameters(url: str) -> dict[str, str]:
-    """Those of one host's URL. The last one of a name counts.
+    """The parameters in the URL of one host. If a name is repeated, the last one counts.
 
     Raises:
         ConfigurationError: one is unknown, or its value is not possible.
@@ -55,12 +55,12 @@ def parameters(url: str) -> dict[str, str]:
 
 
 def with_verified_certificate(url: str) -> str:
-    """The URL of one host, checked. kombu's rediss:// verifies no certificate unless it is asked to."""
+    """The URL of one host, checked. By itself, kombu verifies no certificate for rediss://."""
     found = parameters(url)
     parts = urlsplit(url)
     if parts.scheme.lower() != "rediss":
         return url
-    # kombu knows two forms of it, redis-py one.
+    # kombu knows two spellings of the value, redis-py one.
     asked = found.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
     return parts._replace(query=urlencode(found | {"ssl_cert_reqs": asked}, safe="/:")).geturl()
 

@@ -1,6 +1,6 @@
-"""Status callbacks: producers are notified, by signed calls, of what became of their messages.
+"""Status callbacks: signed calls that notify producers of what became of their messages.
 
-`policy` decides at intake who is notified of what; a trigger of the database creates the rows; `sender` takes what
+`policy` decides at intake who is notified of what. A trigger of the database creates the rows. `sender` takes what
 the sweep dispatches, calls the endpoints and records the results. See docs/explanation/callbacks.md.
 """
 

@@ -1,4 +1,4 @@
-"""One call of an endpoint: with a deadline, without redirects; only the status of the answer is kept."""
+"""Makes one call of an endpoint, with a deadline and without redirects. Only the status of the answer is kept."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from notifier.callbacks.url_guard import CheckedResolver, ForbiddenAddress, url_
 from notifier.domain.statuses import CallbackFailure
 from notifier.providers.http import retry_after
 
-#: Deadline of a call, everything included. Seconds.
+#: Time limit of a call, everything included. Seconds.
 DEADLINE_SECONDS = 10.0
-#: For DNS, TCP and TLS together.
+#: Time limit for DNS, TCP and TLS together. Seconds.
 CONNECT_SECONDS = 5.0
-#: Bytes of an answer that are read and dropped, to keep its connection for the next call.
+#: Bytes of an answer that are read and dropped, so that its connection can be reused for the next call.
 READ_BYTES = 4096
-#: Idle connections are kept this long: an endpoint with more callbacks is called again at once. Messages name
-#: any number of servers, and each connection is an open file. Seconds.
+#: Idle connections are kept this long, because an endpoint with more callbacks is called again at once. Not
+#: longer, because messages name any number of servers, and each connection is an open file. Seconds.
 _KEEPALIVE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackAnswer:
-    #: None: 2xx.
+    #: None: the answer was 2xx.
     failure: CallbackFailure | None
     http_status: int | None = None
     retry_after_seconds: float | None = None
 
 
 class CallbackCaller:
-    """Create it in the event loop that uses it."""
+    """Calls endpoints. Create it in the event loop that uses it."""
 
     def __init__(
         self,
@@ -45,11 +45,11 @@ class CallbackCaller:
         tls: ssl.SSLContext | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
-        """Defaults of `names` and `tls`: the system's name servers and certificates."""
+        """`names` and `tls` default to the system's name servers and certificates."""
         self._allowed = allowed_hosts
         self._deadline = deadline_seconds
-        # No cache of names: each connection goes to addresses that were checked for it. No limit of connections:
-        # the caller limits its calls.
+        # No cache of names, because each connection goes to addresses that were checked for it. No limit of
+        # connections, because the caller limits its calls.
         connector = aiohttp.TCPConnector(
             resolver=CheckedResolver(allowed_hosts, names),
             use_dns_cache=False,
@@ -61,13 +61,13 @@ class CallbackCaller:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            # A proxy from the environment would look names up itself.
+            # A proxy from the environment would look up names itself.
             trust_env=False,
             headers={"User-Agent": "notifier", "Content-Type": "application/json"},
         )
 
     async def call(self, url: str, headers: Mapping[str, str], body: bytes) -> CallbackAnswer:
-        """POST the body. Never a second request for one call, and never to another address."""
+        """POST the body. Never sends a second request for one call, and never follows to another address."""
         if url_problem(url, self._allowed) is not None:
             return CallbackAnswer(CallbackFailure.FORBIDDEN_ADDRESS)
         try:
@@ -93,7 +93,7 @@ class CallbackCaller:
             return CallbackAnswer(failure, response.status, wait)
 
     async def _drain(self, response: aiohttp.ClientResponse) -> None:
-        """Read a short answer to its end. A longer one closes the connection; its status counts."""
+        """Read a short answer to its end. A longer answer closes the connection; its status still counts."""
         left = READ_BYTES
         try:
             while left > 0:

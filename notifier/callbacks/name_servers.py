@@ -1,7 +1,7 @@
-"""Looks host names up without threads: in the hosts file first, then by the system's name servers.
+"""Looks up host names without threads: first in the hosts file, then with the system's name servers.
 
-A thread in the system's look-up cannot be cancelled and may wait for a minute; a producer that names many such
-hosts would use up all threads. Here any number of names is looked up at once, each with a deadline.
+A thread in the system's resolver cannot be cancelled and may wait for a minute, so a producer that names many slow
+hosts would use up all threads. Here any number of names is looked up at once, each with a time limit.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from dns.inet import is_address
 from dns.nameserver import Do53Nameserver
 
-#: Deadline of one look-up; an unanswered question is repeated after two seconds. Seconds.
+#: Time limit of one look-up. A question without an answer is repeated after two seconds. Seconds.
 LOOK_UP_SECONDS = 4.0
 
 _HOSTS, _SERVERS = Path("/etc/hosts"), Path("/etc/resolv.conf")
 
 
 class NameServers(AbstractResolver):
-    """`servers`: address and port of each; default: /etc/resolv.conf, whose search list always applies."""
+    """A resolver for asyncio. `servers`: address and port of each; default: those in /etc/resolv.conf, whose
+    search list always applies."""
 
     def __init__(
         self, servers: Sequence[tuple[str, int]] = (), *, deadline_seconds: float = LOOK_UP_SECONDS
@@ -42,7 +43,8 @@ class NameServers(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Raises `TimeoutError` if no name server answers in time, `OSError` if the host has no address."""
+        """Look up a host. Raises `TimeoutError` if no name server answers in time, `OSError` if the host has no
+        address."""
         self._read_files()
         found = self._hosts.get(host.rstrip(".").lower()) or await self._ask(host)
         results = []
@@ -79,7 +81,7 @@ class NameServers(AbstractResolver):
         return [record.address for record in answer.rrset or ()]
 
     def _read_files(self) -> None:
-        """Read them again if they have changed, as the system does."""
+        """Read the files again if they have changed, as the system does."""
         changed = [_changed_at(_HOSTS), _changed_at(_SERVERS)]
         if changed == self._read:
             return
@@ -87,7 +89,7 @@ class NameServers(AbstractResolver):
         self._read = changed
 
     async def close(self) -> None:
-        """Nothing is kept."""
+        """Does nothing: nothing is kept open."""
 
 
 def _changed_at(path: Path) -> int:

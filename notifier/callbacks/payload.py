@@ -22,16 +22,19 @@ class StatusData(BaseModel):
     channel: Channel
     status: Annotated[Status, Field(description="What it came to.")]
     #: Not the enum: a newer version may have written it.
-    reason: Annotated[str | None, Field(description="Why, a word of the list of reasons; null: nothing is wrong.")]
+    reason: Annotated[
+        str | None, Field(description="Why: a word from the list of reasons; null: nothing is wrong.")
+    ]
     reference: Annotated[str | None, Field(description="The producer's own.")]
     metadata: Annotated[dict[str, str], Field(description="The producer's own.")]
     is_test: Annotated[bool, Field(description="It was sent with a test key: no provider was called.")]
-    attempt: Annotated[int | None, Field(description="Calls to providers until then; null: none.")]
+    attempt: Annotated[int | None, Field(description="Number of calls to providers so far; null: none.")]
     occurred_at: Annotated[datetime, Field(description="When its status changed, by the record's clock.")]
     sequence: Annotated[
         int,
         Field(
-            description="Grows with each callback of a notification, with gaps: drop what comes after a higher."
+            description="Grows with each callback of a notification, with gaps. Ignore a callback that comes "
+            "after a higher number."
         ),
     ]
 
@@ -42,12 +45,12 @@ class StatusCallback(BaseModel):
     model_config = ConfigDict(frozen=True, title="notifier status callback, version 1")
 
     type: Literal["notification.status"] = "notification.status"
-    timestamp: Annotated[datetime, Field(description="As data.occurred_at.")]
+    timestamp: Annotated[datetime, Field(description="Same as data.occurred_at.")]
     data: StatusData
 
 
 def encode(claimed: ClaimedCallback) -> bytes:
-    """Always the same bytes for the same callback."""
+    """The body's bytes, which are always the same for the same callback."""
     assert claimed.channel is not None, "its notification is in the record"
     occurred_at = claimed.occurred_at.astimezone(UTC)
     data = StatusData(

@@ -1,4 +1,4 @@
-"""Who is notified of what, which is decided for each message at intake; and when an endpoint is called again."""
+"""Decides, for each message at intake, who is notified of what; and when an endpoint is called again."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from notifier.domain.errors import Fault
 from notifier.domain.message import Message
 from notifier.domain.statuses import CallbackFailure, Status
 
-#: The first pause; it doubles with each call up to the second. Seconds.
+#: The first and the longest pause. The pause doubles with each call. Seconds.
 FIRST_SECONDS, MAX_SECONDS = 5.0, 3600.0
-#: A callback is parked after this. Seconds.
+#: A callback that has failed for this long is parked. Seconds.
 PARK_SECONDS = 86_400.0
 
 _FOR_GOOD = (CallbackFailure.GONE, CallbackFailure.NOT_IN_RECORD, CallbackFailure.REDACTED)
@@ -27,7 +27,7 @@ class CallbackPolicy:
         self._told = {producer: table.told for producer, table in tables.items()}
 
     def faults(self, message: Message) -> list[Fault]:
-        """Faults of the message's own endpoint."""
+        """What is wrong with the message's own endpoint."""
         if message.callback_url is None:
             return []
         found = []
@@ -44,7 +44,7 @@ class CallbackPolicy:
         return found
 
     def told(self, message: Message) -> tuple[Status, ...] | None:
-        """The statuses of which its producer is notified; None: no callbacks."""
+        """The statuses of which the message's producer is notified; None: no callbacks."""
         table = self._tables.get(message.producer)
         if table is None or (table.url is None and message.callback_url is None):
             return None
@@ -54,8 +54,9 @@ class CallbackPolicy:
 def pause_after(
     failure: CallbackFailure, tries: int, age_seconds: float, retry_after_seconds: float | None, chance: float
 ) -> float | None:
-    """Seconds until the next call after call number `tries`; None: it is parked. Half of the pause is fixed and
-    half of it is by `chance` (0 to 1); it is at least as long as the endpoint asked for."""
+    """Seconds until the next call after call number `tries`; None: the callback is parked. Half of the pause is
+    fixed, and the other half is multiplied by `chance` (0 to 1). It is at least as long as the endpoint asked
+    for."""
     if failure in _FOR_GOOD:
         return None
     longest = min(FIRST_SECONDS * 2.0 ** min(tries - 1, 30), MAX_SECONDS)

@@ -1,8 +1,8 @@
-"""From ids to called endpoints: claim → sign → call → record, then what else is due for the same endpoint.
+"""Sends callbacks, given their ids: claim → sign → call → record, then the next ones due for the same endpoint.
 
-A task only starts this: the calls run on an event loop of their own, so no Celery thread waits for a slow
-endpoint, and no producer for another's (`slots`). What a dead process had in hand is due again when its lease
-ends.
+A task only starts this. The calls run on a separate event loop, so no Celery thread waits for a slow endpoint, and
+no producer waits for another's endpoint (`slots`). If the process dies, its callbacks are due again when their
+lease ends.
 
 Crash points: see `store.callbacks`. No transaction is open while an endpoint is called.
 """
@@ -30,22 +30,22 @@ from notifier.domain.statuses import CallbackFailure
 from notifier.store.callbacks import PER_PRODUCER, CallbackRepository, CallbackResult, ClaimedCallback
 from notifier.telemetry import metrics
 
-#: Lease of a claim: for its turn, the call and the writing. Seconds.
+#: Lease of a claim: covers its turn, the call and the writing. Seconds.
 LEASE_SECONDS = 60.0
-#: Maximum number of calls at once in one process; `PER_PRODUCER` for one producer.
+#: Maximum number of concurrent calls in one process; `PER_PRODUCER` is the maximum for one producer.
 CALLS = 200
 #: Threads that write to the database.
 _WRITERS = 4
-#: A call starts only if this much of the lease is left. Seconds.
+#: A call starts only if at least this much of the lease is left. Seconds.
 _MARGIN_SECONDS = DEADLINE_SECONDS + 10.0
-#: Results that cannot be written are tried again after this. Seconds.
+#: Pause before results that could not be written are tried again. Seconds.
 _WRITE_AGAIN_SECONDS = 1.0
 
 T = TypeVar("T")
 
 
 class CallbackSender:
-    """One for each process that calls. Create it in the event loop that it works on."""
+    """Sends callbacks, one object for each process. Create it in the event loop in which it works."""
 
     def __init__(
         self,
@@ -67,10 +67,11 @@ class CallbackSender:
         self._running: set[Future[None]] = set()
 
     def start(self, ids: Sequence[UUID]) -> Future[None]:
-        """Claim these and begin to call; from any thread. The future ends when nothing is left to call.
+        """Claim these callbacks and begin to call; may be called from any thread. The future ends when nothing is
+        left to call.
 
         Raises:
-            ServiceUnavailable: the database cannot be used now; they are dispatched again.
+            ServiceUnavailable: the database cannot be used now; the callbacks are dispatched again.
         """
         claimed = self._repository.claim(ids, lease_seconds=LEASE_SECONDS)
         found = asyncio.run_coroutine_threadsafe(self._run(claimed), self._loop)
@@ -79,7 +80,7 @@ class CallbackSender:
         return found
 
     async def stop(self) -> None:
-        """Let the calls under way end, and start no more."""
+        """Let the calls in progress end, and start no more."""
         self._is_stopping = True
         running = [asyncio.wrap_future(one, loop=self._loop) for one in tuple(self._running)]
         if running:
@@ -94,7 +95,7 @@ class CallbackSender:
                 await self._write([result for result in results if result is not None], claimed[0])
                 if self._is_stopping:
                     return
-                # Without waiting for the sweep between two rounds of the same endpoint.
+                # So the same endpoint's next round does not wait for the sweep.
                 claimed = await self._in_thread(partial(self._take_more, claimed[0].endpoint))
         except ServiceUnavailable as error:
             log.warning("callbacks.interrupted", error=type(error).__name__)
@@ -106,7 +107,7 @@ class CallbackSender:
         return self._repository.claim(ids, lease_seconds=LEASE_SECONDS) if ids else []
 
     async def _call(self, claimed: ClaimedCallback) -> CallbackResult | None:
-        """One call; None: its turn came too late for this lease."""
+        """Make one call; None: its turn came too late for this lease."""
         async with self._slots.hold(claimed.producer):
             waited = time.monotonic() - claimed.claimed_monotonic
             if waited > LEASE_SECONDS - _MARGIN_SECONDS:
@@ -136,7 +137,7 @@ class CallbackSender:
         if not claimed.is_in_record:
             return CallbackAnswer(CallbackFailure.NOT_IN_RECORD)
         if claimed.callback_url is None and claimed.endpoint != claimed.producer:
-            # A server of its message's is in its name: another one is not called in its place.
+            # The message's own server is part of its URL, which is gone. Another endpoint is not called instead.
             return CallbackAnswer(CallbackFailure.REDACTED)
         table = self._tables.get(claimed.producer)
         url = claimed.callback_url or (table.url if table else None)
@@ -155,7 +156,7 @@ class CallbackSender:
         return answer
 
     async def _write(self, results: Sequence[CallbackResult], one: ClaimedCallback) -> None:
-        """Record them; while the database is away, retry until the lease ends."""
+        """Record the results. While the database is unreachable, retry until the lease ends."""
         while True:
             try:
                 suspended = await self._in_thread(partial(self._repository.record, results))

@@ -1,4 +1,4 @@
-"""Limits calls at once, shared fairly among producers."""
+"""Limits concurrent calls, and shares the slots fairly among producers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 
 
 class FairSlots:
-    """`total` slots, `each` for one producer. A free slot goes to the producer with the fewest.
+    """`total` slots, at most `each` for one producer. A free slot goes to the waiting producer that holds the
+    fewest.
 
-    So a producer with slow endpoints delays only itself; and when many of them have taken all slots, the next one
-    goes to a producer that has none.
+    So a producer with slow endpoints delays only itself. If many such producers have taken all slots, the next
+    free one goes to a producer that has none.
     """
 
     def __init__(self, total: int, each: int) -> None:

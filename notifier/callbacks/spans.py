@@ -1,4 +1,4 @@
-"""The span of a call, and the header by which the endpoint belongs to the same trace."""
+"""Records the span of a callback, and writes the header by which the endpoint joins the same trace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from notifier.telemetry.traces import Attributes, OpenSpan, SpanName
 
 
 def begin_span(claimed: ClaimedCallback) -> OpenSpan | None:
-    """None: there are no traces, or its notification has none that is recorded."""
+    """Begin the span; None: tracing is off, or the notification has no recorded trace."""
     if not traces.are_on() or claimed.traceparent is None:
         return None
     attributes: Attributes = {
@@ -27,7 +27,8 @@ def begin_span(claimed: ClaimedCallback) -> OpenSpan | None:
 
 
 def trace_headers(claimed: ClaimedCallback, span: OpenSpan | None) -> dict[str, str]:
-    """Without a span of ours the producer's own context is passed on, as W3C has it."""
+    """The header for the endpoint. Without a span of ours, the producer's own context is passed on, as W3C
+    specifies."""
     traceparent = claimed.traceparent if span is None else span.traceparent
     return {} if traceparent is None else {"traceparent": traceparent}
 

@@ -1,8 +1,8 @@
-"""Which addresses may be called: none inside the networks of this service.
+"""Decides which addresses callbacks may call: none inside the networks of this service.
 
-Producers name URLs, and names resolve to whatever their owner says, differently from one second to the next. So
-all addresses of a name are checked in the same step that passes them to the connection: there is no second look-up
-between the check and the call.
+Producers name URLs, and a name resolves to whatever its owner wants, which may differ from one second to the next.
+So all addresses of a name are checked in the same step that passes them to the connection. There is no second
+look-up between the check and the call.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from notifier.callbacks.name_servers import NameServers
 from notifier.domain.recipient_identity import ascii_domain
 from notifier.providers.system_resolver import SystemResolver
 
-#: Allowed ports of https. Others would make this service a port scanner.
+#: Allowed ports for https. With others, this service would be a port scanner.
 PORTS = frozenset({443, 8443})
 
-# What `is_global` of some Python version lets pass, and forms that wrap an IPv4 address.
+# What `is_global` allows in some Python versions, and forms that wrap an IPv4 address.
 _FORBIDDEN = tuple(
     map(
         ip_network,
         (
             "0.0.0.0/8",
             "100.64.0.0/10",  # shared by carriers; Alibaba Cloud's metadata
-            "168.63.129.16/32",  # Azure's own server, under a public address
+            "168.63.129.16/32",  # Azure's own server, at a public address
             "192.0.0.0/24",
             "192.88.99.0/24",  # 6to4 relays
             "198.18.0.0/15",
@@ -39,7 +39,7 @@ _FORBIDDEN = tuple(
             "64:ff9b::/96",  # NAT64
             "64:ff9b:1::/48",
             "100::/64",
-            "2001::/23",  # Teredo, and protocols' own
+            "2001::/23",  # Teredo, and addresses reserved for protocols
             "2001:db8::/32",
             "2002::/16",  # 6to4
             "3fff::/20",
@@ -54,7 +54,7 @@ _FORBIDDEN = tuple(
 class ForbiddenAddress(Exception):
     """The host is, or resolves to, an address that must not be called."""
 
-    # Not an OSError: aiohttp would take that for a name that cannot be looked up.
+    # Not an OSError: aiohttp would take it for a name that cannot be looked up.
 
 
 def is_public(text: str) -> bool:
@@ -70,8 +70,8 @@ def is_public(text: str) -> bool:
 
 
 def url_problem(text: str, allowed: Collection[str]) -> str | None:
-    """Why the URL must not be called; None: no problem that shows without a look-up. A host of `allowed` may be
-    http, on any port, and at any address."""
+    """Why the URL must not be called; None: nothing that can be seen without a look-up. A host in `allowed` may
+    use http, any port and any address."""
     try:
         url = URL(text)
         host, port = url.host, url.port
@@ -97,13 +97,14 @@ def url_problem(text: str, allowed: Collection[str]) -> str | None:
 
 
 def _is_number(host: str) -> bool:
-    # As browsers tell (https://url.spec.whatwg.org/#ends-in-a-number-checker): 127.1 and 0x7f000001 are addresses.
+    # The rule of browsers (https://url.spec.whatwg.org/#ends-in-a-number-checker): 127.1 and 0x7f000001 are
+    # addresses.
     last = host.rstrip(".").rpartition(".")[2].lower()
     return ":" in host or last.isdigit() or last.startswith("0x")
 
 
 class CheckedResolver(AbstractResolver):
-    """Looks names up, and refuses those with any address that is not public, unless they are `allowed`."""
+    """Looks up names, and refuses those with any address that is not public, unless they are in `allowed`."""
 
     def __init__(self, allowed: Collection[str], names: AbstractResolver | None = None) -> None:
         self._allowed = allowed
@@ -113,7 +114,8 @@ class CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Raises `ForbiddenAddress` if an address is not public, and what `NameServers.resolve` raises."""
+        """Look up a host. Raises `ForbiddenAddress` if an address is not public, and whatever
+        `NameServers.resolve` raises."""
         is_allowed = host.lower() in self._allowed
         try:
             found = await self._names.resolve(host, port, family)
@@ -129,5 +131,5 @@ class CheckedResolver(AbstractResolver):
         return found
 
     async def close(self) -> None:
-        """Nothing is kept."""
+        """Does nothing: nothing is kept open."""
         await self._names.close()

@@ -1,1 +1,1 @@
-"""The command line. It reads, asks and prints; no rule lives here."""
+"""The command line. It reads, asks and prints, and has no rules of its own."""

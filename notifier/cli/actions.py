@@ -1,4 +1,4 @@
-"""One way for every action of an operator: dry run, or confirmation, progress, report and operator record."""
+"""Runs every operator action in the same way: a dry run, or confirmation, progress, report and operator record."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from notifier.domain.labels import REASONS
 if TYPE_CHECKING:
     from notifier.operations import ActionCounts, ActionResult
 
-#: Skipped ones that are shown to people; `--json` has them all.
+#: Maximum number of skipped items shown to people; `--json` has all.
 SHOWN_SKIPPED = 20
 
 R = TypeVar("R")
@@ -38,8 +38,8 @@ R = TypeVar("R")
 def operator() -> str:
     """Who acts: the account of this process, by its uid, whatever LOGNAME says.
 
-    Without a name "uid 1234", as in many containers; behind sudo "root (sudo: ann)". Only a root process can
-    choose SUDO_USER, and that could take any account.
+    Without an account name it is "uid 1234", as in many containers. Behind sudo it is "root (sudo: ann)": only a
+    root process can choose SUDO_USER, and root could use any account anyway.
     """
     uid = os.getuid()
     before_sudo = _account(os.environ.get("SUDO_USER", "")) if uid == 0 else None
@@ -48,9 +48,9 @@ def operator() -> str:
 
 
 def _account(which: int | str) -> str | None:
-    """The name of an account, by its uid or name. None: there is none; or its name is like what we add to names
-    of others, as "(OIDC)"."""
-    import pwd  # POSIX alone has it; this module is imported elsewhere, too
+    """The name of an account, given its uid or name. None: there is none, or its name looks like one of our
+    additions to names, such as "(OIDC)"."""
+    import pwd  # only POSIX systems have it, but this module is imported elsewhere as well
 
     try:
         name = (pwd.getpwuid(which) if isinstance(which, int) else pwd.getpwnam(which)).pw_name
@@ -62,10 +62,10 @@ def _account(which: int | str) -> str | None:
 def run_action(
     perform: Callable[..., R], ending: ActionEnding[R], options: ActionOptions, *, asks: bool = True
 ) -> R:
-    """Carry an action out, or only look where `--dry-run` asks for that, and report.
+    """Carry an action out, or only look if `--dry-run` is given; then report.
 
     `perform` is called with `operator`, and with `dry_run=True` or with `reason` and `progress`. `asks`: somebody
-    at a terminal has to confirm it, unless `--yes` is given.
+    at a terminal must confirm, unless `--yes` is given.
     """
     perform = partial(perform, operator=operator())
     if options.dry_run:
@@ -88,7 +88,7 @@ def run_action(
 
 
 def _confirmed(found: R, ending: ActionEnding[R], options: ActionOptions) -> int:
-    """How many it will look at, once somebody has agreed."""
+    """How many items it will look at, after somebody has agreed."""
     if ending.count(found) >= ending.asks_from:
         if not options.as_json:
             ending.preview(found)
@@ -104,25 +104,25 @@ def confirm(question: str) -> None:
 
 
 class ActionEnding(Generic[R]):
-    """What an operator reads before an action is confirmed, and when it is done. This one is about results with
-    a `record_id`; those of notifications and rejected messages have their own."""
+    """What an operator reads before an action is confirmed, and when it is done. This class is for results with a
+    `record_id`; results of notifications and rejected messages have a subclass."""
 
     def __init__(self, verb: str, done: str, next_step: str = "", *, asks_from: int = 2) -> None:
-        """`next_step` is shown if anything was changed; fewer than `asks_from` need no confirmation."""
+        """`next_step` is shown if anything was changed. Fewer than `asks_from` items need no confirmation."""
         self.verb, self.done, self.next_step, self.asks_from = verb, done, next_step, asks_from
 
     def count(self, result: Any) -> int:
         return int(result.changed)
 
     def total(self, result: Any) -> int:
-        """How many are looked at, for the progress bar."""
+        """How many items are looked at, for the progress bar."""
         return self.count(result)
 
     def question(self, result: R) -> str:
         return f"{self.verb} {self.count(result)}?"
 
     def has_failed(self, result: Any) -> bool:
-        """Whether the command exits with 1."""
+        """Whether the command must exit with 1."""
         return False
 
     def preview(self, result: R) -> None:
@@ -136,7 +136,7 @@ class ActionEnding(Generic[R]):
             hint(f"next: {self.next_step}")
 
     def report(self, result: Any, *, as_json: bool) -> None:
-        """Report it. Exits 1 if it failed."""
+        """Print the result. Exits with 1 if the action failed."""
         if as_json:
             print_json(result)
         elif result.record_id is None:
@@ -150,13 +150,13 @@ class ActionEnding(Generic[R]):
 
 
 class SelectionEnding(ActionEnding["ActionResult"]):
-    """For actions on notifications, rejected messages and suppressions, which share one kind of result."""
+    """For actions on notifications, rejected messages and suppressions, which share one type of result."""
 
     def total(self, result: ActionResult) -> int:
         return result.matched
 
     def has_failed(self, result: ActionResult) -> bool:
-        """Whether one that was named by its id was skipped."""
+        """Whether an item that was named by its id was skipped."""
         return bool(result.skipped)
 
     def preview(self, result: ActionResult) -> None:

@@ -25,7 +25,7 @@ Id = Annotated[str, Argument(metavar="ID", help="The 12 digits in the middle of 
 
 @dataclass(frozen=True, slots=True)
 class GrantOptions:
-    """What a key is for."""
+    """What a new key allows."""
 
     producer: Annotated[str | None, Option(help="The service it is for; none for an operator's key.")] = None
     scope: Annotated[str, Option(help="What it may do, separated by commas: send, read, operate, admin.")] = (

@@ -1,7 +1,7 @@
-"""The command line: a face of the client, the record, the templates and the settings. No rule lives here.
+"""The command line: a face of the client, the record, the templates and the settings, without rules of its own.
 
-`PANELS` names every command, and the function that does it. Whatever is slow to import (the database, the broker's
-worker, the template engine) is imported inside the command that needs it.
+`PANELS` names every command and its function. What is slow to import (the database, the broker's worker, the
+template engine) is imported inside the command that needs it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REJECTED = Family(
 )
 SUPPRESSIONS = Family(
     "suppressions",
-    "Recipients to whom nothing must be sent.",
+    "Recipients to whom nothing may be sent.",
     (
         *("suppressions.list_", "suppressions.show", "suppressions.add", "suppressions.lift"),
         *("held_suppressions.held", "held_suppressions.apply_held", "suppressions.import_", "suppressions.export"),
@@ -77,11 +77,11 @@ SCHEMA = Family(
     ("schema.message", "schema.callback", "schema.asyncapi", "schema.openapi"),
 )
 SCHEDULE = Family(
-    "schedule", "What is done each night, when, and how it went.", ("schedule.list_", "schedule.run")
+    "schedule", "The nightly work: when it runs, and how it went.", ("schedule.list_", "schedule.run")
 )
 RECURRING = Family(
     "recurring",
-    "Notifications that are sent again and again, by a plan, to a list of recipients.",
+    "Notifications that are sent on a schedule to a list of recipients.",
     (
         *("recurring.add", "recurring.list_", "recurring.show", "recurring.run", "recurring.pause"),
         *("recurring.resume", "recurring.recipients", "recurring.forget", "recurring.remove"),
@@ -93,11 +93,11 @@ KEYS = Family(
 JOBS = Family("jobs", "Long actions that workers carry out.", ("jobs.list_", "jobs.show", "jobs.stop"))
 BOUNCES = Family(
     "bounces",
-    "Take bounces and complaints from the mail server; list those that could not be read.",
+    "Receive bounces and complaints from the mail server; list those that could not be read.",
     ("bounces.unread",),
     alone="bounces.bounces",
 )
-#: Every command, in the order of `notifier --help`.
+#: Every command, in the order in which `notifier --help` shows them.
 PANELS: Mapping[str, Sequence[LazyCommand | Family]] = {
     "Send": (
         LazyCommand("send.send", "Send one message."),
@@ -110,12 +110,13 @@ PANELS: Mapping[str, Sequence[LazyCommand | Family]] = {
     ),
     "Find out": (
         LazyCommand(
-            "notifications.show", "Show one notification: its status, its history, and what its producer was told."
+            "notifications.show",
+            "Show one notification: its status, its timeline, and the callbacks to its producer.",
         ),
         LazyCommand("notifications.search", "Find notifications, newest first."),
         LazyCommand(
             "top.top",
-            "Watch what waits, the calls to providers, open circuits and the broker's queues.",
+            "Watch the backlog, the calls to providers, open circuits and the broker's queues.",
         ),
         REJECTED,
         LazyCommand(
@@ -131,7 +132,7 @@ PANELS: Mapping[str, Sequence[LazyCommand | Family]] = {
         ),
         LazyCommand(
             "notification_actions.retry",
-            "Send again what has ended without success: by ID, or all that match the conditions.",
+            "Retry notifications that ended without success: by ID, or all that match the conditions.",
         ),
         LazyCommand(
             "notification_actions.cancel",
@@ -144,7 +145,7 @@ PANELS: Mapping[str, Sequence[LazyCommand | Family]] = {
         ),
         LazyCommand(
             "notification_actions.resolve",
-            "Decide about unknown notifications: nobody can say whether the provider took them.",
+            "Decide about notifications that are unknown: they may or may not have been sent.",
         ),
         JOBS,
         SUPPRESSIONS,
@@ -169,7 +170,7 @@ PANELS: Mapping[str, Sequence[LazyCommand | Family]] = {
         ),
         LazyCommand(
             "services.intake",
-            "Take producers' messages from the broker into the database.",
+            "Move producers' messages from the broker into the database.",
         ),
         LazyCommand(
             "services.worker",
@@ -182,7 +183,7 @@ PANELS: Mapping[str, Sequence[LazyCommand | Family]] = {
         ),
         LazyCommand(
             "services.flower",
-            "Show workers and tasks in the browser, by Celery's Flower, where nothing can be changed.",
+            "Show workers and tasks in the browser, with a read-only Celery Flower.",
         ),
         BOUNCES,
         LazyCommand(
@@ -234,7 +235,8 @@ def main() -> None:
     """Entry point of the program `notifier`."""
     spare_imports()
     spare_exit()
-    # Nobody extends our models from outside; looking for who might reads what is said of every installed package.
+    # Nobody extends our models with plug-ins, and looking for plug-ins reads the metadata of every installed
+    # package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     standard_streams.prepare()
     interrupt_on_signals(GRACE_SECONDS)
@@ -242,10 +244,10 @@ def main() -> None:
         try:
             app()
         finally:
-            # Of the help and the version, too, which are no commands.
+            # Also for the help and the version, which are not commands.
             sys.stdout.flush()
     except OSError as error:
         sys.exit(explain_os(error))
     except Stopped as stopped:
-        # Before the command began, or while the interpreter was at its own end.
+        # Stopped before the command began, or while the interpreter was ending.
         sys.exit(stopped.exit_code)

@@ -1,4 +1,4 @@
-"""What people type, turned into contexts, maps and times. Mistakes are usage errors."""
+"""Turns what people type into contexts, maps and times. Mistakes are usage errors."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 @dataclass(frozen=True, slots=True)
 class GivenContext:
-    """A context as it was typed."""
+    """A context that was given on the command line."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    #: Names given as bare text; the other values already have their type.
+    #: Names of variables given as plain text; the other values already have their types.
     texts: frozenset[str] = frozenset()
 
 
 def read_context(given: Iterable[str], option: str = "--context") -> GivenContext:
-    """`{"a": 1}`, `@file.json`, `@-` (standard input), `name=text` or `name:=JSON`; later ones win."""
+    """Read `{"a": 1}`, `@file.json`, `@-` (standard input), `name=text` or `name:=JSON`. Later values replace
+    earlier ones."""
     context: dict[str, Any] = {}
     texts: set[str] = set()
     for text in given:
@@ -47,7 +48,7 @@ def read_context(given: Iterable[str], option: str = "--context") -> GivenContex
 
 
 def read_metadata(given: Iterable[str]) -> dict[str, str]:
-    """`name=text`, any number of them."""
+    """Read any number of `name=text`."""
     pairs = (text.partition("=") for text in given)
     metadata = {}
     for name, equals, value in pairs:
@@ -62,7 +63,7 @@ def split_commas(text: str) -> list[str]:
 
 
 def read_choices(kind: type[Choice], text: str, option: str) -> list[Choice]:
-    """`sms,email`: some words of a closed list, each once."""
+    """Read words of a closed list, each at most once, such as `sms,email`."""
     try:
         return list(dict.fromkeys(map(kind, split_commas(text))))
     except ValueError:
@@ -77,7 +78,7 @@ def read_id(text: str) -> UUID:
 
 
 def read_id_start(text: str) -> IdRange:
-    """The ids that begin like this; of all 36 characters one."""
+    """The ids that begin with this text; with all 36 characters, a single id."""
     found = read_id_range(text)
     if found is None:
         raise typer.BadParameter(
@@ -87,24 +88,24 @@ def read_id_start(text: str) -> IdRange:
 
 
 def read_past(text: str) -> datetime:
-    """A time in the past: `2h`, `3d` (ago), `2026-11-22` (midnight, UTC), or RFC 3339."""
+    """Read a time in the past: `2h`, `3d` (ago), `2026-11-22` (midnight, UTC), or RFC 3339."""
     return read_moment(text, now=datetime.now(UTC), direction=-1)
 
 
 def read_future(text: str) -> datetime:
-    """A time in the future: `2h`, `3d` (from now), `2026-11-22` (midnight, UTC), or RFC 3339."""
+    """Read a time in the future: `2h`, `3d` (from now), `2026-11-22` (midnight, UTC), or RFC 3339."""
     return read_moment(text, now=datetime.now(UTC), direction=+1)
 
 
 def read_moment_exactly(text: str) -> datetime:
-    """`2026-11-22` (midnight, UTC) or RFC 3339: the same moment whenever it is read."""
+    """Read `2026-11-22` (midnight, UTC) or RFC 3339: always the same moment, whenever it is read."""
     if _SPAN.fullmatch(text):
         raise typer.BadParameter(f"{text!r} means a different time in each run; write 2026-11-22T09:30:00Z")
     return read_moment(text, now=datetime.now(UTC), direction=+1)
 
 
 def read_day(text: str) -> date | timedelta:
-    """`2026-11-22`, or `7d`, `2w`: so long before today, which the service's zone decides."""
+    """Read `2026-11-22`, or `7d`, `2w`: this long before today in the service's time zone."""
     span = _SPAN.fullmatch(text.strip())
     if span and span[2] in "dw":
         return timedelta(**{_UNITS[span[2]]: int(span[1])})
@@ -115,7 +116,7 @@ def read_day(text: str) -> date | timedelta:
 
 
 def read_moment(text: str, *, now: datetime, direction: int) -> datetime:
-    """The moment that `text` means; a span is counted from `now`, backwards for a negative `direction`."""
+    """The moment that `text` means. A span is counted from `now`; backwards if `direction` is negative."""
     span = _SPAN.fullmatch(text)
     try:
         if span:
@@ -128,12 +129,12 @@ def read_moment(text: str, *, now: datetime, direction: int) -> datetime:
     if _DAY.fullmatch(text.strip()):
         return found.replace(tzinfo=UTC)
     if found.tzinfo is None:
-        raise typer.BadParameter(f"{text!r} has no offset; add one, as in {text.strip()}Z for UTC")
+        raise typer.BadParameter(f"{text!r} has no offset; add one: {text.strip()}Z for UTC")
     return found.astimezone(UTC)
 
 
 def _values(text: str, option: str) -> tuple[dict[str, Any], bool]:
-    """What one option gives, and whether it is bare text."""
+    """The values in one option, and whether they are plain text."""
     if text.startswith("@"):
         return _object(_read_file(text[1:], option), option, f"{text[1:]} does not hold"), False
     if text.lstrip().startswith("{"):
@@ -142,7 +143,7 @@ def _values(text: str, option: str) -> tuple[dict[str, Any], bool]:
 
 
 def _read_file(name: str, option: str) -> str:
-    # Imported here: most commands need no contract.
+    # Imported here because most commands do not need the contract.
     from notifier.domain.message import MAX_BODY_BYTES
 
     try:
@@ -150,7 +151,7 @@ def _read_file(name: str, option: str) -> str:
             content = file.read(MAX_BODY_BYTES + 1)
         if len(content) > MAX_BODY_BYTES:
             raise typer.BadParameter(
-                f"{name} is larger than {MAX_BODY_BYTES} bytes, as no message may be; give a smaller one",
+                f"{name} is larger than {MAX_BODY_BYTES} bytes, the limit of a message; give a smaller one",
                 param_hint=option,
             )
         return content.decode("utf-8")
@@ -166,7 +167,7 @@ def _object(text: str, option: str, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{what} JSON: {error}", param_hint=option) from None
     if not isinstance(value, dict):
-        raise typer.BadParameter(f'{what} a JSON object, as {{"name": "Ann"}}', param_hint=option)
+        raise typer.BadParameter(f'{what} a JSON object, such as {{"name": "Ann"}}', param_hint=option)
     return value
 
 

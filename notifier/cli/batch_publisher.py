@@ -1,4 +1,5 @@
-"""Publish lines in chunks: bad ones are set aside with their faults, good ones are sent. Repeating it is safe."""
+"""Publishes lines in chunks: bad lines are set aside with their faults, good lines are sent. It is safe to
+repeat."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ class BadLine:
     faults: tuple[Fault, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The form of `--errors` and `--json`."""
+        """As shown by `--errors` and `--json`."""
         return {"line": self.line, "faults": [fault.as_dict() for fault in self.faults]}
 
 
@@ -45,19 +46,19 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class BatchDefaults:
-    """What the command line gives to lines that lack it."""
+    """Values from the command line for lines that lack them."""
 
     producer: str
     channel: Channel | None = None
     lane: Lane = Lane.BULK
-    #: Other fields of the contract; context and metadata are merged key by key.
+    #: Other fields of the contract. Context and metadata are merged key by key.
     fields: Mapping[str, Any] = field(default_factory=dict)
-    #: Variables of `fields["context"]` that are bare text.
+    #: Variables in `fields["context"]` that are plain text.
     texts: frozenset[str] = frozenset()
 
 
 class BatchPublisher:
-    """One run over one file. `progress` is right at any moment, so also after an error or Ctrl-C."""
+    """Publishes one file. `progress` is correct at any moment, even after an error or Ctrl-C."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class BatchPublisher:
         on_bad_line: Callable[[BadLine], None],
         typed: Callable[[Channel, object, Mapping[str, Any], Collection[str]], dict[str, Any]],
     ) -> None:
-        """`typed` gives bare text the types that a template declares, see `VariableTypes`."""
+        """`typed` gives plain text the types that a template declares, see `VariableTypes`."""
         self._client = client
         self._defaults = defaults
         self._on_bad_line = on_bad_line
@@ -75,10 +76,11 @@ class BatchPublisher:
         self.progress = Progress()
 
     def run(self, lines: Iterable[Line]) -> Iterator[Progress]:
-        """Publish them all; yields after each chunk.
+        """Publish all lines. Yields after each chunk.
 
         Raises:
-            PublishFailed: some of the current chunk may be published; publishing again sends nothing twice.
+            PublishFailed: some of the current chunk may have been published; publishing it again sends nothing
+                twice.
         """
         waiting = iter(lines)
         while chunk := list(islice(waiting, CHUNK)):
@@ -115,7 +117,7 @@ class BatchPublisher:
             entry["context"] = self._typed(channel, entry.get("template"), context, texts)
 
     def _send(self, channel: Channel, lane: Lane, numbered: list[tuple[int, dict[str, Any]]]) -> list[BadLine]:
-        """Send those that are valid; the client checks all of them before it publishes any."""
+        """Send the valid lines. The client checks all of them before it publishes any."""
         bad: dict[int, list[Fault]] = {}
         try:
             entries = [entry for _, entry in numbered]
@@ -149,14 +151,14 @@ class BatchPublisher:
 
 
 class LineKeys:
-    """Idempotency keys made of what a line says, so that a file can be published again, whole or in parts.
+    """Makes idempotency keys from the contents of lines, so that a file can be published again, whole or in parts.
 
-    Lines that are word for word the same are counted: each of them is a message of its own.
+    Identical lines are counted, because each of them is a separate message.
     """
 
     def __init__(self, producer: str, template: str) -> None:
         self._start = f"{producer}\0{template}\0"
-        # 64 bits of each line: two lines that share them merely count as the same, run after run.
+        # 64 bits of each line. If two lines share them, they only count as identical, in every run.
         self._seen: set[int] = set()
         self._again: dict[int, int] = {}
 
@@ -186,5 +188,5 @@ def _choice(value: Any, kind: type[_Kind], name: str, faults: list[Fault]) -> _K
         return kind(value)
     except ValueError:
         known = ", ".join(kind)
-        faults.append(Fault(name, "bad_choice", f"is none of {known}", "Use one of them"))
+        faults.append(Fault(name, "bad_choice", f"is not one of {known}", "Use one of them"))
         return None

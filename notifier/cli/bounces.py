@@ -1,4 +1,4 @@
-"""`notifier bounces`: takes returned mails from the mail server, and lists those that could not be read."""
+"""`notifier bounces`: receives returned mails from the mail server, and lists those that could not be read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from notifier.config.settings import Settings
     from notifier.store.unread_bounces import UnreadView
 
-#: sysexits.h: try again later. For every failure: otherwise a mail server drops the bounce.
+#: sysexits.h: try again later. Used for every failure, because otherwise a mail server drops the bounce.
 EX_TEMPFAIL = 75
 
 
@@ -75,7 +75,7 @@ def bounces(
 def unread(
     context: typer.Context,
     wanted: Annotated[
-        UUID | None, Argument(parser=read_id, help="Of a bounce or notification.", metavar="[ID]")
+        UUID | None, Argument(parser=read_id, help="ID of a bounce or of a notification.", metavar="[ID]")
     ] = None,
     *,
     page: PageOptions,
@@ -138,7 +138,8 @@ def _print_unread(one: UnreadView) -> None:
 
 
 def _take_one(world: Wiring) -> int:
-    """Returns the exit code. After any failure the mail server is to keep the mail and try again."""
+    """Read one mail. Returns the exit code: after any failure, the mail server must keep the mail and try
+    again."""
     try:
         from notifier.feedback.bounce_server import KEPT_BYTES
 
@@ -158,7 +159,7 @@ def _take_one(world: Wiring) -> int:
 def _require_address(settings: Settings) -> None:
     if settings.bounce_address is None:
         raise ConfigurationError(
-            "NOTIFIER_BOUNCE_ADDRESS is not set: set it to an address whose mail reaches this command, as "
+            "NOTIFIER_BOUNCE_ADDRESS is not set: set it to an address whose mail reaches this command, such as "
             "bounces@example.com",
             setting="NOTIFIER_BOUNCE_ADDRESS",
         )
@@ -167,5 +168,5 @@ def _require_address(settings: Settings) -> None:
 def _address(text: str) -> tuple[str, int]:
     host, found, port = text.rpartition(":")
     if not found or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigurationError("--listen takes host:port, as 127.0.0.1:2424", setting="--listen")
+        raise ConfigurationError("--listen takes host:port, such as 127.0.0.1:2424", setting="--listen")
     return host.strip("[]"), int(port)

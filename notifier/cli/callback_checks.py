@@ -1,4 +1,4 @@
-"""What `notifier doctor` checks about status callbacks."""
+"""Checks of `notifier doctor` on status callbacks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from notifier.bootstrap import Services
     from notifier.config.settings import Settings
 
-#: What has to run.
+#: What must be running.
 _FIX = "run `notifier callbacks run`, or a worker with --callbacks, and `notifier beat`"
 
 
 def check_callbacks(settings: Settings) -> Iterator[Check]:
-    """The endpoints and secrets of notifier.toml. No endpoint is called."""
+    """Checks the endpoints and secrets in notifier.toml. No endpoint is called."""
     tables, allowed = settings.structure.callbacks, settings.callback_hosts
     wrong = []
     for producer, table in tables.items():
@@ -41,7 +41,7 @@ def check_callbacks(settings: Settings) -> Iterator[Check]:
 
 
 def check_endpoints(services: Services) -> Iterator[Check]:
-    """Suspended endpoints, and late callbacks."""
+    """Checks for suspended endpoints and late callbacks."""
     late = 0
     for stuck in services.callbacks.stuck():
         if stuck.cause == "endpoint_suspended":
@@ -55,6 +55,6 @@ def check_endpoints(services: Services) -> Iterator[Check]:
 
 
 def check_readers(broker: Broker) -> Iterator[Check]:
-    """Whether any process calls the endpoints of producers. None has to run yet while a service is set up."""
+    """Whether any process calls producers' endpoints. While a service is being set up, none has to run yet."""
     if not broker.state(callbacks_queue()).consumers:
         yield Check("callbacks", True, "no process calls the endpoints of producers at the moment", _FIX)

@@ -1,4 +1,4 @@
-"""`notifier callbacks`: what producers were told, and what they could not be told."""
+"""`notifier callbacks`: of what producers were notified, and of what they could not be notified."""
 
 from __future__ import annotations
 
@@ -38,15 +38,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CallbackOptions:
-    """Conditions on callbacks, but for their state, which a replay does not take."""
+    """Conditions on callbacks, except their state, which `replay` does not take."""
 
-    producer: Annotated[str | None, Option(help="The producer that is told.")] = None
+    producer: Annotated[str | None, Option(help="The producer that is notified.")] = None
     endpoint: Annotated[str | None, Option(help="As shown by `notifier callbacks endpoints`.")] = None
-    notification: Annotated[UUID | None, Option(parser=read_id, metavar="ID", help="Of this notification.")] = None
+    notification: Annotated[
+        UUID | None, Option(parser=read_id, metavar="ID", help="Only callbacks of this notification.")
+    ] = None
     failure: Annotated[CallbackFailure | None, Option(help="Why the last call failed, for example timeout.")] = (
         None
     )
-    status: Annotated[Status | None, Option(help="The status that is told, for example failed.")] = None
+    status: Annotated[Status | None, Option(help="The reported status, for example failed.")] = None
     since: Since = None
     until: Until = None
 
@@ -72,7 +74,7 @@ def run(
     trace_notifications("callbacks")
     from notifier.worker.run import run_worker
 
-    # Two workers of one name cannot run on one broker.
+    # Two workers with one name cannot run on one broker.
     run_worker(settings, (), (), name or f"callbacks-{os.getpid()}@%h", upkeep=False)
 
 
@@ -92,7 +94,7 @@ def list_(
 
 
 def print_callbacks(views: Sequence[CallbackView], *, as_json: bool = False) -> None:
-    """A table of them, and what can be done."""
+    """Print a table of callbacks, and what can be done."""
     is_parked = any(view.state == CallbackState.PARKED for view in views)
     print_list(
         views,
@@ -153,7 +155,7 @@ def replay(
 ) -> None:
     """Make parked callbacks again, for another 24 hours: by ID, or all that match the conditions.
 
-    By ID, a delivered callback is made again too, with the same ID.
+    By ID, this also replays a delivered callback, with the same ID.
     """
     with wiring(context).services() as services:
         perform = partial(services.callback_operations.replay, filters.filter(), ids or ())

@@ -1,6 +1,6 @@
 """The result of one check of `notifier doctor`, and how a check that raises becomes a failed one.
 
-Every check takes what it needs and yields results; `safely` keeps one that fails from stopping the others.
+Every check takes what it needs and yields results. `safely` keeps a check that raises from stopping the others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from notifier.domain.errors import NotifierError, ServiceUnavailable
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one check found. If it is ok and has a fix, it is a warning."""
+    """The result of one check. If it is ok and has a fix, it is a warning."""
 
     name: str
     ok: bool
@@ -23,7 +23,7 @@ class Check:
 
 
 def safely(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
-    """The checks that `look` makes; if it raises, a failed one of this name."""
+    """The results of `look`; if it raises, one failed result with this name."""
     try:
         yield from look()
     except ServiceUnavailable as error:
@@ -46,7 +46,7 @@ def _fix_of(error: ServiceUnavailable, name: str) -> str:
 
 
 def split_error(text: str) -> tuple[str, str]:
-    """Our errors say "what: fix" or "what; fix": the last part is what to do."""
+    """Split an error's text: ours say "what: fix" or "what; fix", so the last part is what to do."""
     for separator in ("; ", ": "):
         what, found, fix = text.rpartition(separator)
         if found:

@@ -1,4 +1,4 @@
-"""What `notifier doctor` checks, with what to do about each problem."""
+"""The checks of `notifier doctor`, with what to do about each problem."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from notifier.config.structure import ProviderTable
     from notifier.rendering import Renderer, Template
 
-#: Deadline of asking one provider. Seconds.
+#: Time limit for asking one provider. Seconds.
 PROVIDER_SECONDS = 5.0
-#: A producer whose files use this share of its quota is named.
+#: A producer whose files use this share of its quota is reported.
 FULL = 0.8
 
 
 def all_checks(services: OperatorServices) -> Iterator[Check]:
-    """All checks but that of the settings, which are read by now."""
+    """All checks except the one on settings, which have been read by now."""
     settings = services.settings
     yield from safely("database", lambda: check_database(services))
     yield from safely("broker", lambda: check_broker(settings))
@@ -77,7 +77,7 @@ def check_database(services: OperatorServices) -> Iterator[Check]:
     version = ".".join(map(str, services.engine.dialect.server_version_info or ()))
     yield Check("database", True, f"PostgreSQL {version} answers")
     if "alembic_version" in missing.tables:
-        # Whether it has the tables of this version cannot be asked.
+        # In this case it cannot be asked whether it has this version's tables.
         yield judge_rights(missing)
         return
     current, newest = revisions(services.engine)
@@ -86,7 +86,7 @@ def check_database(services: OperatorServices) -> Iterator[Check]:
         problem, _, fix = lacking.partition(": ")
         yield Check("tables", False, problem, "notifier db upgrade" if fix.startswith("run ") else fix)
         return
-    age = "the newest" if current == newest else f"of a later version than this one, whose newest is {newest}"
+    age = "the newest" if current == newest else f"newer than this version, whose newest is {newest}"
     yield Check("tables", True, f"revision {current}, {age}")
     yield judge_rights(missing)
     yield from safely("clock", lambda: check_clock(services))
@@ -127,7 +127,7 @@ def check_identity(services: Services) -> Iterator[Check]:
 
 
 def check_hash_key(services: Services) -> Iterator[Check]:
-    """Whether a hash key is set, and is the one of the suppressions and notifications."""
+    """Whether a hash key is set, and is the key of the stored suppressions and notifications."""
     if services.suppressions.has_other_key():
         fix = (
             "set the previous key; if it is lost, import the addresses again, then "
@@ -146,7 +146,7 @@ def check_hash_key(services: Services) -> Iterator[Check]:
 
 
 def check_encryption(services: Services) -> Iterator[Check]:
-    """Whether personal data is encrypted, under keys that are known."""
+    """Whether personal data is encrypted, with keys that are known."""
     from notifier.store.re_encryption import Resealing, unknown_keys
 
     keys = services.sealer.key_ids
@@ -172,7 +172,7 @@ def check_attachments(services: Services) -> Iterator[Check]:
     full = [f"{use.producer} has {use.size / quota:.0%}" for use in uses if use.size >= quota * FULL]
     detail = f"{sum(use.files for use in uses)} files, {sum(use.size for use in uses) / 2**20:.1f} MiB"
     if full:
-        detail = f"{detail}; of its quota {', '.join(full)}: then its uploads are refused"
+        detail = f"{detail}; of their quota: {', '.join(full)}; at 100% uploads are refused"
         yield Check(
             "attachments", True, detail, "raise NOTIFIER_ATTACHMENT_QUOTA_BYTES, or lower NOTIFIER_ATTACHMENT_DAYS"
         )
@@ -194,7 +194,8 @@ def check_broker(settings: Settings) -> Iterator[Check]:
 
 
 def check_queues(broker: Broker) -> Iterator[Check]:
-    """The queues for producers. Existing ones are declared again: RabbitMQ refuses if ours differ."""
+    """Checks the queues for producers. Existing queues are declared again, because RabbitMQ refuses if ours
+    differ."""
     states = {queue.name: broker.state(queue) for queue in producer_queues()}
     missing = [exchange.name for exchange in (NOTIFY, DEAD) if not broker.exists(exchange)]
     missing += [name for name, state in states.items() if state.messages is None]
@@ -233,7 +234,7 @@ def check_all_templates(settings: Settings) -> Iterator[Check]:
 
 
 def check_providers_and_senders(services: Services) -> Iterator[Check]:
-    """The providers, and a sender for every channel that has one."""
+    """Checks the providers, and a sender for every channel that has providers."""
     tables = services.settings.provider_tables()
     if not tables:
         fix = "set NOTIFIER_SMTP_URL or NOTIFIER_TWILIO_*, or add [[providers]] to notifier.toml"
@@ -268,13 +269,13 @@ def check_failures(services: OperatorServices) -> Iterator[Check]:
 
 
 async def _ask_all(settings: Settings, tables: Sequence[ProviderTable]) -> tuple[list[Check], set[Channel]]:
-    """The checks of all providers, made at once, and the channels that they serve."""
+    """The checks of all providers, made concurrently, and the channels that they serve."""
     channels: set[Channel] = set()
     try:
         checks = await asyncio.gather(*(_ask(settings, table, channels) for table in tables))
     except KeyboardInterrupt:
-        # A signal hit one of them and has ended the loop by now, which only ends its tasks. Nobody asks this one
-        # how it ended, so as an error it would be logged.
+        # A signal hit one of them and has already ended the loop, which only cancels its tasks. Nobody asks this
+        # task how it ended, so any other error would be logged.
         raise asyncio.CancelledError from None
     return list(checks), channels
 
@@ -289,7 +290,7 @@ async def _ask(settings: Settings, table: ProviderTable, channels: set[Channel])
         return Check(name, False, *split_error(str(error).removeprefix(f"{name}: ")))
     channels.add(provider.channel)
     try:
-        # The provider keeps the deadline itself; this guards against one that does not.
+        # The provider limits the time itself; this guards against one that does not.
         async with asyncio.timeout(PROVIDER_SECONDS + 1):
             return Check(name, True, await provider.check(deadline_seconds=PROVIDER_SECONDS))
     except SendError as error:
@@ -303,7 +304,7 @@ async def _ask(settings: Settings, table: ProviderTable, channels: set[Channel])
 
 
 def check_senders(services: Services, channels: set[Channel]) -> Iterator[Check]:
-    """A sender for every channel that has providers, and the ones that templates name."""
+    """Checks a sender for every channel that has providers, and the senders that templates name."""
     settings = services.settings
     missing = [channel for channel in sorted(channels) if _address(settings, None, channel) is None]
     for channel in missing:
@@ -316,7 +317,7 @@ def check_senders(services: Services, channels: set[Channel]) -> Iterator[Check]
 
 
 def check_bounces(services: Services) -> Iterator[Check]:
-    """Whether returned mails are received, and mails to subscribers have a link to unsubscribe."""
+    """Whether returned mails are received, and whether mails to subscribers have an unsubscribe link."""
     settings = services.settings
     if settings.bounce_address is None:
         detail = "are not received: mails stay sent, and dead addresses get more"
@@ -334,7 +335,7 @@ def check_bounces(services: Services) -> Iterator[Check]:
 def check_held_suppressions(services: Services) -> Iterator[Check]:
     found = services.held.stuck()
     if found is not None:
-        # What an alarm left is no fault any more, and still somebody's to decide.
+        # What an alarm left is no longer a fault, but somebody still has to decide about it.
         yield Check("suppressions", not found.late.alarms, found.why, found.fix)
 
 
@@ -342,7 +343,7 @@ def check_receipts(settings: Settings) -> Iterator[Check]:
     from notifier.providers.base import Reports
     from notifier.providers.registry import webhook_kinds
 
-    # A table that cannot be read is the provider's own check's.
+    # A table that cannot be read is reported by the provider's own check.
     for kind, its in webhook_kinds(settings, lambda *_: None).items():
         for provider, options in its.accounts.items():
             missing, name = options.missing_for_webhooks, f"receipts of {provider}"
@@ -373,14 +374,14 @@ def _check_template_senders(services: Services) -> Iterator[Check]:
             if sender is None or sender in settings.structure.senders:
                 continue
             detail = f"template {channel}/{template.name} names the sender {sender}, which is not configured"
-            # The default identity stands in for it, if there is one.
+            # The default identity takes its place, if there is one.
             ok = _address(settings, sender, channel) is not None
             instead = "; mail goes out as the default one" if ok and channel is Channel.EMAIL else ""
             yield Check("senders", ok, detail + instead, f"add [senders.{sender}] to notifier.toml")
 
 
 def _templates(renderer: Renderer, channel: Channel) -> Iterator[Template]:
-    """Those that can be read; the others are reported by a check of their own."""
+    """Templates that can be read; a separate check reports the others."""
     for name in renderer.names(channel):
         try:
             yield renderer.template(channel, name)

@@ -1,7 +1,7 @@
-"""The commands by name. The module of one is imported when it is called, or when its own help is asked for.
+"""The commands by name. A command's module is imported only when it is called, or when its own help is requested.
 
-So `notifier --help` and every command start without the imports and the options of all the others, which took
-more than half of their time.
+So `notifier --help` and every command start without the imports and options of all the others, which took more
+than half of their time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import cleandoc
 from typing import Any
 
 import typer
@@ -22,16 +23,17 @@ from notifier.config.imports import without
 
 @dataclass(frozen=True)
 class LazyCommand:
-    """A function of this package."""
+    """A command: a function in this package."""
 
-    #: Its module and its name: `callbacks.list_`.
+    #: Its module and name, such as `callbacks.list_`.
     home: str
-    #: How its docstring begins, for the list of all commands. Those of a family are read from their docstrings.
+    #: The beginning of its docstring, for the list of all commands. In a family, the docstrings themselves are
+    #: read.
     help: str = ""
 
     @property
     def name(self) -> str:
-        """`list_` is `list`, `apply_held` is `apply-held`."""
+        """The command's name: `list_` becomes `list`, `apply_held` becomes `apply-held`."""
         return self.home.rpartition(".")[2].rstrip("_").replace("_", "-")
 
     def load(self) -> Callable[..., None]:
@@ -42,13 +44,13 @@ class LazyCommand:
 
 @dataclass(frozen=True)
 class Family:
-    """Commands under a common name."""
+    """Commands with a common first word."""
 
     name: str
     help: str
-    #: The homes of its commands; families in it.
+    #: The homes of its commands, and the families in it.
     commands: Sequence[str | Family]
-    #: What the name does alone, by its home; otherwise it shows the help.
+    #: The home of the function that the word alone calls; None: it shows the help.
     alone: str | None = None
 
     def load(self) -> typer.Typer:
@@ -74,14 +76,14 @@ class CommandTree(Commands):
         return list(self.commands)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """From the table alone: no command is imported for it."""
+        """Show the help from the table alone: no command is imported for it."""
         listed = copy(self)
         listed.commands = {
             one.name: TyperCommand(one.name, short_help=one.help, rich_help_panel=panel)
             for panel, commands in self.panels.items()
             for one in commands
         }
-        # Rich would import it, a tenth of the time of the help, to show objects that are made with it.
+        # Rich would import it to show objects made with it, which takes a tenth of the help's time.
         with without("attr"):
             super(CommandTree, listed).format_help(ctx, formatter)
 
@@ -117,4 +119,11 @@ def _add(to: typer.Typer, commands: Iterable[LazyCommand | Family]) -> None:
         if isinstance(command, Family):
             to.add_typer(command.load(), name=command.name)
         else:
-            to.command(command.name)(command.load())
+            function = command.load()
+            to.command(command.name, help=_help(function))(function)
+
+
+def _help(function: Callable[..., None]) -> str:
+    """Its docstring, one line a paragraph: Typer would keep the line breaks of all but the first."""
+    paragraphs = cleandoc(function.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)

@@ -1,4 +1,4 @@
-"""What `notifier doctor` checks about PostgreSQL itself: sessions, TLS, connections, rights, commits."""
+"""Checks of `notifier doctor` on PostgreSQL itself: sessions, TLS, connections, rights, commits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from notifier.store.server_state import ServerState
     from notifier.store.session_encryption import SessionEncryption
 
-#: From this share in use on, the next program may find none.
+#: If at least this share of connections is in use, the next program may find none.
 NEARLY_ALL = 0.8
 
 
 def check_all_sessions(services: Services) -> Iterator[Check]:
-    """Whether sessions have the settings that programs ask for, or how programs work behind a pooler without."""
+    """Whether sessions have the settings that programs ask for; otherwise, how programs work behind a pooler
+    without them."""
     from notifier.store.engine import check_sessions, who_and_where
     from notifier.store.session_options import role_statements
 
@@ -46,7 +47,7 @@ def judge_database_tls(session: SessionEncryption) -> Check:
     if session.is_verified:
         return Check(name, True, f"{session.host} has a trusted certificate (sslmode={session.sslmode})")
     if session.is_encrypted:
-        problem = "is encrypted, but anybody could be there: no certificate is verified"
+        problem = "is encrypted, but nothing proves who answers: no certificate is verified"
     else:
         problem = "is not encrypted: others can read and change people's data on the way"
     fix = (
@@ -76,7 +77,7 @@ def judge_connections(settings: Settings, limits: ConnectionLimits) -> Check:
 
 
 def judge_rights(missing: MissingRights) -> Check:
-    """Whether the role of the programs has what they need on each table."""
+    """Whether the programs' role has the rights that it needs on each table."""
     if not missing.grants:
         return Check("rights", True, f"{missing.role} has what the programs need")
     more = f" and {len(missing.tables) - 3} more" if len(missing.tables) > 3 else ""
@@ -91,13 +92,13 @@ def check_commits(services: Services) -> Iterator[Check]:
 
 
 def judge_commits(settings: Settings, state: ServerState) -> Iterator[Check]:
-    """Whether the server takes writes, and keeps what it confirms."""
+    """Whether the server accepts writes, and keeps what it confirms."""
     if not state.takes_writes:
         said = "the server takes no writes: it is a standby, or default_transaction_read_only is on"
         fix = "let NOTIFIER_DATABASE_URL lead to the primary: postgresql://…@a,b/notifier?target_session_attrs=read-write"
         yield Check("commits", False, said, fix)
     elif not state.is_durable:
-        said = "synchronous_commit is off: a crash loses what was confirmed, and what was sent is sent again"
+        said = "synchronous_commit is off: a crash loses confirmed writes, and sends messages again"
         yield Check("commits", False, said, "turn it on, for this role or for the server")
     elif settings.trust_failover and not state.waits_for_standby:
         said = "NOTIFIER_TRUST_FAILOVER is true, but commits wait for no standby"

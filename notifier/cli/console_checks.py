@@ -1,4 +1,4 @@
-"""What `notifier doctor` checks about the console: whether people can sign in by the identity provider."""
+"""Checks of `notifier doctor` on the console: whether people can sign in with the identity provider."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _NAME = "sign-in"
 
 
 def check_sign_in(settings: Settings) -> Iterator[Check]:
-    """Whether the provider answers as OpenID Connect has it. Whether it knows us, only a sign-in shows."""
+    """Whether the provider answers as OpenID Connect requires. Whether it knows this service, only a sign-in
+    shows."""
     from notifier.config.identity_provider import oidc_client
     from notifier.operations.identity_provider import IdentityProvider
 
@@ -36,4 +37,4 @@ def check_sign_in(settings: Settings) -> Iterator[Check]:
             fix = "set NOTIFIER_OIDC_ISSUER to exactly that"
         yield Check(_NAME, False, error.problem.rstrip(".") + why, fix)
     else:
-        yield Check(_NAME, True, f"{client.issuer} answers; it has to know {client.redirect_uri}")
+        yield Check(_NAME, True, f"{client.issuer} answers; it must allow {client.redirect_uri}")

@@ -1,4 +1,4 @@
-"""What the commands are connected to: settings, a client, the record. Tests hand in another `Wiring`."""
+"""What the commands are connected to: settings, a client, the record. Tests pass another `Wiring`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:  # they take a moment to import, and `notifier --help` needs n
 
 
 def read_settings() -> Settings:
-    """The settings of this process. Its log then shows warnings only: a command's answer is its output."""
+    """The settings of this process. From now on it logs only warnings, because a command's answer is its
+    output."""
     from notifier.config.logs import configure
     from notifier.config.settings import load_settings
 
@@ -39,7 +40,7 @@ class Wiring:
 
     @contextmanager
     def services(self) -> Iterator[OperatorServices]:
-        """The record and what belongs to it; its connections are closed at the end."""
+        """The record and its services. Connections are closed at the end."""
         from notifier.cli.operator_services import OperatorServices
 
         services = OperatorServices(self.settings(), pool_size=1, application="notifier cli", guarded=False)

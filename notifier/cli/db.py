@@ -1,4 +1,4 @@
-"""`notifier db upgrade`, `current` and `partitions`: the tables and the months of the large ones."""
+"""`notifier db upgrade`, `current` and `partitions`: the tables, and the monthly partitions of the large ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def current(context: typer.Context, as_json: AsJson = False) -> None:
     elif found == newest:
         print_line(f"revision {found}, the newest")
     elif missing is None:
-        print_line(f"revision {found}, of a later version than this one, whose newest is {newest}")
+        print_line(f"revision {found}, newer than this version, whose newest is {newest}")
     else:
         print_line(f"{f'revision {found}' if found else 'no tables'}; this version needs {newest}")
         hint("next: notifier db upgrade")

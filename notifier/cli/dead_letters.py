@@ -36,7 +36,7 @@ SEARCHED_LETTERS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class DeadOptions:
-    """Which messages of the dead queue, and how."""
+    """Which messages of the dead queue, and how to act on them."""
 
     ids: Annotated[list[str] | None, Argument(metavar="ID…", help="IDs as shown by `list`.")] = None
     everything: Annotated[bool, Option("--all", help="Every message of the dead queue.")] = False
@@ -101,7 +101,7 @@ def _empty(context: typer.Context, options: DeadOptions, ending: SelectionEnding
     if bool(options.ids) == options.everything:
         raise typer.BadParameter("choose messages: give IDs, or --all")
     with wiring(context).services() as services, requeueing(context) as broker:
-        # Before anything is recorded or asked: is there such a queue at all?
+        # Checks whether there is such a queue, before anything is recorded or asked.
         waiting = broker.dead_letter_count()
         if options.everything and waiting > 1 and not options.yes and is_terminal(sys.stdin):
             confirm(f"{ending.verb} {waiting}?")

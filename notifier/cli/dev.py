@@ -1,4 +1,4 @@
-"""`notifier demo`: the whole service on this machine for a minute, with no set-up."""
+"""`notifier demo`: runs the whole service on this machine for a minute, without any set-up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from notifier.dev.demo import DemoOutcome, DemoReport, Planned
     from notifier.store.search import Story
 
-#: Where `up` has it, if the port is free.
+#: The console of `up`, if the port is free.
 _CONSOLE = "http://127.0.0.1:8080/"
 
 
@@ -56,7 +56,7 @@ def demo(
 
 @contextmanager
 def _scratch(folder: Path | None) -> Iterator[Path]:
-    """The given folder, made if it is missing, or a temporary one that goes away."""
+    """The given folder, created if it is missing; or a temporary folder, which is deleted at the end."""
     from notifier.dev.machine import make_temporary_folder
 
     if folder is not None:

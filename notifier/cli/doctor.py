@@ -39,7 +39,7 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _summary(checks: Sequence[Check]) -> str:
-    """The last line, which is often the only one that is read. So it does not pass over warnings."""
+    """The last line, which is often the only one that people read. So it mentions warnings."""
     wrong = sum(not check.ok for check in checks)
     warnings = sum(check.ok and bool(check.fix) for check in checks)
     if not wrong and not warnings:
@@ -49,7 +49,7 @@ def _summary(checks: Sequence[Check]) -> str:
 
 
 def _checks(world: Wiring) -> Iterator[Check]:
-    """One by one, because asking a provider that is away takes seconds."""
+    """The checks one by one, because asking an unreachable provider takes seconds."""
     from notifier.cli.check_result import Check
     from notifier.cli.checks import all_checks
     from notifier.cli.machine_checks import check_secrets

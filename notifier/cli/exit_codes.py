@@ -1,7 +1,7 @@
-"""What ends a command other than success: one clear line, an exit code, never a trace that nobody asked for.
+"""Ends a command that did not succeed: with one clear line, an exit code, and no traceback that nobody asked for.
 
 Exit codes: 0 success only · 1 it failed · 2 wrong usage or configuration · 124 it did not end within its grace ·
-130 stopped by Ctrl-C, 143 by SIGTERM. The programs of the service end with 0 when they are stopped.
+129 stopped by SIGHUP, 130 by Ctrl-C, 143 by SIGTERM. The programs of the service end with 0 when they are stopped.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from notifier.runtime.shutdown import Stopped
 FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
-#: How long a command has to stop when told to. Seconds.
+#: How long a command may take to stop when it is told to. Seconds.
 GRACE_SECONDS = 10.0
-#: Errors of files and streams that are no fault of ours.
+#: Errors of files and streams that are not our fault.
 _OF_THE_MACHINE = (EBADF, EDQUOT, EFBIG, EIO, ENOSPC, EROFS)
 
 
@@ -42,7 +42,7 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             result = super().invoke(ctx)
-            # Here, not in the interpreter's last moments, where nobody can catch it.
+            # Here and not in the interpreter's last moments, where nobody can catch an error.
             sys.stdout.flush()
         except OSError as error:
             raise typer.Exit(explain_os(error)) from None
@@ -59,7 +59,7 @@ class Commands(TyperGroup):
 
 
 def explain_os(error: OSError) -> int:
-    """`explain`, without a word if a reader of ours went away."""
+    """Like `explain`, but silent if a reader of our output has left."""
     if isinstance(error, BrokenPipeError):
         forget_output()
         return FAILED
@@ -67,8 +67,8 @@ def explain_os(error: OSError) -> int:
 
 
 def explain(error: Exception) -> int:
-    """Print what went wrong and what to do; returns the exit code."""
-    # Straight from the environment: the settings may be what is wrong.
+    """Print what went wrong and what to do. Returns the exit code."""
+    # Read directly from the environment, because the settings may be what is wrong.
     if os.environ.get("NOTIFIER_LOG_LEVEL") == "debug":
         traceback.print_exception(error)
     match error:
@@ -83,7 +83,7 @@ def explain(error: Exception) -> int:
         case NotifierError():
             report(str(error))
             if isinstance(error, StatementCancelled):
-                hint("next: the same for less at once, as with --since; notifier doctor")
+                hint("next: run it for fewer at a time, for example with --since; notifier doctor")
             elif isinstance(error, ServiceUnavailable | PublishFailed):
                 hint("next: notifier doctor")
             return FAILED

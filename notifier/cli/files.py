@@ -1,4 +1,4 @@
-"""Files that people name: opened with a usage error instead of a trace, `-` for standard input or output."""
+"""Opens files that people name: with a usage error instead of a traceback; `-` is standard input or output."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import typer
 
 @contextmanager
 def opened(file: Path, *, newline: str) -> Iterator[io.TextIOWrapper]:
-    """The text of a file. Bytes that are not UTF-8 come as surrogates. `newline=""` for csv, which looks after
-    line ends itself, since quoted cells may hold some."""
+    """The text of a file. Bytes that are not UTF-8 become surrogates. Use `newline=""` for csv, which handles line
+    ends itself because quoted cells may contain some."""
     with _opened_bytes(file) as raw:
         text = io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline=newline)
         try:
             yield text
         finally:
-            # Otherwise the wrapper would close standard input when it is forgotten.
+            # Otherwise the wrapper would close standard input when it is garbage-collected.
             text.detach()
 
 

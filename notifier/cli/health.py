@@ -1,4 +1,4 @@
-"""`notifier health`: whether a program of this host or container still works, for probes."""
+"""`notifier health`: tells probes whether a program on this host or in this container still works."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where they l
 
 
 class _NobodyListensError(Exception):
-    """Why, in words."""
+    """Nobody listens there; the text says why."""
 
 
 class Program(StrEnum):
-    """What can be asked."""
+    """The programs that can be asked."""
 
     INTAKE = "intake"
     WORKER = "worker"
@@ -39,12 +39,12 @@ class Program(StrEnum):
 
 def health(
     program: Annotated[
-        Program | None, Argument(help="The program to ask; none: the one that listens.", show_default=False)
+        Program | None, Argument(help="The program to ask; default: the one that listens.", show_default=False)
     ] = None,
 ) -> None:
-    """Ask a running program whether it still works, by its /healthz. For probes of containers.
+    """Ask a running program whether it still works, by its /healthz. For container probes.
 
-    A database or a broker that is away does no harm: the program waits for it, and `notifier doctor` names it.
+    A program that waits for a database or a broker is healthy. `notifier doctor` names what is away.
     """
     from notifier.config.settings import load_settings
 
@@ -59,7 +59,7 @@ def health(
         if problem is None:
             print_line(f"healthy: {program or 'the program'} on port {port}")
             return
-        # Who listens and is not well is not excused by another one.
+        # If one program listens but is not well, another healthy one is no excuse.
         problems.append(f"{problem} ({setting})")
         break
     report(f"unhealthy: {'; '.join(problems)}")
@@ -67,9 +67,9 @@ def health(
 
 
 def _places(settings: Settings, program: Program | None) -> list[tuple[str, int, str]]:
-    """Host, port and setting of each place where the program may listen; the first that listens is the one.
+    """Host, port and setting of each place where the program may listen; the first one that listens is it.
 
-    Without a name it may be the API, which has no port of metrics: nobody listens there in its container.
+    Without a name it may be the API, which has no metrics port: in its container nobody listens on that one.
     """
     api = (settings.api_host, settings.api_port, "NOTIFIER_API_PORT")
     if program is Program.API:
@@ -80,7 +80,7 @@ def _places(settings: Settings, program: Program | None) -> list[tuple[str, int,
     if program is None:
         return [api]
     raise ConfigurationError(
-        f"{program} cannot be asked without a port: set NOTIFIER_METRICS_PORT, the same for both it and this",
+        f"{program} cannot be asked without a port: set the same NOTIFIER_METRICS_PORT for it and this command",
         setting="NOTIFIER_METRICS_PORT",
     )
 
@@ -104,11 +104,11 @@ def _ask(host: str, port: int, program: Program | None) -> str | None:
     except (OSError, HTTPException) as error:
         return f"nothing answers on port {port}: {getattr(error, 'strerror', None) or type(error).__name__}"
     except (ValueError, KeyError, TypeError, AttributeError):
-        return f"what answers on port {port} is no program of notifier"
+        return f"what answers on port {port} is not a program of notifier"
     finally:
         connection.close()
     if program not in (None, name):
-        return f"port {port} is that of {name}"
+        return f"port {port} belongs to {name}"
     return None if answer.status == 200 else f"{name} is {status}"
 
 

@@ -1,4 +1,4 @@
-"""Suppressions in bulk: those that a mass alarm holds, and those that are lifted by condition."""
+"""Commands on many suppressions: those that a mass alarm holds, and lifting by condition."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class HeldOptions:
 
 @dataclass(frozen=True, slots=True)
 class HeldActionOptions(ActionOptions):
-    """`--reason` is another name of `--why` here."""
+    """Here `--reason` is another name for `--why`."""
 
     why: Annotated[
         str | None, Option("--why", "--reason", metavar="TEXT", help="Why you do it; kept in the operator record.")
@@ -105,6 +105,8 @@ def _run(perform: Callable[..., ActionResult], verb: str, done: str, options: Ac
     if result.record_id is None:
         hint(f"nothing was done. To {verb}: the same command without --dry-run and with --why")
     elif verb == "lift":
-        hint("next: notifier retry ID, for what was suppressed meanwhile and is still wanted")
+        hint(
+            "next: notifier retry ID, for notifications that were suppressed in the meantime and are still wanted"
+        )
     else:
         hint("next: notifier suppressions list --since 1h")

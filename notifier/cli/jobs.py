@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class JobEnding(SelectionEnding):
-    """Of an action that a job carries out, or of its dry run."""
+    """For an action that a job carries out, or its dry run."""
 
     def report(self, result: Any, *, as_json: bool) -> None:
         if not hasattr(result, "state"):
@@ -30,7 +30,7 @@ class JobEnding(SelectionEnding):
 
 @grouped
 def list_(context: typer.Context, *, page: PageOptions, as_json: AsJson = False) -> None:
-    """List jobs, newest first: who, what, and how far they are."""
+    """List jobs, newest first: who, what, and their progress."""
     with wiring(context).services() as services:
         found = services.jobs.page(limit=page.limit, before=page.before)
     print_list(
@@ -46,14 +46,14 @@ def list_(context: typer.Context, *, page: PageOptions, as_json: AsJson = False)
 
 
 def show(context: typer.Context, job: Operand, as_json: AsJson = False) -> None:
-    """Show one job: what it selects, and how far it is or how it ended."""
+    """Show one job: what it selects, and its progress or how it ended."""
     with wiring(context).services() as services:
         found = services.jobs.find(job)
     _print(found, as_json=as_json)
 
 
 def stop(context: typer.Context, job: Operand, why: Why = None, as_json: AsJson = False) -> None:
-    """Stop a job after the page it works on. What it has done stays."""
+    """Stop a job after its current page. What it has done stays."""
     with wiring(context).services() as services:
         found = services.jobs.stop(job, operator=operator(), reason=why)
     _print(found, as_json=as_json)
@@ -75,7 +75,7 @@ def _print(job: JobView, *, as_json: bool) -> None:
             ("rate", job.selection.get("rate_per_second")),
             ("looked at", f"{job.matched} of {job.total}"),
             ("changed", str(job.changed)),
-            ("time is over", job.expired),
+            ("expired", job.expired),
             ("left alone", job.skipped),
             ("begun", f"{utc(job.at)} UTC"),
             ("ended", job.finished_at and f"{utc(job.finished_at)} UTC"),

@@ -1,4 +1,5 @@
-"""What the templates at hand say against a message that is not sent: one answer has everything that is wrong."""
+"""Checks a message that is not sent against the local templates, so that one answer has everything that is
+wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from notifier.rendering import Renderer
 
 
 class LocalEncoder(MessageEncoder):
-    """Checks messages by the templates of one folder, too. One that is not in it is the service's to judge."""
+    """Also checks messages against the templates of one folder. A template that is not in it is left to the
+    service."""
 
     def __init__(self, folder: Path, producer: str) -> None:
         super().__init__(producer=producer)

@@ -1,4 +1,4 @@
-"""What `notifier doctor` checks about the machine that it runs on: who may read the secrets, and its clock."""
+"""Checks of `notifier doctor` on this machine: who can read the secrets, and its clock."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from notifier.config.secret_files import open_secrets
 if TYPE_CHECKING:
     from notifier.bootstrap import Services
 
-#: Clocks may differ by this much; it takes a slow answer of the database, too. Seconds.
+#: How much clocks may differ; includes a slow answer of the database. Seconds.
 CLOCKS_AGREE = 5
-#: From here on, others refuse us: an identity provider's sign-ins are judged with as much grace. Seconds.
+#: From this difference on, others refuse us: an identity provider's sign-ins are accepted with this tolerance.
+#: Seconds.
 CLOCKS_REFUSED = 60
 
 
 def check_secrets() -> Iterator[Check]:
-    """Whether somebody else on this machine can read the files of secrets."""
+    """Whether anybody else on this machine can read the secret files."""
     found = open_secrets()
     if found:
         paths = ", ".join(map(str, found))
@@ -30,7 +31,7 @@ def check_secrets() -> Iterator[Check]:
 
 
 def check_clock(services: Services) -> Iterator[Check]:
-    """Whether this machine's clock is the database's."""
+    """Whether this machine's clock agrees with the database's."""
     from notifier.store.engine import database_now
 
     theirs = database_now(services.engine)
@@ -38,8 +39,8 @@ def check_clock(services: Services) -> Iterator[Check]:
 
 
 def judge_clock(ours: datetime, theirs: datetime) -> Check:
-    """What is due goes by the database's clock alone. Ours dates logs and mails, and judges certificates and
-    sign-ins."""
+    """Whether the clocks agree. Due times depend on the database's clock only. Ours dates logs and mails, and is
+    used to check certificates and sign-ins."""
     apart = (ours - theirs).total_seconds()
     if abs(apart) <= CLOCKS_AGREE:
         return Check("clock", True, f"this machine's and the database's agree to {CLOCKS_AGREE} s")

@@ -1,7 +1,6 @@
-"""A file of messages, read line by line: CSV with a header row, or one JSON object per line.
+"""Reads a file of messages line by line: CSV with a header row, or one JSON object per line.
 
-A line that cannot be read becomes a `Line` with its faults, and reading goes on. No more than one line is kept in
-memory.
+A line that cannot be read becomes a `Line` with its faults, and reading continues. At most one line is in memory.
 """
 
 from __future__ import annotations
@@ -17,32 +16,32 @@ from notifier.domain.csv_rows import bounded_lines, read_rows
 from notifier.domain.errors import Fault
 from notifier.domain.message import MAX_BODY_BYTES, Message
 
-#: Fields of a line that a column fills name by name, as context.city.
+#: Fields that a column fills name by name, such as context.city.
 _MAPS = ("context", "metadata")
-#: After a column's name and a colon: how its text becomes a value.
+#: Types that may follow a column's name and a colon: how its text becomes a value.
 TYPES = ("string", "integer", "number", "boolean", "json")
 _DELIMITERS = ",;\t"
 
 
 class UnreadableFile(ValueError):
-    """The file as a whole cannot be used; the text says why."""
+    """The whole file cannot be used; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """One message of the file, or what is wrong with it."""
 
-    #: Where it begins, from 1.
+    #: Number of the line where it begins, from 1.
     number: int
-    #: Fields of the contract that the line gives.
+    #: Fields of the contract in this line.
     entry: Mapping[str, Any] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
-    #: Variables whose type nobody gave: bare text of a CSV cell.
+    #: Variables without a given type: plain text of a CSV cell.
     texts: frozenset[str] = frozenset()
 
 
 def read_json_lines(file: TextIO) -> Iterator[Line]:
-    """One JSON object a line; empty lines are passed over. `file` decodes with surrogateescape."""
+    """Read one JSON object per line; empty lines are skipped. `file` must decode with surrogateescape."""
     number = 0
     while text := file.readline(MAX_BODY_BYTES):
         number += 1
@@ -53,7 +52,7 @@ def read_json_lines(file: TextIO) -> Iterator[Line]:
 
 
 def _skip_rest(file: TextIO) -> bool:
-    """Whether the line goes on; then the rest of it is read and forgotten."""
+    """Whether the line goes on; if so, the rest of it is read and dropped."""
     goes_on = False
     while text := file.readline(MAX_BODY_BYTES):
         goes_on = True
@@ -75,16 +74,16 @@ def _json_line(number: int, text: str) -> Line:
 
 
 def read_csv(file: TextIO, fields: Collection[str] = tuple(Message.model_fields)) -> Iterator[Line]:
-    """A header row, then one message a row; separated by commas, semicolons or tabs. `file` decodes with
-    surrogateescape and keeps line ends. `fields`: those that a line may give; every other column is a variable of
-    the template.
+    """Read a header row, then one message per row, separated by commas, semicolons or tabs. `file` must decode
+    with surrogateescape and keep line ends. `fields` are the fields that a line may have; every other column is a
+    variable of the template.
 
     Raises:
-        UnreadableFile: if the header row is missing or wrong. Before the first line is yielded.
+        UnreadableFile: the header row is missing or wrong. Raised before the first line is yielded.
     """
     heading = file.readline(MAX_BODY_BYTES)
     if not heading.strip():
-        raise UnreadableFile("the file is empty; begin it with a header row, as to,template,context.name")
+        raise UnreadableFile("the file is empty; begin it with a header row, such as to,template,context.name")
     delimiter = max(_DELIMITERS, key=heading.count)
     header = next(read_rows([heading], delimiter=delimiter))
     if header.problem:
@@ -105,7 +104,7 @@ class _Column:
     heading: str
     field: str
     key: str
-    #: One of `TYPES`, or "": for a variable what the template declares, otherwise text.
+    #: One of `TYPES`, or "": a variable then has the type that the template declares, otherwise text.
     type: str
 
 
@@ -171,7 +170,7 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     "": str,
     "string": str,
     "integer": int,
-    # JSON's own rule, so that "nan" and "1_000" are refused.
+    # JSON's own rule, which refuses "nan" and "1_000".
     "number": lambda cell: _number(json.loads(cell)),
     "boolean": _boolean,
     "json": lambda cell: from_json(cell, allow_inf_nan=False),
@@ -185,7 +184,7 @@ def _number(value: object) -> int | float:
 
 
 def _is_utf8(text: str) -> bool:
-    # surrogateescape puts the bytes that are none here.
+    # surrogateescape turns invalid bytes into these characters.
     return not any("\udc80" <= character <= "\udcff" for character in text) if not text.isascii() else True
 
 

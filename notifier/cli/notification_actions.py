@@ -1,4 +1,4 @@
-"""`notifier retry`, `cancel`, `reschedule` and `resolve`: what operators do about notifications."""
+"""`notifier retry`, `cancel`, `reschedule` and `resolve`: what operators do with notifications."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from notifier.store.jobs import JobView
 
 Background = Annotated[
-    bool, Option("--background", help="Let the workers do it, as a job that survives whatever ends.")
+    bool, Option("--background", help="Let the workers do it, as a job that outlives this command.")
 ]
 
 
@@ -53,7 +53,7 @@ def retry(
     background: Background = False,
     options: ActionOptions,
 ) -> None:
-    """Send again what has ended without success: by ID, or all that match the conditions.
+    """Retry notifications that ended without success: by ID, or all that match the conditions.
 
     Each keeps its ID and gets a new deadline. Nothing is sent after its expires_at, and nothing is retried that
     may still be on its way. If the command is interrupted, run it again.
@@ -108,7 +108,8 @@ def reschedule(
 ) -> None:
     """Give notifications that wait for their first call another time: by ID, or all that match the conditions.
 
-    A time that has passed, by at most 31 days, means now. What a worker is sending, or has tried, keeps its time.
+    A time that has passed, by at most 31 days, means now. A notification that a worker is sending, or
+    has tried, keeps its time.
     """
     selection = _selection(ids, filters, status, reason)
     with wiring(context).services() as services:
@@ -119,13 +120,15 @@ def reschedule(
 def resolve(
     context: typer.Context,
     ids: Annotated[list[UUID], ids_of("notifications")],
-    sent: Annotated[bool, Option("--sent", help="The provider took it.")] = False,
-    resend: Annotated[bool, Option("--resend", help="It did not, or two copies are better than none.")] = False,
+    sent: Annotated[bool, Option("--sent", help="The provider accepted it.")] = False,
+    resend: Annotated[
+        bool, Option("--resend", help="The provider did not, or two copies are better than none.")
+    ] = False,
     why: Why = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Decide about unknown notifications: nobody can say whether the provider took them."""
+    """Decide about notifications that are unknown: they may or may not have been sent."""
     from notifier.operations import Resolution, Selection
 
     if sent == resend:
@@ -139,7 +142,7 @@ def resolve(
 
 
 def _perform(now: Callable[..., ActionResult], as_job: Callable[..., JobView] | None) -> Callable[..., Any]:
-    """For `run_action`: the action, or a job that does it. A dry run is never a job."""
+    """For `run_action`: the action, or a job that carries it out. A dry run is never a job."""
 
     def perform(*, dry_run: bool = False, progress: Progress | None = None, **named: Any) -> Any:
         if as_job is None or dry_run:

@@ -17,12 +17,12 @@ from notifier.domain.errors import NotFound
 from notifier.domain.labels import REDACTED
 from notifier.domain.statuses import FINAL_STATUSES, Status
 
-#: Callbacks of one notification: it has a dozen statuses to tell of.
+#: A notification has at most a dozen statuses to report.
 CALLBACKS_SHOWN = 50
 
 
 def show(context: typer.Context, notification: OperandStart, as_json: AsJson = False) -> None:
-    """Show one notification: its status, its history, and what its producer was told."""
+    """Show one notification: its status, its timeline, and the callbacks to its producer."""
     from notifier.store.callbacks import CallbackFilter
 
     with wiring(context).services() as services:
@@ -40,7 +40,7 @@ def show(context: typer.Context, notification: OperandStart, as_json: AsJson = F
         return
     print_story(story)
     if made:
-        print_line("\ntold to its producer", "bold")
+        print_line("\ncallbacks to its producer", "bold")
         callbacks.print_callbacks(made)
     if story.notification.status == Status.SUPPRESSED:
         hint("\nTo see why the recipient is suppressed, and since when: notifier suppressions show ADDRESS")
@@ -64,7 +64,7 @@ def search(
 ) -> None:
     """Find notifications, newest first.
 
-    All conditions must hold. Exits 1 if nothing is found by an address because of another NOTIFIER_HASH_KEY.
+    All conditions must match. Exits 1 if nothing is found by an address because of another NOTIFIER_HASH_KEY.
     """
     wanted = filters.filter(status=status, reason=reason, is_test=test)
     with wiring(context).services() as services:

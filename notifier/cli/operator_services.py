@@ -1,5 +1,5 @@
-"""What operators do, on the configured database. Slow to import: only within a command. What few commands need is
-imported where it is made."""
+"""The services for operators' commands, on the configured database. Slow to import, so import it inside a command.
+What few commands need is imported where it is made."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class OperatorServices(Services):
-    """The services of a process, and the actions of operators."""
+    """The services of a process, and operators' actions."""
 
     @cached_property
     def operating(self) -> Operating:

@@ -1,6 +1,6 @@
-"""Options that several commands share, each written once, alone or in a group.
+"""Options that several commands share, each defined once, alone or in a group.
 
-A group is a frozen dataclass: a command takes it as one keyword, and `grouped` shows its fields to Typer as
+A group is a frozen dataclass. A command takes it as one keyword, and `grouped` shows its fields to Typer as
 options.
 """
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 def past(text: str) -> Any:
-    """An option that takes a time that lies behind."""
+    """An option for a time in the past."""
     return Option(parser=read_past, metavar="TIME", help=text)
 
 
 def future(text: str) -> Any:
-    """An option that takes a time ahead."""
+    """An option for a time in the future."""
     return Option(parser=read_future, metavar="TIME", help=text)
 
 
 def ids_of(things: str) -> Any:
-    """An argument that takes any number of IDs."""
+    """An argument for any number of IDs."""
     return Argument(parser=read_id, metavar="ID…", help=f"IDs of {things}.")
 
 
@@ -60,7 +60,7 @@ Variables = Annotated[
 ]
 MetricsPort = Annotated[
     int | None,
-    Option(min=1, max=65535, show_default=False, help="Answer /metrics and /healthz here; NOTIFIER_METRICS_PORT."),
+    Option(min=1, max=65535, show_default=False, help="Port of /metrics and /healthz; or NOTIFIER_METRICS_PORT."),
 ]
 Raw = Annotated[bool, Option("--raw", help="Write the stored bytes to standard output, unchanged.")]
 OperandStart = Annotated[
@@ -82,13 +82,13 @@ class PageOptions:
     before: Before = None
 
     def following(self, found: Sequence[Any]) -> UUID | None:
-        """What `--before` has to be for the next page; None on the last one."""
+        """The value of `--before` for the next page; None on the last page."""
         return found[-1].id if len(found) == self.limit else None
 
 
 @dataclass(frozen=True, slots=True)
 class FilterOptions:
-    """Conditions on notifications, but for status and reason, which not every command takes."""
+    """Conditions on notifications, except status and reason, which not every command takes."""
 
     recipient: Annotated[str | None, Option(help="Address or number; a display name does not matter.")] = None
     reference: Annotated[str | None, Option(help="The producer's own reference.")] = None
@@ -120,8 +120,8 @@ class ActionOptions:
 
 @dataclass(frozen=True)
 class MessageOptions:
-    """Fields of a message: for `send`, and in `publish` for lines that lack them. Each adds times, which it reads
-    in its own way."""
+    """Fields of a message for `send`, and in `publish` for lines that lack them. Each command adds times, which it
+    reads in its own way."""
 
     values: Variables = None
     channel: Annotated[Channel | None, Option(help="Default: sms for a number, otherwise email.")] = None
@@ -130,10 +130,12 @@ class MessageOptions:
     sender: Annotated[str | None, Option(help="Name of a sender identity in notifier.toml.")] = None
     reply_to: Annotated[str | None, Option(help="Name of the identity that receives replies.")] = None
     reference: Annotated[str | None, Option(help="Your own reference, to search for.")] = None
-    metadata: Annotated[list[str] | None, Option(metavar="NAME=TEXT", help="Stored with it; repeatable.")] = None
+    metadata: Annotated[
+        list[str] | None, Option(metavar="NAME=TEXT", help="Stored with the message; repeatable.")
+    ] = None
 
     def fields(self) -> dict[str, Any]:
-        """Fields of the contract that no other option changes; None where nothing is given."""
+        """Fields of the contract that no other option changes; None if not given."""
         names = ("locale", "sender", "reply_to", "reference", "send_at", "expires_at")
         return {
             **{name: getattr(self, name) for name in names},
@@ -142,7 +144,7 @@ class MessageOptions:
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as Typer is to see it: with the fields of each group as options of their own."""
+    """The command as Typer should see it: with the fields of each group as separate options."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
     parameters: list[inspect.Parameter] = []

@@ -1,7 +1,7 @@
-"""How commands speak: answers on standard output, hints and errors on standard error.
+"""How commands print: answers on standard output, hints and errors on standard error.
 
-On a terminal there are colours and tables; in a pipe, plain lines with tabs between the columns; with `--json`,
-one JSON document and nothing else.
+On a terminal there are colours and tables. In a pipe, lines are plain, with tabs between columns. With `--json`,
+there is one JSON document and nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # rich takes a moment to import, and a pipe does not need it
 
 T = TypeVar("T")
 
-#: What a terminal would obey instead of showing it: C0 and C1 controls, and marks that turn the text's direction.
+#: What a terminal would obey instead of show: C0 and C1 controls, and marks that change the text's direction.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 _STATUS_STYLES = {
@@ -42,7 +42,8 @@ _STATUS_STYLES = {
 
 
 def clean(text: str) -> str:
-    """The text with control characters spelled out (`\\x1b`): what producers wrote must not steer a terminal."""
+    """The text with control characters escaped (`\\x1b`), because texts of producers must not control a
+    terminal."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
@@ -51,7 +52,7 @@ def first_line(error: Exception) -> str:
 
 
 def one_line(text: str) -> str:
-    """`clean`, with line breaks and tabs spelled out, too: for cells and lists."""
+    """Like `clean`, with line breaks and tabs escaped as well: for cells and lists."""
     return clean(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
@@ -64,7 +65,7 @@ def utc(moment: datetime | None, *, milliseconds: bool = False) -> str:
 
 
 def when(moment: datetime) -> str:
-    """A time in a table. A terminal shows no year if it is this one, to leave room for the rest."""
+    """A time in a table. On a terminal, the current year is left out to save room."""
     text = utc(moment)
     is_short = is_terminal(sys.stdout) and moment.astimezone(UTC).year == datetime.now(UTC).year
     return text[5:] if is_short else text
@@ -79,7 +80,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def console(stream: TextIO) -> Console:
-    """A console on that stream. It keeps to NO_COLOR, and its colours are for what we style ourselves."""
+    """A console on that stream. It respects NO_COLOR, and only colours what we style ourselves."""
     from rich.console import Console
 
     return Console(file=stream, highlight=False, markup=False, emoji=False)
@@ -90,17 +91,17 @@ def print_line(text: str = "", style: str = "") -> None:
 
 
 def hint(text: str) -> None:
-    """What was done, or what to do next: on standard error, so that pipes stay clean."""
+    """Print what was done, or what to do next. It goes to standard error, so that pipes stay clean."""
     print_parts((text, "dim"), stream=sys.stderr)
 
 
 def warn(text: str) -> None:
-    """Something that the caller should look at."""
+    """Print something that the caller should look at."""
     print_parts((text, "yellow"), stream=sys.stderr)
 
 
 def print_parts(*parts: tuple[str, str], stream: TextIO | None = None) -> None:
-    """One line of texts, each with its style."""
+    """Print one line of texts, each with its style."""
     stream = stream or sys.stdout
     if any(style for _, style in parts) and is_terminal(stream):
         from rich.text import Text
@@ -121,7 +122,7 @@ def print_table(
     """A table on a terminal, tab-separated lines in a pipe. None is an empty cell.
 
     `column_styles` gives the style of each cell of a column. On a terminal that is too narrow, ids are shortened
-    if `shortens_ids`, and the columns of `droppable` are left out, the first of them first; a pipe always gets
+    if `shortens_ids` is set, and columns in `droppable` are left out, starting with the first. A pipe always gets
     everything.
     """
     cells = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
@@ -138,7 +139,7 @@ def print_table(
     shown = _fitting(headers, cells, droppable, screen.width)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for index in shown:
-        # An id that is cut or folded cannot be copied; everything else may be folded.
+        # A cut or folded id cannot be copied; everything else may be folded.
         table.add_column(headers[index], no_wrap=headers[index] in _WHOLE, overflow="fold")
     styles = column_styles or {}
     for number, texts in enumerate(cells):
@@ -160,10 +161,10 @@ def print_list(
     following: object = None,
     to_json: Callable[[T], Any] | None = None,
 ) -> None:
-    """What a command found: JSON, or a table with a count and what to do next, or the hint `empty`.
+    """Print what a command found: JSON, or a table with a count and what to do next, or the hint `empty`.
 
-    `columns` gives the value of each cell; None is an empty one. `following`: what `--before` has to be for the
-    next page, None on the last one. `to_json`: what JSON shows of each, if not all fields.
+    `columns` gives the value of each cell; None is an empty cell. `following` is the value of `--before` for the
+    next page, or None on the last page. `to_json`: what JSON shows of each item, if not all fields.
     """
     if as_json:
         print_json(found if to_json is None else [to_json(one) for one in found])
@@ -182,15 +183,15 @@ def print_list(
 
 
 def columns(*names: str) -> dict[str, Callable[[Any], object]]:
-    """Columns that show an attribute each: `id`, or `received=received_at` under another name."""
+    """Columns that each show an attribute: `id`, or `received=received_at` under another name."""
     split = (name.partition("=") for name in names)
     return {heading: attrgetter(attribute or heading) for heading, _, attribute in split}
 
 
 @contextmanager
 def progress_bar(total: int | None = None, *, hidden: bool = False) -> Iterator[Callable[[str, int], None]]:
-    """A bar on a terminal, or a spinner without `total`; nothing elsewhere. Yields a function to call
-    after each step, with the state in words and how much of the total is done."""
+    """A bar on a terminal, or a spinner without `total`; nothing elsewhere. Yields a function to call after each
+    step, with the state in words and how much of the total is done."""
     if hidden or not is_terminal(sys.stderr):
         yield lambda _words, _done: None
         return
@@ -210,7 +211,7 @@ def count(number: int, noun: str) -> str:
 
 
 def print_content(headers: Mapping[str, Any], body: bytes) -> None:
-    """The headers and the body of a message that could not be read, as far as they can be shown."""
+    """Print headers and body of a message that could not be read, as far as they can be shown."""
     if headers:
         print_line("\nheaders", "bold")
         print_pairs((f"  {one_line(name)}", one_line(str(value))) for name, value in headers.items())
@@ -220,7 +221,7 @@ def print_content(headers: Mapping[str, Any], body: bytes) -> None:
 
 
 def body_lines(body: bytes) -> list[str]:
-    """The body as text with control characters spelled out, or as a hex dump where it is not UTF-8."""
+    """The body as text with control characters escaped, or as a hex dump if it is not UTF-8."""
     try:
         return clean(body.decode()).splitlines() or ["(empty)"]
     except UnicodeDecodeError:
@@ -233,7 +234,7 @@ def _hex_line(body: bytes, start: int) -> str:
     return f"{start:08x}  {row.hex(' '):<47}  {shown}"
 
 
-#: The millisecond of a UUIDv7, and 12 more bits. Characters.
+#: Enough for the millisecond of a UUIDv7, and 12 more bits. Characters.
 _SHORT_ID = 18
 #: Columns that are never folded.
 _WHOLE = ("id", "name", "accepted", "received", "status", "queue")
@@ -242,7 +243,7 @@ _WHOLE = ("id", "name", "accepted", "received", "status", "queue")
 def _fitting(
     headers: Sequence[str], rows: Sequence[Sequence[str]], droppable: Sequence[str], width: int
 ) -> list[int]:
-    """The columns to show: no more than fit."""
+    """The columns to show: only as many as fit."""
     needed = _widths(headers, rows)
     for header in droppable:
         if sum(needed.values()) > width:
@@ -251,7 +252,7 @@ def _fitting(
 
 
 def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[int, int]:
-    """How wide each column is that is not empty in every row."""
+    """The width of each column that is not empty in every row."""
     return {
         index: 2 + max(len(header), *(len(row[index]) for row in rows))
         for index, header in enumerate(headers)
@@ -260,7 +261,7 @@ def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[int, 
 
 
 def _shorten(rows: Sequence[list[str]], index: int) -> None:
-    """Leave as much of each id as tells it from the others, and from almost all that are not shown."""
+    """Shorten each id, but keep enough to tell it from the others, and from almost all ids that are not shown."""
     ids = {row[index] for row in rows}
     length = next((size for size in range(_SHORT_ID, 36) if len({id_[:size] for id_ in ids}) == len(ids)), 36)
     for row in rows:
@@ -268,7 +269,8 @@ def _shorten(rows: Sequence[list[str]], index: int) -> None:
 
 
 def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
-    """Names and values, one a line, the names in a column. Pairs without a value are left out."""
+    """Print names and values, one pair on a line, with the names in a column. Pairs without a value are left
+    out."""
     shown = [(name, clean(str(value))) for name, value in pairs if value]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
@@ -281,7 +283,7 @@ def stored_size(size: int, stored: int) -> str:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document: times in RFC 3339, ids as strings, bytes as text if they are UTF-8."""
+    """Print one JSON document: times in RFC 3339, ids as strings, bytes as text if they are UTF-8."""
     sys.stdout.write(json.dumps(as_json(value), ensure_ascii=False, indent=2) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""`notifier db new-key`, `reseal` and `retention`: keys that seal what is personal, and how long it is kept."""
+"""`notifier db new-key`, `reseal` and `retention`: keys that seal personal data, and how long data is kept."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def reseal(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Encrypt with the newest key what is not yet under it, and add the hashes that searches use.
+    """Encrypt everything that is not yet under the newest key, and add the hashes that searches use.
 
-    Safe while everything runs, and to repeat: what is on its way is left for the next run. Exits 1 as long as
-    something needs an older key.
+    Safe while everything runs, and safe to repeat: notifications on their way are left for the next run. Exits 1
+    as long as something needs an older key.
     """
     from notifier.operations.results import recorded
     from notifier.store.operator_actions import ActionCounts
@@ -97,7 +97,7 @@ def _print_resealed(done: Resealed, *, is_on: bool) -> None:
 
 
 def retention(context: typer.Context, now: Now = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Show or apply the retention of notifier.toml: redact, delete and drop what is old."""
+    """Show or apply the retention of notifier.toml: redact, delete and drop old data."""
     from notifier.operations.results import recorded
     from notifier.store.operator_actions import ActionCounts
 

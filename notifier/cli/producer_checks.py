@@ -1,4 +1,4 @@
-"""What `notifier doctor` checks about producers: who is proven, and how."""
+"""Checks of `notifier doctor` on producers: for which there is proof, and of what kind."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from notifier.bootstrap import Services
     from notifier.config.settings import Settings
 
-#: How far back producers without proof are searched for. Days.
+#: How many days back producers without proof are searched for.
 LOOKED_BACK_DAYS = 7
 
 
 def check_producers(services: Services) -> Iterator[Check]:
     settings = services.settings
     if settings.broker_url is None:
-        return  # reported by the broker's own check
+        return  # the broker's own check reports it
     url = settings.require("broker_url")
     try:
         check_broker(settings.structure, url)
@@ -35,7 +35,7 @@ def check_producers(services: Services) -> Iterator[Check]:
         return
     detail = in_words(settings.structure, url)
     if topology.is_redis(url):
-        fix = "where that is not enough: RabbitMQ, or the HTTP API, whose keys prove it"
+        fix = "if that is not enough, use RabbitMQ, or the HTTP API, whose keys prove it"
         yield Check("producers", True, detail, fix)
         yield from _check_strays(url)
     else:
@@ -48,7 +48,7 @@ def check_producers(services: Services) -> Iterator[Check]:
 
 
 def _check_strays(url: str) -> Iterator[Check]:
-    """Databases of the same broker that a producer took for the service's."""
+    """Checks for other databases of the same broker to which a producer publishes by mistake."""
     for number, waiting in stray_messages(url).items():
         detail = f"{waiting} messages of producers wait in the broker's database {number}, where no intake reads"
         fix = "correct the number in that producer's URL, or start the intake of that database"
@@ -56,7 +56,7 @@ def _check_strays(url: str) -> Iterator[Check]:
 
 
 def _check_seen(services: Services) -> Iterator[Check]:
-    """Producers that recently published without proof."""
+    """Checks for producers that recently published without proof."""
     from notifier.store.producers import unproven_producers
     from notifier.store.schema.revisions import missing_upgrade
 
@@ -66,16 +66,16 @@ def _check_seen(services: Services) -> Iterator[Check]:
         since = services.audit.now() - timedelta(days=LOOKED_BACK_DAYS)
         found = unproven_producers(services.engine, since)
     except (ConfigurationError, ServiceUnavailable):
-        return  # reported by the database's own check
+        return  # the database's own check reports it
     if found:
         more = f" and {len(found) - 20} more" if len(found) > 20 else ""
-        detail = f"not proven, of those that published in the last {LOOKED_BACK_DAYS} days: "
+        detail = f"published without proof in the last {LOOKED_BACK_DAYS} days: "
         fix = "a broker user for each, and its name in [producers.<name>] of notifier.toml"
         yield Check("producers", True, f"{detail}{', '.join(found[:20])}{more}", fix)
 
 
 def _check_own_user(settings: Settings, url: str) -> Iterator[Check]:
-    """Whether the service has a broker user of its own: it may do everything, and vouch for every producer."""
+    """Whether the service has its own broker user, which may do everything and vouch for every producer."""
     own = user_id.own_users(url, settings.broker_user)
     owners = {user: name for name, table in settings.structure.producers.items() for user in table.broker_user}
     if "guest" in own:
@@ -91,7 +91,7 @@ def _check_own_user(settings: Settings, url: str) -> Iterator[Check]:
 
 
 def _check_templates(services: Services) -> Iterator[Check]:
-    """Patterns of allowed templates that match none, most likely by a typing error."""
+    """Checks for patterns of allowed templates that match none, most likely because of a typing error."""
     names = {name for channel in Channel for name in services.renderer.names(channel)}
     for producer, table in services.settings.structure.producers.items():
         for pattern in table.templates or ():

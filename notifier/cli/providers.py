@@ -70,7 +70,8 @@ def pause(context: typer.Context, name: Name, why: Why = None) -> None:
 
 
 def resume(context: typer.Context, name: Name, why: Why = None) -> None:
-    """Call a provider again, and close its circuit and those of its senders. What waits for it is due soon."""
+    """Call a provider again, and close its circuit and those of its senders. Notifications that wait for it are
+    due soon."""
     from notifier.operations.explanations import resumed_in_words
 
     with wiring(context).services() as services:

@@ -1,4 +1,4 @@
-"""`notifier publish`: a file of messages, published with a progress bar and a report on its bad lines."""
+"""`notifier publish`: publishes a file of messages, with a progress bar and a report on its bad lines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from notifier.domain.statuses import Lane
 if TYPE_CHECKING:
     from notifier.cli.batch_publisher import BadLine, BatchDefaults, BatchPublisher, Progress
 
-#: Bad lines shown to people; `--errors` and `--json` have them all.
+#: Bad lines shown to people; `--errors` and `--json` have all.
 SHOWN_BAD_LINES = 20
 
 
@@ -41,7 +41,7 @@ _FORMATS = {".csv": Format.CSV, ".tsv": Format.CSV, ".jsonl": Format.JSONL, ".nd
 
 @dataclass(frozen=True)
 class LineOptions(MessageOptions):
-    """For lines without the field. The file may be published again, so times are not counted from now."""
+    """Values for lines without the field. The file may be published again, so times are not counted from now."""
 
     lane: Annotated[Lane, Option(help="How urgent the messages are.")] = Lane.BULK
     template: Annotated[str | None, Option(help="Name of the template.")] = None
@@ -70,7 +70,9 @@ def publish(
     *,
     message: LineOptions,
     written_as: WrittenAs = None,
-    errors: Annotated[Path | None, Option(metavar="FILE", help="Write all bad lines there, as JSON.")] = None,
+    errors: Annotated[
+        Path | None, Option(metavar="FILE", help="Write all bad lines to this file, as JSON.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send a file of messages: CSV, or one JSON object per line.
@@ -117,7 +119,7 @@ def _run(publishing: BatchPublisher, text: io.TextIOWrapper, form: Format, *, hi
 
 
 class PublishReport:
-    """What is said at the end. Of the bad lines people see the first; `--errors` and JSON have them all."""
+    """The report at the end. It shows people the first bad lines; `--errors` and JSON have all."""
 
     def __init__(self, file: Path, errors: Path | None, log: TextIO | None, *, as_json: bool) -> None:
         self._file, self._errors, self._log, self._as_json = file, errors, log, as_json
@@ -152,7 +154,7 @@ class PublishReport:
 
 
 def _size(raw: BinaryIO) -> int | None:
-    """Bytes of the file, None for a pipe."""
+    """Size of the file in bytes; None for a pipe."""
     if not raw.seekable():
         return None
     here = raw.tell()
@@ -162,7 +164,7 @@ def _size(raw: BinaryIO) -> int | None:
 
 
 def file_format(file: Path, written_as: Format | None = None) -> Format:
-    """How the file is written: by its name, unless it is said."""
+    """The format of the file: the given one, or otherwise the one in its name."""
     found = written_as or (Format.JSONL if str(file) == "-" else _FORMATS.get(file.suffix.lower()))
     if found is None:
         raise typer.BadParameter(f"{file} is neither .csv nor .jsonl; give --format", param_hint="FILE")

@@ -1,4 +1,4 @@
-"""`notifier queues`: how many messages wait in each queue, and the missing ones made."""
+"""`notifier queues`: shows how many messages wait in each queue, and creates missing queues."""
 
 from __future__ import annotations
 

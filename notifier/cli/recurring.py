@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from notifier.operations.recurring import ListedRecipients
     from notifier.store.recurring import ListedRecipient, PastRun, RecurringView
 
-#: Past runs that `show` prints; --json has all that are kept.
+#: Past runs that `show` prints; --json has all runs that are kept.
 SHOWN_RUNS = 10
 
 Name = Annotated[str, Argument(metavar="NAME", help="Its name, or its ID.")]
@@ -65,17 +65,19 @@ List = Annotated[
 
 @dataclass(frozen=True)
 class PlanOptions:
-    cron: Annotated[str, Option(help="Minute, hour, day, month, weekday, as '30 9 * * 1-5'.")]
+    cron: Annotated[str, Option(help="Minute, hour, day, month, weekday: '30 9 * * 1-5'.")]
     recipients: List
     template: Annotated[str, Option(help="Name of the template.")]
     channel: Annotated[Channel, Option(help="email or sms.")]
     written_as: WrittenAs = None
-    zone: Annotated[str | None, Option(help="Time zone, as Europe/Berlin; default: NOTIFIER_TIMEZONE.")] = None
+    zone: Annotated[str | None, Option(help="Time zone, such as Europe/Berlin; default: NOTIFIER_TIMEZONE.")] = (
+        None
+    )
     until: Annotated[datetime | None, future("Not after: 30d (from now), 2026-11-22 or RFC 3339.")] = None
     lane: Annotated[Lane, Option(help="How urgent the messages are.")] = Lane.BULK
     producer: Annotated[str, Option(help="The service it is sent for.")] = "cli"
     sender: Annotated[str | None, Option(help="Name of a sender identity in notifier.toml.")] = None
-    locale: Annotated[str | None, Option(help="Language of those whose line has none.")] = None
+    locale: Annotated[str | None, Option(help="Language for lines without one.")] = None
     values: Variables = None
 
 
@@ -88,7 +90,7 @@ def add(
     why: Why = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send a template to a list of recipients, again and again.
+    """Send a template to a list of recipients on a schedule.
 
     The file has a line for each recipient; columns other than `to` and `locale` are variables for that recipient.
     """
@@ -120,7 +122,7 @@ def add(
 
 
 def list_(context: typer.Context, producer: OfProducer = None, as_json: AsJson = False) -> None:
-    """List them: plan, next time in its zone, last run, recipients, state."""
+    """List recurring notifications: plan, next time in its zone, last run, recipients, state."""
     with wiring(context).services() as services:
         found = services.recurring.views(producer)
     print_list(
@@ -143,7 +145,7 @@ def list_(context: typer.Context, producer: OfProducer = None, as_json: AsJson =
 
 
 def show(context: typer.Context, name: Name, producer: OfProducer = None, as_json: AsJson = False) -> None:
-    """Show one: what it sends, its next five times, and its last run."""
+    """Show one: what it sends, its next five times, its last run."""
     with wiring(context).services() as services:
         story = services.recurring.story(_find(services, name, producer))
     if as_json:
@@ -175,14 +177,14 @@ def show(context: typer.Context, name: Name, producer: OfProducer = None, as_jso
 
 
 def pause(context: typer.Context, name: Name, producer: OfProducer = None, why: Why = None) -> None:
-    """Send nothing until it is resumed. A run under way stops after the current portion."""
+    """Send nothing until it is resumed. A run in progress stops after its current portion."""
     with wiring(context).services() as services:
         services.recurring.pause(_find(services, name, producer).id, operator=operator(), reason=why)
     hint(f"{name} is paused. next: notifier recurring resume {name}")
 
 
 def resume(context: typer.Context, name: Name, producer: OfProducer = None, why: Why = None) -> None:
-    """Go on with its next time. What was due meanwhile is not sent."""
+    """Go on with its next time. Times missed in the meantime are not made up for."""
     with wiring(context).services() as services:
         services.recurring.resume(_find(services, name, producer).id, operator=operator(), reason=why)
     hint(f"{name} goes on. next: notifier recurring show {name}")
@@ -191,7 +193,7 @@ def resume(context: typer.Context, name: Name, producer: OfProducer = None, why:
 def remove(
     context: typer.Context, name: Name, producer: OfProducer = None, why: Why = None, yes: Yes = False
 ) -> None:
-    """Delete it and its list. What it has sent stays."""
+    """Delete it and its list. Notifications that it has sent stay."""
     with wiring(context).services() as services:
         view = _find(services, name, producer)
         _ask(f"delete {name} and its list of {view.recipients}?", yes=yes)
@@ -202,7 +204,7 @@ def remove(
 def run(
     context: typer.Context, name: Name, producer: OfProducer = None, why: Why = None, yes: Yes = False
 ) -> None:
-    """Send it once, now, beside its plan. A worker begins within a minute."""
+    """Send it once now, outside its schedule. A worker begins within a minute."""
     with wiring(context).services() as services:
         view = _find(services, name, producer)
         _ask(f"send {name} to {count(view.recipients, 'recipient')} now?", yes=yes)
@@ -213,13 +215,13 @@ def run(
 def recipients(
     context: typer.Context,
     name: Name,
-    file: Annotated[Path, Option("--file", metavar="FILE", help="The new list, as `add` takes it.")],
+    file: Annotated[Path, Option("--file", metavar="FILE", help="The new list, in the format of `add`.")],
     written_as: WrittenAs = None,
     producer: OfProducer = None,
     why: Why = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give it another list of recipients. The old one is deleted."""
+    """Replace its list of recipients. The old list is deleted."""
     with wiring(context).services() as services:
         view = _find(services, name, producer)
         listed = _read_list(file, written_as, _typing(services, view.channel, view.template))
@@ -235,7 +237,7 @@ def forget(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take somebody off every list; with --dry-run, say which lists they are on."""
+    """Remove a recipient from every list; with --dry-run, say which lists they are on."""
     with wiring(context).services() as services:
         found = services.recurring.lists_of(address)
         if not dry_run:
@@ -265,7 +267,7 @@ def _ask(question: str, *, yes: bool) -> None:
 def _typing(
     services: OperatorServices, channel: Channel, template: str
 ) -> Callable[[GivenContext], dict[str, Any]]:
-    """Gives bare text the types that the template declares."""
+    """A function that gives plain text the types that the template declares."""
     from notifier.cli.template_types import VariableTypes
 
     types = VariableTypes(services.settings.templates)
@@ -275,7 +277,7 @@ def _typing(
 def _read_list(
     file: Path, written_as: Format | None, typed: Callable[[GivenContext], dict[str, Any]]
 ) -> list[ListedRecipient]:
-    """The recipients of a file. If a line cannot be read, all such lines are named, and the command ends."""
+    """The recipients in a file. If lines cannot be read, the command names all of them and ends."""
     from pydantic import ValidationError
 
     from notifier.cli.files import opened
@@ -308,7 +310,7 @@ def _read_list(
 
 
 def _of_list(fault: Fault) -> Fault:
-    """In the words of a list, whose lines have fewer fields than a message."""
+    """The fault in the words of a list, whose lines have fewer fields than a message."""
     if fault.code != "unknown_field":
         return fault
     fix = "Remove it; if it is a variable of the template, move it into context"
@@ -317,7 +319,7 @@ def _of_list(fault: Fault) -> Fault:
 
 @contextmanager
 def _lines_named(listed: Sequence[ListedRecipient]) -> Iterator[None]:
-    """Faults name lines of the file, instead of places in the list."""
+    """Faults name lines of the file instead of positions in the list."""
     try:
         yield
     except InvalidMessage as error:

@@ -1,4 +1,4 @@
-"""`notifier rejected`: messages that intake could not accept, and what operators do about them."""
+"""`notifier rejected`: messages that the intake could not accept, and what operators do with them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 RejectedIds = Annotated[list[UUID] | None, ids_of("rejected messages")]
-Code = Annotated[str | None, Option(help="Has a reason with this code, for example unknown_template.")]
+Code = Annotated[str | None, Option(help="Only those with this fault code, for example unknown_template.")]
 
 
 @grouped
@@ -127,7 +127,8 @@ def replay(
 ) -> None:
     """Publish rejected messages again, byte for byte, once the cause is fixed on this side.
 
-    What is still wrong is rejected again. What was accepted meanwhile is a duplicate and is not sent.
+    Messages that are still wrong are rejected again. Messages accepted in the meantime are duplicates and are not
+    sent.
     """
     selection = _selection(ids, since=since, until=until, code=code, producer=producer)
     with wiring(context).services() as services:

@@ -71,7 +71,7 @@ def relay(
 
 @dataclass(frozen=True, slots=True)
 class CountedOutbox:
-    """Counts what left the outbox, once that is committed."""
+    """Counts rows that left the outbox, after that is committed."""
 
     outbox: Outbox
 

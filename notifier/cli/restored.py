@@ -24,8 +24,10 @@ def after_restore(
     context: typer.Context,
     ids: Ids = None,
     *,
-    release: Annotated[bool, Option("--release", help="Send what is held: by ID, conditions or --all.")] = False,
-    everything: Annotated[bool, Option("--all", help="With --release: everything that is held.")] = False,
+    release: Annotated[
+        bool, Option("--release", help="Send held notifications: by ID, conditions or --all.")
+    ] = False,
+    everything: Annotated[bool, Option("--all", help="With --release: all held notifications.")] = False,
     nothing_lost: Annotated[
         bool,
         Option(
@@ -35,10 +37,10 @@ def after_restore(
     filters: FilterOptions,
     options: ActionOptions,
 ) -> None:
-    """After a restore, hold what was on its way in the backup, so that programs can go on.
+    """After a restore, hold the notifications that were on their way in the backup, so that programs can go on.
 
-    It may have been sent since. It becomes unknown, with the reason restored, until it is released (--release),
-    resolved or cancelled; its callbacks are parked. If the command is interrupted, run it again.
+    They may have been sent since. They become unknown, with the reason restored, until you release (--release),
+    resolve or cancel them; due callbacks are parked. If the command is interrupted, run it again.
     """
     if (ids or everything or not filters.is_empty()) and not release:
         raise typer.BadParameter("IDs, conditions and --all go with --release: without it everything is held")
@@ -60,8 +62,8 @@ def after_restore(
 def _accept(
     found: Restored, *, operator: str, reason: str | None = None, dry_run: bool = False, progress: object = None
 ) -> HoldResult:
-    """Hold nothing. A dry run looks at what would have been held."""
-    del progress  # it is one statement
+    """Hold nothing. A dry run shows what would have been held."""
+    del progress  # it is a single statement
     return (
         found.hold(operator=operator, dry_run=True)
         if dry_run
@@ -98,7 +100,7 @@ class HoldEnding(ActionEnding["HoldResult"]):
 
 
 class AcceptEnding(HoldEnding):
-    """Nothing was lost, and nothing is held."""
+    """For a database in which nothing was lost, so nothing is held."""
 
     def question(self, result: HoldResult) -> str:
         return f"hold nothing, and go on with {result.held} notifications that are on their way?"
@@ -120,7 +122,7 @@ class ReleaseEnding(ActionEnding["ReleaseResult"]):
         return result.released
 
     def has_failed(self, result: ReleaseResult) -> bool:
-        """Whether one that was named by its id was skipped."""
+        """Whether an item that was named by its id was skipped."""
         return result.record_id is not None and bool(result.skipped)
 
     def advise(self, result: ReleaseResult) -> None:
@@ -137,7 +139,7 @@ def _print_differences(result: HoldResult) -> None:
     for difference in result.differences:
         print_line(f"another database: {difference}")
     if not result.differences:
-        print_line("the database is the same one, as far as can be told")
+        print_line("as far as can be told, the database is the same")
 
 
 def _print_released(result: ReleaseResult, would_be: str) -> None:

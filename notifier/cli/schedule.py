@@ -1,4 +1,4 @@
-"""`notifier schedule`: the steps of upkeep, when they run, and a run of one by hand."""
+"""`notifier schedule`: shows the steps of upkeep and when they run, and runs one by hand."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from notifier.cli.output import columns, count, one_line, print_json, print_line
 
 
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
-    """List what is done each night, and heartbeats: when, next run, last success, last failure and why.
+    """List the nightly work, and heartbeats: when, next run, last success, last failure and why.
 
-    Beat also starts the sweep every second, and every minute one step that is late.
+    Beat also starts the sweep every second, and a late step every minute.
     """
     with wiring(context).services() as services:
         found = [*services.upkeep.schedule(services.settings.timezone), *services.heartbeats.schedule()]
@@ -42,13 +42,13 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
 
 def run(
     context: typer.Context,
-    name: Annotated[str, Argument(metavar="NAME", help="Name of a step, as `notifier schedule list` has it.")],
+    name: Annotated[str, Argument(metavar="NAME", help="Name of a step, as shown by `notifier schedule list`.")],
     why: Why = None,
     as_json: AsJson = False,
 ) -> None:
     """Run one step now, and say what it did.
 
-    The run is recorded as one of Beat's is, and leaves an operator record.
+    The run is recorded like one that Beat started, and leaves an operator record.
     """
     with wiring(context).services() as services:
         done = services.upkeep.run_by_hand(name, operator=operator(), reason=why)
@@ -61,7 +61,7 @@ def run(
 
 
 def _lines(done: Any) -> list[str]:
-    """What a step did: a count of rows; names or counts, one a line; or results by name."""
+    """What a step did: a count of rows; names or counts, one on a line; or results by name."""
     if isinstance(done, int):
         return [count(done, "row")]
     if isinstance(done, Mapping):

@@ -1,4 +1,4 @@
-"""`notifier schema`: the formats that others program against."""
+"""`notifier schema`: prints the formats that other programs use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`notifier send` and `notifier publish`: producing from the command line."""
+"""`notifier send`: sends one message from the command line."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SendOptions(MessageOptions):
-    """Of one message, which is sent once: times may be counted from now."""
+    """Options for one message, which is sent once, so times may be counted from now."""
 
     lane: Annotated[Lane, Option(help="How urgent it is.")] = Lane.NORMAL
-    key: Annotated[str | None, Option("--key", help="Idempotency key: used again, nothing is sent.")] = None
+    key: Annotated[str | None, Option("--key", help="Idempotency key: if used before, nothing is sent.")] = None
     send_at: Annotated[datetime | None, future("Not before: 2h (from now), 2026-11-22 or RFC 3339.")] = None
     expires_at: Annotated[datetime | None, future("Not after; written like --send-at.")] = None
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def serve_metrics(program: str, settings: Settings, port: int | None = None) -> None:
-    """Answer `/metrics` and `/healthz` until the process ends, on this port or the one of the settings, if any.
+    """Serve `/metrics` and `/healthz` until the process ends, on this port or otherwise the settings' port, if
+    there is one.
 
     Raises:
         ConfigurationError: the port is taken.
@@ -32,7 +33,7 @@ def serve_metrics(program: str, settings: Settings, port: int | None = None) -> 
 
 
 def trace_notifications(program: str) -> None:
-    """Make spans until the process ends, if the variables OTEL_* ask for them."""
+    """Record spans until the process ends, if the variables OTEL_* ask for them."""
     from notifier.config.logs import log
     from notifier.telemetry.tracing import start_tracing
 
@@ -57,7 +58,7 @@ def program_settings(program: str, *, needs_database: bool = False, use_running:
 
 
 def intake(metrics_port: MetricsPort = None) -> None:
-    """Take producers' messages from the broker into the database. Any number of these programs can run.
+    """Move producers' messages from the broker into the database. Any number of these programs can run.
 
     Stops on SIGTERM or Ctrl-C, once the current batch is recorded.
     """
@@ -100,7 +101,7 @@ def worker(
     name: Annotated[str, Option(help="Name of this worker; %h is the host.")] = "",
     metrics_port: MetricsPort = None,
 ) -> None:
-    """Deliver notifications. With one process for each group of lanes, bulk does not delay codes.
+    """Deliver notifications. Use one process for each group of lanes, so that bulk does not delay urgent ones.
 
     Stops on SIGTERM, once the deliveries in progress are finished and recorded.
     """
@@ -112,7 +113,7 @@ def worker(
     from notifier.worker.run import run_worker
 
     takes_callbacks = chosen_lanes != [Lane.URGENT] if callbacks is None else callbacks
-    # Two workers of one name cannot run on one broker.
+    # Two workers with one name cannot run on one broker.
     name = name or f"{'-'.join(chosen_lanes) or 'callbacks'}-{os.getpid()}@%h"
     run_worker(settings, chosen_lanes, chosen_channels, name, takes_callbacks=takes_callbacks)
 
@@ -130,7 +131,7 @@ def flower(
     host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, Option(min=1, max=65535, help="Port to listen on.")] = 5555,
 ) -> None:
-    """Show workers and tasks in the browser, by Celery's Flower, where nothing can be changed.
+    """Show workers and tasks in the browser, with a read-only Celery Flower.
 
     FLOWER_BASIC_AUTH is the login, as user:password; without it a password is made for this run.
     """

@@ -1,4 +1,5 @@
-"""Standard input, output and error, also where whoever started the program closed one, or its disk is full."""
+"""Makes standard input, output and error usable even if whoever started the program closed one, or the disk is
+full."""
 
 from __future__ import annotations
 
@@ -9,11 +10,11 @@ from typing import Any
 
 
 class OutputFailed(OSError):
-    """Standard output takes nothing: a full disk, or it is closed."""
+    """Standard output cannot be written: the disk is full, or it is closed."""
 
 
 class _Output(io.FileIO):
-    """Tells a fault of standard output from that of any other file."""
+    """Distinguishes an error of standard output from an error of any other file."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -25,27 +26,27 @@ class _Output(io.FileIO):
 
 
 def prepare() -> None:
-    """Open in the place of each stream that is closed one that refuses: what reads or writes there gets "Bad file
-    descriptor", as from any other program. Python has None for it, and the next connection would get its number.
-    """
+    """Replace each closed stream by one that refuses: reading or writing there gives "Bad file descriptor", as in
+    any other program. Python would set it to None, and the next connection would get its number."""
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(_null(os.O_WRONLY), "r", closefd=False)))
     if sys.stdout is None:
         sys.stdout = _output(_null(os.O_RDONLY), at_once=False)
     else:
-        # As PYTHONUNBUFFERED and a terminal have it.
+        # As with PYTHONUNBUFFERED or on a terminal.
         at_once = sys.stdout.line_buffering or getattr(sys.stdout, "write_through", False)
         sys.stdout = _output(sys.stdout.fileno(), at_once=bool(at_once))
     if sys.stderr is None:
-        # Nobody can be told of what cannot be written there.
+        # Nobody can be told about what cannot be written there.
         sys.stderr = _output(_null(os.O_WRONLY), at_once=True)
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show 中文 gets \u4e2d instead of a trace.
+        # A terminal that cannot show 中文 gets \u4e2d instead of a traceback.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def forget_output() -> None:
-    """Nobody gets it any more. What is still buffered would raise again when the interpreter ends."""
+    """Drop the output, because nobody receives it any more. What is still buffered would raise again when the
+    interpreter ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""`notifier statistics`: what was sent on each day, also long after the notifications are gone."""
+"""`notifier statistics`: what was sent on each day, even long after the notifications are deleted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from notifier.domain.csv_rows import write_rows
 if TYPE_CHECKING:
     from notifier.store.daily_statistics import StatisticsKey, StatisticsRow
 
-#: Missing days that are named.
+#: Maximum number of missing days that are named.
 _NAMED = 7
 
 _DAY = timedelta(days=1)
@@ -40,8 +40,8 @@ def statistics(
 ) -> None:
     """Show how many notifications each day had, by the time in their ids, and what became of them.
 
-    Days are those of NOTIFIER_TIMEZONE; they are counted at night. Notifications of test keys are not among them.
-    "10 s": of those that were to be sent, the share that was sent within ten seconds of being accepted, or due.
+    Days follow NOTIFIER_TIMEZONE, and are counted at night, without notifications of test keys. "10 s" is the
+    share of the notifications to be sent that were sent within ten seconds of being accepted or due.
     """
     from notifier.store.daily_statistics import StatisticsKey
 

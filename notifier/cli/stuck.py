@@ -26,7 +26,7 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
     """Show what is late and why, which providers and senders are on hold, and whether many sends failed within the
     last hour. Exits 1 if anything is.
 
-    Notifications that a rate limit delays are shown, but are no error.
+    Notifications that a rate limit delays are shown, but are not an error.
     """
     from notifier.operations.failed_lately import failed_lately
 
@@ -47,7 +47,7 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
         for share in failing:
             _print(share.why, (), share.fix)
         for one in late:
-            # An open circuit's own lines already say what to do.
+            # The lines on an open circuit already say what to do.
             is_explained = any(
                 circuit.channel in (None, one.late.channel) and str(circuit.reason) == str(one.late.cause)
                 for circuit in circuits

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from notifier.store.suppressions import SuppressionView
 
 
-#: Bad lines of a file that are shown to people; `--json` has them all.
+#: Bad lines of a file that are shown to people; `--json` has all.
 SHOWN_BAD = 50
 
 Address = Annotated[str, Argument(help="E-mail address, or number as +15550100123.", metavar="ADDRESS")]
@@ -190,7 +190,7 @@ def lift(
 def _reason_or_why(
     reason: str | None, why: str | None, *, may_be_why: bool
 ) -> tuple[SuppressionReason | None, str | None]:
-    """`--reason` names one of the closed list; several words are why it is done."""
+    """`--reason` names one of the closed list; several words are the operator's reason for doing it."""
     if reason is None:
         return None, why
     if reason in list(SuppressionReason):
@@ -199,7 +199,7 @@ def _reason_or_why(
         return None, reason.strip()
     known = ", ".join(SuppressionReason)
     raise typer.BadParameter(
-        f"{reason!r} is none of {known}; to say why you do it, use --why", param_hint="--reason"
+        f"{reason!r} is not one of {known}; to say why you do it, use --why", param_hint="--reason"
     )
 
 
@@ -210,7 +210,7 @@ def _lift_one(
     reason: SuppressionReason | None,
     options: ActionOptions,
 ) -> None:
-    """One recipient's, or those under a key that is lost."""
+    """Lift one recipient's suppression, or all those under a lost key."""
     source = f"operator:{operator()}"
     with wiring(context).services() as services:
         if address is None:
@@ -231,13 +231,13 @@ def _lift_one(
         hint("no suppression has this scope and reason. next: notifier suppressions show ADDRESS")
         raise typer.Exit(FAILED)
     hint(f"{lifted} lifted" if address is None else "lifted: messages are sent again")
-    hint("next: notifier retry ID, for what was suppressed meanwhile and is still wanted")
+    hint("next: notifier retry ID, for notifications that were suppressed in the meantime and are still wanted")
 
 
 def import_(
     context: typer.Context,
     file: Annotated[Path, Argument(help="A CSV file, or a list; - for standard input.")],
-    reason: Annotated[SuppressionReason, Option(help="For lines that give none.")] = SuppressionReason.MANUAL,
+    reason: Annotated[SuppressionReason, Option(help="For lines without a reason.")] = SuppressionReason.MANUAL,
     scope: Scope = "global",
     channel: OfChannel = None,
     dry_run: DryRun = False,
@@ -252,7 +252,7 @@ def import_(
     bad: list[Bad] = []
 
     def on_bad_line(one: Bad) -> None:
-        """JSON shows all of them at the end; people see the first ones at once."""
+        """Report one bad line. JSON shows all of them at the end; people see the first ones at once."""
         if as_json or len(bad) < SHOWN_BAD:
             bad.append(one)
             for fault in () if as_json else one.faults:

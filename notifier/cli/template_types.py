@@ -1,7 +1,7 @@
-"""Text that people typed, turned into the type that the template declares for the variable.
+"""Turns text that people typed into the type that the template declares for the variable.
 
-`valid_minutes=10` and a CSV cell are text; JSON wants a number there. Where the template is not at hand, or the
-text is not of its type, the text stays as it is and the service judges it.
+`valid_minutes=10` and a CSV cell are text, but JSON needs a number there. If the template is not available, or the
+text does not fit its type, the text stays as it is and the service decides.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 class VariableTypes:
-    """Knows the types of the templates in one folder."""
+    """The variable types of the templates in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self._renderer = Renderer(folder)
@@ -35,7 +35,7 @@ class VariableTypes:
     def typed(
         self, channel: Channel, template: object, context: Mapping[str, Any], texts: Collection[str]
     ) -> dict[str, Any]:
-        """The context with those of `texts` converted that the template wants in another type."""
+        """The context, with those of `texts` converted for which the template declares another type."""
         if not isinstance(template, str):
             return dict(context)
         types = self._types(channel, template)
@@ -69,5 +69,5 @@ def typed(text: Any, wanted: Type) -> Any:
             except ValueError:
                 return text
         case _:
-            # Numbers, dates, times and links are text in JSON, too, or may be.
+            # Numbers, dates, times and links are, or may be, text in JSON as well.
             return text

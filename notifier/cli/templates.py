@@ -1,4 +1,4 @@
-"""`notifier templates`: list, check and preview the templates of the folder."""
+"""`notifier templates`: lists, checks and previews the templates in the folder."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from notifier.rendering import Rendered, Renderer, Segments, Template
 
 
-#: Fields of a template that `list --json` shows as they are.
+#: Fields of a template that `list --json` shows unchanged.
 LISTED_FIELDS = (
     *("version", "description", "default_locale", "locales", "sender", "on_unknown", "category"),
     *("transactional", "suppression_exempt", "max_segments"),
 )
-#: Who mails are from, for their score, where no sender identity is set up.
+#: The sender of mails that are scored, if no sender identity is configured.
 EXAMPLE_SENDER = "Corner Shop <hello@shop.example.com>"
 
 
@@ -93,7 +93,7 @@ def check(
     renderer = Renderer(folder)
     checked = sum(name in (None, found) for channel in Channel for found in renderer.names(channel))
     if name is not None and not checked:
-        raise NotFound(f"there is no template {name!r} in {folder}; notifier templates list shows those there are")
+        raise NotFound(f"there is no template {name!r} in {folder}; next: notifier templates list")
     if spam:
         _check_spam(context, renderer, name, as_json=as_json)
         return
@@ -132,7 +132,7 @@ def _check_spam(context: typer.Context, renderer: Renderer, name: str | None, *,
         styles={"points": lambda one: "red" if one.points > 0 else "green"},
     )
     if not as_json and scores:
-        hint(f"{above} above 0; receivers call a mail spam at 5 points as a rule")
+        hint(f"{above} above 0; receivers usually treat a mail as spam from 5 points")
     if above:
         raise typer.Exit(FAILED)
 
@@ -172,7 +172,7 @@ def _channel_of(renderer: Renderer, name: str, channel: Channel | None, folder: 
     having = [one for one in Channel if name in renderer.names(one) and channel in (None, one)]
     if not having:
         wanted = f"{channel} template" if channel else "template"
-        raise NotFound(f"there is no {wanted} {name!r} in {folder}; notifier templates list shows those there are")
+        raise NotFound(f"there is no {wanted} {name!r} in {folder}; next: notifier templates list")
     if len(having) > 1:
         raise typer.BadParameter(f"both channels have {name}; choose one with --channel", param_hint="NAME")
     return having[0]
@@ -181,7 +181,7 @@ def _channel_of(renderer: Renderer, name: str, channel: Channel | None, folder: 
 def _chosen(
     template: Template, folder: Path, values: list[str] | None, number: int, locale: str | None
 ) -> tuple[dict[str, Any], str | None]:
-    """The context to render, and the locale: what was asked for, or else the sample's."""
+    """The context and the locale to render with: the given ones, or otherwise the sample's."""
     from notifier.cli.template_types import VariableTypes
 
     if values:
@@ -241,7 +241,7 @@ def _rendered_as_json(rendered: Rendered) -> dict[str, Any]:
 def _write_html(path: Path | None, rendered: Rendered) -> Path:
     assert rendered.html is not None, "called for mails with HTML only"
     if path is None:
-        # A name that nobody can guess: the folder of temporary files is everybody's.
+        # A name that nobody can guess, because everybody can write to the temporary folder.
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", prefix=f"{rendered.template}-{rendered.locale}-", suffix=".html", delete=False
         ) as file:

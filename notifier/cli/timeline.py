@@ -1,4 +1,4 @@
-"""The story of one notification on a terminal."""
+"""Prints the story of one notification on a terminal."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _facts(story: Story) -> Iterable[tuple[str, str]]:
     version = f"{n.template} (version {n.template_version}{', ' + n.locale if n.locale else ''})"
     yield "test", "sent with a test key: no provider is called" if n.is_test else ""
     yield "reason", reason_in_words(n.reason)
-    # What a provider says when it takes one is in the timeline.
+    # What a provider says when it accepts a message is in the timeline.
     yield "detail", one_line(n.detail or "") if n.reason else ""
     yield "to", one_line(n.recipient or REDACTED)
     yield "template", one_line(version)

@@ -1,4 +1,4 @@
-"""`notifier top`: what waits and what is called, live."""
+"""`notifier top`: shows live what waits and which providers are called."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ _OUTCOMES = tuple(Outcome)
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What the service looked like at one time."""
+    """The state of the service at one time."""
 
     at: datetime
     gauges: Gauges
     circuits: Sequence[OpenCircuit]
-    #: Empty if there is a `broker_problem`, or if we may look at none.
+    #: Empty if there is a `broker_problem`, or we may not look at any.
     queues: Sequence[QueueState]
-    #: Why the queues are not known: no broker is set, it is away, or did not answer in time. None: they are.
+    #: Why the queues are unknown: no broker is set, it is unreachable, or it did not answer in time. None: they
+    #: are known.
     broker_problem: str | None
 
 
@@ -55,11 +56,11 @@ class Section:
 
 def top(
     context: typer.Context,
-    every: Annotated[float, Option(min=0.5, max=3600, help="Seconds between two looks.")] = 2.0,
-    once: Annotated[bool, Option("--once", help="Look once; so it is in a pipe and with --json.")] = False,
+    every: Annotated[float, Option(min=0.5, max=3600, help="Seconds between two updates.")] = 2.0,
+    once: Annotated[bool, Option("--once", help="Look once; the default in a pipe and with --json.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Watch what waits, the calls to providers, open circuits and the broker's queues. Ctrl-C ends it."""
+    """Watch the backlog, the calls to providers, open circuits and the broker's queues. Ctrl-C ends it."""
     with wiring(context).services() as services:
         if as_json:
             print_json(_look(services))
@@ -80,7 +81,7 @@ def _watch(services: OperatorServices, every: float) -> None:
                 try:
                     live.update(_screen(_look(services)), refresh=True)
                 except ServiceUnavailable as error:
-                    # It may come back, and whoever watches wants to see that.
+                    # It may come back, and people who watch want to see that.
                     live.update(str(error), refresh=True)
                 time.sleep(every)
         except KeyboardInterrupt:

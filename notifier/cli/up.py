@@ -1,4 +1,4 @@
-"""`notifier up`: the whole service on this machine, with no set-up."""
+"""`notifier up`: runs the whole service on this machine, without any set-up."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from notifier.dev.local import LocalBroker, LocalWorld, Place
     from notifier.dev.programs import Programs
 
-#: How much longer than its programs `up` has to stop: its servers end after them. Seconds.
+#: How much longer than its programs `up` has to stop, because its servers end after them. Seconds.
 SERVERS_SECONDS = 45.0
 _SMS_EXAMPLE = "send login_code +15550100123 --context code=042137 --context valid_minutes=10 --wait 10"
 _MAIL_EXAMPLE = (
@@ -47,14 +47,14 @@ def up(
 ) -> None:
     """Run the whole service on this machine, and start whatever is not configured.
 
-    Without settings: an embedded PostgreSQL and Valkey, and a mail server and a Twilio that store what they
+    Without settings: an embedded PostgreSQL and Valkey, and a local mail server and Twilio that store what they
     receive. The data is kept between runs. Ctrl-C stops everything in order.
     """
     begun = time.monotonic()
     settings = program_settings("up", use_running=False)
     from notifier.dev.forking import ProgramLauncher
 
-    # Before all else: it imports what the programs need while the servers start.
+    # First of all, because it imports what the programs need while the servers start.
     with ProgramLauncher() as launcher:
         _run(settings, launcher, begun, broker, reload)
     hint("stopped; the data is kept")
@@ -111,7 +111,7 @@ def _database_url(settings: Settings, world: LocalWorld) -> str:
 def _prepare(
     settings: Settings, world: LocalWorld, data_dir: Path, launcher: ProgramLauncher
 ) -> tuple[RunningService, Programs]:
-    """Where producers find the service, and its programs, not started yet."""
+    """Where producers find the service, and its programs, which are not started yet."""
     from notifier.config.running_service import RunningService
     from notifier.dev.console_key import console_key
     from notifier.dev.local import Place, with_api
@@ -123,7 +123,7 @@ def _prepare(
     check_broker(settings.structure, broker_url)
     if settings.public_url:
         world.environment["NOTIFIER_PUBLIC_URL"] = settings.public_url
-    # A port that is taken is replaced, as those of mail and Twilio are.
+    # A port that is taken is replaced, like those of mail and Twilio.
     api = with_api(
         world, settings.api_port if is_free(settings.api_port) else kept_port(data_dir / "api-port.txt")
     )
@@ -135,14 +135,14 @@ def _prepare(
         Place("logs", str(logs)),
         Place("producers", in_words(settings.structure, broker_url)),
     ]
-    # Of a database that is ours alone; others' is not ours to make keys for.
+    # Whether the database is ours alone; we do not make keys in other people's databases.
     is_ours = "NOTIFIER_DATABASE_URL" in world.environment
     service = RunningService(
         broker_url,
         f"http://127.0.0.1:{api['NOTIFIER_API_PORT']}" if api else None,
         console_key(_database_url(settings, world), data_dir) if is_ours and api else None,
     )
-    # For people to read.
+    # The logs are for people to read.
     style = {"NOTIFIER_LOG_FORMAT": "text"} if settings.log_format == "auto" else {}
     programs = Programs(
         {**world.environment, **style, **api},
@@ -193,7 +193,7 @@ def _print_place(name: str, where: str) -> None:
 
 
 def _example(settings: Settings, world: LocalWorld) -> str:
-    """What can be sent here: an SMS, unless the providers of notifier.toml are all for mail."""
+    """What can be sent here: an SMS, unless all providers in notifier.toml are for mail."""
     from notifier.domain.statuses import Channel
     from notifier.providers.registry import channel_of
 
@@ -202,12 +202,13 @@ def _example(settings: Settings, world: LocalWorld) -> str:
 
 
 def _hash_key(settings: Settings) -> dict[str, str]:
-    """For other commands of this user: with another one they would find nobody by address, and not say so."""
+    """The hash key, for other commands of this user: with another key they would find nobody by address, and would
+    not say so."""
     return {"NOTIFIER_HASH_KEY": settings.hash_key.get_secret_value()} if settings.hash_key else {}
 
 
 def _variables(data_dir: Path, service: RunningService) -> Iterator[tuple[str, str]]:
-    # `notifier send` finds the database by the file in there.
+    # `notifier send` finds the database by the file in that folder.
     if data_dir != default_data_dir().absolute():
         yield "NOTIFIER_DATA_DIR", str(data_dir)
     yield "NOTIFIER_BROKER_URL", service.broker_url
@@ -218,7 +219,7 @@ def _variables(data_dir: Path, service: RunningService) -> Iterator[tuple[str, s
 
 
 def program_to_type() -> str:
-    """The script's path, as `make` starts it, where `notifier` alone is not found."""
+    """The script's path, as `make` starts it, if `notifier` alone is not found."""
     script = sys.argv[0]
     return script if script.endswith("/notifier") and not shutil.which("notifier") else "notifier"
 
@@ -228,7 +229,8 @@ def _show_line(line: str, level: str) -> None:
 
 
 def _metrics_ports(settings: Settings, programs: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[Place]]:
-    """Of each program but the API, from `NOTIFIER_METRICS_PORT` on: its variable, and where it is."""
+    """For each program except the API, counting from `NOTIFIER_METRICS_PORT`: its variable, and where it
+    listens."""
     from notifier.dev.local import Place
     from notifier.dev.programs import API
 

@@ -1,4 +1,4 @@
-"""What `notifier doctor` checks about upkeep, the monthly partitions that it creates, and heartbeats."""
+"""Checks of `notifier doctor` on upkeep, the monthly partitions that it creates, and heartbeats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def check_partitions(services: Services) -> Iterator[Check]:
-    """This month's and the next one's, without which rows go to the default partition; and what is in that one."""
+    """Checks the partitions of this month and the next, without which rows go to the default partition; and what
+    is in that."""
     from notifier.store.schema.partitions import missing_partitions, strays
 
     missing = missing_partitions(services.engine)
@@ -52,7 +53,7 @@ def check_upkeep(services: Services) -> Iterator[Check]:
 
 
 def check_heartbeats(services: Services) -> Iterator[Check]:
-    """Whether those of notifier.toml are sent."""
+    """Whether the heartbeats in notifier.toml are sent."""
     states = services.heartbeats.states()
     late = [one for one in states if one.is_late]
     for one in late:

@@ -1,4 +1,4 @@
-"""Waiting for what becomes of one message: `notifier send --wait`."""
+"""Waits for the result of one message: `notifier send --wait`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from notifier.client.handles import Handle
     from notifier.store.search import Audit, RejectedView, Story
 
-#: Between two looks at the record. Seconds.
+#: Pause between two looks at the record. Seconds.
 POLL_SECONDS = 0.1
 #: How many of the newest notifications, or rejected messages, are searched for ours.
 LOOKED_AT = 50
 
 
 class OutcomeWaiter:
-    """Made before the message is sent, so that older notifications are not taken for its outcome."""
+    """Waits for a message's result. Create it before the message is sent, so that older notifications are not
+    taken for the result."""
 
     def __init__(self, audit: Audit, to: str, key: str | None) -> None:
         self._audit = audit
@@ -35,9 +36,9 @@ class OutcomeWaiter:
         self._duplicates_before = first.duplicates if first else 0
 
     def wait(self, handle: Handle, *, seconds: float, as_json: bool) -> None:
-        """Print the story as soon as it is sent or final, or what it is after `seconds`.
+        """Print the story as soon as the message is sent or final, or in its state after `seconds`.
 
-        Exits 1 unless it is sent or delivered.
+        Exits with 1 unless it is sent or delivered.
         """
         story, rejected = self._poll(handle.id, seconds)
         if rejected is not None:
@@ -73,8 +74,8 @@ class OutcomeWaiter:
         return next((found for found in self._audit.rejected(limit=LOOKED_AT) if ours in found.body), None)
 
     def _repeated(self, *, is_last: bool) -> Story | None:
-        """The notification that ours repeats, once the intake has recorded that. If it lists no more repetitions,
-        at the last look: until then ours may be rejected."""
+        """The notification that ours repeats, after the intake has recorded the repetition. If the record lists no
+        further repetitions, only at the last look, because until then ours may be rejected."""
         from notifier.store.ledger_sql import LISTED_DUPLICATES
 
         first = self._first_with_key()

@@ -1,4 +1,5 @@
-"""Where a client finds the service: what it was given, the environment, a `notifier up` of this user."""
+"""Finds the broker and the HTTP API for a client: given by the caller, in the environment, or of this user's
+`notifier up`."""
 
 from __future__ import annotations
 
@@ -16,17 +17,17 @@ _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class ApiAddress:
-    """Of the service's HTTP API."""
+    """Address and key of the service's HTTP API."""
 
     url: str
     key: str = field(repr=False)
 
 
 def find_broker(url: str | None) -> str:
-    """The broker's URL.
+    """Return the broker's URL: the given one, NOTIFIER_BROKER_URL, or the broker of a running `notifier up`.
 
     Raises:
-        ConfigurationError: it is neither given nor found.
+        ConfigurationError: none of these exists.
     """
     found = url or os.environ.get("NOTIFIER_BROKER_URL")
     if not found and (service := find_running_service()) is not None:
@@ -41,39 +42,40 @@ def find_broker(url: str | None) -> str:
 
 
 class ApiOptions(TypedDict, total=False):
-    """How a client asks the service over HTTP."""
+    """How a client reaches the service's HTTP API."""
 
-    #: Its address, as https://notifier.example.com; default: NOTIFIER_API_URL.
+    #: The API's address, such as https://notifier.example.com; default: NOTIFIER_API_URL.
     api_url: str
-    #: A key with the scope `read`; default: NOTIFIER_API_KEY.
+    #: An API key with the scope `read`; default: NOTIFIER_API_KEY.
     api_key: str
-    #: Check messages against the service's templates before they are published; `notifier.client.template_check`.
-    #: True, or the address of the API that lists them, where it is not `api_url`.
+    #: Check messages against the service's templates before publishing them (`notifier.client.template_check`).
+    #: True: use the API at `api_url`. A string: the address of the API that lists the templates.
     templates: bool | str
 
 
 @dataclass(frozen=True, slots=True)
 class ApiSearch:
-    """Finds the API that belongs to a broker. That of the service which `notifier up` runs is found for its own
-    broker only, and its key for its own address: it goes to nobody else, and no other service is asked about a
-    message."""
+    """Finds the API that belongs to a broker. The API of a service started by `notifier up` is used only for that
+    service's own broker, and its key is sent only to its own address. So no other service gets the key or is asked
+    about a message."""
 
-    #: None: the one that would be found.
+    #: The broker's URL. None: the one that `find_broker` would find.
     broker_url: str | None = field(default=None, repr=False)
     api_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
     templates: bool | str = False
 
     def of_templates(self) -> Self | None:
-        """Where the templates are listed; None: nobody looks.
+        """The search for the API that lists the templates; None: templates are not checked.
 
         Raises:
-            ConfigurationError: it is neither said that nobody looks, nor where.
+            ConfigurationError: `templates` neither turns the check off nor gives an address.
         """
         if self.templates is False:
             return None
         if not self.templates:
-            # As a rule from a variable that is not set: without an error nothing would be checked, unnoticed.
+            # Usually the value comes from a variable that is not set. Without this error nothing would be checked,
+            # and nobody would notice.
             raise ConfigurationError(
                 f"templates={self.templates!r} names no API: give its address, or True for the client's own, or "
                 "False to check nothing"
@@ -81,7 +83,7 @@ class ApiSearch:
         return self if self.templates is True else replace(self, api_url=self.templates)
 
     def find(self) -> ApiAddress:
-        """Raises `ConfigurationError`: address or key is neither given nor found."""
+        """Find the API. Raises `ConfigurationError` if its address or key is neither given nor found."""
         url = self.api_url or os.environ.get("NOTIFIER_API_URL")
         key = self.api_key or os.environ.get("NOTIFIER_API_KEY")
         service = find_running_service() if not (url and key) else None
@@ -97,11 +99,12 @@ class ApiSearch:
             raise _missing("there is no key for the service's HTTP API", "NOTIFIER_API_KEY")
         if not _is_http(url):
             raise ConfigurationError(
-                "the address of the HTTP API is no URL: write https://notifier.example.com",
+                "the address of the HTTP API is not a URL: write https://notifier.example.com",
                 setting="NOTIFIER_API_URL",
             )
         if "@" in urlsplit(url).netloc:
-            # It would be sent instead of the key, and the service would say that there is none.
+            # The password in the URL would be sent instead of the key, and the service would answer that there is
+            # no key.
             raise ConfigurationError(
                 "the address of the HTTP API names a user: leave out what is before the @, as only the key says "
                 "who asks",
@@ -122,7 +125,7 @@ def _is_http(url: object) -> bool:
 
 
 def is_of_running_service(url: str) -> bool:
-    """Whether the API at this address is, or was until it was killed, of a `notifier up` of this user."""
+    """Whether the API at this address belongs to a `notifier up` of this user that is running or was killed."""
     service = find_running_service()
     return service is not None and _is_same(url, service.api_url)
 

@@ -1,4 +1,4 @@
-"""For producers on asyncio: send over the HTTP API, and await what becomes of it.
+"""The client for asyncio: sends messages over the HTTP API and awaits what becomes of them.
 
     from notifier import AsyncClient
 
@@ -6,7 +6,7 @@
         handle = await client.send("order_shipped", to="ann@example.com", context={"order_number": "A-1001"})
         status = await handle.wait(timeout=10)
 
-`send` returns when the message is in the record. It needs the extra `http`, no broker.
+`send` returns when the message is in the service's record. It needs the extra `http`, but no broker.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from notifier.domain.message import new_id
 from notifier.domain.notification_status import NotificationStatus
 from notifier.domain.statuses import Channel, Lane
 
-#: Stands where the producer does in checks; over HTTP it is the key's.
+#: Stands for the producer when a message is checked: over HTTP the producer is known from the key.
 _OF_THE_KEY = "of-the-key"
 
 
 class AsyncClient(MessageEncoder):
-    """Sends over HTTP. For one event loop; close it, or use it in `async with`.
+    """Sends messages over HTTP. Use one client in one event loop; close it, or use it in `async with`.
 
-    Address and key are `api_url` and `api_key`, or NOTIFIER_API_URL and NOTIFIER_API_KEY, or those of the service
-    that `notifier up` of this user runs, looked up at the first call. `producer` is known from the key; if it is
-    given, the service checks it. Each answer is waited for at most `timeout_seconds` (default 5).
+    `api_url` and `api_key` default to NOTIFIER_API_URL and NOTIFIER_API_KEY, or else to the service that this
+    user's `notifier up` runs. They are looked up at the first call. The service knows the producer from the key;
+    if you give `producer`, the service checks that it matches. `timeout_seconds` (default 5) limits the wait for
+    each answer.
     """
 
     def __init__(
@@ -61,11 +62,12 @@ class AsyncClient(MessageEncoder):
         lane: Lane | str = Lane.NORMAL,
         **fields: Any,
     ) -> AsyncHandle:
-        """Send one message; everything as in `Client.send`, without `outbox`.
+        """Send one message. Arguments are those of `Client.send`, without `outbox`.
 
         Raises:
-            InvalidMessage: it was not accepted; `faults` lists everything that is wrong. What only the service
-                knows is missing there while it does not answer, if the message breaks the contract.
+            InvalidMessage: the message was not accepted; `faults` lists everything that is wrong. If the message
+                breaks the contract and the service does not answer, faults that only the service can find are
+                missing.
             PublishFailed: the service did not answer; send again with the same idempotency key.
             PublishRefused: the service refuses the key.
         """
@@ -86,13 +88,15 @@ class AsyncClient(MessageEncoder):
         lane: Lane | str = Lane.BULK,
         **defaults: Any,
     ) -> list[AsyncHandle]:
-        """Send many messages of one channel and lane, up to 1000 in a request; as in `Client.send_many`.
+        """Send many messages of one channel and lane, up to 1000 in each request. Arguments are those of
+        `Client.send_many`.
 
         Raises:
-            InvalidMessage: some were not accepted; fields begin with an entry's position, from 0. If one breaks
-                the contract, none was sent, and `faults` is about all of them; otherwise the others were accepted.
-            PublishFailed, PublishRefused: as `send`; some may have been accepted. Repeat the call with the same
-                idempotency keys.
+            InvalidMessage: some messages were not accepted; each fault's field begins with the entry's position,
+                from 0. If any entry breaks the contract, nothing was sent and `faults` covers all entries;
+                otherwise the other entries were accepted.
+            PublishFailed, PublishRefused: as for `send`, but some messages may have been accepted. Repeat the call
+                with the same idempotency keys.
         """
         given = list(entries)
         try:
@@ -123,11 +127,11 @@ class AsyncClient(MessageEncoder):
         return handles
 
     async def status(self, notification_id: UUID | str) -> NotificationStatus | None:
-        """Where the notification with this id stands; as `Handle.status`."""
+        """Return the current status of the notification with this id, like `Handle.status`."""
         return await self._api.run(ask_status(Asked.by(notification_id)))
 
     async def wait(self, notification_id: UUID | str, timeout: float) -> NotificationStatus:
-        """The same once it is ready; as `Handle.wait`."""
+        """Wait until the notification with this id is ready, like `Handle.wait`. `timeout` is in seconds."""
         return await self._api.run(wait_for(Asked.by(notification_id), timeout))
 
     async def close(self) -> None:
@@ -140,7 +144,7 @@ class AsyncClient(MessageEncoder):
         await self.close()
 
     async def _against(self, messages: Iterable[Mapping[str, Any]]) -> list[Fault]:
-        """What the service says against messages that are not sent; fields begin with their positions, from 0."""
+        """The service's faults in messages that are not sent; fields begin with the entry's position, from 0."""
         known: dict[str, Any] = {} if self.producer == _OF_THE_KEY else {"producer": self.producer}
         entries = [entry_of({**known, "id": new_id(), **of} if isinstance(of, Mapping) else of) for of in messages]
         found: list[Fault] = []
@@ -161,7 +165,7 @@ class AsyncClient(MessageEncoder):
 
 
 def _body(encoded: Encoded) -> bytes:
-    """As the API takes it: without the producer, if only its key tells that."""
+    """The message as the API takes it: without `producer` if only the key tells who the producer is."""
     if encoded.message.producer != _OF_THE_KEY:
         return encoded.body
     return encoded.message.model_copy(update={"producer": None}).encode()

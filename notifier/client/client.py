@@ -1,4 +1,4 @@
-"""For producers: publish messages, with a deadline on every call.
+"""The client for producers: publishes messages, with a time limit on every call.
 
     from notifier import Client
 
@@ -6,10 +6,10 @@
         handle = client.send("order_shipped", to="ann@example.com", context={"order_number": "A-1001"})
 
 `send` returns when the broker has confirmed that it holds the message. If it raises `PublishFailed`, send again
-with the same `idempotency_key`: the service accepts it once.
+with the same `idempotency_key`: the service accepts the message once.
 
-A producer with a database of its own need not care whether the broker is there: with `outbox=session` the message
-becomes a row of its transaction, and a relay publishes it (`notifier.client.outbox`).
+A producer with its own database does not depend on the broker: with `outbox=session` the message becomes a row in
+the producer's transaction, and a relay publishes it later (`notifier.client.outbox`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from notifier.client.template_check import TemplateCheck
 
-    #: The type of `outbox=`: the row is written in its transaction.
+    #: The types that `outbox=` accepts: the message's row is written in this transaction.
     SqlTransaction = Session | scoped_session[Any] | Connection
 
 
@@ -60,15 +60,17 @@ class Messages(MessageEncoder, ABC):
     ) -> Handle:
         """Publish one message, or with `outbox` write it into the producer's own transaction.
 
-        `channel` is sms for a recipient that begins with +, otherwise email. `fields` are the other fields of the
-        contract: idempotency_key, id, producer, locale, sender, reply_to, reference, metadata, send_at,
-        expires_at (aware datetimes or RFC 3339 strings), callback_url, attachments (ids of files that were
-        uploaded over HTTP), traceparent (default: the caller's OpenTelemetry span, if it has one).
+        `context` holds the template's variables; `notifier.client.context_values` lists the types of its values.
+        `channel` defaults to sms if the recipient begins with +, otherwise to email. `lane` is urgent, normal or
+        bulk. `fields` are the other fields of the contract: idempotency_key, id, producer, locale, sender,
+        reply_to, reference, metadata, send_at, expires_at (aware datetimes or RFC 3339 strings), callback_url,
+        attachments (ids of files uploaded over HTTP), traceparent (default: the current OpenTelemetry span, if
+        there is one).
 
         Raises:
             InvalidMessage: nothing was published; `faults` lists everything that is wrong.
-            PublishFailed: no confirmation within `timeout_seconds` in total; never with `outbox`.
-            PublishRefused: one of them, which lasts: publishing again does not help.
+            PublishFailed: the broker did not confirm within `timeout_seconds`. Never raised with `outbox`.
+            PublishRefused: a `PublishFailed` that will not go away: publishing again does not help.
         """
         encoded = self.encode(template, to, context, channel, lane, fields)
         self._hand_over([encoded], outbox)
@@ -83,14 +85,17 @@ class Messages(MessageEncoder, ABC):
         outbox: SqlTransaction | None = None,
         **defaults: Any,
     ) -> list[Handle]:
-        """Publish many messages of one channel and lane in few broker messages. Far faster than `send` in a loop.
+        """Publish many messages of one channel and lane in a few broker messages. Far faster than `send` in a
+        loop.
 
-        Each entry holds fields of the contract; `defaults` are for every entry that does not set them. All entries
-        are checked before the first is published. With `outbox` all of them become rows of that transaction.
+        Each entry holds fields of the contract. `defaults` apply to every entry that does not set them. All
+        entries are checked before the first is published. With `outbox`, all of them become rows of that
+        transaction.
 
         Raises:
-            InvalidMessage: nothing was published; fields are prefixed with the entry's position, from 0.
-            PublishFailed: some chunks may have been published; repeat the call with the same idempotency keys.
+            InvalidMessage: nothing was published; each fault's field begins with the entry's position, from 0.
+            PublishFailed: some of the messages may have been published; repeat the call with the same idempotency
+                keys.
         """
         found = self.encode_many(entries, channel, lane, defaults)
         self._hand_over(found, outbox)
@@ -102,30 +107,31 @@ class Messages(MessageEncoder, ABC):
 
     @property
     def _api(self) -> ServiceApi | None:
-        """Whom its handles ask; None: whom the environment names."""
+        """The API that handles of this client ask; None: the API that the environment names."""
         return None
 
     @abstractmethod
     def _hand_over(self, messages: Sequence[Encoded], outbox: SqlTransaction | None) -> None:
-        """Take messages of one channel and lane: all, or raise."""
+        """Take messages of one channel and lane: accept all of them, or raise."""
 
 
 class Client(Messages):
-    """Publishes to RabbitMQ (amqp://) or to a Redis-protocol broker (redis://).
+    """Publishes messages to RabbitMQ (amqp://) or to a Redis-protocol broker (redis://).
 
-    Thread-safe; one connection, made at the first call and again after a failure or a fork. Every call ends
-    within `timeout_seconds` (default 5), whatever the broker does.
+    Thread-safe. It has one connection, opened at the first call and again after a failure or a fork. Every call
+    ends within `timeout_seconds` (default 5), whatever the broker does.
 
-    Without a `url` it is NOTIFIER_BROKER_URL, or the broker of the service that `notifier up` of this user runs. A
-    producer that writes to its outbox only needs none: the relay has it. `outbox_table` is the name of its outbox,
-    with its schema if it has one.
+    `url` defaults to NOTIFIER_BROKER_URL, or else to the broker of the service that this user's `notifier up`
+    runs. A producer that only writes to its outbox needs no URL: the relay has it. `outbox_table` is the name of
+    the outbox table, with its schema if it has one.
 
-    On RabbitMQ each message names the user of the URL as its `user_id`, which the broker checks: so the service
-    knows that it is from this producer. `broker_user` is another name, for connections that RabbitMQ knows by
-    another (a certificate, OAuth 2), or "" for none.
+    On RabbitMQ each message carries the URL's user as its `user_id`. The broker checks it, so the service knows
+    that the message is from this producer. Set `broker_user` if RabbitMQ knows the connection by another name (a
+    certificate, OAuth 2), or to "" to send no `user_id`.
 
-    What became of a message is asked over HTTP, which needs the extra `http`; `ApiOptions` says whom. With
-    `templates` messages are checked against the service's templates before they are published.
+    The client asks for the status of messages over HTTP, which needs the extra `http`; `ApiOptions` has the
+    address and key. With `templates`, messages are checked against the service's templates before they are
+    published.
     """
 
     def __init__(
@@ -141,7 +147,7 @@ class Client(Messages):
         super().__init__(producer=producer)
         self._timeout_seconds = timeout_seconds
         self._broker_user = broker_user
-        # A URL that is wrong is said at once.
+        # Connects to nothing yet, but reports an invalid URL at once.
         self._wire = self._make_wire(url) if url is not None else None
         self._finding = threading.Lock()
         self._outbox_table = outbox_table
@@ -169,15 +175,15 @@ class Client(Messages):
         return f"Client(producer={self.producer!r})"
 
     def status(self, notification_id: UUID | str) -> NotificationStatus | None:
-        """Where the notification with this id stands, as `Handle.status`: for ids that were kept."""
+        """Return the current status of a notification by the id that you kept, like `Handle.status`."""
         return self._service_api.run(ask_status(Asked.by(notification_id)))
 
     def wait(self, notification_id: UUID | str, timeout: float) -> NotificationStatus:
-        """The same once it is ready, as `Handle.wait`."""
+        """Wait until the notification with this id is ready, like `Handle.wait`. `timeout` is in seconds."""
         return self._service_api.run(wait_for(Asked.by(notification_id), timeout))
 
     def result(self, notification_id: UUID | str | Handle) -> NotifierResult:
-        """The same in the words of Celery's `AsyncResult`."""
+        """The notification as a `NotifierResult`, which has the names of Celery's `AsyncResult`."""
         return NotifierResult(notification_id, self._service_api)
 
     @property
@@ -192,7 +198,7 @@ class Client(Messages):
 
     def _hand_over(self, messages: Sequence[Encoded], outbox: SqlTransaction | None) -> None:
         if outbox is not None:
-            # Imported here: producers without an outbox need no SQLAlchemy.
+            # Imported here because producers without an outbox need no SQLAlchemy.
             from notifier.client.outbox import write
 
             write(outbox, ((e.id, e.channel, e.lane, e.body) for e in messages), table_name=self._outbox_table)
@@ -212,7 +218,7 @@ class Client(Messages):
 
 
 def _template_check(listed: ApiSearch) -> TemplateCheck:
-    # Imported here: few ask for it, and all would start later.
+    # Imported here because few producers use it, and it would slow down every start.
     from notifier.client.template_check import ANSWER_SECONDS, TemplateCheck
 
     return TemplateCheck(ServiceApi(listed.find, ANSWER_SECONDS))
@@ -227,8 +233,8 @@ class Recorded:
 
 
 class RecordingClient(Messages):
-    """For producers' own tests: checks like `Client`, publishes nothing, keeps everything in `sent`, also what was
-    sent with `outbox=`, whatever becomes of the transaction."""
+    """A client for producers' own tests: checks messages like `Client`, publishes nothing, and keeps every message
+    in `sent`. That includes messages sent with `outbox=`, even if the transaction is rolled back."""
 
     def __init__(self, *, producer: str | None = "test") -> None:
         super().__init__(producer=producer)

@@ -1,4 +1,4 @@
-"""Python values of a context as the JSON that templates read.
+"""Turns Python values in a context into the JSON that templates read.
 
 | Python | JSON | for a variable of type |
 |---|---|---|
@@ -8,8 +8,8 @@
 | `UUID` | "01a2…", as `str` writes it | string |
 | an `Enum` | its value, by these rules | that of its value |
 
-Everything else stays what it is. Names are text, or an `Enum` of text: what `json.dumps` makes of other keys ("1",
-"null", "true") is not what the template asks for.
+Other values are left as they are. Names must be text, or an `Enum` of text: `json.dumps` would turn other keys
+into "1", "null" or "true", which templates do not ask for.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from uuid import UUID
 from notifier.domain.errors import Fault
 from notifier.domain.times import write_time
 
-#: Levels of lists and objects in a context. The service reads some 200, of which a batch takes a few.
+#: Maximum nesting of lists and objects in a context. The service reads about 200 levels, and a batch uses a few of
+#: them.
 MAX_DEPTH = 100
-#: Digits of a `Decimal`, before its point and behind it: the exponent of one stands for any number of them.
+#: Maximum digits of a `Decimal`, before and after its point: a large exponent stands for any number of digits.
 MAX_DIGITS = 100
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -34,25 +35,27 @@ _NAMES = frozenset({str})
 
 
 class _TooDeep(Exception):
-    """Ends it all: an object that holds itself twice would be walked through a number of times without end."""
+    """Ends the whole walk: an object that contains itself twice would otherwise be walked through an endless
+    number of times."""
 
 
 def as_json(context: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
-    """The context, and what has no form in JSON; such values are None."""
+    """Return the context as JSON values, and a fault for each value that has no JSON form; that value becomes
+    None."""
     faults: list[Fault] = []
     try:
         return _members(context, "context", MAX_DEPTH, faults), faults
     except _TooDeep as error:
         member = ".".join(str(error).split(".")[:2])
-        problem = f"has more than {MAX_DEPTH} levels, or holds itself"
-        return {}, [Fault(member, "too_deep", problem, "Send fewer lists and objects within each other")]
+        problem = f"has more than {MAX_DEPTH} levels, or contains itself"
+        return {}, [Fault(member, "too_deep", problem, "Nest lists and objects less deeply")]
 
 
 def _members(values: Mapping[str, Any], path: str, levels: int, faults: list[Fault]) -> dict[str, Any]:
     _check_depth(path, levels)
     named = values.items() if _NAMES.issuperset(map(type, values)) else _named(values, path, faults)
     return {
-        # By type, not `isinstance`: of the many values of a batch each is looked at.
+        # Compares the type instead of calling `isinstance`, because this runs for every value of a batch.
         name: value if type(value) in _PLAIN else _written(value, f"{path}.{name}", levels, faults)
         for name, value in named
     }
@@ -72,7 +75,7 @@ def _check_depth(path: str, levels: int) -> None:
 
 
 def _named(values: Mapping[Any, Any], path: str, faults: list[Fault]) -> Iterator[tuple[str, Any]]:
-    """Those of its members that have a name."""
+    """The members whose names are text."""
     for name, value in values.items():
         text = name.value if isinstance(name, Enum) else name
         if isinstance(text, str):
@@ -106,9 +109,7 @@ def _written(value: Any, path: str, levels: int, faults: list[Fault]) -> Any:
     if isinstance(value, str | int | float) or value is None:
         return value
     fix = "Send text, a number, true or false, a list or an object"
-    faults.append(
-        Fault(path, "wrong_type", f"is of the type {type(value).__name__}, for which JSON has no form", fix)
-    )
+    faults.append(Fault(path, "wrong_type", f"is of type {type(value).__name__}, which has no form in JSON", fix))
     return None
 
 
@@ -118,7 +119,7 @@ def _digits(value: Decimal, path: str, faults: list[Fault]) -> str | None:
         return None
     exponent = value.as_tuple().exponent
     if value.adjusted() >= MAX_DIGITS or (isinstance(exponent, int) and exponent < -MAX_DIGITS):
-        problem = f"has more than {MAX_DIGITS} digits before or behind its point"
+        problem = f"has more than {MAX_DIGITS} digits before or after its point"
         faults.append(Fault(path, "bad_number", problem, "Round it, or send text"))
         return None
     return format(value, "f")

@@ -1,7 +1,6 @@
-"""What a client and the HTTP API say to each other, without a network: generators that yield a `ApiRequest` or a
-`Pause` and get a `ApiReply`. So the client that waits in a thread and the one that awaits have the same rules
-(`notifier.client.service_api` carries the requests).
-"""
+"""The client's side of the HTTP API, without a network: generators that yield an `ApiRequest` or a `Pause` and
+receive an `ApiReply`. The client that blocks a thread and the one that awaits share these rules
+(`notifier.client.service_api` carries the requests)."""
 
 from __future__ import annotations
 
@@ -26,13 +25,13 @@ from notifier.domain.errors import (
 )
 from notifier.domain.notification_status import CONTENT_HEADER, NotificationStatus
 
-#: The service holds one request so long; below the limits of common proxies. Seconds.
+#: How long the service holds one request that waits; below the limits of common proxies. Seconds.
 HOLD_SECONDS = 20.0
 #: Longest time to wait for a notification: a year.
 MAX_TIMEOUT_SECONDS = 366 * 24 * 60 * 60
-#: Shortest and longest pause after an answer that tells nothing. Seconds.
+#: Shortest and longest pause after an answer that says nothing about the notification. Seconds.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
-#: The same while the request is not held, because too many wait.
+#: Shortest and longest pause when the service does not hold the request because too many wait. Seconds.
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 1.0, 4.0
 
 _T = TypeVar("_T")
@@ -44,35 +43,35 @@ class ApiRequest:
     path: str
     query: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
-    #: Beyond the client's own limit, because the service holds the request so long.
+    #: How long the service may hold the request, in addition to the client's own limit.
     held_seconds: float = 0.0
-    #: Of somebody who waits: it keeps no other request from a connection.
+    #: A caller waits for the notification. Such a request takes no connection that other requests need.
     is_wait: bool = False
-    #: Of somebody who waits: how long it may wait for its turn.
+    #: How long a request that waits may itself wait for a free connection.
     patience_seconds: float = 0.0
     headers: tuple[tuple[str, str], ...] = ()
 
     def unheld(self) -> Self:
-        """The same, to be answered at once."""
+        """The same request, to be answered at once."""
         query = tuple(pair for pair in self.query if pair[0] != "wait")
         return replace(self, query=query, held_seconds=0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class ApiReply:
-    #: 0: there was no answer.
+    #: HTTP status. 0: there was no answer.
     status: int = 0
     body: bytes = b""
     retry_after_seconds: float = 0.0
     #: Why there was no answer.
     problem: str = ""
-    #: That was because the time was over.
+    #: There was no answer because the time was over.
     is_late: bool = False
-    #: It was not asked: before others that wait with this client it had no turn in time.
+    #: The request was never sent: too many others waited with this client, and it got no turn in time.
     is_crowded: bool = False
-    #: None ever comes before somebody corrects what `problem` names.
+    #: There will be no answer until somebody corrects what `problem` names.
     is_lasting: bool = False
-    #: The client was closed while it waited.
+    #: The client was closed while the request waited.
     is_closed: bool = False
     media_type: str = ""
 
@@ -82,47 +81,47 @@ class ApiReply:
 
     @property
     def detail(self) -> str:
-        """For people."""
+        """What the reply says, for people."""
         said = self.refusal
         return self.problem or (said.detail if said else "") or f"HTTP {self.status}"
 
     @property
     def refusal(self) -> ReplyProblem | None:
-        """What a notifier says against the request; None: it was none, or another server."""
+        """The problem document of a notifier; None: the request was not refused, or another server answered."""
         return read(ReplyProblem, self.body) if self.media_type == "application/problem+json" else None
 
     @property
     def is_not_in_record(self) -> bool:
-        """Whether a notifier says that there is no such notification. Of a path that it does not have it says
-        only "Not Found"."""
+        """Whether a notifier says that there is no such notification. For a path that does not exist, a notifier
+        says only "Not Found"."""
         return self.status == 404 and self.refusal is not None and self.refusal.detail != "Not Found"
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Come back after so long."""
+    """Ask again after so many seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The notification that is asked about."""
+    """The notification that the service is asked about."""
 
     id: UUID
-    #: None: its id is its key.
+    #: None: the id is also the key.
     idempotency_key: str | None = None
-    #: Hex digest of its content. None: whatever was accepted under the key.
+    #: Hex digest of the content. None: accept whatever content has this key.
     content: str | None = field(default=None, repr=False)
 
     @classmethod
     def by(
         cls, notification_id: UUID | str, idempotency_key: str | None = None, content: str | None = None
     ) -> Asked:
-        """By an id that people give: only a checked one becomes a part of an address.
+        """Make one from an id that people give. The id is checked, because it becomes part of a URL.
 
         Raises:
-            ValueError: it is no id.
+            ValueError: it is not a UUID.
         """
         try:
             return cls(UUID(str(notification_id)), idempotency_key, content)
@@ -132,13 +131,14 @@ class Asked:
             ) from None
 
     def request(self, hold_seconds: float | None = None) -> ApiRequest:
-        """`hold_seconds` is of somebody who waits."""
+        """Make the request. With `hold_seconds` the service holds it until the notification is ready or the time
+        is over."""
         is_wait, hold_seconds = hold_seconds is not None, hold_seconds or 0.0
         query = [("wait", f"{hold_seconds:.3f}")] if hold_seconds else []
         if self.idempotency_key is not None:
             query.append(("idempotency_key", self.idempotency_key))
         path = f"/v1/notifications/{self.id}/status"
-        # No query: an address gets into logs, and of a code's hash the code can be guessed.
+        # The hash is not in the query: URLs end up in logs, and a short code can be guessed from its hash.
         headers = () if self.content is None else ((CONTENT_HEADER, self.content),)
         return ApiRequest(
             "GET",
@@ -155,30 +155,30 @@ Conversation = Generator[ApiRequest | Pause, ApiReply, _T]
 
 
 def ask_status(asked: Asked) -> Conversation[NotificationStatus | None]:
-    """Where it stands; None: it is not in the record.
+    """Return the notification's status; None: it is not in the record.
 
     Raises:
-        InvalidMessage: its key was accepted before, for another content.
+        InvalidMessage: its key was accepted before with other content.
         ServiceUnavailable: the service does not answer now.
-        ConfigurationError: it refuses the key, or what answers there is no such service.
+        ConfigurationError: the service refuses the key, or the address is not a notifier's.
     """
     reply = yield asked.request()
     return _status_of(reply)
 
 
 def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationStatus]:
-    """Where it stands, once it is ready. `timeout` in seconds; None: for ever.
+    """Return the notification's status when it is ready. `timeout` is in seconds; None: wait for ever.
 
     Raises:
-        NotReady: not within `timeout`; also if too many others waited with the client to ask.
-        InvalidMessage: as `ask_status`.
-        ServiceUnavailable: the service did not answer at the end of it; or the client was closed, at once.
-        ConfigurationError: it refuses the key.
-        TypeError, ValueError: `timeout` is no number of seconds, or more than a year.
+        NotReady: not ready within `timeout`; also if too many others waited with the client for it to ask.
+        InvalidMessage: as for `ask_status`.
+        ServiceUnavailable: the service did not answer when the time was over; or, at once, the client was closed.
+        ConfigurationError: the service refuses the key.
+        TypeError, ValueError: `timeout` is not a number of seconds, or more than a year.
     """
     ends_at = None if timeout is None else time.monotonic() + _seconds(timeout)
     pause, poll = FIRST_PAUSE_SECONDS, FIRST_POLL_SECONDS
-    #: The last look that was no matter of the client's own crowd; None: there was none.
+    #: The last reply that was not "too many wait with this client". None: there was none.
     heard: ApiReply | None = None
     while True:
         began_at = time.monotonic()
@@ -200,17 +200,17 @@ def wait_for(asked: Asked, timeout: float | None) -> Conversation[NotificationSt
             raise NotReady(_not_ready(asked, status, timeout), status=status)
         pause = FIRST_PAUSE_SECONDS
         yield Pause(_within(began_at + poll - time.monotonic(), ends_at))
-        # Answered at once: too many wait.
+        # The service answered at once, so too many wait there: poll more slowly.
         poll = min(poll * 2, LONGEST_POLL_SECONDS)
 
 
 def publish(body: bytes) -> Conversation[UUID]:
-    """Hand one message over; the id of its notification.
+    """Send one message. Returns the id of its notification.
 
     Raises:
-        InvalidMessage: the service refuses it; `faults` says why.
-        PublishFailed: it does not answer now.
-        PublishRefused: it refuses the key, or what answers there is no such service.
+        InvalidMessage: the service refuses the message; `faults` says why.
+        PublishFailed: the service does not answer now.
+        PublishRefused: the service refuses the key, or the address is not a notifier's.
     """
     reply = yield from post("/v1/notifications", body)
     accepted = read(AcceptedReply, reply.body) if reply.status == 202 else None
@@ -220,11 +220,11 @@ def publish(body: bytes) -> Conversation[UUID]:
 
 
 def publish_batch(bodies: Sequence[bytes], first: int) -> Conversation[list[UUID | list[Fault]]]:
-    """Hand several over: for each the id of its notification, or why it is refused. `first` is the position of the
-    first one among those that the caller has.
+    """Send several messages. Returns, for each, the id of its notification or the faults for which it is refused.
+    `first` is the position of the first body among all messages of the caller.
 
     Raises:
-        InvalidMessage, PublishFailed, PublishRefused: as `publish`, if none was accepted.
+        InvalidMessage, PublishFailed, PublishRefused: as for `publish`, if no message was accepted.
     """
     reply = yield from post("/v1/notifications/batch", b'{"batch":[' + b",".join(bodies) + b"]}")
     accepted = read(BatchReply, reply.body) if reply.status == 202 else None
@@ -234,13 +234,13 @@ def publish_batch(bodies: Sequence[bytes], first: int) -> Conversation[list[UUID
 
 
 def list_templates() -> Conversation[ApiReply]:
-    """The service's templates, as JSON."""
+    """Ask for the service's templates, as JSON."""
     return (yield ApiRequest("GET", "/v1/templates"))
 
 
 def post(path: str, body: bytes) -> Conversation[ApiReply]:
-    """Try twice, as an idle connection may have died: the key makes it the same notification. Not if the time was
-    over: the caller decides about more of it."""
+    """Post a body, at most twice, because an idle connection may have died. The second try is safe: the key makes
+    it the same notification. After a timeout there is no second try; the caller decides about that."""
     request = ApiRequest("POST", path, body=body, headers=(("content-type", "application/json"),))
     reply = yield request
     if reply.status == 0 and not (reply.is_late or reply.is_lasting or reply.is_closed):
@@ -252,7 +252,7 @@ def _status_of(reply: ApiReply) -> NotificationStatus | None:
     if reply.is_not_in_record:
         return None
     if reply.is_temporary:
-        raise ServiceUnavailable(f"the service did not say where it stands: {reply.detail}; ask again later")
+        raise ServiceUnavailable(f"the service did not give its status: {reply.detail}; ask again later")
     if reply.status == 409 and reply.refusal is not None and reply.refusal.errors:
         raise InvalidMessage(faults_of(reply.refusal.errors, ""))
     if reply.status != 200:
@@ -265,12 +265,13 @@ def _status_of(reply: ApiReply) -> NotificationStatus | None:
 
 @cache
 def _status_reader() -> TypeAdapter[NotificationStatus]:
-    # Made when it is needed: producers that only publish start sooner.
+    # Made when it is first needed, so that producers that only publish start faster.
     return TypeAdapter(NotificationStatus)
 
 
 def refused_key(reply: ApiReply, scope: str = "read") -> ConfigurationError:
-    """Of an answer that lasts: the key is wrong, or the address. The call needs a key with this `scope`."""
+    """The error for a reply that will not change: the key or the address is wrong. The call needs a key with this
+    `scope`."""
     if reply.is_lasting:
         return ConfigurationError(reply.problem, setting="NOTIFIER_API_URL")
     if reply.status not in (401, 403):
@@ -280,10 +281,10 @@ def refused_key(reply: ApiReply, scope: str = "read") -> ConfigurationError:
 
 
 def _with_scope(reply: ApiReply, scope: str) -> str:
-    """What was said against a key, and how to get a better one."""
+    """What the service says against the key, and how to get a better key."""
     fix = f"give one with the scope {scope} (`notifier keys create`)"
     if reply.refusal is None:
-        fix += ", or ask who runs the proxy before the service, as these are not the service's words"
+        fix += ", or ask who runs the proxy in front of the service, as these are not the service's words"
     return f"{reply.detail}; {fix}"
 
 
@@ -313,8 +314,8 @@ def _refused(reply: ApiReply, first: int | None = None) -> InvalidMessage | Publ
         problem = f"the service refuses the key: {_with_scope(reply, 'send')}"
     elif reply.status == 413:
         problem = (
-            f"it is too large for a server before the service ({reply.detail}): send less at once, or have that "
-            "server take larger bodies"
+            f"it is too large for a server in front of the service ({reply.detail}): send less at once, or have "
+            "that server accept larger bodies"
         )
     else:
         problem = f"the service refused the message: {reply.detail}; correct the address of its API"
@@ -333,7 +334,7 @@ def _not_ready(asked: Asked, status: NotificationStatus | None, timeout: float |
 def _seconds(timeout: object) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise TypeError(f"timeout is a number of seconds, not {type(timeout).__name__}")
-    # False of what is not a number, too.
+    # Also catches NaN, for which every comparison is false.
     if not timeout <= MAX_TIMEOUT_SECONDS:
         raise ValueError(f"timeout is a number of seconds, at most {MAX_TIMEOUT_SECONDS} (a year)")
     return float(max(0, timeout))

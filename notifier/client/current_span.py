@@ -1,4 +1,4 @@
-"""The producer's own span, by which its messages belong to its trace."""
+"""Reads the producer's current OpenTelemetry span, so that its messages belong to its trace."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import sys
 
 
 def current_traceparent() -> str | None:
-    """W3C Trace Context of the caller's span; None: it has none. Never raises: no tracer keeps a message back.
+    """Return the W3C `traceparent` of the caller's span; None: there is none. Never raises: a tracer must not stop
+    a message.
 
-    Who has a span has imported OpenTelemetry, so nothing is imported here.
+    Imports nothing: a caller with a span has already imported OpenTelemetry.
     """
     api = sys.modules.get("opentelemetry.trace")
     if api is None:

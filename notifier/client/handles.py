@@ -1,4 +1,4 @@
-"""What a producer keeps of a message that it sent."""
+"""Handles: what a producer keeps of a message that it sent, to ask about it later."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from notifier.domain.statuses import Channel, Lane
 
 @dataclass(frozen=True, slots=True)
 class SentMessage:
-    """The ids to ask about it later."""
+    """The ids of a message that was sent."""
 
-    #: Id of the notification. If the idempotency key was accepted before, that notification keeps its own id;
-    #: `status` and `wait` find it.
+    #: Id of the notification. If the idempotency key had been accepted before, the earlier notification keeps its
+    #: own id; `status` and `wait` find it.
     id: UUID
-    #: The key under which sending again is safe: the one given, or the id.
+    #: The key with which sending again is safe: the one you gave, or else the id.
     idempotency_key: str
     channel: Channel
     lane: Lane
 
     @property
     def asked(self) -> Asked:
-        """What the service is asked for. Raises ValueError: a handle was made with what is no id."""
+        """What to ask the service about. Raises `ValueError` if the handle was made without a valid id."""
         key = None if self.idempotency_key == str(self.id) else self.idempotency_key
         return Asked.by(self.id, key, self._content)
 
@@ -37,15 +37,15 @@ class SentMessage:
 
 @dataclass(frozen=True)
 class Handle(SentMessage):
-    """What `Client` returns. A value of its ids alone: a pickled one asks whom the environment names, and takes
-    whatever was accepted under its key for its message."""
+    """The handle that `Client` returns. It holds only ids: after pickling it asks the API that the environment
+    names, and takes whatever was accepted under its key for its message."""
 
     def __reduce__(self) -> tuple[type[Handle], tuple[Any, ...]]:
-        # Without the hash: in the arguments of a task it would give a code away.
+        # Without the content's hash: in a task's arguments it would let somebody guess a code in the message.
         return Handle, (self.id, self.idempotency_key, self.channel, self.lane)
 
     def asking(self, api: ServiceApi | None, content: str | None = None) -> Self:
-        """This handle, which asks `api` for a message of this content."""
+        """This handle, bound to the API it asks and to the hash of its message's content."""
         self.__dict__.update(_api=api, _hash=content)
         return self
 
@@ -55,24 +55,26 @@ class Handle(SentMessage):
         return found
 
     def status(self) -> NotificationStatus | None:
-        """Where it stands now. None: it is not in the record, because the intake has not read it yet, or rejected
-        it, or because its transaction or relay is not that far.
+        """Return the current status. None: the message is not in the record. The intake may not have read it yet
+        or may have rejected it, or its transaction has not been committed, or the relay has not published it.
 
         Raises:
-            InvalidMessage: its id or idempotency key was accepted before, for another content: it is rejected.
+            InvalidMessage: its id or idempotency key was accepted before with other content, so this message is
+                rejected.
             ConfigurationError: the address or key of the HTTP API is missing or wrong; the text says what to set.
             ServiceUnavailable: the service does not answer now.
         """
         return self._service().run(ask_status(self.asked))
 
     def wait(self, timeout: float) -> NotificationStatus:
-        """Where it stands as soon as a provider took it, or it ended otherwise, whatever way; look at
-        `is_successful`. `timeout` in seconds; a silent service may take the client's `timeout_seconds` more.
+        """Wait until a provider has taken the message or the notification has ended in any other way, and return
+        its status. Look at `is_successful`. `timeout` is in seconds; if the service is silent, the call may take
+        up to the client's `timeout_seconds` longer.
 
         Raises:
-            NotReady: neither happened in time; `status` is where it stands.
-            InvalidMessage, ConfigurationError, ServiceUnavailable: as `status`.
-            TypeError, ValueError: `timeout` is no number of seconds, or more than a year.
+            NotReady: neither happened in time; the error's `status` is the current one.
+            InvalidMessage, ConfigurationError, ServiceUnavailable: as for `status`.
+            TypeError, ValueError: `timeout` is not a number of seconds, or more than a year.
         """
         return self._service().run(wait_for(self.asked, timeout))
 
@@ -82,7 +84,7 @@ class Handle(SentMessage):
 
 @dataclass(frozen=True, slots=True)
 class AsyncHandle(SentMessage):
-    """What `AsyncClient` returns; `status` and `wait` as those of `Handle`, to be awaited."""
+    """The handle that `AsyncClient` returns. `status` and `wait` are those of `Handle`, to be awaited."""
 
     _api: AsyncServiceApi = field(repr=False, compare=False)
 

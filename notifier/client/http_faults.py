@@ -1,5 +1,5 @@
-"""Why no answer over HTTP will ever come as things are: what is at the address speaks no TLS, or no HTTP at all,
-or shows a certificate that is not trusted. Whoever is told to ask again later would ask for ever."""
+"""Finds out why no answer over HTTP will ever come: the address speaks no TLS or no HTTP, or shows a certificate
+that is not trusted. If the caller were told to try again later, it would try for ever."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 from notifier.domain.certificates import is_of_another_host
 
-#: Limit of the connection that looks at what is there, and of its answer, each. Seconds.
+#: Time limit for the extra connection that checks what is at the address, and for its answer, each. Seconds.
 LOOK_SECONDS = 1.0
 
 
 def lasting_fault(error: Exception, url: str) -> str | None:
-    """What has to be corrected before a request to `url` that ended in this error of httpx can succeed; None: the
-    next one may. May open a connection of its own, and then takes up to 2 s."""
+    """What must be corrected before a request to `url` that ended in this httpx error can succeed; None: the next
+    request may succeed. May open a connection of its own, which takes up to 2 s."""
     parts = urlsplit(url)
     is_tls = parts.scheme.lower() == "https"
     place = (parts.hostname or "", parts.port or (443 if is_tls else 80))
@@ -31,14 +31,14 @@ def lasting_fault(error: Exception, url: str) -> str | None:
             return f"{named} speaks no TLS: write http:// in the address of the API, or give the port that does"
     if type(error).__name__ not in ("RemoteProtocolError", "ReadError"):
         return None
-    # Imported here: it is seldom needed.
+    # Imported here because it is seldom needed.
     from notifier.broker.other_protocol import spoken_at
 
     found = None if is_tls else spoken_at(place, LOOK_SECONDS)
     if found in (None, "HTTP"):
         return None
     fix = "write https:// in the address of the API, or give" if found == "TLS" else "give"
-    return f"{named} speaks {found}, not HTTP: {fix} the port of the service's HTTP API, as a rule 8080"
+    return f"{named} speaks {found}, not HTTP: {fix} the port of the service's HTTP API, usually 8080"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

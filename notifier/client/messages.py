@@ -1,4 +1,4 @@
-"""From arguments to checked messages with their JSON, the same for whatever way they go."""
+"""Turns arguments into checked messages and their JSON, for every way of sending them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from notifier.security.body_hash import body_hash
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A message that passed every check, with its JSON."""
+    """A message that passed every check, and its JSON."""
 
     message: Message
     body: bytes
-    #: The producer gave its id, which another message may have had.
+    #: The producer chose the id, so another message may already have it.
     is_id_given: bool = False
 
     @property
@@ -45,7 +45,8 @@ class Encoded:
 
     @property
     def content_hash(self) -> str | None:
-        """By which the service tells it from another message with its id or key. None: both are new."""
+        """The hash by which the service tells this message from another one with its id or key. None: both are
+        new."""
         is_new = self.message.idempotency_key is None and not self.is_id_given
         return None if is_new else body_hash(self.message).hex()
 
@@ -65,7 +66,7 @@ class MessageEncoder:
         lane: Lane | str,
         fields: Mapping[str, Any],
     ) -> Encoded:
-        """Raises InvalidMessage with everything that is wrong."""
+        """Check and encode one message. Raises `InvalidMessage` with everything that is wrong."""
         entry = {"template": template, "to": to, "context": {} if context is None else context, **fields}
         is_assumed = channel is None and is_neither(to)
         assumed = by_recipient(to) if channel else assumed_channel(to, template, self._channel_of)
@@ -88,14 +89,15 @@ class MessageEncoder:
         lane: Lane | str,
         defaults: Mapping[str, Any],
     ) -> list[Encoded]:
-        """Raises InvalidMessage with everything that is wrong; fields begin with the entry's position, from 0."""
+        """Check and encode many messages. Raises `InvalidMessage` with everything that is wrong; each field begins
+        with the entry's position, from 0."""
         found: list[Encoded] = []
         faults: list[Fault] = []
         to_channel = _choice(Channel, "channel", channel, None, faults)
         to_lane = _choice(Lane, "lane", lane, Lane.BULK, faults)
         for position, entry in enumerate(entries):
             if not isinstance(cast("object", entry), Mapping):
-                problem = f"is of the type {type(entry).__name__}, not a message's fields"
+                problem = f"is of type {type(entry).__name__}, not a message's fields"
                 faults.append(Fault(str(position), "not_an_object", problem, "Give a dictionary"))
                 continue
             fields = {**defaults, **entry}
@@ -140,7 +142,7 @@ class MessageEncoder:
         return few([*without_form, *(fault for fault in entry.with_further(further) if fault.field not in known)])
 
     def _template_faults(self, message: Message) -> list[Fault]:
-        """What the service's templates say against it, if they are known."""
+        """Faults of this message against the service's templates, if they are known."""
         return []
 
     def _channel_of(self, template: object) -> Channel | None:
@@ -151,16 +153,16 @@ class MessageEncoder:
 _Choice = TypeVar("_Choice", Channel, Lane)
 _Default = TypeVar("_Default")
 
-#: Of a field that is no context, which has its own limit: lists in lists without end.
+#: For a field other than the context, which has its own limit, that nests lists too deeply.
 _TOO_DEEP = Fault("", "too_deep", "a field lies too deep to be read", "Send texts, times and plain lists")
 
 
 def _choice(
     kind: type[_Choice], name: str, value: str, default: _Default, faults: list[Fault]
 ) -> _Choice | _Default:
-    """A wrong one is `default`, by which the rest is checked, and a fault more."""
+    """Read `value`. If it is wrong, add a fault and return `default`, so that the rest can still be checked."""
     try:
         return kind(value)
     except (ValueError, RecursionError):
-        faults.append(Fault(name, "bad_choice", f"is none of {', '.join(kind)}", "Use one of them"))
+        faults.append(Fault(name, "bad_choice", f"is not one of {', '.join(kind)}", "Use one of them"))
         return default

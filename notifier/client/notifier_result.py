@@ -1,4 +1,4 @@
-"""For those who know Celery's `AsyncResult`: the same names, on the record of the service.
+"""`NotifierResult`, for people used to Celery's `AsyncResult`: the same names, answered from the service's record.
 
     from notifier import NotifierResult
 
@@ -49,13 +49,13 @@ STATES: Mapping[Status | None, str] = MappingProxyType(
 
 
 class NotifierResult:
-    """What becomes of one notification. Each look asks the service; nothing is kept.
+    """The state of one notification. Each access asks the service; nothing is cached.
 
-    `notification_id` may be the handle that a client returned. Whom it asks: NOTIFIER_API_URL and
-    NOTIFIER_API_KEY, or the service that `notifier up` runs; `Client.result` makes one that asks as the client.
+    `notification_id` may be a handle that a client returned. It asks the API at NOTIFIER_API_URL with
+    NOTIFIER_API_KEY, or the service that `notifier up` runs. `Client.result` makes one that asks the client's API.
 
-    Every look raises `ConfigurationError` without an address or key, `ServiceUnavailable` without an answer, and
-    `InvalidMessage` if the handle's idempotency key was accepted before, for another content.
+    Every access raises `ConfigurationError` if there is no address or key, `ServiceUnavailable` if the service
+    does not answer, and `InvalidMessage` if the handle's idempotency key was accepted before with other content.
     """
 
     def __init__(self, notification_id: UUID | str | Handle, api: ServiceApi | None = None) -> None:
@@ -68,17 +68,18 @@ class NotifierResult:
 
     @property
     def info(self) -> NotificationStatus | None:
-        """Where it stands; None: it is not in the record."""
+        """The notification's status; None: it is not in the record."""
         return self._api.run(ask_status(self._asked))
 
     @property
     def task_id(self) -> str:
-        """The id, as `AsyncResult` has it."""
+        """The notification's id, under `AsyncResult`'s name."""
         return self.id
 
     @property
     def result(self) -> NotificationStatus | None:
-        """The same as `info`, as `AsyncResult` has it: of one that failed, too, and never an exception."""
+        """The same as `info`, under `AsyncResult`'s name. If the notification failed, this is still its status,
+        never an exception."""
         return self.info
 
     @property
@@ -88,28 +89,29 @@ class NotifierResult:
 
     @property
     def status(self) -> str:
-        """The same, as `AsyncResult` has it: `info.status` is the record's word."""
+        """The same as `state`, under `AsyncResult`'s name. `info.status` is the record's word."""
         return self.state
 
     def ready(self) -> bool:
-        """Whether a provider took it, or it ended otherwise."""
+        """Whether a provider took the message, or the notification ended in any other way."""
         info = self.info
         return info is not None and info.is_ready
 
     def successful(self) -> bool:
-        """Whether a provider took it; False while it is on its way."""
+        """Whether a provider took the message. False while it is on its way."""
         info = self.info
         return info is not None and info.is_successful
 
     def failed(self) -> bool:
-        """Whether it ended without being sent, or did not arrive."""
+        """Whether the notification ended without being sent, or the message did not arrive."""
         return self.state == "FAILURE"
 
     def get(self, timeout: float | None = None, propagate: bool = True) -> NotificationStatus:
-        """Where it stands, once it is ready. `timeout` in seconds; None: for ever.
+        """Wait until the notification is ready, and return its status. `timeout` is in seconds; None: wait for
+        ever.
 
         Raises:
-            NotificationFailed: it was not sent, or did not arrive; not without `propagate`.
+            NotificationFailed: it was not sent, or did not arrive. Not raised if `propagate` is False.
             NotReady: it is not ready in time.
         """
         found = self._api.run(wait_for(self._asked, timeout))
@@ -118,7 +120,7 @@ class NotifierResult:
         return found
 
     def wait(self, timeout: float | None = None, propagate: bool = True) -> NotificationStatus:
-        """The same as `get`, as `AsyncResult` has it."""
+        """The same as `get`, under `AsyncResult`'s name."""
         return self.get(timeout, propagate)
 
     def __repr__(self) -> str:

@@ -1,12 +1,13 @@
-"""The transactional outbox of a producer that uses SQLAlchemy: messages as rows of its own transactions.
+"""The transactional outbox for producers that use SQLAlchemy: messages are rows of the producer's own
+transactions.
 
     with Session(engine) as session, session.begin():
         session.add(order)
         client.send("order_shipped", to=order.email, context={...}, outbox=session)
 
-The message is committed with the order or rolled back with it, whether the broker is there or not; a relay
-(`notifier relay`, or `Relay(SqlOutbox(engine), Wire(url)).run(stop)`) publishes it. The table belongs to the
-producer's migrations: add `metadata` to them, or `make_table` to a metadata of yours.
+The message is committed or rolled back together with the order, whether or not the broker is reachable. A relay
+(`notifier relay`, or `Relay(SqlOutbox(engine), Wire(url)).run(stop)`) publishes it. The table belongs in the
+producer's migrations: add `metadata` to them, or call `make_table` with your own metadata.
 
 Importing this module loads SQLAlchemy; `import notifier` does not import it.
 """
@@ -55,26 +56,27 @@ __all__ = ["Relay", "SqlOutbox", "create_table", "make_engine", "make_table", "m
 
 TABLE_NAME = "notifier_outbox"
 
-# Databases in which a relay locks its rows. Elsewhere two may publish the same row, which is accepted once.
+# Databases on which a relay locks its rows. On others two relays may publish the same row, which the service
+# accepts once.
 _CAN_SKIP_LOCKED = ("postgresql", "mysql", "mariadb")
 
 
 def make_table(metadata: MetaData, name: str = TABLE_NAME) -> Table:
-    """The outbox as a table of `metadata`. `name` may begin with a schema and a dot."""
+    """Define the outbox table in `metadata`. `name` may begin with a schema and a dot."""
     schema, _, plain = name.rpartition(".")
     return Table(
         plain,
         metadata,
-        #: The message's id, a UUIDv7: its order is the order of time.
+        #: The message's id, a UUIDv7, so ids are in order of time.
         Column("id", Uuid(), primary_key=True),
         Column("channel", String(16), nullable=False),
         Column("lane", String(16), nullable=False),
-        #: The contract's JSON, at most 1 MiB.
+        #: The message as JSON of the contract, at most 1 MiB.
         Column("body", Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb"), nullable=False),
         Column("created_at", DateTime(timezone=True), nullable=False),
-        #: Number of times that the broker did not accept it.
+        #: How often the broker did not accept the message.
         Column("attempts", Integer, nullable=False, default=0, server_default="0"),
-        #: Why not, the last time.
+        #: The last error.
         Column("last_error", String(500), nullable=False, default="", server_default=""),
         schema=schema or None,
     )
@@ -91,7 +93,7 @@ def _table(name: str) -> Table:
 
 
 def create_table(engine: Engine, *, name: str = TABLE_NAME) -> None:
-    """Create the table if it is missing, where there are no migrations."""
+    """Create the table if it is missing. For producers without migrations."""
     _table(name).create(engine, checkfirst=True)
 
 
@@ -104,7 +106,7 @@ def write(
     """Insert messages (id, channel, lane, body) in the caller's transaction. `Client.send(outbox=…)` calls it.
 
     Raises:
-        TypeError: for an engine or an asynchronous session, neither of which is a transaction to write in.
+        TypeError: given an engine or an asynchronous session, which are not transactions to write in.
     """
     if not isinstance(transaction, Session | scoped_session | Connection):
         raise TypeError(
@@ -122,7 +124,7 @@ def write(
 
 @dataclass(slots=True)
 class SqlOutbox:
-    """An outbox table as a relay sees it."""
+    """A relay's view of an outbox table."""
 
     engine: Engine
     table_name: str = TABLE_NAME
@@ -132,7 +134,8 @@ class SqlOutbox:
         self._table = _table(self.table_name)
 
     def check(self) -> None:
-        """Raises `ConfigurationError` if the table is missing, `ServiceUnavailable` if the database is away."""
+        """Raises `ConfigurationError` if the table is missing, `ServiceUnavailable` if the database is
+        unreachable."""
         try:
             is_there = inspect(self.engine).has_table(self._table.name, schema=self._table.schema)
         except (DBAPIError, PoolTimeout) as error:
@@ -152,7 +155,7 @@ class SqlOutbox:
             if not rows:
                 return Passed()
             if not self._can_lock:
-                # SQLite: an open transaction would keep others from writing.
+                # On SQLite an open transaction would stop other writers.
                 connection.commit()
             passed = publish(rows)
             self._note(connection, passed)
@@ -167,13 +170,14 @@ class SqlOutbox:
     def _connected(self) -> Iterator[Connection]:
         with self.engine.connect() as connection:
             if self._can_lock:
-                # MySQL's default would also lock the gap after the last row, and with it the producer's inserts.
+                # MySQL's default isolation level would also lock the gap after the last row, and so block the
+                # producer's inserts.
                 connection = connection.execution_options(isolation_level="READ COMMITTED")
             yield connection
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
-        """Temporary errors become ServiceUnavailable; a missing table is reported as such."""
+        """Turn temporary errors into `ServiceUnavailable`, and report a missing table as such."""
         try:
             yield
         except (DBAPIError, PoolTimeout) as error:
@@ -209,13 +213,13 @@ class SqlOutbox:
 
 
 def _unavailable(error: SQLAlchemyError) -> ServiceUnavailable:
-    # Only the kind: the text may hold the row, and with it a recipient.
+    # Only the kind of error: its text may hold the row, and with it a recipient.
     kind = type(getattr(error, "orig", None) or error).__name__
     return ServiceUnavailable(f"the database of the outbox cannot be used ({kind})")
 
 
 def make_engine(url: str) -> Engine:
-    """An engine for a relay, for any database that SQLAlchemy knows.
+    """Make an engine for a relay, on any database that SQLAlchemy supports.
 
     Raises:
         ConfigurationError: the URL is invalid, or its driver is not installed. The text holds no part of the URL.
@@ -228,14 +232,15 @@ def make_engine(url: str) -> Engine:
             {"connect_timeout": 5} if parsed.get_backend_name() in ("postgresql", "mysql") else {}
         )
         if parsed.drivername == "postgresql+psycopg":
-            # Behind a pooler the next transaction may run in another session, without our prepared statements.
+            # Behind a pooler the next transaction may run in another session, which does not have our prepared
+            # statements.
             options["prepare_threshold"] = None
         return create_engine(
             parsed, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800, connect_args=options
         )
     except (ArgumentError, NoSuchModuleError):
         raise ConfigurationError(
-            "the URL of the outbox's database is none of SQLAlchemy's: write "
+            "the URL of the outbox's database is not an SQLAlchemy URL: write "
             "postgresql://user:password@host/name, mysql+pymysql://… or sqlite:////path/to/file",
             setting="--database-url",
         ) from None

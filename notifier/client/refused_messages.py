@@ -1,8 +1,8 @@
-"""What the service says against messages that the client refuses: sender, callback URL, templates and rights of
-the key are known there alone, and one answer is to have everything.
+"""Asks the service what is wrong with messages that the client itself refuses. Only the service knows senders,
+callback URLs, templates and the key's rights, and one error should list every fault.
 
-The messages go in a batch that is wrong as a whole, so that the service accepts none of them, whatever it finds.
-What has no form in JSON goes as null: of that the client has a fault of its own.
+The messages are sent in a batch that is invalid as a whole, so the service accepts none of them whatever it finds.
+Values without a JSON form are sent as null; the client already has a fault for each of them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from notifier.client.replies import faults_of
 from notifier.domain.errors import Fault
 from notifier.domain.message import MAX_NUMBER
 
-#: No field of any version of the contract: it is what makes the batch wrong.
+#: A field that no version of the contract has: it makes the batch invalid.
 _REFUSE = "not to be accepted"
 
 
 def ask_against(entries: Sequence[bytes], first: int) -> Conversation[list[Fault] | None]:
-    """The faults of these entries, of which none is accepted; fields begin with a position, from `first`. None: it
-    does not say."""
+    """Return the service's faults in these entries, none of which is accepted. Fields begin with a position,
+    counted from `first`. None: the service does not say."""
     fields = json.dumps({_REFUSE: True})[1:].encode()
     body = b'{"batch":[' + b",".join(entries) + b"]," + fields
     reply = yield from post("/v1/notifications/batch", body)
@@ -36,7 +36,7 @@ def ask_against(entries: Sequence[bytes], first: int) -> Conversation[list[Fault
 
 
 def entry_of(fields: object) -> bytes:
-    """A message as an entry of such a batch; null of what is none, or is too large."""
+    """A message as an entry of such a batch. Null if it is not an object, or too large."""
     if not isinstance(fields, Mapping):
         return b"null"
     values = {name: _written(value) for name, value in fields.items() if isinstance(name, str)}
@@ -45,14 +45,14 @@ def entry_of(fields: object) -> bytes:
 
 
 def _written(value: Any) -> Any:
-    """One by one: what lies too deep is left out, and nothing else."""
+    """Convert members one by one, so that only a member that is nested too deeply is left out."""
     members = value.items() if isinstance(value, Mapping) else [("", value)]
     found = {name: written for key, member in members for name, written in as_json({key: member})[0].items()}
     return found if isinstance(value, Mapping) else found.get("")
 
 
 def beside(own: Sequence[Fault], of_service: Iterable[Fault]) -> Iterator[Fault]:
-    """The client's faults, and those of the service about something else."""
+    """The client's faults, and the service's faults in other fields."""
     yield from own
     for fault in of_service:
         if not any(_is_within(fault.field, one.field) or _is_within(one.field, fault.field) for one in own):
@@ -60,12 +60,12 @@ def beside(own: Sequence[Fault], of_service: Iterable[Fault]) -> Iterator[Fault]
 
 
 def of_the_only(faults: Iterable[Fault]) -> list[Fault]:
-    """Without the position of the only entry."""
+    """The faults of a call with one message, without the position in front of the field."""
     return [replace(fault, field=fault.field.partition(".")[2]) for fault in faults]
 
 
 def by_position(faults: Iterable[Fault]) -> list[Fault]:
-    """Those of the call itself, then those of each entry."""
+    """Faults of the call itself first, then those of each entry in order."""
     return sorted(
         faults, key=lambda fault: int(found) if (found := fault.field.partition(".")[0]).isdecimal() else -1
     )
@@ -91,6 +91,6 @@ def _sendable(value: Any) -> Any:
         except UnicodeEncodeError:
             return None
     elif isinstance(value, int | float):
-        # False of what is no number, too.
+        # Also null for NaN, for which every comparison is false.
         return value if abs(value) < MAX_NUMBER else None
     return value

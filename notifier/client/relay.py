@@ -1,15 +1,15 @@
-"""The relay publishes what producers wrote into their outbox, for as long as it takes.
+"""The relay: publishes what producers wrote into their outbox, and keeps trying until the broker has it.
 
     relay = Relay(SqlOutbox(engine), Wire("amqp://shop:…@broker/"))
     relay.run(stop)
 
-Rows leave the outbox after the broker has confirmed them, in the transaction that holds them. A relay that dies
-between the confirmation and its commit leaves rows that are published a second time, with the same id and
-idempotency key: the service accepts them once. So nothing is lost and nothing is sent twice, and several relays
-may run at once: if the database can skip locked rows (PostgreSQL, MySQL 8) they share the work.
+The relay deletes rows after the broker has confirmed them, in the transaction that holds them. If a relay dies
+between the confirmation and its commit, the rows are published a second time with the same id and idempotency key,
+and the service accepts them once. So nothing is lost and nothing is sent twice, and several relays may run at
+once. If the database can skip locked rows (PostgreSQL, MySQL 8), they share the work.
 
-Rows come from an `Outbox`, a small protocol with a class for SQLAlchemy (`notifier.client.outbox`) and one for
-Django (`notifier.contrib.django`).
+Rows come from an `Outbox`, a small protocol with one implementation for SQLAlchemy (`notifier.client.outbox`) and
+one for Django (`notifier.contrib.django`).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from notifier.domain.statuses import Channel, Lane
 
 log = logging.getLogger("notifier.client.relay")
 
-#: Rows of one transaction.
+#: Rows in one transaction.
 BATCH_ROWS = 500
-#: Pause while the outbox is empty.
+#: Pause while the outbox is empty. Seconds.
 IDLE_SECONDS = 0.5
-#: Shortest and longest pause after failures; it doubles, and half of it is random.
+#: Shortest and longest pause after failures. It doubles each time, and half of it is random. Seconds.
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
 
@@ -50,7 +50,7 @@ class OutboxRow:
     id: UUID
     channel: Channel
     lane: Lane
-    #: The contract's JSON.
+    #: The message as JSON of the contract.
     body: bytes
 
     @property
@@ -60,14 +60,14 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What became of the rows that were taken. Rows in neither list were not tried."""
+    """The result for the rows that were taken. Rows in neither list were not tried."""
 
     published: Sequence[UUID] = ()
     failed: Sequence[UUID] = ()
-    #: Why they failed, and where.
+    #: Why rows failed, and where.
     error: str = ""
     pair: Pair | None = None
-    #: Whether that lasts: publishing again does not help before somebody corrects what `error` names.
+    #: Whether the failure lasts: publishing again does not help until somebody corrects what `error` names.
     is_refused: bool = False
 
 
@@ -75,24 +75,25 @@ class Outbox(Protocol):
     def pass_on(
         self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[OutboxRow]], Passed]
     ) -> Passed:
-        """Take up to `limit` rows of `pairs`, oldest id first, that no other relay holds; give them to `publish`;
-        delete what it published and note the error in what failed. Returns what `publish` returned.
+        """Take up to `limit` rows of `pairs` that no other relay holds, oldest id first, and give them to
+        `publish`. Delete the rows it published, and note the error in those that failed. Returns what `publish`
+        returned.
 
         Raises:
-            ServiceUnavailable: the database cannot be used now. What was published may be taken again.
+            ServiceUnavailable: the database cannot be used now. Rows that were published may be taken again.
         """
 
 
 class Publisher(Protocol):
-    """Where rows go; `notifier.broker.publisher.Wire` is one."""
+    """Publishes rows; `notifier.broker.publisher.Wire` is the implementation."""
 
     def publish(self, channel: Channel, lane: Lane, *bodies: bytes) -> None:
-        """Return when the broker holds these, or raise PublishFailed."""
+        """Return when the broker holds these bodies, or raise `PublishFailed`."""
 
 
 @dataclass(slots=True)
 class _Pause:
-    """Grows with every failure until something succeeds."""
+    """A pause that grows with every failure and starts again after a success."""
 
     failures: int = 0
     until: float = 0.0
@@ -107,15 +108,15 @@ class _Pause:
 
 @dataclass(slots=True)
 class Relay:
-    """Passes rows on until it is stopped.
+    """Publishes rows of the outbox until it is stopped.
 
-    Rows of one channel and lane are published in the batch form of the contract, up to 1 000 or 1 MiB at a time:
-    they share one confirmation, and with it one write to the quorum queue's disk. A single row uses the single
-    form, and so does one whose body is no plain message, because a batch is refused as a whole if one entry breaks
-    its JSON.
+    Rows of one channel and lane are published in the contract's batch form, up to 1 000 rows or 1 MiB at a time.
+    They share one confirmation, and so one write to the quorum queue's disk. A single row uses the single form. A
+    row whose body is not a plain message does too, because a batch is refused as a whole if one entry breaks its
+    JSON.
 
-    A queue that accepts nothing (it is full, or not for this user, or the broker is away) pauses alone: the rows
-    of others pass it.
+    If a queue accepts nothing (it is full, this user may not write to it, or the broker is away), only that queue
+    pauses. Rows for other queues go on.
     """
 
     outbox: Outbox
@@ -131,18 +132,19 @@ class Relay:
             raise ConfigurationError("a relay takes at least 1 row at a time, and its pause is longer than 0 s")
 
     def run(self, stop: Event) -> None:
-        """Pass rows on until `stop` is set; the batch in hand is finished first."""
+        """Publish rows until `stop` is set; the current batch is finished first."""
         while not stop.is_set():
             stop.wait(self.step())
 
     def drain(self) -> int:
-        """Pass on everything that is there now. Returns how many rows. For cron jobs and tests.
+        """Publish every row that is there now, for cron jobs and tests. Returns the number of rows.
 
-        A queue that accepts nothing is tried once; what is for others still goes out before this raises.
+        A queue that accepts nothing is tried once. Rows for other queues are still published before this raises.
 
         Raises:
-            PublishFailed: the broker did not accept all of it; the rest stays where it is.
-            PublishRefused: of some of it, for good: it stays until somebody corrects what the text names.
+            PublishFailed: the broker did not accept every row; the rest stay in the outbox.
+            PublishRefused: the broker will not accept some rows until somebody corrects what the text names; they
+                stay.
             ServiceUnavailable: the database cannot be used.
         """
         count = 0
@@ -161,7 +163,7 @@ class Relay:
         return count
 
     def step(self) -> float:
-        """Pass on one batch. Returns the seconds to wait before the next; 0 while there is more to do."""
+        """Publish one batch. Returns the seconds to wait before the next; 0 if there is more to do."""
         now = self.clock()
         pairs = [pair for pair in topology.pairs() if pair not in self._pauses or self._pauses[pair].until <= now]
         if not pairs:
@@ -182,7 +184,7 @@ class Relay:
         return 0.0 if is_full else self.idle_seconds
 
     def _publish(self, rows: Sequence[OutboxRow]) -> Passed:
-        """The rows, urgent ones first, until the first failure."""
+        """Publish the rows, urgent ones first, until the first failure."""
         published: list[UUID] = []
         for group in _groups(rows):
             first = group[0]
@@ -198,7 +200,7 @@ class Relay:
 
 
 def _failure(failures: Sequence[Passed], count: int) -> PublishFailed:
-    """What a human must correct comes before what another try may mend."""
+    """The error to raise: faults that a person must correct come before those that another try may solve."""
     said = sorted(failures, key=lambda passed: not passed.is_refused)[0]
     queues = ", ".join(topology.notify_queue_name(*passed.pair) for passed in failures if passed.pair)
     kind = PublishRefused if said.is_refused else PublishFailed
@@ -219,7 +221,7 @@ def _groups(rows: Sequence[OutboxRow]) -> Iterable[list[OutboxRow]]:
 
 
 def _is_plain(body: bytes) -> bool:
-    """Whether it can be an entry of a batch. If it is something else, the service will say so."""
+    """Whether the body can be an entry of a batch. If it is something else, the service will report it."""
     try:
         value = from_json(body)
     except ValueError:

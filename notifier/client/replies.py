@@ -1,5 +1,5 @@
-"""The JSON of the HTTP API's answers, as far as a client reads it. What is not so is not from a notifier of this
-version: a proxy's page, another service."""
+"""The JSON of the HTTP API's answers, as far as a client reads it. An answer of another form is not from a
+notifier of this version, but from a proxy or another service."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class ReplyError(BaseModel):
-    """One thing that is wrong with what was sent."""
+    """One thing that is wrong with the message that was sent."""
 
     pointer: str | None = None
     parameter: str | None = None
@@ -24,7 +24,8 @@ class ReplyError(BaseModel):
     fix: str
 
     def fault(self, prefix: str | None, first: int) -> Fault:
-        """`prefix`: position of the entry; None: it is in the pointer, counted from `first`."""
+        """As a `Fault`. `prefix` is the entry's position; None: the position is in the pointer, counted from
+        `first`."""
         names = (self.pointer or self.parameter or "").lstrip("/").split("/")
         if prefix is None and names[0] == "batch" and len(names) > 1 and names[1].isdecimal():
             names = [str(first + int(names[1])), *names[2:]]
@@ -46,7 +47,7 @@ class AcceptedReply(BaseModel):
 
 
 class EntryReply(BaseModel):
-    """Of an entry of a batch: its id, or why it is refused."""
+    """The result for one entry of a batch: its id, or why it is refused."""
 
     id: UUID | None = None
     errors: list[ReplyError] = []
@@ -75,7 +76,7 @@ class PageReply(BaseModel):
 
 
 def read(model: type[_Model], body: bytes) -> _Model | None:
-    """None: it is something else."""
+    """Parse the body; None: it is something else."""
     try:
         return model.model_validate_json(body)
     except ValidationError:

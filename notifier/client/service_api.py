@@ -1,7 +1,8 @@
 """Carries the requests of a `Conversation` to the HTTP API: one class for threads, one for asyncio.
 
-Needs the extra `http`; importing this module does not load it. Its limits are for each byte: a server that sends
-one now and then would be heard out for ever. So here each request has a limit of its own, for the whole answer.
+Needs the extra `http`; importing this module does not load it. httpx's time limits apply to each read, so a server
+that sends a byte now and then could keep a request open for ever. Here each request has a limit for its whole
+answer.
 """
 
 from __future__ import annotations
@@ -32,32 +33,33 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _C = TypeVar("_C", bound="httpx2.Client | httpx2.AsyncClient")
 
-#: What a header can carry.
+#: Characters that a header can carry.
 _KEY = re.compile(r"[!-~]+")
 
 
 class _Use(Enum):
-    """What connections are for. Each use has its own: who waits keeps nobody from sending."""
+    """What a connection is used for. Each use has its own connections, so callers that wait keep nobody from
+    sending."""
 
     CALL = "call"
     #: For requests that the service holds.
     HOLD = "hold"
-    #: For those that wait beyond these, and ask now and then.
+    #: For further requests that wait: the service does not hold them, and they poll now and then.
     POLL = "poll"
 
 
-#: Most connections of a process or event loop. More requests at once wait for one, within their own time.
+#: Maximum connections of a process or event loop. Further requests wait for one, within their own time limit.
 _MOST = {_Use.CALL: 100, _Use.HOLD: 100, _Use.POLL: 20}
-#: A body may take a second more for each so many bytes: a slow line is no dead one.
+#: A body adds one second to the limit for every so many bytes, so that a slow line is not taken for a dead one.
 _BYTES_PER_SECOND = 100_000
 
 
 class _Connections(Generic[_C]):
-    """Of one process or event loop; those of each use are made when they are needed."""
+    """The connections of one process or event loop. Those of each use are opened when they are first needed."""
 
     def __init__(self, make: Callable[..., _C], address: ApiAddress, polls: Any) -> None:
-        """`polls` is a semaphore of `_MOST[_Use.POLL]`: who waits for one takes its turn there, which is far
-        cheaper than in httpx's queue."""
+        """`polls` is a semaphore of `_MOST[_Use.POLL]`. Requests queue on it because that is far cheaper than
+        httpx's own queue."""
         self._make = make
         self._settings = _settings(address)
         self._clients: dict[_Use, _C] = {}
@@ -65,20 +67,21 @@ class _Connections(Generic[_C]):
         self._counting, self._making = threading.Lock(), threading.Lock()
         self._free = threading.BoundedSemaphore(_MOST[_Use.HOLD])
         self.polls = polls
-        #: Set when they are closed.
+        #: Set when the connections are closed.
         self.closed = threading.Event()
         self._answers: set[Future[ApiReply]] = set()
 
     def use(self, request: ApiRequest) -> _Use:
-        """What this request is to be carried as. One that is to be held has a place for it now; for a poll its
-        caller takes one of `polls`. `carrier` gives both back."""
+        """How to carry this request. A request to be held gets its place now; for a poll the caller must take one
+        of `polls`. `carrier` gives both back."""
         if request.held_seconds > 0 and self._free.acquire(blocking=False):
             return _Use.HOLD
         return _Use.POLL if request.is_wait else _Use.CALL
 
     @contextmanager
     def carrier(self, request: ApiRequest, use: _Use) -> Iterator[tuple[_C, ApiRequest]]:
-        """What carries this request, and the request as it is carried: not held, if as many are as can be."""
+        """The connection for this request, and the request to send on it: not held if the maximum is already
+        held."""
         self._count(use, 1)
         try:
             yield self._of(use), request.unheld() if use is _Use.POLL else request
@@ -91,12 +94,13 @@ class _Connections(Generic[_C]):
 
     @staticmethod
     def crowded() -> ApiReply:
-        """Of somebody who waits, that it was not its turn before its time was over."""
-        problem = f"too many others wait with this client; it asks for {_MOST[_Use.POLL]} of them at once"
+        """The reply for a waiting request that got no turn in time."""
+        problem = f"too many other requests wait with this client; it asks for {_MOST[_Use.POLL]} of them at once"
         return ApiReply(problem=problem, is_late=True, is_crowded=True)
 
     def late(self, request: ApiRequest, seconds: float) -> ApiReply:
-        """Says that `request` had no whole answer in time, and whether it may have waited for a connection."""
+        """The reply for a `request` without a whole answer in time. It says whether the request may have waited
+        for a connection."""
         use = _Use.POLL if request.is_wait else _Use.CALL
         problem = f"no whole answer within {seconds:.3g} s"
         if self._busy[use] >= _MOST[use]:
@@ -104,7 +108,7 @@ class _Connections(Generic[_C]):
         return ApiReply(problem=problem, is_late=True)
 
     def close(self) -> list[_C]:
-        """Tell all who wait for an answer that there will be none; what is left to be closed."""
+        """Tell every request that waits that there will be no answer. Returns the connections to close."""
         self.closed.set()
         for answer in list(self._answers):
             _settle(answer, _CLOSED)
@@ -112,7 +116,7 @@ class _Connections(Generic[_C]):
 
     @contextmanager
     def answer(self) -> Iterator[Future[ApiReply]]:
-        """A place for one, which `close` fills, too."""
+        """A future for one answer, which `close` can fill as well."""
         answer: Future[ApiReply] = Future()
         self._answers.add(answer)
         if self.closed.is_set():
@@ -127,7 +131,8 @@ class _Connections(Generic[_C]):
             self._busy[use] += change
 
     def _of(self, use: _Use) -> _C:
-        # One at a time: each reads the certificates, and a hundred threads that begin together would all do that.
+        # One at a time: each reads the certificates, and a hundred threads that start together would all read
+        # them.
         with self._making:
             client = self._clients.get(use)
             if client is None:
@@ -136,23 +141,24 @@ class _Connections(Generic[_C]):
             return client
 
 
-#: To whoever still waits for an answer of closed connections: a new conversation opens new ones.
+#: The reply for requests on connections that were closed. A new conversation opens new connections.
 _CLOSED = ApiReply(problem="the client was closed meanwhile", is_closed=True)
 
 
 class ServiceApi:
-    """Thread-safe; its connections are made when they are needed, and anew after a fork. Every request ends
-    `timeout_seconds` after the service should have answered, and a second later for each 100 kB of its body."""
+    """Runs conversations in threads. Thread-safe. Connections are opened when needed, and again after a fork.
+    Every request must end within `timeout_seconds` beyond the time that the service may hold it, plus a second for
+    each 100 kB of its body."""
 
     def __init__(self, find: Callable[[], ApiAddress], timeout_seconds: float) -> None:
-        """`find` is called for the first request; what it raises is raised there."""
+        """`find` is called at the first request; what it raises is raised there."""
         self._find = find
         self._timeout_seconds = timeout_seconds
-        #: Process id → its connections.
+        #: By process id.
         self._connections: dict[int, _Connections[httpx2.Client]] = {}
 
     def run(self, conversation: Conversation[_T]) -> _T:
-        """The result of a conversation, or what it raises."""
+        """Run a conversation: return its result, or raise what it raises."""
         step = next(conversation)
         connections = self._opened()
         while True:
@@ -163,7 +169,7 @@ class ServiceApi:
                 return result
 
     def close(self) -> None:
-        """Close its connections. Who waits for an answer of theirs is told so at once."""
+        """Close the connections. Callers that wait for an answer are told at once."""
         connections = self._connections.pop(os.getpid(), None)
         for client in connections.close() if connections is not None else ():
             client.close()
@@ -181,7 +187,7 @@ class ServiceApi:
         ends_at = time.monotonic() + seconds
 
         def ask() -> ApiReply:
-            # Given back when it has ended, which may be after its time.
+            # Released when the request has really ended, which may be after its time limit.
             with place:
                 return self._ask(client, request, ends_at)
 
@@ -217,24 +223,24 @@ class ServiceApi:
         return connections
 
 
-#: Asks whom the environment names, for who has no client; an answer is waited for at most 5 s.
+#: Asks the API that the environment names, for callers without a client. It waits at most 5 s for an answer.
 default_api = ServiceApi(ApiSearch().find, 5.0)
 atexit.register(default_api.close)
 
 
 class AsyncServiceApi:
-    """The same for one event loop."""
+    """Runs conversations in one event loop."""
 
     def __init__(self, find: Callable[[], ApiAddress], timeout_seconds: float) -> None:
         self._find = find
         self._timeout_seconds = timeout_seconds
         self._connections: _Connections[httpx2.AsyncClient] | None = None
         self._loop: AbstractEventLoop | None = None
-        #: Of all that waits now.
+        #: The time limits of all requests under way.
         self._limits: set[Timeout] = set()
 
     async def run(self, conversation: Conversation[_T]) -> _T:
-        """The result of a conversation, or what it raises."""
+        """Run a conversation: return its result, or raise what it raises."""
         step = next(conversation)
         connections = self._opened()
         while True:
@@ -248,14 +254,14 @@ class AsyncServiceApi:
                 return result
 
     async def close(self) -> None:
-        # Imported here: who uses no asyncio need not load it.
+        # Imported here because producers without asyncio need not load it.
         import asyncio
 
         connections, self._connections = self._connections, None
         clients = connections.close() if connections is not None else []
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            return  # What belongs to another one has ended with it, or would have to be ended there.
+            return  # What belongs to another loop ended with that loop, or can only be closed there.
         for limit in self._limits:
             if not limit.expired():
                 limit.reschedule(loop.time())
@@ -264,7 +270,7 @@ class AsyncServiceApi:
 
     @asynccontextmanager
     async def _within(self, seconds: float) -> AsyncIterator[None]:
-        """Raises TimeoutError after this time, and when it is closed."""
+        """Raise `TimeoutError` after this time, or when the client is closed."""
         import asyncio
 
         async with asyncio.timeout(seconds) as limit:
@@ -328,14 +334,16 @@ def _httpx2() -> Any:
 def _settings(address: ApiAddress) -> dict[str, Any]:
     if not isinstance(address.key, str) or not _KEY.fullmatch(address.key):
         raise ConfigurationError(
-            "the key of the HTTP API is none: ntf_live_…, without blanks or line ends", setting="NOTIFIER_API_KEY"
+            "this is not a key of the HTTP API: give ntf_live_…, without blanks or line ends",
+            setting="NOTIFIER_API_KEY",
         )
     try:
         headers = {"authorization": f"Bearer {address.key}"}
         return {"base_url": _httpx2().URL(address.url), "headers": headers}
     except _httpx2().InvalidURL:
         raise ConfigurationError(
-            "the address of the HTTP API is no URL: write https://notifier.example.com", setting="NOTIFIER_API_URL"
+            "the address of the HTTP API is not a URL: write https://notifier.example.com",
+            setting="NOTIFIER_API_URL",
         ) from None
 
 
@@ -351,13 +359,14 @@ def _arguments(request: ApiRequest, timeout_seconds: float) -> dict[str, Any]:
 
 
 def _limit(request: ApiRequest, timeout_seconds: float) -> float:
-    """Of the whole request, seconds."""
+    """Time limit of the whole request, in seconds."""
     return timeout_seconds + request.held_seconds + len(request.body or b"") / _BYTES_PER_SECOND
 
 
 def _within(seconds: float, ask: Callable[[], ApiReply], done: Future[ApiReply]) -> ApiReply:
-    """What `ask` returns or raises, or `done` gets before; TimeoutError if that takes longer. What is left then
-    ends with its connection: a thread that reads cannot be called off, and httpx does not tell its socket."""
+    """Return or raise what `ask` does, or what `done` is filled with before. Raises `TimeoutError` if that takes
+    longer than `seconds`. The thread then ends with its connection: a thread that reads cannot be cancelled, and
+    httpx does not expose its socket."""
 
     def run() -> None:
         try:
@@ -365,13 +374,13 @@ def _within(seconds: float, ask: Callable[[], ApiReply], done: Future[ApiReply])
         except BaseException as error:
             _settle(done, error)
 
-    # Not one of an executor: the interpreter would wait for it at its end.
+    # Not an executor's thread: the interpreter would wait for it before it exits.
     threading.Thread(target=copy_context().run, args=(run,), name="notifier-http", daemon=True).start()
     return done.result(seconds)
 
 
 def _settle(answer: Future[ApiReply], found: ApiReply | BaseException) -> None:
-    """Fill it, unless it was filled before."""
+    """Fill the future, unless it is already filled."""
     with suppress(InvalidStateError):
         answer.set_exception(found) if isinstance(found, BaseException) else answer.set_result(found)
 
@@ -391,6 +400,6 @@ def _no_answer(error: Exception, url: str) -> ApiReply:
         return ApiReply(problem=fault, is_lasting=True)
     if type(error).__name__ == "ConnectError" and is_of_running_service(url):
         return ApiReply(problem=f"nothing answers at {url}, where a `notifier up` ran: start it again")
-    # Only the kind: the text may hold the address, and with it a password.
+    # Only the kind of error: its text may hold the URL, and with it a password.
     is_late = isinstance(error, _httpx2().TimeoutException)
     return ApiReply(problem=f"no answer ({type(error).__name__})", is_late=is_late)

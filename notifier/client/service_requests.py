@@ -1,4 +1,4 @@
-"""What a client says to hand a file over, and to list notifications; see `notifier.client.conversations`."""
+"""Conversations that upload a file and list notifications; see `notifier.client.conversations`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def upload_file(name: str, content: bytes, content_type: str) -> Conversation[str]:
-    """Its id for `attachments`. The same file, with the same name and type, has the same id.
+    """Upload a file. Returns its id for `attachments`; the same file with the same name and type has the same id.
 
     Raises:
-        InvalidMessage: it refuses the file, for its name, type or size; `faults` says why.
+        InvalidMessage: the service refuses the file for its name, type or size; `faults` says why.
         ServiceUnavailable: the service does not answer now.
-        ConfigurationError: it refuses the key; the text says why.
+        ConfigurationError: the service refuses the key; the text says why.
     """
     headers = (
         ("content-type", content_type),
@@ -33,12 +33,12 @@ def upload_file(name: str, content: bytes, content_type: str) -> Conversation[st
 
 
 def list_notifications(recipient: str, after: str | None = None) -> Conversation[dict[str, Any]]:
-    """What this address or number was sent, as far as the key may see it, newest first: a page of `items`, and
-    `next`, which is `after` of the next page (None: there is none).
+    """List what was sent to this address or number, newest first, as far as the key may see it. Returns a page of
+    `items`, and `next`: the value of `after` for the next page (None: there is none).
 
     Raises:
         ServiceUnavailable: the service does not answer now.
-        ConfigurationError: it refuses the key; the text says why.
+        ConfigurationError: the service refuses the key; the text says why.
     """
     query = [("recipient", recipient), *([("after", after)] if after else [])]
     reply = yield ApiRequest("GET", "/v1/notifications", tuple(query))
@@ -51,7 +51,7 @@ def _answer(model: type[_Model], reply: ApiReply, what: str, scope: str) -> _Mod
     if reply.is_lasting or reply.status in (401, 403):
         raise refused_key(reply, scope)
     if reply.status == 413:
-        fix = "send a smaller one, or have the server before the service take larger bodies"
+        fix = "send a smaller one, or have the server in front of the service accept larger bodies"
         raise ConfigurationError(f"{what} is too large ({reply.detail}): {fix}")
     if reply.status not in (200, 201):
         raise ConfigurationError(f"the service refuses {what}: {reply.detail}", setting="NOTIFIER_API_KEY")

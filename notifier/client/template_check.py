@@ -1,12 +1,13 @@
-"""Checks messages against the service's templates before they are published: otherwise a wrong template or a
-missing variable shows only in `notifier rejected list`.
+"""Checks messages against the service's templates before they are published. Without it, a wrong template name or
+a missing variable shows only in `notifier rejected list`.
 
-The list of templates is kept for a minute. A fault is told only by a list that has just been read, so a template
-that was deployed a moment ago is no fault. While the service does not answer, nothing is checked, which the log
-says once, and nothing is held up for more than a second or two every 15 s.
+The list of templates is kept for a minute. Only a list that has just been read can reject a message, so a template
+that was deployed a moment ago is no fault. While the service does not answer, messages are not checked; the log
+says so once, and publishing is delayed by no more than a second or two every 15 s.
 
-A key that is refused before any list was read is an error: somebody asked for a check that cannot be. Later it is
-one line in the log: messages that went out well must not stay because a key was taken away.
+If the service refuses the key before any list was read, that is an error: somebody asked for a check that is
+impossible. Later it is one line in the log, so that revoking a key does not stop messages that went out well
+before.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ from notifier.domain.template_variables import Variable, check_values
 
 log = logging.getLogger("notifier.client.template_check")
 
-#: A list is read again after this. Seconds.
+#: A list is read again when it is older than this. Seconds.
 REFRESH_SECONDS = 60.0
-#: A list this old finds no fault before it has been read again. Seconds.
+#: A list must be younger than this to reject a message; otherwise it is read again first. Seconds.
 FRESH_SECONDS = 2.0
-#: After no answer the service is asked again. Seconds.
+#: Pause before the service is asked again when it did not answer. Seconds.
 AGAIN_SECONDS = 15.0
-#: Limit of the connection and of the answer, each. Seconds.
+#: Time limit for the connection and for the answer, each. Seconds.
 ANSWER_SECONDS = 1.0
 
 
 class ListedTemplate(BaseModel):
-    """One template of `GET /v1/templates`."""
+    """One template in the answer of `GET /v1/templates`."""
 
     channel: Channel
     name: str
@@ -50,7 +51,7 @@ _LIST = TypeAdapter(list[ListedTemplate])
 
 
 class TemplateList:
-    """The templates of the service, as they were listed once."""
+    """The service's templates, as listed at one time."""
 
     def __init__(self, listed: Iterable[ListedTemplate]) -> None:
         self._templates: Mapping[tuple[Channel, str], ListedTemplate] = {
@@ -59,14 +60,14 @@ class TemplateList:
 
     @classmethod
     def read(cls, reply: ApiReply) -> Self | None:
-        """None: the answer is no list of templates."""
+        """The list in the answer; None: the answer is not a list of templates."""
         try:
             return cls(_LIST.validate_json(reply.body)) if reply.status == 200 else None
         except ValidationError:
             return None
 
     def faults(self, message: Message) -> list[Fault]:
-        """What they say against a message."""
+        """What is wrong with the message according to the templates."""
         if message.channel is None:
             return []
         template = self._templates.get((message.channel, message.template))
@@ -86,12 +87,12 @@ class TemplateList:
 
 
 class TemplateCheck:
-    """Thread-safe. `clock` is monotonic."""
+    """Checks messages. Thread-safe. `clock` is monotonic."""
 
     def __init__(self, api: ServiceApi, clock: Callable[[], float] = time.monotonic) -> None:
         self._api = api
         self._clock = clock
-        #: None: no list was ever read.
+        #: None: no list has been read yet.
         self._templates: TemplateList | None = None
         self._read_at = float("-inf")
         self._ask_at = float("-inf")
@@ -99,10 +100,10 @@ class TemplateCheck:
         self._problem = ""
 
     def faults(self, message: Message) -> list[Fault]:
-        """What the templates say against it.
+        """What is wrong with the message according to the templates.
 
         Raises:
-            ConfigurationError: address or key is missing, or refused before any list was read.
+            ConfigurationError: address or key is missing, or was refused before any list was read.
         """
         if self._clock() - self._read_at >= REFRESH_SECONDS:
             self._read()
@@ -112,10 +113,10 @@ class TemplateCheck:
         return found
 
     def channel_of(self, template: object) -> Channel | None:
-        """The only channel that has a template of this name; None: several have one, or none, or it is not known.
+        """The only channel that has a template of this name; None: several have one, none has, or it is unknown.
 
         Raises:
-            ConfigurationError: as `faults`.
+            ConfigurationError: as for `faults`.
         """
         if self._clock() - self._read_at >= REFRESH_SECONDS:
             self._read()
@@ -125,11 +126,11 @@ class TemplateCheck:
         self._api.close()
 
     def _read(self) -> bool:
-        """Whether a list was read now."""
+        """Read the list if it is time. Returns whether a list was read now."""
         now = self._clock()
         if now < self._ask_at:
             return False
-        # First of all, so that other threads do not ask meanwhile.
+        # Set first, so that other threads do not ask at the same time.
         self._ask_at = now + AGAIN_SECONDS
         try:
             reply = self._api.run(list_templates())
@@ -152,7 +153,7 @@ class TemplateCheck:
         return True
 
     def _tell(self, problem: str) -> None:
-        """Log that it begins, or ends."""
+        """Log that the problem begins or ends."""
         if problem and not self._problem:
             log.warning("messages are published unchecked until the service lists its templates: %s", problem)
         elif self._problem and not problem:

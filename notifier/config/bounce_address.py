@@ -1,4 +1,4 @@
-"""The address that bounces come back to, as the settings take it."""
+"""The setting for the address to which bounces come back."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ValidationInfo
 
-#: RFC 5321 section 4.5.3.1.1 gives a local part 64 octets; "+" and the token of
-#: `notifier.security.tokens` need 49 of them.
+#: RFC 5321 section 4.5.3.1.1 allows 64 octets in a local part; "+" and the token of `notifier.security.tokens`
+#: need 49 of them.
 MAX_NAME = 15
 
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")
@@ -28,5 +28,5 @@ def _takes_a_token(address: str, others: ValidationInfo) -> str:
     return address
 
 
-#: `bounces@example.com`; `bounces+<token>@example.com` must reach the same place.
+#: `bounces@example.com`. Mail to `bounces+<token>@example.com` must arrive at the same place.
 BounceAddress = Annotated[str, AfterValidator(_takes_a_token)]

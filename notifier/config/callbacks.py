@@ -1,4 +1,4 @@
-"""One `[callbacks.<producer>]` of notifier.toml, and references to variables or files of secrets as `${NAME}`."""
+"""The tables `[callbacks.<producer>]` of notifier.toml, and references `${NAME}` to variables or secret files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from notifier.config.secret_files import read_secret, secrets_folder
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.statuses import FINAL_STATUSES, Status
 
-#: Of a secret (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md). Bytes.
+#: Length of a secret (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md).
+#: Bytes.
 MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
 
@@ -23,11 +24,11 @@ _REFERENCE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
 
 def expand(owner: str, key: str, value: str) -> str:
-    """The value with `${NAME}` replaced from the environment, or from the file of this name in the secrets folder.
-    `owner` and `key` say where it stands.
+    """The value with each `${NAME}` replaced from the environment, or from the file of this name in the secrets
+    folder. `owner` and `key` say where the value is, for errors.
 
     Raises:
-        ConfigurationError: for a reference to what is neither or empty, and for a file that cannot be read.
+        ConfigurationError: a reference names neither, its value is empty, or a file cannot be read.
     """
 
     def replace(match: re.Match[str]) -> str:
@@ -46,29 +47,29 @@ def expand(owner: str, key: str, value: str) -> str:
 
 
 def references(text: str) -> set[str]:
-    """The names of all `${NAME}` in it."""
+    """The names of all `${NAME}` in the text."""
     return set(_REFERENCE.findall(text))
 
 
 class CallbackTable(BaseModel):
-    """Where a producer is notified, and what the callbacks are signed with."""
+    """Where a producer is notified, and with what callbacks are signed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: https://…; unset: only messages with a callback_url of their own have callbacks.
+    #: An https URL; unset: only messages with their own callback_url have callbacks.
     url: Annotated[str, Field(max_length=2000)] | None = None
-    #: `whsec_…`, one or two: during a rotation each callback is signed with both.
+    #: One or two secrets `whsec_…`. During a rotation, each callback is signed with both.
     secrets: Annotated[tuple[SecretStr, ...], Field(min_length=1, max_length=2)]
-    #: Statuses beside the final ones that the producer is notified of, as ["sent"].
+    #: Statuses, in addition to the final ones, of which the producer is notified, such as ["sent"].
     statuses: tuple[Status, ...] = ()
 
     @property
     def told(self) -> tuple[Status, ...]:
-        """Every status that the producer is notified of."""
+        """Every status of which the producer is notified."""
         return tuple(status for status in Status if status in FINAL_STATUSES or status in self.statuses)
 
     def keys(self, producer: str) -> tuple[bytes, ...]:
-        """What callbacks are signed with, the first secret first. Raises `ConfigurationError`."""
+        """The keys with which callbacks are signed; the first secret's first. Raises `ConfigurationError`."""
         owner = f"callbacks of {producer}"
         return tuple(_key(owner, expand(owner, "secrets", secret.get_secret_value())) for secret in self.secrets)
 
@@ -89,7 +90,7 @@ def _key(owner: str, secret: str) -> bytes:
 
 
 def read_name_servers(text: str) -> tuple[tuple[str, int], ...]:
-    """Addresses with or without a port, with commas between. Raises `ValueError`."""
+    """Read addresses, with or without a port, separated by commas. Raises `ValueError`."""
     return tuple(_name_server(one.strip()) for one in text.split(",") if one.strip())
 
 

@@ -1,4 +1,4 @@
-"""The table `[console]` of notifier.toml: who may sign in by the identity provider, and what they may do."""
+"""The table `[console]` of notifier.toml: who may sign in with the identity provider, and what they may do."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ _Claim = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class SignInTable(BaseModel):
-    """`[console.sign_in]`: which groups of the identity provider have which role. Others do not get in."""
+    """`[console.sign_in]`: which groups of the identity provider have which role. Members of no such group cannot
+    sign in."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: The claim of the ID token that holds somebody's groups: a list, or one text.
+    #: The claim of the ID token with the person's groups: a list, or a single text.
     groups_claim: _Claim = "groups"
-    #: The claim with the name for the operator log; unset: a verified `email`, else `preferred_username`, else
-    #: `sub`.
+    #: The claim with the person's name for the operator log; unset: a verified `email`, otherwise
+    #: `preferred_username`, otherwise `sub`.
     name_claim: _Claim | None = None
-    #: Where people open the console, as https://console.example.com; unset: NOTIFIER_PUBLIC_URL.
+    #: Where people open the console, such as https://console.example.com; unset: NOTIFIER_PUBLIC_URL.
     console_url: str | None = None
     #: Groups that see every notification, template and recurring notification.
     read: _Groups = ()
-    #: Groups that see everything but what is for admins, and may act.
+    #: Groups that see everything except what is for admins, and may act.
     operate: _Groups = ()
     #: Groups that may do everything.
     admin: _Groups = ()

@@ -12,17 +12,18 @@ from notifier.domain.statuses import Channel, Lane
 
 
 class HeartbeatTable(BaseModel):
-    """Small messages to a mailbox and a number of our own, to see that each lane sends. Without either: none."""
+    """Small messages to a mailbox and a number of our own, which show that each lane sends. Without a recipient
+    there are none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: Address that gets those by mail.
+    #: Address that receives heartbeats by mail.
     email: Annotated[str, Field(pattern=r"^[^@\s<>]+@[^@\s<>]+$")] | None = None
-    #: Number that gets those by SMS; each costs what an SMS costs.
+    #: Number that receives heartbeats by SMS; each is charged as an SMS.
     sms: Annotated[str, Field(pattern=r"^\+[1-9][0-9]{1,14}$")] | None = None
-    #: One goes through each of these.
+    #: Lanes that have heartbeats.
     lanes: Annotated[frozenset[Lane], Field(min_length=1)] = frozenset({Lane.URGENT})
-    #: From one to the next of a lane.
+    #: Minutes between two heartbeats of a lane.
     every_minutes: Annotated[int, Field(ge=1, le=1440)] = 15
 
     @property

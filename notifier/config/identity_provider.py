@@ -1,4 +1,4 @@
-"""What the service has to know about the organisation's identity provider (OpenID Connect)."""
+"""What the service needs to know about the organisation's identity provider (OpenID Connect)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from notifier.config.console import SignInTable
 from notifier.config.settings import Settings
 from notifier.domain.errors import ConfigurationError
 
-#: Where the identity provider sends browsers back to.
+#: The path to which the identity provider sends browsers back.
 CALLBACK_PATH = "/sign-in/oidc/callback"
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -19,9 +19,9 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class OidcClient:
-    """The service as the identity provider knows it."""
+    """The service as a client of the identity provider."""
 
-    #: Exactly as the provider writes it in its discovery document.
+    #: Exactly as written in the provider's discovery document.
     issuer: str
     client_id: str
     client_secret: SecretStr
@@ -35,7 +35,7 @@ class OidcClient:
 
 
 def oidc_client(settings: Settings) -> OidcClient | None:
-    """None: people sign in with keys alone.
+    """The client from the settings; None: people sign in with keys only.
 
     Raises:
         ConfigurationError: something is missing or wrong.
@@ -60,7 +60,7 @@ def oidc_client(settings: Settings) -> OidcClient | None:
 
 
 def is_safe_url(url: str) -> bool:
-    """Whether what goes there cannot be read on the way: https, or this machine."""
+    """Whether nobody can read on the way what is sent there: https, or this machine."""
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -72,7 +72,7 @@ def is_safe_url(url: str) -> bool:
 
 
 def _console_url(settings: Settings, table: SignInTable) -> str:
-    # Never from a request: its Host is whatever the sender writes.
+    # Never from a request, whose Host is whatever the sender writes.
     name = "NOTIFIER_PUBLIC_URL" if table.console_url is None else "console_url of [console.sign_in]"
     url = (table.console_url or settings.public_url or "").rstrip("/")
     if not url:

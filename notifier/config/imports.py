@@ -1,4 +1,4 @@
-"""What libraries import for features that we do not use."""
+"""Keeps libraries from importing packages for features that we do not use."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 @contextmanager
 def without(module: str) -> Iterator[None]:
-    """Let libraries that are imported meanwhile go without a package that they use if it is there.
+    """While the block lasts, libraries that are imported do without an optional package.
 
-    For the beginning of a program: what another thread imports meanwhile goes without it, too.
+    For the start of a program: imports in other threads during the block do without the package as well.
     """
     if module in sys.modules:
-        yield  # its time is spent
+        yield  # importing it has already cost its time
         return
-    # The documented mark of what must not be imported.
+    # The documented way to mark a module that must not be imported.
     sys.modules[module] = None  # type: ignore[assignment]
     try:
         yield

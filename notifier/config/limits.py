@@ -1,4 +1,4 @@
-"""Tables of notifier.toml that set limits: how much may be sent, and how long it is kept."""
+"""The tables of notifier.toml that set limits: how much may be sent, and how long it is kept."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ class Cap(BaseModel):
 
 
 class Caps(BaseModel):
-    """Caps against pumping and against flooding one person. What is over a cap waits for the next window."""
+    """Caps against SMS pumping, and against flooding one person. Notifications over a cap wait for the next
+    window."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: Notifications to one recipient on one channel.
+    #: For notifications to one recipient on one channel.
     recipient: Cap | None = None
-    #: SMS to numbers that differ in their last three digits only.
+    #: For SMS to numbers that differ only in their last three digits.
     prefix: Cap | None = None
 
 
 class Quota(BaseModel):
-    """What one producer may send a day, by NOTIFIER_TIMEZONE; it is warned at 80 %. What is over it waits for the
-    next day."""
+    """How much one producer may send in a day of NOTIFIER_TIMEZONE. There is a warning at 80 %. Notifications over
+    the quota wait for the next day."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,24 +39,24 @@ class Quota(BaseModel):
 
 
 class SuppressionTable(BaseModel):
-    """When hard bounces are too many to be believed: what they would suppress then waits for an operator."""
+    """When there are too many hard bounces to be true: their suppressions then wait for an operator."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: More than this share of the messages that a provider or a sender identity sent in an hour; 1: never.
+    #: The highest credible share of messages that a provider or a sender identity sent in an hour; 1: no limit.
     max_hard_bounce_share: Annotated[float, Field(gt=0, le=1)] = 0.05
-    #: Of fewer messages in an hour nothing is concluded.
+    #: With fewer messages in an hour, nothing is concluded.
     min_messages: Annotated[int, Field(ge=1)] = 100
 
 
 class Retention(BaseModel):
-    """How long notifications of a channel are kept. A day counts from the time in the notification's id."""
+    """How long notifications of a channel are kept. Days count from the time in the notification's id."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: Then nobody can tell any more who got what, only that it was sent, when and how; unset: never.
+    #: After this, nobody can tell any more who got what, only that it was sent, when and how; unset: never.
     redact_after_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
-    #: Then it is gone; unset: never.
+    #: After this, it is deleted; unset: never.
     drop_after_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
 
     @model_validator(mode="after")

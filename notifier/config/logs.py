@@ -1,24 +1,26 @@
-"""Structured logs. A line is the name of an event plus fields; only the fields listed here are ever written.
+"""Structured logs: a line is the name of an event plus fields, and only the fields listed here are ever written.
 
-No body, context, address or number has a name on the list, so none can reach a log by oversight.
+The list has no field for a body, a context, an address or a number, so none can get into a log by mistake.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Mapping, MutableMapping
+from threading import Lock
 from typing import Any
 
 from notifier.config.imports import without
 from notifier.domain.errors import ServiceUnavailable
 
-# It would import rich, an eighth of the start of a command, for coloured traces that we never write.
+# structlog would import rich, an eighth of a command's start, for coloured tracebacks that we never write.
 with without("rich"):
     import structlog
 
-#: The fields that a line may carry. Everything else is replaced by "(hidden)".
+#: The fields that a line may have. All others are replaced by "(hidden)".
 FIELDS = frozenset(
     {
         "event", "level", "timestamp", "logger", "exception", "program", "pid",
@@ -30,8 +32,8 @@ FIELDS = frozenset(
     }
 )  # fmt: skip
 
-#: Libraries whose INFO lines hold addresses, URLs or arguments.
-#: Celery and Beat log every task: thousands of lines a minute, and the record has more.
+#: Libraries whose INFO lines contain addresses, URLs or arguments. Celery and Beat log every task: thousands of
+#: lines a minute, while the record says more.
 _QUIET = (
     "twilio",
     "aiosmtplib",
@@ -45,7 +47,7 @@ _QUIET = (
     "celery.worker.strategy",
 )
 
-#: Libraries whose lines, traces included, quote what strangers wrote.
+#: Libraries whose lines and tracebacks quote what strangers wrote.
 _SILENT = ("mail.log", "flufl.bounce", "opentelemetry.exporter")
 
 #: Libraries that quote some messages, and how those lines begin.
@@ -59,27 +61,69 @@ _QUOTES = (
     "Could not restore message",
 )
 
-#: Where Celery says, as critical and with a trace, that it could not acknowledge or give back a task.
+#: Logs, as critical and with a traceback, that Celery could not acknowledge or return a task.
 _ACKNOWLEDGING = "celery.worker.request"
-#: Where it says, with a trace, that a task ended in an error.
+#: Logs, with a traceback, that a task ended in an error.
 _TASK_ERRORS = "celery.app.trace"
+#: Where it says, each time it tries, that it has no connection to the broker; and how those lines begin.
+_CONSUMER = "celery.worker.consumer.consumer"
+_NO_CONNECTION = ("consumer: Cannot connect to ", "consumer: Connection to broker lost")
+
+#: An outage that lasts is told again after this. Seconds.
+_SAY_AGAIN_SECONDS = 300.0
 
 log: Any = structlog.stdlib.get_logger("notifier")
 
 
 def log_failure(event: str, error: BaseException, **fields: Any) -> None:
-    """An error line with where it happened, frame by frame, and without the error's own words.
+    """Log an error with where it happened, frame by frame, but without the error's own text.
 
-    Those may hold anything: a driver quotes the row that it failed on.
+    That text may contain anything: a database driver quotes the row on which it failed.
     """
     frames = traceback.extract_tb(error.__traceback__)
     places = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
     log.error(event, error=type(error).__name__, exception=" > ".join(places), **fields)
 
 
+class Outage:
+    """Says once that something is away, not at each try, and once that it is back. Says it again for an error of
+    another kind, or after five minutes. Thread-safe."""
+
+    def __init__(self, away: str, back: str) -> None:
+        """`away`, `back`: names of events."""
+        self._away, self._back = away, back
+        self._lock = Lock()
+        #: Kind of error → when it was last said.
+        self._said: dict[str, float] = {}
+        self._began = 0.0
+
+    def goes_on(self, error: BaseException, **fields: Any) -> None:
+        """Another try has failed."""
+        kind, now = type(error).__name__, time.monotonic()
+        with self._lock:
+            if not self._said:
+                self._began = now
+            if now - self._said.get(kind, float("-inf")) < _SAY_AGAIN_SECONDS:
+                return
+            self._said[kind] = now
+        log.warning(self._away, error=kind, **fields)
+
+    def is_over(self) -> None:
+        """A try has succeeded. Says nothing if none had failed."""
+        with self._lock:
+            if not self._said:
+                return
+            self._said.clear()
+        log.info(self._back, seconds=round(time.monotonic() - self._began, 1))
+
+
+#: Of the connection from which a worker takes its tasks.
+CONSUMER_OUTAGE = Outage("worker.broker_away", "worker.broker_back")
+
+
 def configure(level: str = "info", style: str = "auto", *, program: str = "") -> None:
-    """Send every log line of this process to standard error, as JSON (`json`), as text (`text`), or as text on a
-    terminal only (`auto`)."""
+    """Send all log lines of this process to standard error: as JSON (`json`), as text (`text`), or as text only if
+    it is a terminal (`auto`)."""
     prepare = [
         _name_of(program),
         structlog.stdlib.add_log_level,
@@ -96,8 +140,8 @@ def configure(level: str = "info", style: str = "auto", *, program: str = "") ->
 
 
 class _StandardError(logging.StreamHandler[Any]):
-    """A line that cannot be written, as on a full disk, is lost in silence: `logging` would write a trace for each
-    into the same file."""
+    """A line that cannot be written, for example because the disk is full, is silently lost: `logging` would write
+    a traceback for each into the same file."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name in `logging`
         if not isinstance(sys.exc_info()[1], OSError):
@@ -105,7 +149,7 @@ class _StandardError(logging.StreamHandler[Any]):
 
 
 def _name_of(program: str) -> Any:
-    """A processor that adds the program's name in every thread, as a context variable would not."""
+    """A processor that adds the program's name in every thread, unlike a context variable."""
 
     def add_program(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {"program": program, **fields} if program else fields
@@ -128,7 +172,7 @@ def _configure_own_lines(prepare: list[Any]) -> None:
 
 
 def _formatter(prepare: list[Any], style: str) -> logging.Formatter:
-    """For our own lines and those of libraries; the latter still need the steps of `prepare`."""
+    """Formats our own lines and those of libraries; libraries' lines still need the steps in `prepare`."""
     is_terminal = sys.stderr.isatty()
     renderer: Any = structlog.processors.JSONRenderer()
     if style == "text" or (style == "auto" and is_terminal):
@@ -137,7 +181,7 @@ def _formatter(prepare: list[Any], style: str) -> logging.Formatter:
         foreign_pre_chain=prepare,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            # Traces without local variables: those are people's data.
+            # Tracebacks without local variables, which are people's data.
             structlog.processors.format_exc_info,
             renderer,
         ],
@@ -153,12 +197,15 @@ def _quieten_libraries() -> None:
         logging.getLogger(name).addFilter(_keep_unless_it_quotes)
     logging.getLogger(_ACKNOWLEDGING).addFilter(_keep_unless_lost_acknowledgement)
     logging.getLogger(_TASK_ERRORS).addFilter(_keep_unless_away)
+    logging.getLogger(_CONSUMER).addFilter(_keep_unless_no_connection)
+    logging.getLogger("py.warnings").addFilter(_keep_unless_about_a_setting)
 
 
 def _keep_unless_lost_acknowledgement(record: logging.LogRecord) -> bool:
-    """One line of level info for each task whose acknowledgement is lost with the connection to the broker.
+    """One line at level info for each task whose acknowledgement is lost together with the connection to the
+    broker.
 
-    The broker delivers it again, and the next worker finds nothing left to claim.
+    The broker delivers the task again, and the next worker finds nothing left to claim.
     """
     if not str(record.msg).startswith(("Couldn't ack ", "Couldn't reject ")):
         return True
@@ -168,13 +215,28 @@ def _keep_unless_lost_acknowledgement(record: logging.LogRecord) -> bool:
 
 
 def _keep_unless_away(record: logging.LogRecord) -> bool:
-    """One line for each task that could not be done because the database or the broker is away."""
+    """One line for each task that failed because the database or the broker is unreachable."""
     error = record.exc_info[1] if record.exc_info else None
     if not isinstance(error, ServiceUnavailable):
         return True
     name = record.args.get("name", "") if isinstance(record.args, Mapping) else ""
     log.warning("worker.task_not_done", step=name, reason=str(error))
     return False
+
+
+def _keep_unless_no_connection(record: logging.LogRecord) -> bool:
+    """One line for an outage of the broker: Celery writes several for each try."""
+    if not record.getMessage().startswith(_NO_CONNECTION):
+        return True
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    error = next((one for one in arguments if isinstance(one, BaseException)), ConnectionError())
+    CONSUMER_OUTAGE.goes_on(error, reason=str(error))
+    return False
+
+
+def _keep_unless_about_a_setting(record: logging.LogRecord) -> bool:
+    """With each lost connection Celery warns that one of its defaults will change. We have set it."""
+    return "worker_cancel_long_running_tasks_on_connection_loss" not in record.getMessage()
 
 
 def _keep_unless_it_quotes(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""One `[producers.<name>]` of notifier.toml: who a producer is on the broker, and what it may send."""
+"""The tables `[producers.<name>]` of notifier.toml: who a producer is on the broker, and what it may send."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from notifier.domain.statuses import Channel, Lane
 
 
 def _as_list(value: Any) -> Any:
-    """A single name may stand without brackets."""
+    """A single name may be written without brackets."""
     if isinstance(value, str):
         return (value,)
     if isinstance(value, list) and not value:
@@ -23,12 +23,12 @@ def _as_list(value: Any) -> Any:
 
 
 def _is_among(words: type[StrEnum]) -> Callable[[Any], Any]:
-    """One error that lists the valid words, instead of one for each item."""
+    """One error that lists the valid words, instead of one error for each item."""
 
     def check(value: Any) -> Any:
         for word in value if isinstance(value, list | tuple) else ():
             if word not in list(words):
-                raise ValueError(f"{word!r} is none of {', '.join(words)}")
+                raise ValueError(f"{word!r} is not one of {', '.join(words)}")
         return value
 
     return check
@@ -48,23 +48,23 @@ def _user(value: str) -> str:
 
 
 class ProducerTable(BaseModel):
-    """A producer. What is left out is not limited."""
+    """A producer. Whatever is left out has no limit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: Its users of RabbitMQ, one or, during a rotation, several. Without any nothing proves who publishes.
+    #: Its RabbitMQ users: one, or several during a rotation. Without any, nothing proves who publishes.
     broker_user: Annotated[
         tuple[Annotated[str, Field(min_length=1), AfterValidator(_user)], ...], BeforeValidator(_as_list)
     ] = ()
-    #: What it may send on: ["email"].
+    #: Channels on which it may send, such as ["email"].
     channels: Annotated[
         tuple[Channel, ...] | None, BeforeValidator(_is_among(Channel)), BeforeValidator(_as_list)
     ] = None
-    #: ["urgent", "normal"]
+    #: Lanes on which it may send, such as ["urgent", "normal"].
     lanes: Annotated[tuple[Lane, ...] | None, BeforeValidator(_is_among(Lane)), BeforeValidator(_as_list)] = None
-    #: Names of templates, or patterns as "order_*".
+    #: Names of templates that it may use, or patterns such as "order_*".
     templates: Annotated[tuple[str, ...] | None, BeforeValidator(_patterns), BeforeValidator(_as_list)] = None
-    #: Sender identities that its messages may go out as, and that its `reply_to` may name.
+    #: Sender identities that its messages may use, and that its `reply_to` may name.
     senders: Annotated[tuple[Name, ...] | None, BeforeValidator(_as_list)] = None
 
     @property
@@ -80,7 +80,7 @@ def check_producers(tables: Mapping[str, ProducerTable], senders: Collection[str
             other = owners.setdefault(user, name)
             if other != name:
                 raise ValueError(
-                    f"the broker user {user} is that of both {other} and {name}: a user proves one producer, so "
+                    f"the broker user {user} belongs to both {other} and {name}: a user proves one producer, so "
                     "make one for each"
                 )
         unknown = sorted(set(table.senders or ()) - set(senders))

@@ -1,6 +1,6 @@
-"""The service that `notifier up` of this user runs: where commands and producers find it without any setting.
+"""Finds the service that this user's `notifier up` runs, so that commands and producers need no settings.
 
-Producers import this, so it imports nothing but the standard library.
+Producers import this, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -11,27 +11,28 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: In the data folder while `notifier up` runs there: where its servers are, for other commands of the same user.
+#: A file in the data folder while `notifier up` runs there: where its servers are, for other commands of the same
+#: user.
 RUNNING_FILE = "running.env"
 
-#: Beside it: what a producer needs, a `RunningService` as JSON. Only its owner can read it.
+#: Beside it, what a producer needs: a `RunningService` as JSON. Only its owner can read it.
 SERVICE_FILE = "service.json"
 
 
 @dataclass(frozen=True, slots=True)
 class RunningService:
-    """What a producer needs to use it."""
+    """What a producer needs to use the running service."""
 
-    #: Has a password.
+    #: Contains a password.
     broker_url: str = field(repr=False)
     #: Such as http://127.0.0.1:8080; None: it has no HTTP API.
     api_url: str | None = None
-    #: A key of the HTTP API that may do everything; None: the database is not ours to make keys for.
+    #: An API key with every scope; None: the database is not ours, so no key is made.
     api_key: str | None = field(default=None, repr=False)
 
 
 def default_data_dir() -> Path:
-    """Where the embedded services keep their data: /var/lib/notifier for root (Postgres drops its rights and
+    """Where the embedded services keep their data: /var/lib/notifier for root (Postgres drops its privileges and
     cannot read root's home), otherwise the user's data folder."""
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/notifier")
@@ -45,9 +46,9 @@ def data_dir() -> Path:
 
 
 def is_own_file(file: int | Path) -> bool:
-    """Whether this path or descriptor is a regular file of this user that no other can write; a link is not.
+    """Whether this path or descriptor is a regular file of this user, not a link, that nobody else can write.
 
-    What others wrote would lead secrets to servers of theirs.
+    A file that others wrote could direct secrets to their servers.
     """
     try:
         found = os.fstat(file) if isinstance(file, int) else file.lstat()
@@ -60,10 +61,10 @@ def is_own_file(file: int | Path) -> bool:
 
 
 def find_running_service() -> RunningService | None:
-    """The one in the data folder; None if there is none, or another user's, or what is written there makes no
-    sense. It may have been killed since."""
+    """The running service according to the data folder. None if there is none, it is another user's, or the file
+    makes no sense. The service may have been killed since."""
     try:
-        # Of a pipe nobody waits for the other end.
+        # If it is a pipe, do not wait for the other end.
         with open(data_dir() / SERVICE_FILE, encoding="utf-8", opener=_open_at_once) as file:
             if not is_own_file(file.fileno()):
                 return None

@@ -1,5 +1,5 @@
-"""Files of secrets, as Docker, Kubernetes and systemd mount them: one folder, one file for each, named as the
-variable."""
+"""Secret files, as Docker, Kubernetes and systemd mount them: one folder with a file for each variable, named like
+the variable."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _FOLDER = "NOTIFIER_SECRETS_DIR"
 
 
 def secrets_folder() -> Path:
-    """`NOTIFIER_SECRETS_DIR`, else /run/secrets, which need not be there."""
+    """`NOTIFIER_SECRETS_DIR`, otherwise /run/secrets, which need not exist."""
     return Path(os.environ.get(_FOLDER) or "/run/secrets")
 
 
 def secret_files() -> list[Path]:
-    """What is in the folder, by name.
+    """The files in the folder, by name.
 
     Raises:
         ConfigurationError: `NOTIFIER_SECRETS_DIR` names no folder, or the folder cannot be read.
@@ -31,36 +31,37 @@ def secret_files() -> list[Path]:
         raise unreadable_secret(folder, error.strerror or type(error).__name__) from None
     if os.environ.get(_FOLDER):
         raise ConfigurationError(
-            f"{_FOLDER} is {folder}, where no folder is: name the one with the secrets, or leave it out",
+            f"{_FOLDER} is {folder}, which is not a folder: name the folder with the secrets, or leave it out",
             setting=_FOLDER,
         )
     return []
 
 
 def open_secrets() -> list[Path]:
-    """Those that everybody on this machine can read.
+    """Secret files that everybody on this machine can read.
 
-    None of a read-only file system: as Docker and Kubernetes mount them into a container, whose only user we are.
-    Their modes are what they are there, often 0444, and nobody could change them.
+    Files on a read-only file system do not count. Docker and Kubernetes mount them like that into a container
+    whose only user is ours. Their modes there, often 0444, cannot be changed.
     """
     return [path for path in secret_files() if _is_open(path)]
 
 
 def _is_open(path: Path) -> bool:
     if not hasattr(os, "statvfs"):
-        return False  # Windows: who may read a file is not in its mode
+        return False  # on Windows the mode does not say who may read a file
     try:
-        # Kubernetes' are links.
+        # In Kubernetes they are links.
         found = path.resolve(strict=True)
         is_reachable = all(folder.stat().st_mode & stat.S_IXOTH for folder in found.parents)
         is_readable = found.is_file() and bool(found.stat().st_mode & stat.S_IROTH)
         return is_reachable and is_readable and not os.statvfs(found).f_flag & os.ST_RDONLY
     except OSError:
-        return False  # gone meanwhile, or in a folder that this user may not look into
+        return False  # it is gone by now, or in a folder that this user may not enter
 
 
 def read_secret(path: Path) -> str:
-    """Its text, without a byte order mark, and white space around it. Raises `ConfigurationError`, naming it."""
+    """The file's text, without a byte order mark and without white space around it. Raises `ConfigurationError`,
+    naming the file."""
     try:
         return path.read_text("utf-8-sig").strip()
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Settings: the only reader of `NOTIFIER_*`. What notifier.toml holds is in `structure`.
+"""Settings: the only reader of `NOTIFIER_*` variables. `structure` has the contents of notifier.toml.
 
-Where to connect comes from the environment or from files of secrets; structure (providers in failover order,
-sender identities, lanes) from one `notifier.toml`. Secrets are masked in every `repr`.
+The environment or secret files say where to connect. One `notifier.toml` has the structure: providers in failover
+order, sender identities, lanes. Secrets are masked in every `repr`.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def bundled(name: str) -> Path:
-    """A file or folder that ships with notifier (`templates`, `migrations`, `notifier.toml`): from the checkout
-    where there is one, otherwise the wheel's copy."""
+    """A file or folder that ships with notifier (`templates`, `migrations`, `notifier.toml`): from the checkout if
+    there is one, otherwise the copy in the wheel."""
     inside = _PACKAGE / "_bundled" / name
     return inside if inside.exists() else _PACKAGE.parent / name
 
 
-#: Enough to find a slip at the start; the intake checks them as any other.
+#: Enough to find a slip at the start; the intake checks these addresses like any other.
 _ADDRESS = re.compile(r"[^@\s<>]+@[^@\s<>]+")
 
 
@@ -73,13 +73,14 @@ class Settings(BaseSettings):
 
     #: postgresql://user:password@host:5432/name
     database_url: SecretStr | None = None
-    #: A standby that takes over has everything that the primary had (synchronous replication): work goes on there.
+    #: A standby that takes over has everything that the primary had (synchronous replication), so work continues
+    #: there.
     trust_failover: bool = False
     #: amqp://user:password@host:5672/vhost or redis://host:6379/0
     broker_url: SecretStr | None = None
-    #: The name that RabbitMQ knows us by, if it is not the URL's user (certificate, OAuth 2); empty: none is sent.
+    #: RabbitMQ's name for us, if it is not the URL's user (certificate, OAuth 2); empty: none is sent.
     broker_user: str | None = None
-    #: Celery's result backend for those who want one (redis://…). Off: the database is the record.
+    #: Celery's result backend, if you want one (redis://…). Off by default, because the database is the record.
     result_backend: SecretStr | None = None
     #: Folder of templates.
     templates: Path = Field(default_factory=lambda: bundled("templates"))
@@ -87,81 +88,85 @@ class Settings(BaseSettings):
     config: Path | None = None
     #: smtp://user:password@host:587, smtps://host:465; ?starttls=required|never (with a password: required)
     smtp_url: SecretStr | None = None
-    #: Key of the hashes that stand for recipients. Unset: one that everyone knows, which protects nobody.
+    #: Key of the hashes that stand for recipients. Unset: a key that everybody knows, which protects nobody.
     hash_key: SecretStr | None = None
-    #: Where bounces come back to: bounces+<token>@example.com is then each mail's envelope sender.
+    #: Where bounces come back to; bounces+<token>@example.com is then each mail's envelope sender.
     bounce_address: BounceAddress | None = None
-    #: Keys that seal what is personal, `<id>:<base64>`, commas between: the first seals, all open. Unset: plain.
+    #: Keys that seal personal data, `<id>:<base64>`, separated by commas: the first seals, all open. Unset: not
+    #: sealed.
     encryption_keys: SecretStr | None = None
     #: AC… of the Twilio account.
     twilio_account_sid: str | None = None
-    #: Its primary auth token.
+    #: The account's primary auth token.
     twilio_auth_token: SecretStr | None = None
-    #: Number, alphanumeric sender or MG… for SMS whose identity names none.
+    #: Number, alphanumeric sender or MG… for SMS whose identity has none.
     twilio_from: str | None = None
-    #: Another base URL for Twilio's API: tests, the local Twilio, an egress proxy.
+    #: Another base URL for Twilio's API: for tests, the local Twilio, or an egress proxy.
     twilio_api_base: str | None = None
-    #: From address of mails whose identity names none.
+    #: From address of mails whose identity has none.
     email_from: str | None = None
-    #: Where providers and recipients reach this service, e.g. https://notify.example.com
+    #: Where providers and recipients reach this service, such as https://notify.example.com
     public_url: str | None = None
-    #: Domain after the @ of Message-IDs; unset: the domain of the sender.
+    #: Domain of Message-IDs after the @; unset: the sender's domain.
     message_id_domain: str | None = None
     #: Where `notifier up` keeps its embedded services.
     data_dir: Path = Field(default_factory=default_data_dir)
-    #: IANA name of the zone whose midnight begins a day: for daily work, statistics and quotas.
+    #: IANA name of the time zone in which days begin at midnight, for daily work, statistics and quotas.
     timezone: Annotated[ZoneInfo, BeforeValidator(_read_zone)] = ZoneInfo("UTC")
-    #: Addresses that get a report of each day, with commas between.
+    #: Addresses that receive a report on each day, separated by commas.
     report_recipients: str = ""
     #: debug, info, warning or error.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     #: json for machines, text for people; auto: text on a terminal.
     log_format: Literal["auto", "json", "text"] = "auto"
-    #: Where a program answers `/metrics` and `/healthz`, each on a port of its own; unset: nowhere. Not the API.
+    #: Port on which a program answers `/metrics` and `/healthz`; each program needs its own. Unset: none. Not for
+    #: the API.
     metrics_port: Annotated[int | None, Field(ge=1, le=65535)] = None
-    #: 0.0.0.0: on every address of the host.
+    #: 0.0.0.0: all addresses of the host.
     metrics_host: str = "127.0.0.1"
-    #: Deliver tasks that one worker process works on at once.
+    #: Deliver tasks that one worker process handles concurrently.
     worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
-    #: Calls under way at once to each provider in one worker process.
+    #: Concurrent calls to each provider in one worker process.
     worker_calls: Annotated[int, Field(ge=1, le=1000)] = 200
-    #: Workers answer the questions of Flower and `celery inspect`, which come over the broker. Commands, never.
+    #: Workers answer questions of Flower and `celery inspect`, which come over the broker. They never obey
+    #: commands.
     worker_questions: bool = False
-    #: Where `notifier api` listens; 0.0.0.0: on every address of the host.
+    #: Where `notifier api` listens; 0.0.0.0: on all addresses of the host.
     api_host: str = "127.0.0.1"
     #: Its port.
     api_port: Annotated[int, Field(ge=1, le=65535)] = 8080
-    #: Requests that one API process works on at once, each with a connection to the database.
+    #: Requests that one API process handles concurrently, each with a connection to the database.
     api_threads: Annotated[int, Field(ge=1, le=256)] = 16
-    #: Connections that one API process holds open.
+    #: Maximum open connections of one API process.
     api_connections: Annotated[int, Field(ge=10, le=60_000)] = 1000
-    #: Of these, from one address; a proxy is one.
+    #: Maximum of these from one address; a proxy is one address.
     api_peer_connections: Annotated[int, Field(ge=5, le=60_000)] = 250
-    #: Folder of Swagger UI, npm's swagger-ui-dist, for the page /docs; None: there is no such page.
+    #: Folder of Swagger UI (npm's swagger-ui-dist) for the page /docs; None: there is no such page.
     api_docs: Path | None = None
-    #: A file that producers upload is no larger. Bytes.
+    #: Maximum size of a file that producers upload. Bytes.
     attachment_max_bytes: Annotated[int, Field(ge=1024, le=MAX_MAIL_ATTACHMENTS)] = 5 * 1024 * 1024
-    #: All files of one producer are no larger together. Bytes.
+    #: Maximum total size of one producer's files. Bytes.
     attachment_quota_bytes: Annotated[int, Field(ge=MAX_MAIL_ATTACHMENTS)] = 1024 * 1024 * 1024
-    #: Types of files that producers may upload, with commas between.
+    #: Types of files that producers may upload, separated by commas.
     attachment_types: str = "application/pdf,image/png,image/jpeg,image/gif,text/plain,text/csv,text/calendar"
-    #: Files are deleted so long after the last message that names them was due. Days.
+    #: Files are deleted this long after the last message that names them was due. Days.
     attachment_days: Annotated[int, Field(ge=1, le=3650)] = 7
-    #: Hosts of callbacks that may be http, on any port and at any address; with commas between.
+    #: Hosts of callbacks that may use http, any port and any address; separated by commas.
     callback_allow_hosts: str = ""
-    #: Name servers for hosts of callbacks, as 10.0.0.2 or [2001:db8::2]:5353; unset: those of /etc/resolv.conf.
+    #: Name servers for hosts of callbacks, such as 10.0.0.2 or [2001:db8::2]:5353; unset: those in
+    #: /etc/resolv.conf.
     callback_name_servers: str = ""
-    #: The identity provider by which people sign in to the console, as its discovery document names it.
+    #: The identity provider with which people sign in to the console, as its discovery document names it.
     oidc_issuer: str | None = None
-    #: What the provider calls this service.
+    #: The client id of this service at the provider.
     oidc_client_id: str | None = None
-    #: The secret that the provider gave for it.
+    #: The client secret of this service at the provider.
     oidc_client_secret: SecretStr | None = None
-    #: After SIGTERM or Ctrl-C a program has so long to end in order; then it ends by itself.
+    #: How long a program may take to end in order after SIGTERM, Ctrl-C or SIGHUP; then it ends itself. Seconds.
     grace_seconds: Annotated[float, Field(ge=1, le=3600)] = 45.0
-    #: A claim lasts this long; longer than the deadline of a provider call, with room for waiting.
+    #: How long a claim lasts: longer than the time limit of a provider call, with room for waiting. Seconds.
     lease_seconds: Annotated[float, Field(ge=10, le=3600)] = 120.0
-    #: Deadline of one provider call.
+    #: Time limit of one provider call. Seconds.
     call_deadline_seconds: Annotated[float, Field(gt=0, le=300, validate_default=True)] = 30.0
 
     @field_validator("hash_key")
@@ -175,7 +180,7 @@ class Settings(BaseSettings):
     @classmethod
     def _are_addresses(cls, addresses: str) -> str:
         if not all(_ADDRESS.fullmatch(one) for one in _split(addresses)):
-            raise ValueError("takes addresses with commas between: ops@example.com,lead@example.com")
+            raise ValueError("takes addresses separated by commas: ops@example.com,lead@example.com")
         return addresses
 
     @field_validator("encryption_keys")
@@ -195,7 +200,7 @@ class Settings(BaseSettings):
             )
         return deadline
 
-    #: What notifier.toml says. No variable sets it: one of this name is an unknown one.
+    #: The contents of notifier.toml. No variable sets it; a variable of this name is an unknown one.
     structure: Annotated[Structure, NoDecode] = Field(
         default_factory=Structure, exclude=True, validation_alias="notifier.toml"
     )
@@ -203,7 +208,7 @@ class Settings(BaseSettings):
     @field_validator("structure", mode="before")
     @classmethod
     def _is_no_variable(cls, value: object) -> object:
-        # A variable, or a file of secrets, is text.
+        # A variable or a secret file is text.
         return Structure() if isinstance(value, str) else value
 
     @classmethod
@@ -215,7 +220,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment first, then files of secrets, and a running service last."""
+        """First the environment, then secret files, and last a running service."""
         told = (FilledSource(settings_cls, source) for source in (env_settings, file_secret_settings))
         return init_settings, *told, dotenv_settings
 
@@ -249,7 +254,7 @@ class Settings(BaseSettings):
         return value.get_secret_value()
 
     def provider_tables(self) -> tuple[ProviderTable, ...]:
-        """The providers of notifier.toml, or one for each that the environment configures."""
+        """The providers in notifier.toml, or one for each that the environment configures."""
         return self.structure.providers or tuple(self._providers_of_environment())
 
     def _providers_of_environment(self) -> list[ProviderTable]:
@@ -265,7 +270,7 @@ class Settings(BaseSettings):
         return ProviderTable.model_validate({"name": kind, "kind": kind, **options})
 
     def provider_options(self, table: ProviderTable, known: Container[str] | None = None) -> dict[str, str]:
-        """The table's options, and of those that the environment sets for all providers the `known` ones."""
+        """The table's options, and those of the `known` options that the environment sets for all providers."""
         common: dict[str, str | None] = {
             "public_url": self.public_url,
             "message_id_domain": self.message_id_domain,
@@ -276,9 +281,9 @@ class Settings(BaseSettings):
         return {**wanted, **table.options}
 
     def sender(self, name: str | None) -> Sender:
-        """The identity of that name, completed from the default one and from the environment.
+        """The identity of that name, completed from the default identity and from the environment.
 
-        A name that is not configured is the default identity: a template may name one that only production has.
+        A name that is not configured gives the default identity: a template may name one that only production has.
         """
         senders = self.structure.senders
         default = senders.get(self.structure.default_sender, Sender())
@@ -298,10 +303,10 @@ class Settings(BaseSettings):
 def load_settings(*, use_running: bool = True, **overrides: Any) -> Settings:
     """Read the environment, the secrets folder (`NOTIFIER_SECRETS_DIR`, default /run/secrets) and notifier.toml.
 
-    What neither says comes from a `notifier up` of this user, while it runs, unless `use_running` is off.
+    Settings that are in none of these come from a running `notifier up` of this user, unless `use_running` is off.
 
     Raises:
-        ConfigurationError: naming the variable or the line of notifier.toml that is wrong, and the fix.
+        ConfigurationError: names the variable or the line of notifier.toml that is wrong, and the fix.
     """
     files = secret_files()
     _check_secret_files(files)
@@ -320,10 +325,10 @@ def load_settings(*, use_running: bool = True, **overrides: Any) -> Settings:
 
 
 def _check_secret_files(paths: Iterable[Path]) -> None:
-    """Read each once: the settings library passes over some that it cannot read, and fails on others.
+    """Read each file once, because the settings library skips some that it cannot read, and fails on others.
 
     Raises:
-        ConfigurationError: naming the file.
+        ConfigurationError: names the file.
     """
     for path in paths:
         prefix, _, name = path.name.lower().partition("_")

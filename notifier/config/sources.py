@@ -1,4 +1,4 @@
-"""Where settings come from, as the settings library asks for it."""
+"""Sources of settings, in the form that the settings library expects."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-#: Empty says something here: our messages name no user.
+#: Here an empty value has a meaning: our messages name no user.
 _MAY_BE_EMPTY = frozenset({"broker_user"})
-#: Editors on Windows begin a file with it. Nobody sees it, and no setting begins so.
+#: Editors on Windows write it at the beginning of a file. It is invisible, and no setting begins with it.
 _BYTE_ORDER_MARK = "\ufeff"
 
 
 class FilledSource(PydanticBaseSettingsSource):
-    """Another source without its empty values: what is empty counts as not set, so that the next source is asked.
+    """Another source without its empty values. An empty value counts as not set, so the next source is asked.
 
-    The library's `env_ignore_empty` knows neither files of secrets nor exceptions.
+    The library's `env_ignore_empty` covers no secret files and knows no exceptions.
     """
 
     def __init__(self, settings_cls: type[BaseSettings], source: PydanticBaseSettingsSource) -> None:
@@ -24,11 +24,11 @@ class FilledSource(PydanticBaseSettingsSource):
         self._source = source
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """As the other source says: the library asks it."""
+        """Passes on what the other source says."""
         return self._source.get_field_value(field, field_name)
 
     def __call__(self) -> dict[str, Any]:
-        """Field → value."""
+        """All values: field → value."""
         values = {name: _without_mark(value) for name, value in self._source().items()}
         return {name: value for name, value in values.items() if value != "" or name in _MAY_BE_EMPTY}
 

@@ -1,5 +1,5 @@
-"""Variables and files of secrets named `NOTIFIER_…` that nothing reads: a misspelt setting would otherwise be one
-with its default."""
+"""Finds variables and secret files named `NOTIFIER_…` that nothing reads: a misspelt setting would otherwise
+silently keep its default."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from notifier.config.secret_files import secret_files, secrets_folder
 from notifier.config.settings import Settings, structure_path
 
 _PREFIX = "NOTIFIER_"
-#: Read by others than `Settings`, or set for producers; those of the tests are theirs.
+#: Read by modules other than `Settings`, or set for producers. Variables of tests belong to the tests.
 _READ_ELSEWHERE = ("NOTIFIER_SECRETS_DIR", "NOTIFIER_OUTBOX_URL", "NOTIFIER_API_URL", "NOTIFIER_API_KEY")
 _OF_TESTS = "NOTIFIER_TEST_"
 #: Kubernetes sets these for each of its services whose name begins with "notifier".
 _SERVICE_HOST = "_SERVICE_HOST"
-#: Of a name that is shown. Ours are far shorter.
+#: Maximum length of a name that is shown. Ours are far shorter.
 _SHOWN_LENGTH = 80
-#: How alike two names are at least, without the prefix that all have: `DB_URL` is still `DATABASE_URL`.
+#: Minimum similarity of two names without the prefix that all have: `DB_URL` still resembles `DATABASE_URL`.
 _ALIKE = 0.66
 _OF_A_SERVICE = re.compile(r"_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 
 
 def unknown_variables(settings: Settings) -> list[str]:
-    """What is wrong with each, in words, without its value. What notifier.toml refers to is known."""
+    """What is wrong with each, in words, without its value. Variables to which notifier.toml refers are known."""
     names = {f"{_PREFIX}{name.upper()}" for name, field in Settings.model_fields.items() if not field.exclude}
     in_files = names | _referred_to(settings)
     known = in_files.union(_READ_ELSEWHERE)
@@ -38,13 +38,13 @@ def unknown_variables(settings: Settings) -> list[str]:
 
 
 def warn_of_unknown_variables(settings: Settings) -> None:
-    """A log line for each."""
+    """Log a line for each."""
     for problem in unknown_variables(settings):
         log.warning("settings.unknown_variable", reason=problem)
 
 
 def _unread(known: set[str]) -> Iterator[str]:
-    # Settings are found in any case.
+    # Settings are recognised in any case.
     ours = {name.upper(): name for name in os.environ if name.upper().startswith(_PREFIX)}
     services = [name.removesuffix(_SERVICE_HOST) for name in ours if name.endswith(_SERVICE_HOST)]
     of_services = {
@@ -71,6 +71,7 @@ def _in_words(name: str, where: str, known: set[str]) -> str:
 
 
 def _on_one_line(name: str) -> str:
-    """Any text but "=" can be a name: what is no printable ASCII is spelled out, and a long one is cut."""
+    """Any text without "=" can be a name, so characters other than printable ASCII are escaped, and a long name is
+    cut."""
     spelt = name.encode("unicode_escape").decode("ascii")
     return spelt if len(spelt) <= _SHOWN_LENGTH else f"{spelt[:_SHOWN_LENGTH]}…"

@@ -1,4 +1,4 @@
-"""What the console answers: with the headers of its pages, and in place of an error a page, never JSON."""
+"""Answers of the console: they carry the headers of its pages, and an error is a page, never JSON."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COOKIE = "notifier_console"
 
 
 class ConsoleRoute(APIRoute):
-    """Of the console, for everybody."""
+    """A route of the console that needs no sign-in."""
 
     def get_route_handler(self) -> Handle:
         handle = self.checked(super().get_route_handler())
@@ -41,7 +41,7 @@ class ConsoleRoute(APIRoute):
         return answered
 
     def checked(self, handle: Handle) -> Handle:
-        """With what has to hold before. Raises what a page can be made of."""
+        """`handle`, with the checks that come before it. Raises errors of which a page can be made."""
         return handle
 
     async def _answer(self, handle: Handle, request: Request) -> Response:
@@ -52,14 +52,14 @@ class ConsoleRoute(APIRoute):
             return await form_again(request, error) or error_page(pages, request, error)
         except ClientDisconnect:
             raise
-        except Exception as error:  # a fault of ours; the visitor needs a way back
+        except Exception as error:  # our own fault; the visitor needs a way back
             log_failure("api.failed", error, method=request.method, route=self.path)
             return failure_page(pages, request)
 
 
 class ProblemPages:
-    """ASGI middleware. A browser that asks for what is no route of the console's, or sends too much, is answered
-    with a page; API clients keep their JSON."""
+    """ASGI middleware. A browser that asks for an unknown page, or sends too much, gets an error page; API clients
+    still get JSON."""
 
     def __init__(self, app: ASGIApp, parts: ConsoleParts, api_routes: Sequence[BaseRoute]) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""The console, added to the API's application."""
+"""Adds the console to the API's application."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from notifier.console.routes import (
 
 
 def add_console(app: FastAPI, services: Services, api: ApiServices) -> None:
-    """At `/`, beside the API's routes; its pages are no part of the OpenAPI document."""
+    """Add the console at `/`, beside the API's routes. Its pages are not in the OpenAPI document."""
     parts = app.state.console = make_parts(services, api)
     app.add_middleware(ProblemPages, parts=parts, api_routes=tuple(app.routes))
     for part in (
@@ -64,7 +64,7 @@ def add_console(app: FastAPI, services: Services, api: ApiServices) -> None:
 class _Assets(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
-        # `asset` changes the address when the file changes.
+        # `asset` changes the URL when the file changes.
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response

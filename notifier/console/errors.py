@@ -1,4 +1,4 @@
-"""What goes wrong, as a page that says what to do. The rules are those of the API's errors."""
+"""Turns errors into pages that say what to do. The rules are those of the API's errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from notifier.api.errors import ANSWERED, AWAY_SECONDS, error_status, template_i
 from notifier.console.pages import Pages
 from notifier.domain.errors import InvalidMessage, ServiceUnavailable, StatementCancelled, TemplateInvalid
 
-#: Those that the API answers, too.
+#: The errors that the API answers as well.
 PAGE_ERRORS = ANSWERED
 
 _TITLES = {
@@ -27,7 +27,7 @@ _TITLES = {
     500: "Something went wrong here",
     503: "The record cannot be read just now",
 }
-#: In place of the protocol's own words.
+#: Used in place of HTTP's own phrases.
 _PHRASES = {
     "Not Found": "Nothing is at this address. Check it, or begin at the first page.",
     "Method Not Allowed": "This address takes forms only. Open the page that has the form.",
@@ -36,7 +36,7 @@ _FAILED = "It is not your fault, and it is in the log. Try again; if it stays, t
 
 
 class PageFault(NamedTuple):
-    #: Name of the field of the form or of the address; "": of no single one.
+    #: Name of the form field or URL parameter; "": it is about no single field.
     field: str
     words: str
 
@@ -53,20 +53,20 @@ def error_page(pages: Pages, request: Request, error: Exception) -> HTMLResponse
 
 
 def failure_page(pages: Pages, request: Request) -> HTMLResponse:
-    """Of a fault of our own."""
+    """The page for a fault of our own."""
     return plain_page(pages, request, 500, [_FAILED])
 
 
 def plain_page(pages: Pages, request: Request, status: int, lines: Sequence[str]) -> HTMLResponse:
     title = _TITLES.get(status, "That did not work")
     shown = [_PHRASES.get(line, line) for line in lines]
-    # A script puts it into the page that fetched a part of itself, and asks again.
+    # A script inserts it into the page that fetched a part of itself, and asks again.
     name = "error_part.html" if "hx-request" in request.headers else "error.html"
     return pages.page(request, name, status, title=title, lines=shown)
 
 
 def faults_of(error: Exception) -> list[PageFault]:
-    """What is wrong, with what to do. Nothing of what was sent is in it."""
+    """What is wrong, and what to do. Nothing that was sent is repeated."""
     match error:
         case InvalidMessage():
             return [PageFault(fault.field, f"{fault.problem}. {fault.fix}.") for fault in error.faults]
@@ -85,7 +85,7 @@ def faults_of(error: Exception) -> list[PageFault]:
     return [PageFault("", words)]
 
 
-#: Fields whose label on the pages is not their name.
+#: Fields whose label on the pages differs from their name.
 _LABELS = {
     "address": "Address or number",
     "begin": "Accepted since",
@@ -105,7 +105,7 @@ def label(field: str) -> str:
     return _LABELS.get(field, field.replace("_", " ").capitalize())
 
 
-#: pydantic's type of an error → what the page says.
+#: pydantic's error type → the page's text.
 _WORDS = {
     "missing": "fill it in.",
     "date_from_datetime_parsing": "this is no day. Write it as 2026-11-30.",

@@ -1,6 +1,6 @@
-"""A form with something wrong in it: its page once more, with what was typed and what is wrong beside each field.
+"""Shows a rejected form again: its page, with what was typed, and what is wrong beside each field.
 
-The page of a form is the nearest one above its address: `/keys` of `/keys/<id>/rotate`, if the key has no page.
+The form's page is the nearest page above its URL: `/keys` for `/keys/<id>/rotate`, if the key has no page.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from starlette.types import Message
 from notifier.api.errors import error_status
 from notifier.console.errors import PageFault, faults_of
 
-#: Of the visitor, not of the form.
+#: Belongs to the visitor, not to the form.
 FORM_TOKEN = "form_token"  # noqa: S105 - a name
-#: Of the request; what routes have added is of the form's own.
+#: What is copied from the request; routes may have added more, which belongs to the form.
 _KEPT = ("type", "asgi", "http_version", "scheme", "server", "client", "headers", "root_path")
 
 
 @dataclass(frozen=True, slots=True)
 class FormAgain:
     faults: Sequence[PageFault]
-    #: Name of a field → what was typed there.
+    #: Field name → what was typed there.
     typed: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 async def form_again(request: Request, error: Exception) -> Response | None:
-    """None: the error is not about the form, or the form is on no page that can be shown."""
+    """Return the page with the form; None: the error is not about the form, or no page that can be shown has the
+    form."""
     is_ours = request.method == "POST" and getattr(request.state, "visitor", None) is not None
     if not is_ours or error_status(error) != 422 or "hx-request" in request.headers:
         return None
@@ -38,7 +39,7 @@ async def form_again(request: Request, error: Exception) -> Response | None:
     typed = {name: [str(value) for value in form.getlist(name)] for name in form if name != FORM_TOKEN}
     again = FormAgain(faults_of(error), typed)
     for path in _pages_above(request.url.path):
-        # A page that the form is sent back to is about what the form says.
+        # If the form is sent to the page's own URL, the form's fields say what the page shows.
         query = _query(form) if path == request.url.path else ""
         page = await _page(request, path, query, again)
         if page.status_code == 200:
@@ -58,7 +59,7 @@ def _query(form: FormData) -> str:
 
 
 async def _page(request: Request, path: str, query: str, again: FormAgain) -> Response:
-    """What a GET answers."""
+    """The answer to a GET of this page."""
     kept = {name: request.scope[name] for name in _KEPT if name in request.scope}
     state = {**request.scope["state"], "again": again}
     scope = {**kept, "method": "GET", "path": path, "query_string": query.encode(), "state": state}

@@ -1,4 +1,4 @@
-"""What forms of several pages have: fields left empty, a reason, a dry run."""
+"""Parts that forms of several pages share: fields left empty, a reason, a dry run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
-#: Of a field: left empty, it is None.
+#: A field that was left empty is None.
 Empty = BeforeValidator(_none_if_empty)
 
 
-#: A day of the service's zone; None: none was given.
+#: A day in the service's time zone; None: none was given.
 Day = Annotated[Annotated[date, AfterValidator(check_day)] | None, Empty]
-#: A text that is looked for; None: no condition.
+#: A text to search for; None: no condition.
 Condition = Annotated[Words | None, Empty]
 
 
@@ -32,7 +32,7 @@ def _said(reason: str) -> str:
     return reason.strip()
 
 
-#: Why somebody does it, where an act needs a reason: fields that the pages call `required`.
+#: The reason for an act that requires one: fields that the pages mark as `required`.
 GivenReason = Annotated[str, Field(max_length=500, validate_default=True), AfterValidator(_said)]
 
 
@@ -52,7 +52,7 @@ _LENGTHS = {TimeSpan.HOUR: timedelta(hours=1), TimeSpan.DAY: timedelta(days=1), 
 
 
 class ActForm(BaseModel):
-    """An act: why, and whether to count only what it would do."""
+    """An act: its reason, and whether only to count what it would do."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -66,6 +66,6 @@ class ActForm(BaseModel):
 
 
 class ReasonedForm(ActForm):
-    """An act that nobody does without saying why."""
+    """An act for which a reason is required."""
 
     reason: GivenReason = ""

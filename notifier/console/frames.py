@@ -1,4 +1,5 @@
-"""HTML that producers' templates made, for frames: nothing in it runs, and nothing is loaded from elsewhere."""
+"""Shows HTML that producers' templates made, in frames: nothing in it runs, and nothing is loaded from
+elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from fastapi.responses import HTMLResponse
 
 from notifier.console.pages import HEADERS
 
-#: `sandbox` without a word more: no script, no form, an origin of its own. Mails carry their styles with them.
+#: `sandbox` without exceptions: no scripts, no forms, an origin of its own. Mails bring their own styles.
 FRAME_POLICY = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'self'"
@@ -24,7 +25,7 @@ FRAME_HEADERS: Mapping[str, str] = {
 
 
 class Theme(StrEnum):
-    """Of the reader's mail program."""
+    """The theme of the reader's mail program."""
 
     LIGHT = "light"
     DARK = "dark"
@@ -36,6 +37,6 @@ _BOTH = re.compile(r"(color-scheme\s*:\s*)light dark", re.IGNORECASE)
 
 
 def framed(html: str, theme: Theme) -> HTMLResponse:
-    """The mail as a program in this theme shows it, whatever the theme of the browser is."""
+    """The mail as a mail program in this theme shows it, whatever the browser's theme is."""
     html = _MEDIA.sub(lambda media: _ALWAYS if media[1].lower() == theme else _NEVER, html)
     return HTMLResponse(_BOTH.sub(rf"\g<1>{theme}", html), headers=dict(FRAME_HEADERS))

@@ -1,4 +1,4 @@
-"""What an action did, or would do, in sentences."""
+"""Describes in sentences what an action did, or would do."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 from notifier.console.forms import ActForm
 from notifier.operations import ActionResult
 
-#: Reasons of what was left alone that are shown.
+#: Maximum number of reasons shown for what was left alone.
 _WHYS = 5
 
 
 def said(done: ActionResult, verb: str, noun: str, form: ActForm) -> dict[str, Any]:
-    """What a page shows of it: lines, the operator record, and the form that was sent."""
+    """What a page shows of the action: lines, the operator record, and the form that was sent."""
     return {"lines": in_words(done, verb, noun), "record": done.record_id, "form": form}
 
 
 def said_of_one(done: ActionResult, verb: str) -> str:
-    """What became of the one notification that a page is about."""
+    """The result for the one notification that a page is about."""
     if done.skipped:
         return f"Nothing was done: {done.skipped[0].why}."
     if done.expired:
@@ -29,7 +29,7 @@ def said_of_one(done: ActionResult, verb: str) -> str:
 
 
 def in_words(done: ActionResult, verb: str, noun: str) -> list[str]:
-    """A line each: `3 messages would be replayed.`, then what is left alone, and why."""
+    """One line for each fact: `3 messages would be replayed.`, then what is left alone, and why."""
     is_dry = done.record_id is None
     if not done.matched:
         return [f"Nothing {'would be' if is_dry else 'was'} done: there is no such {noun} any more."]

@@ -1,4 +1,5 @@
-"""Templates → pages. Nothing that strangers wrote becomes markup: every template escapes what it is given."""
+"""Renders templates to pages. Every template escapes its values, so nothing that strangers wrote becomes
+markup."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ from notifier.rendering import characters_left, outside_gsm
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 
-#: No script but ours, no style within pages, nothing from elsewhere, no frame around us.
+#: Only our own scripts, no styles within pages, nothing from elsewhere, and no frame around us.
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -45,11 +46,11 @@ HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
-    # Pages hold people's data: no cache keeps them.
+    # Pages hold people's data, so no cache may keep them.
     "Cache-Control": "no-store",
 }
 
-#: Status → colour of its badge, by Tabler's names.
+#: Status → colour of its badge, by Tabler's name.
 _COLOURS: Mapping[str, str] = {
     Status.DELIVERED: "green",
     Status.SENT: "teal",
@@ -69,7 +70,7 @@ _COLOURS: Mapping[str, str] = {
 class MenuItem(NamedTuple):
     path: str
     title: str
-    #: Shown to those who may do this.
+    #: Shown to visitors with this scope.
     scope: Scope
 
 
@@ -93,7 +94,7 @@ _MACROS = ("icon", "badge", "moment", "empty", "figure")
 
 
 class Pages:
-    """Thread-safe."""
+    """Renders pages. Thread-safe."""
 
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
@@ -138,15 +139,15 @@ class Pages:
             "fault": _fault,
             "faulty": _faulty,
         }
-        # Macros that every template may use.
+        # Macros for every template.
         pieces: Any = self._templates.get_template("parts.html").module
         self._templates.globals |= {
             name: getattr(pieces, name) for name in ("icon", "badge", "moment", "empty", "figure")
         }
 
     def page(self, request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
-        """The template `name` with these values, with who is signed in as `visitor` (None: nobody), and with the
-        form that is shown `again` (None: none is)."""
+        """The template `name` with these values. `visitor` is who is signed in (None: nobody), and `again` is the
+        form that is shown again (None: none)."""
         template = self._templates.get_template(name)
         given = {
             "visitor": getattr(request.state, "visitor", None),
@@ -156,16 +157,16 @@ class Pages:
         return HTMLResponse(text, status, dict(HEADERS))
 
     def _at(self, moment: datetime | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
-        """In the service's zone; "" for None."""
+        """The moment in the service's time zone; "" for None."""
         if moment is None:
             return ""
         try:
             return moment.astimezone(self._zone).strftime(form)
-        except OverflowError:  # the last hours of the year 9999, which producers may write
+        except OverflowError:  # the last hours of the year 9999, which producers may send
             return moment.strftime(form)
 
     def _at_or_as_is(self, value: Any) -> Any:
-        """A moment in ISO format as the pages have moments, with the zone; anything else as it is."""
+        """A moment in ISO format as pages show moments, with the zone; anything else unchanged."""
         try:
             moment = datetime.fromisoformat(value)
         except (TypeError, ValueError):
@@ -181,21 +182,21 @@ def _token(context: Context) -> Markup:
 
 @pass_context
 def _typed(context: Context, field: str, default: object = "") -> object:
-    """What somebody typed into a field of a form that is shown again."""
+    """What was typed into a field of a form that is shown again."""
     again = context["again"]
     return again.typed.get(field, [""])[0] if again else default
 
 
 @pass_context
 def _chosen(context: Context, field: str, value: str) -> Markup:
-    """The attribute of a box that somebody had ticked."""
+    """The attribute of a box that was ticked."""
     again = context["again"]
     return Markup(" checked") if again and value in again.typed.get(field, ()) else Markup()
 
 
 @pass_context
 def _faulty(context: Context, field: str, hint: str = "") -> Markup:
-    """The attributes of a field; `hint`: the id of its description."""
+    """The attributes of a field with a fault; `hint` is the id of its description."""
     is_wrong = _words_on(context, field) != ""
     described = " ".join(filter(None, [hint, f"fault-{field}" if is_wrong else ""]))
     attributes = Markup(' aria-describedby="{}"').format(described) if described else Markup()
@@ -204,7 +205,7 @@ def _faulty(context: Context, field: str, hint: str = "") -> Markup:
 
 @pass_context
 def _fault(context: Context, field: str) -> Markup:
-    """What is wrong with a field, below it."""
+    """What is wrong with a field, shown below it."""
     words = _words_on(context, field)
     line = Markup('<div class="field-fault" id="fault-{}">{}</div>')
     return line.format(field, words[:1].upper() + words[1:]) if words else Markup()
@@ -218,13 +219,13 @@ def _words_on(context: Context, field: str) -> str:
 
 @cache
 def asset(name: str) -> str:
-    """The address of a file of `static/`; it changes with the file, so browsers may keep it."""
+    """The URL of a file in `static/`. It changes with the file, so browsers may keep the file."""
     version = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
     return f"/static/{name}?v={version}"
 
 
 def sentence(words: str) -> str:
-    """Its first letter is a capital; the rest stays, for names keep theirs."""
+    """The text with a capital first letter. The rest stays, because names keep their case."""
     return words[:1].upper() + words[1:]
 
 
@@ -239,7 +240,7 @@ def ago(moment: datetime | None) -> str:
 
 
 def span(length: float | timedelta | None) -> str:
-    """Of seconds: `40 ms`, `12 s`, `5 minutes`, `3 hours`, `2 days`; "" for None."""
+    """A duration: `40 ms`, `12 s`, `5 minutes`, `3 hours`, `2 days`; "" for None. A number is in seconds."""
     if length is None:
         return ""
     seconds = length.total_seconds() if isinstance(length, timedelta) else float(length)

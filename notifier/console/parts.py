@@ -1,4 +1,4 @@
-"""What the pages work with: one of each for the process."""
+"""The objects that the pages work with, one of each for the process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from notifier.store.rejected import Rejections
 if TYPE_CHECKING:
     from notifier.operations.id_tokens import OidcSignIn
 
-#: What is wrong with the templates is looked for no more often.
+#: Templates are checked for problems at most this often.
 CHECK_SECONDS = 10.0
 
 
@@ -38,11 +38,11 @@ CHECK_SECONDS = 10.0
 class ConsoleParts:
     pages: Pages
     sign_in: SignIn
-    #: None: people sign in with keys alone.
+    #: None: people sign in with keys only.
     oidc: OidcSignIn | None
-    #: The same as the API's: a visitor has no more threads than a key.
+    #: Shared with the API: a visitor gets no more threads than a key.
     shares: Shares
-    #: What the API's routes work with, and what it is made of.
+    #: The objects that the API's routes work with.
     api: ApiServices
     services: Services
     operating: Operating
@@ -51,12 +51,13 @@ class ConsoleParts:
     replays: Replays
     contents: RenderedContents
     template_checks: TemplateChecks
-    #: Of all templates: there may be hundreds of files to look at.
+    #: Problems of all templates. Cached, because there may be hundreds of files to check.
     template_problems: CachedAnswer[list[TemplateProblem]]
 
 
 def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
-    """Opens no connection. Raises `ConfigurationError` if the identity provider's settings are wrong."""
+    """Make the objects. Opens no connection. Raises `ConfigurationError` if the identity provider's settings are
+    wrong."""
     client = oidc_client(services.settings)
     operating = Operating(services.engine, services.hash_key)
     rejections = Rejections(services.engine, services.personal_data)
@@ -81,7 +82,7 @@ def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
 
 
 def _oidc(client: OidcClient) -> OidcSignIn:
-    # 13 MB, for those who use it.
+    # Takes 13 MB, so it is loaded only if it is used.
     from notifier.operations.id_tokens import OidcSignIn
 
     return OidcSignIn(client)
@@ -89,8 +90,8 @@ def _oidc(client: OidcClient) -> OidcSignIn:
 
 @contextmanager
 def raw_publisher(parts: ConsoleParts) -> Iterator[RawPublisher]:
-    """A connection of its own to the broker. Entering raises `ServiceUnavailable`, also where a setting is wrong:
-    whoever looks at a page cannot correct it."""
+    """A separate connection to the broker. Entering raises `ServiceUnavailable` even if a setting is wrong,
+    because the person looking at a page cannot correct it."""
     settings = parts.services.settings
     try:
         with RawPublisher.connect(settings.require("broker_url"), known_as=settings.broker_user) as publisher:

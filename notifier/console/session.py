@@ -1,7 +1,7 @@
-"""Who asks for a page: somebody signed in, by the cookie of their session.
+"""Finds out who asks for a page, by the cookie of their session.
 
-A form that changes something is taken from our own pages alone: it carries the visitor's `form_token`, and
-browsers say with `Sec-Fetch-Site` where it was sent from.
+A form that changes something is accepted only from our own pages: it carries the visitor's `form_token`, and
+browsers say in `Sec-Fetch-Site` where it was sent from.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from notifier.operations.api_keys import Scope
 from notifier.operations.sign_in import Visitor
 
 SIGN_IN = "/sign-in"
-#: To the identity provider.
+#: The path to the identity provider.
 OIDC = "/sign-in/oidc"
-#: Of a script's request, with the visitor's form token.
+#: The header in which scripts send the visitor's form token.
 _HEADER = "x-form-token"
 
 
 class VisitorNeeds:
-    """A dependency: somebody who may do one of these. `PageRoute` checks it."""
+    """A dependency: the visitor needs one of these scopes. `PageRoute` checks it."""
 
     def __init__(self, *scopes: Scope) -> None:
         self.scopes = scopes
@@ -40,7 +40,7 @@ class VisitorNeeds:
 
 
 class PageRoute(ConsoleRoute):
-    """A page for visitors. Who is not signed in is asked to."""
+    """A page for visitors. Anybody who is not signed in is asked to sign in."""
 
     def checked(self, handle: Handle) -> Handle:
         [needs] = [found.call for found in self.dependant.dependencies if isinstance(found.call, VisitorNeeds)]
@@ -48,7 +48,7 @@ class PageRoute(ConsoleRoute):
         async def checked(request: Request) -> Response:
             parts: ConsoleParts = request.app.state.console
             token = request.cookies.get(COOKIE, "")
-            # A visitor's requests share the threads with keys, and have no more of them than one key.
+            # A visitor's requests share the threads with keys, and get no more of them than one key.
             async with parts.shares.turn(f"console:{token}"):
                 visitor = await run_in_threadpool(parts.sign_in.visitor, token)
                 if visitor is None:
@@ -65,17 +65,17 @@ class PageRoute(ConsoleRoute):
 def set_cookie(
     answer: Response, request: Request, name: str, value: str, seconds: int, *, path: str = "/"
 ) -> None:
-    """No script reads it. Lax: a link in a mail or a chat leads to the page, still signed in, and the identity
-    provider back to us; forms of other sites get no cookie."""
-    # Several proxies make a list of it; the first has spoken with the browser.
+    """Set a cookie that scripts cannot read. With `Lax`, links in mails and chats and the identity provider's
+    redirect lead to the page still signed in, but forms of other sites get no cookie."""
+    # Several proxies make a list of it; the first one talked to the browser.
     scheme = request.headers.get("x-forwarded-proto", request.url.scheme).partition(",")[0].strip()
     is_tls = scheme.lower() == "https"
     answer.set_cookie(name, value, max_age=seconds, path=path, httponly=True, samesite="lax", secure=is_tls)
 
 
 def refuse_other_sites(request: Request) -> None:
-    """Raises `Refusal`, 403, if a browser says that another site sent this. Without TLS some say it with `Origin`
-    alone."""
+    """Raises `Refusal`, 403, if the browser says that another site sent the request. Without TLS some browsers
+    only say it in `Origin`."""
     headers = request.headers
     if (site := headers.get("sec-fetch-site")) is not None:
         is_ours = site in ("same-origin", "none")
@@ -83,7 +83,7 @@ def refuse_other_sites(request: Request) -> None:
         hosts = (headers.get("host"), headers.get("x-forwarded-host"))
         is_ours = urlsplit(origin).netloc.lower() in {host.lower() for host in hosts if host}
     else:
-        is_ours = True  # no browser of today
+        is_ours = True  # no current browser
     if not is_ours:
         raise Refusal(403, "this was sent from another site: open the console and do it there")
 
@@ -99,7 +99,7 @@ def _to_sign_in(request: Request) -> Response:
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     target = SIGN_IN + (f"?next={quote(back)}" if request.method == "GET" and back != "/" else "")
     if "hx-request" in request.headers:
-        # A part of a page: the whole page goes there.
+        # This was a request for a part of a page; the whole page goes there.
         return Response(status_code=401, headers={"HX-Redirect": SIGN_IN})
     return RedirectResponse(target, 303)
 

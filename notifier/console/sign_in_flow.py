@@ -1,10 +1,11 @@
-"""One sign-in by the identity provider, from the page to the provider and back, bound to the browser by a cookie.
+"""One sign-in with the identity provider, from the page to the provider and back, bound to the browser by a
+cookie.
 
-Each sign-in has a cookie of its own, named by its state: those of two tabs do not touch each other, and an answer
-that belongs to none ends none. The cookie holds a random secret, when the sign-in began, and the page that was
-asked for. What the provider is given (state, nonce, the challenge of the verifier) is derived from all three: who
-lacks the cookie cannot end this sign-in, and nothing in the cookie can be changed. The database keeps nothing of
-it.
+Each sign-in has its own cookie, named by its state, so that two tabs do not disturb each other, and an answer that
+belongs to no sign-in ends none. The cookie holds a random secret, when the sign-in began, and the page that was
+asked for. What the provider receives (state, nonce, the verifier's challenge) is derived from all three. So nobody
+without the cookie can finish the sign-in, and nothing in the cookie can be changed. Nothing of it is stored in the
+database.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from urllib.parse import quote, unquote
 
 #: Long enough for a second factor.
 MAX_SECONDS = 600
-#: Under way in one browser. Proxies refuse a header of more than 8 kB, and all of them are in one.
+#: Maximum sign-ins in progress in one browser. All their cookies are in one header, and proxies refuse headers
+#: over 8 kB.
 MOST_FLOWS = 5
-#: A longer address of a page is left out. Characters.
+#: If the page's path is longer than this, it is dropped. Characters.
 _MAX_TARGET = 1000
 _PREFIX = "notifier_sign_in_"
 
@@ -32,7 +34,7 @@ class SignInFlow:
     secret: str
     #: Unix time.
     begun: int
-    #: The page that was asked for.
+    #: The path of the page that was asked for.
     target: str
 
     @classmethod
@@ -42,7 +44,8 @@ class SignInFlow:
 
     @classmethod
     def answered(cls, cookies: Mapping[str, str], state: str) -> SignInFlow | None:
-        """The sign-in that the answer with this state belongs to; None: it belongs to none, or comes too late."""
+        """The sign-in to which the answer with this state belongs; None: there is none, or the answer is too
+        late."""
         flow = cls.read(cookies.get(_name_by(state), ""))
         is_in_time = flow is not None and abs(time.time() - flow.begun) <= MAX_SECONDS
         is_its = flow is not None and hmac.compare_digest(flow.state.encode(), state.encode())
@@ -50,7 +53,7 @@ class SignInFlow:
 
     @classmethod
     def read(cls, cookie: str) -> SignInFlow | None:
-        """None: it is no cookie of ours."""
+        """Read a cookie; None: it is not one of ours."""
         secret, _, rest = cookie.partition(".")
         begun, _, target = rest.partition(".")
         is_ours = len(secret) == 43 and begun.isascii() and begun.isdecimal() and len(begun) < 15
@@ -74,7 +77,7 @@ class SignInFlow:
 
     @property
     def verifier(self) -> str:
-        """Of PKCE (RFC 7636)."""
+        """The verifier of PKCE (RFC 7636)."""
         return self._derived("verifier")
 
     def _derived(self, purpose: str) -> str:
@@ -84,7 +87,7 @@ class SignInFlow:
 
 
 def pushed_out(cookies: Mapping[str, str]) -> Sequence[str]:
-    """Names of the cookies that have to go when one more sign-in begins: of the oldest ones."""
+    """Names of the oldest cookies, which have to be deleted when another sign-in begins."""
     flows = {name: SignInFlow.read(value) for name, value in cookies.items() if name.startswith(_PREFIX)}
     begun = {name: flow.begun if flow else 0 for name, flow in flows.items()}
     return sorted(begun, key=begun.__getitem__)[: 1 - MOST_FLOWS]

@@ -1,1 +1,1 @@
-"""Producers on web frameworks."""
+"""Clients for producers that use a web framework."""

@@ -1,4 +1,4 @@
-"""Files of a batch, loaded a portion at a time, so that a batch of large mails needs no more memory than a few.
+"""Loads the files of a batch a portion at a time, so that a batch of large mails needs no more memory than a few.
 
 After a crash, mails that were not started go on when their lease ends, as in any batch.
 """
@@ -13,11 +13,11 @@ from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.providers.base import Attachment
 from notifier.store.attachments import AttachmentRepository
 
-#: Bytes of files in a portion, each counted for every mail: each mail holds a copy while it is sent.
+#: Maximum bytes of files in a portion. A file counts for every mail: each mail holds a copy while it is sent.
 PORTION_BYTES = MAX_MAIL_ATTACHMENTS
-#: Portions at once in one process; other tasks wait.
+#: Portions that one process loads at the same time; other tasks wait.
 PORTIONS_AT_ONCE = 2
-#: Mails with files for which a process has no thread are due again after this. Seconds.
+#: Mails with files for which the process has no free thread are due again after this. Seconds.
 AGAIN_SECONDS = 10.0
 
 

@@ -1,5 +1,5 @@
-"""Counts attempts that ended: their outcomes, how long the calls took, how long the notifications had waited. And
-what ended without success, with or without a call."""
+"""Counts ended attempts, with their outcomes, their durations and the age of the notifications; and counts
+notifications that were given up."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from notifier.telemetry import metrics
 
 #: Provider, outcome, channel, lane.
 _Kind = tuple[str, str, Channel, Lane]
-#: For a look-up.
+#: For fast look-up.
 _REASONS = frozenset(Reason)
 
 
 def count_attempts(answered: Sequence[Delivery]) -> None:
-    """Those whose provider was called. Costs a few steps for each, and one count for each kind of answer."""
+    """Count the deliveries whose provider was called. Batched: one count for each kind of answer."""
     now = time.monotonic()
     kinds: dict[_Kind, tuple[list[float], list[float]]] = {}
     for delivery in answered:
@@ -39,9 +39,9 @@ def count_attempts(answered: Sequence[Delivery]) -> None:
 
 
 def count_failed(ended: Sequence[Delivery]) -> None:
-    """Those whose result is that they are given up."""
+    """Count the deliveries that were given up: failed or expired, with or without a call."""
     given_up = [
-        # A provider of somebody else's may invent reasons: labels are a closed list.
+        # A third-party provider may invent reasons, but labels must be a closed list.
         (
             delivery.notification.channel,
             reason if (reason := delivery.result.reason) in _REASONS else Reason.TECHNICAL_ERROR,

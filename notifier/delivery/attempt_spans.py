@@ -1,4 +1,4 @@
-"""A span for each attempt that ended, from the times of its call."""
+"""Traces attempts: a span for each attempt that ended, from the times of its call."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from notifier.telemetry.traces import Attributes, SpanName
 
 
 def trace_attempts(answered: Sequence[Delivery]) -> None:
-    """Those whose provider was called and whose notification has a trace."""
+    """Trace the deliveries whose provider was called and whose notification has a trace."""
     if not traces.are_on():
         return
-    # Unix time at the beginning of the monotonic clock. Nanoseconds.
+    # The Unix time at which the monotonic clock was 0. Nanoseconds.
     epoch = time.time_ns() - time.monotonic_ns()
     for delivery in answered:
         if delivery.notification.traceparent is not None and delivery.was_called:

@@ -1,38 +1,39 @@
-"""Leads a batch of ids through delivery and writes every step.
+"""Delivers a batch of notifications, given their ids, and writes every step to the record.
 
-Database work and rendering run in the calling thread; provider calls run on the process's event loop, all of a
-batch at once, and their results are written as they come in.
+Database work and rendering run in the calling thread. The provider calls of a batch run at the same time, on the
+process's event loop, and their results are written as they come in.
 
-A new notification is read, rendered and routed; then one statement makes its claim and its first attempt, which
-saves a commit. All others are claimed first: those of a task that another worker had, and those that the sweep
-dispatched again. So what kills its worker while it is rendered is found out by its leases. A new one that needs no
-call is claimed before its result is written.
+A new notification is read, rendered and routed. Then one statement claims it and starts its first attempt, which
+saves a commit. All other notifications are claimed first: those of a redelivered task, and those that the sweep
+dispatched again. So if rendering one of them kills its worker, the lease that ends shows it. A new notification
+that needs no call is claimed before its result is written.
 
-Crash points. While a new one is rendered: nothing is written; the broker delivers the task again, or the sweep
-dispatches it again, and then it is claimed first. After the claim, before the attempt's row: the lease ends, no
-call was made, it is tried again. After the attempt's row: the outcome is unknown; it is looked up where that is
-possible, then the template's policy decides. After the result: done. No transaction is open during a call. What
-was written is counted and traced last: who dies before that loses a count and a span, and nothing else. Who was
-called, from which address and with which version of the template, stands in the attempt's row from its beginning;
-on the notification's own it is written with the result, so one whose worker died in a call shows the provider and
-the version from before, until its next result.
+Crash points. While a new notification is rendered, nothing is written yet: the broker delivers the task again, or
+the sweep dispatches the notification again, and then it is claimed first. After the claim, before the attempt's
+row: the lease ends, no call was made, and the notification is tried again. After the attempt's row: the outcome is
+unknown. It is looked up where the provider allows that; then the template's policy decides. After the result:
+done. No transaction is open during a call. Counts and spans come last: a crash before them loses a count and a
+span, nothing else. The attempt's row holds the provider, the sender's address and the template's version from the
+start. The notification's own row gets provider and version with the result: if the worker died in a call, it shows
+the previous ones until the next result.
 
-Answers that take long keep no thread: see `late_answers`. The task ends, and is acknowledged, while its calls are
-under way. Who dies after that leaves what he would have left before it: an open attempt, whose lease ends. No
-redelivered task could have claimed it either.
+Slow answers keep no thread: see `late_answers`. The task ends, and is acknowledged, while its calls are under way.
+A crash after that leaves the same state as a crash before it: an open attempt, whose lease ends. A redelivered
+task could not have claimed it either.
 
-Mails with files for which no thread is free are left unclaimed, and due again in a moment; before that is written,
-or if it is not, the sweep finds them as it finds lost tasks. What takes long to render goes in parts, with a look
-at the leases between them: what has no time left is given back, and what was only read is left to the sweep.
+If no thread is free for mails with files, they are left unclaimed and made due again in a moment. If that cannot
+be written, the sweep finds them as it finds lost tasks. A batch that takes long to render is sent in parts, and
+the leases are checked between them. Claims with too little time left are given back; notifications that were only
+read are left to the sweep.
 
-Lost answers of the database. A claim is repeated with the token of this task, the start of attempts for the same
-numbers, both in one with both, and each finds what it had done. If no answer comes while there is time for the
-call, no provider is called, and what has the token is given back: an attempt that may be open for it is closed as
-not called. Results are kept until they are written: see `result_writer`.
+Lost answers of the database. A claim is repeated with this task's token, a start of attempts with the same
+numbers, and the statement that does both with both: each finds what it had done. If the answer comes too late for
+the call, no provider is called. What the token claimed is given back, and an attempt that may be open for it is
+closed as not called. Results are kept until they are written: see `result_writer`.
 
-A process that must end. A task that only waits for its claim gives up at once. That claim may be recorded although
-its answer was lost: nobody was called for it, its lease ends, and the sweep finds it, as after a kill at that
-moment. What is claimed is delivered, or given back, and its results are written, as long as the grace lasts.
+Shutdown. A task that only waits for its claim gives up at once. The claim may be recorded although its answer was
+lost; nobody was called for it, so its lease ends and the sweep finds it, as after a kill at that moment. As long
+as the grace period lasts, claimed notifications are delivered or given back, and their results are written.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One notification on its way through delivery, and its permit to call."""
+"""One notification on its way through delivery, and its permit to call a provider."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from notifier.domain.statuses import Lane, Outcome, Reason
 from notifier.providers.base import Receipt
 from notifier.store.records import DeliveryResult, NotificationToSend, Started
 
-#: A call that starts later than this after its turn would come on top of others' turns: it takes a new one.
+#: A call that starts later than this after its turn would coincide with later turns, so it takes a new turn.
 #: Seconds; also the share by which a limit per second may be exceeded.
 LATE_SECONDS = 0.05
 
@@ -30,7 +30,7 @@ class Permit:
     """Permission to call: not before `not_before` on the monotonic clock, and not much later."""
 
     not_before: float = 0.0
-    #: The limits in which it holds a turn, with its units; without any it is never late.
+    #: The rate limits in which it holds a turn, with the units it takes. Without any it is never late.
     turns: tuple[tuple[RateLimit, int], ...] = ()
 
     @property
@@ -41,24 +41,24 @@ class Permit:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Delivery:
-    """Grows with each step: notification, content, route, permit, attempt, answer, result.
+    """One notification and what each step adds: content, route, permit, attempt, answer, result.
 
     It belongs to the thread of its task. The event loop gets a `ProviderCall` instead.
     """
 
     notification: NotificationToSend
-    #: Its claim is committed, or may be, because nobody answered; False: it was only read.
+    #: Its claim is committed, or may be because the answer was lost. False: it was only read.
     is_claimed: bool = True
-    #: No call is under way and no result is being written: if its task fails, it is given back.
+    #: No call is under way and no result is being written. If its task fails now, it is given back.
     is_unstarted: bool = True
     content: Prepared = field(init=False)
-    #: The rest of its route; the first provider is next.
+    #: What is left of its route; the first provider is the next to call.
     providers: tuple[str, ...] = ()
     #: See `Route.probe`.
     probe: str | None = None
-    #: Some provider may accept it later: one that is not called now, or that did not refuse it for good.
+    #: A provider may still accept it later: one that is not called now, or one whose refusal was not final.
     has_hope: bool = False
-    #: Earlier calls under its claim.
+    #: Number of calls already made under its current claim.
     earlier: int = 0
     permit: Permit = field(default_factory=Permit)
     attempt: Started = field(init=False)
@@ -80,7 +80,7 @@ class Delivery:
 
     @property
     def was_called(self) -> bool:
-        """Whether its provider was called, or may have been."""
+        """Whether its provider was called, or may have been called."""
         return not (isinstance(self.answer, Unavailable) and self.answer.reason is Reason.LEASE_EXPIRED)
 
     @property
@@ -89,7 +89,7 @@ class Delivery:
 
     @property
     def outcome(self) -> Outcome:
-        """What the call came to. Never raises, whatever a provider returned."""
+        """The outcome of its call. Never raises, whatever a provider returned."""
         if isinstance(self.answer, Receipt):
             return Outcome.ACCEPTED
         found = getattr(self.answer, "outcome", None)

@@ -1,8 +1,9 @@
-"""Goes on with tasks whose providers take long to answer, so that they hold no thread.
+"""Finishes tasks whose providers take long to answer, so that these tasks hold no thread.
 
-A task is a generator: it yields what it waits for, and whoever drives it goes on when that is over. Its own thread
-drives it at first. If answers take long it is handed over as it stands to one thread of the process, which drives
-all of these: by the same code, in the same order, so it is recorded, tried at the next provider and counted alike.
+A task is a generator: it yields what it waits for, and whoever drives it resumes it when the wait is over. At
+first the task's own thread drives it. If answers take long, the task is handed over as it stands to one thread of
+the process, which drives all such tasks. They run the same code in the same order, so results, failover and counts
+are the same.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
-#: A task keeps its thread for so long after its calls began. Mail servers mostly answer sooner. Eight threads can
-#: begin 32 slow calls a second like this, each in a task of its own. Seconds.
+#: A task keeps its thread for this long after its calls began. Mail servers mostly answer sooner. With this value,
+#: eight threads can begin 32 slow calls a second, each in a task of its own. Seconds.
 KEEP_THREAD_SECONDS = 0.25
 
 
@@ -28,21 +29,21 @@ class Awaited(Protocol):
 
     @property
     def is_over(self) -> bool:
-        """Whether the task can go on."""
+        """Whether the wait is over, so that the task can go on."""
 
     @property
     def ends_at(self) -> float:
-        """It is over then, whatever happens. On the monotonic clock."""
+        """When the wait ends at the latest, on the monotonic clock."""
 
     @property
     def calls(self) -> Mapping[str, int]:
-        """Provider → its calls that are not answered."""
+        """Provider → number of its calls that have no answer yet."""
 
     def wait(self) -> object:
-        """Return when it is over."""
+        """Block until the wait is over."""
 
     def tell(self, ready: Callable[[], None]) -> None:
-        """Call `ready`, in any thread and at least once, if it is over before `ends_at`."""
+        """Call `ready`, in any thread and at least once, if the wait ends before `ends_at`."""
 
 
 #: A task, or a part of one.
@@ -50,7 +51,7 @@ Steps = Generator[Awaited, None, T]
 
 
 class Delay:
-    """Nothing but time has to pass. Seconds."""
+    """A pause: only time has to pass. Seconds."""
 
     calls: Mapping[str, int] = {}
 
@@ -66,7 +67,7 @@ class Delay:
         time.sleep(self._seconds)
 
     def tell(self, ready: Callable[[], None]) -> None:
-        """It is never over before `ends_at`."""
+        """Does nothing: a delay never ends before `ends_at`."""
 
 
 class _Late:
@@ -81,25 +82,25 @@ class _Late:
 
 
 class LateAnswers:
-    """Drives the tasks of one process that were handed over. Thread-safe.
+    """Drives the handed-over tasks of one process. Thread-safe.
 
-    `most`: calls to one provider that it takes at most. A provider that hangs fills its own share, no other's.
+    `most`: the maximum number of open calls for each provider. A provider that hangs fills only its own share.
     """
 
     def __init__(self, *, most: int) -> None:
         self._most = most
         self._lock = Lock()
-        #: Only our thread takes any out.
+        #: Only our thread removes any.
         self._open: set[_Late] = set()
         self._calls: Counter[str] = Counter()
         self._is_closed = False
-        #: Those that may go on; None: look again.
+        #: Tasks that may be able to go on. None: look at the state again.
         self._ready: SimpleQueue[_Late | None] = SimpleQueue()
         self._thread = Thread(target=self._drive, name="late-answers", daemon=True)
         self._thread.start()
 
     def take(self, steps: Steps[None], awaited: Awaited) -> bool:
-        """Take over a task that waits. False: there is no room, and it stays with its own thread."""
+        """Take over a task that waits. False: there is no room, and the task stays with its own thread."""
         late = _Late(steps, awaited)
         with self._lock:
             is_full = any(self._calls[name] + count > self._most for name, count in late.calls.items())
@@ -107,12 +108,12 @@ class LateAnswers:
                 return False
             self._calls.update(late.calls)
             self._open.add(late)
-        # It may be over by now; and our thread has to know when it will be at the latest.
+        # The wait may be over by now, and our thread must learn when it ends at the latest.
         self._ready.put(late)
         return True
 
     def close(self) -> None:
-        """Take nothing more. Returns when all that was taken has ended."""
+        """Take no more tasks. Returns when all tasks that were taken have ended."""
         with self._lock:
             self._is_closed = True
         self._ready.put(None)
@@ -133,7 +134,7 @@ class LateAnswers:
                     self._look(told)
 
     def _waiting(self) -> list[_Late] | None:
-        """None: there will be no more."""
+        """The open tasks. None: closed, and none is left."""
         with self._lock:
             return None if self._is_closed and not self._open else list(self._open)
 
@@ -145,7 +146,7 @@ class LateAnswers:
 
     def _go_on(self, late: _Late) -> None:
         awaited: Awaited | None = None
-        # Of an error the task itself has told the log, and given back what was not called.
+        # The task has logged its error itself, and has given back what was not called.
         with suppress(StopIteration, Exception):
             awaited = next(late.steps)
         with self._lock:

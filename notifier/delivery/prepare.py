@@ -1,4 +1,4 @@
-"""Renders a notification and finds the identities that it is sent under."""
+"""Renders a notification and finds the sender identities that it uses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from notifier.store.records import Guard, NotificationToSend, Unknown
 
 @record(frozen=True, slots=True)
 class Prepared:
-    """A notification and everything that a provider needs of it."""
+    """A notification and everything that a provider needs to send it."""
 
     notification: NotificationToSend
     rendered: Rendered
@@ -30,16 +30,16 @@ class Prepared:
     reply_to: str | None
     #: Name of the sender identity.
     identity: str
-    #: Looked up among the suppressions before the call.
+    #: What the statement that starts an attempt looks up among the suppressions.
     guard: Guard
     tokens: Tokens
-    #: Empty: recipients cannot unsubscribe from it.
+    #: Empty: recipients cannot unsubscribe from this mail.
     unsubscribe_url: str = ""
     attachments: tuple[Attachment, ...] = ()
 
     @property
     def units(self) -> int:
-        """What it counts under a rate limit: the segments of an SMS, 1 for a mail."""
+        """How much it counts under a rate limit: the segments of an SMS, 1 for a mail."""
         return self.rendered.segments.count if self.rendered.segments else 1
 
     def outgoing(self, number: int) -> Outgoing:
@@ -88,16 +88,16 @@ class Composer:
         self._settings = settings
         self._hash_key = hash_key
         self._tokens = tokens
-        # Names come from messages, so there may be any number of them.
+        # Bounded, because names come from messages.
         self._sender_of = lru_cache(maxsize=256)(settings.sender)
 
     def prepare(self, notification: NotificationToSend, files: Mapping[UUID, Attachment]) -> Prepared:
         """Render it and find its sender. `files`: those of its attachments that exist.
 
         Raises:
-            RenderingFailed: the template and this context do not go together.
-            Rejected: it may not be sent at all: its country is not allowed, or one of its files is gone.
-            Unavailable: something of ours is missing, perhaps the key that opens it; it can wait for that.
+            RenderingFailed: the template cannot be rendered with this context.
+            Rejected: it may not be sent at all: its country is not allowed, or one of its files was deleted.
+            Unavailable: something of ours is missing, such as the key that decrypts it; it can wait for that.
         """
         if notification.problem is not None:
             raise Unavailable(notification.problem, reason=Reason.NOT_CONFIGURED)
@@ -148,7 +148,7 @@ class Composer:
                 unsubscribe_url=url,
             )
         except (NotFound, TemplateInvalid) as error:
-            # It existed when the message was accepted: somebody is about to fix it.
+            # The template existed when the message was accepted, so somebody is probably about to fix it.
             raise Unavailable(str(error), reason=Reason.TEMPLATE_ERROR) from error
         return template, rendered, url
 

@@ -1,7 +1,7 @@
-"""Provider calls on the process's event loop: as many at once as each provider has slots, each with a deadline.
+"""Calls providers on the process's event loop: as many at once as a provider has slots, each with a deadline.
 
-A provider that keeps a queue is given its calls as slots become free, and reports how each ended. For others there
-is a task for each call, and so there is for a call that needs a turn under a rate limit.
+A provider that keeps its own queue (`Queues`) gets its calls as slots become free, and reports how each ended. For
+other providers, and for calls that need a turn under a rate limit, each call is a coroutine of its own.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from notifier.domain.errors import OutcomeUnknown, SendError, ServiceUnavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Outgoing, Provider, Queues, Receipt
 
-#: Between the last moment to start a call and the end of the lease, besides the call's deadline. Seconds.
+#: Time between the last moment to start a call and the end of the lease, on top of the call's deadline. Seconds.
 MARGIN_SECONDS = 5.0
 #: Results are collected for this long and written together; the last one of a batch is not delayed. A transaction
-#: for each would cost the database more than all the rest, and waking the thread for each a third of our own time.
-#: Seconds.
+#: for each result would cost the database more than everything else, and waking the thread for each a third of our
+#: own time. Seconds.
 GATHER_SECONDS = 0.02
 LEASE_NEARLY_OVER = "the lease was nearly over"
 
 
 @dataclass(slots=True, eq=False)
 class ProviderCall:
-    """One call, and how it ended. The event loop's until it is reported."""
+    """One call, and how it ended. It belongs to the event loop until it is reported."""
 
     delivery: Delivery
     provider: Provider
@@ -41,7 +41,7 @@ class ProviderCall:
     number: int
     permit: Permit
     answer: Receipt | SendError | None = None
-    #: When it began, on the monotonic clock.
+    #: When the call began, on the monotonic clock.
     begun: float = 0.0
     seconds: float = 0.0
 
@@ -74,24 +74,24 @@ class _Queued:
 
 
 def not_called(why: str) -> Unavailable:
-    """The answer of a call that was not made."""
+    """The answer for a call that was not made."""
     return Unavailable(f"not called: {why}", reason=Reason.LEASE_EXPIRED)
 
 
 class OpenCalls:
-    """Calls that were made together: their answers, in groups as they come in. One thread at a time uses it.
+    """Calls that were made together, and their answers in groups as they come in. One thread at a time uses it.
 
-    While `are_open`: wait until it is over, and take the answers.
+    While `are_open`: wait until `is_over`, then take the answers.
     """
 
     def __init__(self, calls: Sequence[ProviderCall], ends_at: float) -> None:
         self._waiting = {call.delivery.notification.id: call for call in calls}
         self._answered: SimpleQueue[list[ProviderCall]] = SimpleQueue()
-        #: The group that was waited for.
+        #: A group that `wait` has received and `take` has not returned yet.
         self._next: list[ProviderCall] | None = None
         self._ready: Callable[[], None] | None = None
         self.begun = time.monotonic()
-        #: Calls that are not answered by then will not be.
+        #: Calls without an answer by then count as unanswered.
         self.ends_at = ends_at
 
     @property
@@ -104,12 +104,12 @@ class OpenCalls:
 
     @property
     def is_over(self) -> bool:
-        """Whether there are answers, or there will be none."""
+        """Whether there are answers to take, or no more will come."""
         is_answered = self._next is not None or not self._answered.empty()
         return is_answered or time.monotonic() >= self.ends_at
 
     def wait(self, until: float | None = None) -> bool:
-        """Return when it is over: True; or at `until`, on the monotonic clock: False."""
+        """Return True when it is over; False at `until`, on the monotonic clock, if it is not over by then."""
         ends_at = self.ends_at if until is None else min(until, self.ends_at)
         if self._next is None:
             try:
@@ -120,18 +120,18 @@ class OpenCalls:
 
     def tell(self, ready: Callable[[], None]) -> None:
         self._ready = ready
-        # They may have come before.
+        # Answers may have come before.
         if self.is_over:
             ready()
 
     def report(self, calls: list[ProviderCall]) -> None:
-        """On the event loop: these have ended."""
+        """Called on the event loop: these calls have ended."""
         self._answered.put(calls)
         if self._ready is not None:
             self._ready()
 
     def take(self) -> list[Delivery]:
-        """A group with its answers, once it is over."""
+        """The next group of answers, once it is over. After `ends_at`, all open calls with an unknown outcome."""
         group, self._next, self._ready = self._next, None, None
         try:
             group = group or self._answered.get_nowait()
@@ -147,7 +147,7 @@ class OpenCalls:
 
 
 class _Gathered:
-    """Ended calls, passed on in groups. On the event loop only."""
+    """Collects calls that ended, and reports them in groups. On the event loop only."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, expected: int, report: Callable[[list[ProviderCall]], None]
@@ -190,9 +190,9 @@ class ProviderCaller:
         self._providers = providers
         self._queues = {name: provider for name, provider in providers.items() if isinstance(provider, Queues)}
         self._limiter = limiter
-        #: Of each provider: one that does not answer takes none from the others.
+        #: A semaphore for each provider, so that a provider that does not answer takes no slots from others.
         self._slots = {name: asyncio.Semaphore(slots) for name in providers}
-        #: One batch after the other takes its slots: its results come together then, and are written together.
+        #: Batches take slots one after the other. So the results of a batch come, and are written, together.
         self._handing = {name: asyncio.Lock() for name in providers}
         self._deadline_seconds = deadline_seconds
 
@@ -200,8 +200,8 @@ class ProviderCaller:
         return self._limiter.permits(deliveries)
 
     def call(self, deliveries: Sequence[Delivery], *, start_by: float) -> OpenCalls:
-        """Make all of these calls: when this returns, they are under way. None starts after `start_by`, on the
-        monotonic clock."""
+        """Make all of these calls: when this returns, they are under way. None starts after `start_by`, a time on
+        the monotonic clock."""
         calls = [
             ProviderCall(one, self._providers[one.provider], one.content, one.attempt.number, one.permit)
             for one in deliveries
@@ -210,7 +210,7 @@ class ProviderCaller:
         ends_at = max(start_by, time.monotonic()) + self._deadline_seconds + 2 * MARGIN_SECONDS
         open_calls = OpenCalls(calls, ends_at)
         if not calls:
-            # All were suppressed, or are another worker's by now.
+            # All were suppressed, or belong to another worker by now.
             return open_calls
         coroutine = self._call_all(calls, start_by, open_calls.report)
         try:
@@ -238,7 +238,7 @@ class ProviderCaller:
     async def _queue(
         self, provider: str, waiting: deque[ProviderCall], start_by: float, gathered: _Gathered
     ) -> None:
-        """Hand these to their provider's queue, each when it has a slot, and wait for all of them."""
+        """Put these calls into their provider's queue, each when it has a slot, and wait for all of them."""
         slots = self._slots[provider]
         under_way: set[_Queued] = set()
         all_ended = self._loop.create_future()
@@ -251,7 +251,7 @@ class ProviderCaller:
                 all_ended.set_result(None)
 
         try:
-            # Providers keep their deadlines themselves; this guards against one that does not.
+            # Providers keep their deadlines themselves; this guards against a provider that does not.
             async with asyncio.timeout(start_by - time.monotonic() + self._deadline_seconds + MARGIN_SECONDS / 2):
                 async with self._handing[provider]:
                     while waiting:
@@ -289,12 +289,12 @@ class ProviderCaller:
         call.begun = time.monotonic()
         answer: Receipt | SendError | None = None
         try:
-            # A turn under a rate limit is awaited outside of the slots; a missed turn inside.
+            # Wait for the turn under a rate limit without a slot; replace a missed turn while holding one.
             await self._limiter.wait(call.permit)
             async with self._slots[call.delivery.provider]:
                 hindrance = await self._hindrance(call, start_by)
                 call.begun = time.monotonic()
-                # Unknown until it is answered.
+                # The outcome is unknown until the provider answers.
                 answer = hindrance or OutcomeUnknown("the call was interrupted")
                 answer = hindrance or await self._answer(call)
         except Exception as error:
@@ -305,7 +305,7 @@ class ProviderCaller:
             gathered.add(call)
 
     async def _hindrance(self, call: ProviderCall, start_by: float) -> SendError | None:
-        """Why the call must not be made. If None, it has its turn under the limits."""
+        """Why the call must not be made. None: it may start now, and holds its turn under the rate limits."""
         try:
             if call.permit.is_late:
                 async with asyncio.timeout(start_by - time.monotonic()):
@@ -313,13 +313,13 @@ class ProviderCaller:
         except (ServiceUnavailable, TimeoutError):
             return not_called("there was no turn for it in time")
         if time.monotonic() > start_by:
-            # Another worker may hold it by the time we are through.
+            # Another worker may hold the notification by the time the call ends.
             return not_called(LEASE_NEARLY_OVER)
         return None
 
     async def _answer(self, call: ProviderCall) -> Receipt | SendError:
         try:
-            # A guard against providers that do not keep the deadline themselves.
+            # Guards against providers that do not keep the deadline themselves.
             async with asyncio.timeout(self._deadline_seconds + MARGIN_SECONDS / 2):
                 return await call.provider.send(
                     call.content.outgoing(call.number),
@@ -334,7 +334,7 @@ class ProviderCaller:
 
 
 def _provider_failed(call: ProviderCall, error: Exception) -> SendError:
-    """A bug in the provider's code, at a point we know nothing about."""
+    """The answer after a bug in the provider's code: nobody knows whether the message was taken."""
     log_failure(
         "deliver.provider_failed", error, provider=call.provider.name, **call.delivery.notification.log_ids
     )

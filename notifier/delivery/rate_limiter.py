@@ -1,6 +1,6 @@
 """Limits before a call: rates of providers and senders, caps of recipients and prefixes, quotas of producers.
 
-A message over a limit waits by its `due_at`: it neither fails nor holds a slot. Rates count segments of SMS.
+A message over a limit waits by its `due_at`: it does not fail and holds no slot. Rates count SMS segments.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from notifier.delivery.prepare import Prepared
 from notifier.domain.statuses import Channel, Lane
 from notifier.store.rate_limits import RateLimitRepository, Turn, TurnRequest
 
-#: A turn within this is waited for in the process, a later one by `due_at`. Short, because urgent messages queue
-#: behind those that wait; longer for the more urgent, so that they find a turn behind those that others have got.
-#: No shorter than a tick of the sweep, on which those that waited come back together. Seconds.
+#: If a turn comes within this time, the process waits for it; for a later turn the message waits by `due_at`. The
+#: time is short because urgent messages queue behind those that wait in the process. It is longer for more urgent
+#: lanes, so that they find a turn behind the turns that others hold. It is at least a tick of the sweep, because
+#: messages that waited come back together on a tick. Seconds.
 AHEAD_SECONDS: Mapping[Lane, float] = {Lane.URGENT: 2.5, Lane.NORMAL: 1.75, Lane.BULK: 1.25}
-#: The same for a new turn instead of a missed one: behind nobody. Seconds.
+#: The same for a new turn that replaces a missed one; it joins no waiting line. Seconds.
 RENEWAL_SECONDS = 3.0
-#: What waits asks again after its age, but at least and at most these: the limit may have been raised, and those
-#: before it may have been cancelled. Seconds.
+#: Minimum and maximum time until a waiting message asks again; between them it is the message's age. The limit may
+#: have been raised meanwhile, or messages ahead of it cancelled. Seconds.
 PATIENCE_SECONDS = (600.0, 1800.0)
-#: What expires asks once more this long before. Seconds.
+#: A message that expires asks once more this long before it expires. Seconds.
 LAST_ASK_SECONDS = 2.0
-#: Turns are spaced wider than the limit by this: two calls may come a little closer than their turns.
+#: Turns are granted at this share of the limit, because two calls may come a little closer than their turns.
 SLACK = 0.97
 #: Shortest wait of a message over a limit. Seconds.
 MIN_LATER_SECONDS = 0.25
@@ -39,13 +40,13 @@ WARN_SHARE = 0.8
 
 
 class RateLimiter:
-    """Thread-safe; one per process."""
+    """Grants permits to call. Thread-safe; one per process."""
 
     def __init__(self, repository: RateLimitRepository, settings: Settings) -> None:
         self._repository = repository
         self._structure = settings.structure
         self._zone = settings.timezone
-        #: Queries the database for the event loop: one at a time, in order.
+        #: Queries the database on behalf of the event loop: one query at a time, in order.
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="turns")
         self._provider_rates = {
             table.name: table.rate_per_second for table in settings.provider_tables() if table.rate_per_second
@@ -56,10 +57,10 @@ class RateLimiter:
             await asyncio.sleep(max(0.0, permit.not_before - time.monotonic()))
 
     async def renew(self, permit: Permit) -> None:
-        """Wait until the call may start if `permit` has expired, with new turns for the missed ones.
+        """If `permit` is late, take new turns in place of the missed ones, and wait until the call may start.
 
-        A call misses its turn while its process stands still, or while all slots are taken. The turn is lost then:
-        better a little under the limit than over it.
+        A call misses its turn while its process stands still, or while all slots are taken. The missed turn is
+        lost: staying a little under the limit is better than exceeding it.
 
         Raises:
             ServiceUnavailable: the database is away.
@@ -81,15 +82,15 @@ class RateLimiter:
             await asyncio.sleep(turn.in_seconds)
 
     def _renewed(self, limit: RateLimit, units: int) -> tuple[Turn, float]:
-        """The next turn, and when it was answered: a little later than the database meant is right, a little
-        earlier is not."""
+        """The next turn, and when the answer came. Counting from the answer starts a call a little late, which is
+        harmless; counting from the question would start it too early."""
         (turn,) = self._repository.take_turns(
             limit.scope, [units], per_second=limit.per_second * SLACK, at_most_seconds=RENEWAL_SECONDS
         )
         return turn, time.monotonic()
 
     def permits(self, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[tuple[Delivery, float]]]:
-        """Those that may call, each with its permit, and the others, with how many seconds they have to wait.
+        """The deliveries that may call, each with its permit, and the others, with their wait in seconds.
 
         Raises:
             ServiceUnavailable: the database is away.
@@ -97,7 +98,7 @@ class RateLimiter:
         waits: dict[Delivery, float] = {}
         for delivery in deliveries:
             delivery.permit = Permit()
-        # The slowest first: who waits there has used no turn of the others.
+        # The slowest limit first: a delivery that has to wait there takes no turn of the other limits.
         for limit, ones in sorted(self._limits(deliveries).items(), key=lambda item: item[0].per_second):
             waits |= self._take(limit, [one for one in ones if one not in waits])
         for delivery in deliveries:
@@ -108,7 +109,7 @@ class RateLimiter:
         return permitted, [(delivery, max(MIN_LATER_SECONDS, wait)) for delivery, wait in waits.items()]
 
     def _take(self, limit: RateLimit, deliveries: Sequence[Delivery]) -> dict[Delivery, float]:
-        """Add a turn under this limit to their permits. Returns how long those that get none have to wait."""
+        """Add a turn under this limit to their permits. Returns the wait in seconds of those that get no turn."""
         if not deliveries:
             return {}
         turns = self._repository.take_turns_of_lane(
@@ -146,8 +147,8 @@ class RateLimiter:
         return found
 
     def _over_cap(self, prepared: Prepared) -> float | None:
-        """Seconds to wait because a cap or a quota is used up; None: no wait. What was tried was counted before, a
-        test never is."""
+        """Seconds to wait because a cap or a quota is used up; None: no wait. A notification that was tried was
+        counted before, and a test never counts."""
         if prepared.notification.attempt_count > 0 or prepared.notification.is_test:
             return None
         taken: list[tuple[str, Cap]] = []
@@ -161,7 +162,7 @@ class RateLimiter:
         else:
             wait = self._over_quota(prepared)
         if wait is not None:
-            # It is not sent, so it has used nothing.
+            # It is not sent, so it must not use up the caps either.
             for scope, cap in taken:
                 self._repository.give_back(scope, 1, window_seconds=cap.per_seconds)
         return wait
@@ -198,5 +199,5 @@ def _request(delivery: Delivery) -> TurnRequest:
     left = one.seconds_to_expiry_now()
     if left is not None:
         patience = max(0.0, min(patience, left - LAST_ASK_SECONDS))
-    # An earlier claim ended in a wait.
+    # A claim above 1 means that an earlier claim ended in a wait.
     return TurnRequest(delivery.content.units, has_waited=one.claim > 1, patience=patience)

@@ -1,19 +1,19 @@
-"""Calls that ended without an answer: the provider is asked if it can be, then policy decides.
+"""Settles calls that ended without an answer: asks the provider where that is possible, then policy decides.
 
-The look-up comes first because sending again is the one thing that cannot be undone. It finds messages by their
-text, and the same text may have gone to the same number more than once. So what is found counts only if it can be
-attributed: it is not another attempt's already, and there are as many messages as attempts that wait for one.
+The look-up comes first because a second copy cannot be taken back. It finds messages by their text, and the same
+text may have gone to the same number more than once. So a message that is found counts only if it can be
+attributed: no other attempt has it already, and there are as many messages as attempts that wait for one.
 
 Crash points. A look-up changes nothing at the provider, and its findings are written at its end, in one
-transaction: after a crash before that, another look-up follows. Whose a message may be is read **after** the
-look-up that found it: an attempt's row is committed before its call, so every attempt that may have caused the
-message is among them by then, with the message's id or without. What changes between that and the writing, such as
-the answer to a call that was under way or another look-up, locks the message's row first or finds it there: see
-`store.provider_messages`. The same task twice, or in two workers, writes the same once.
+transaction. After a crash before that, another look-up follows. The attempts that a message may belong to are read
+**after** the look-up that found it. An attempt's row is committed before its call, so by then every attempt that
+may have caused the message is among them, with the message's id or without. What changes between that read and the
+write, such as a late answer or another look-up, locks the message's row first or finds it there: see
+`store.provider_messages`. The same task run twice, or in two workers, writes the same result once.
 
-A look-up may take as long as its deadline, in a thread that others want. So few threads of a process do this at
-once, each for a while; and a provider whose look-up failed is left in peace, by all of them. Whoever is left out
-stays as it is: the sweep dispatches it again.
+A look-up may take as long as its deadline, in a thread that others want. So only few threads of a process do
+look-ups at the same time, each for a limited time. If a look-up at a provider fails, no thread of the process asks
+that provider for a while. What is left out stays as it is: the sweep dispatches it again.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from notifier.store.ledger import MAX_CRASHES, Ledger
 from notifier.store.records import DeliveryResult, Rivals, Unknown
 
 LOOKUP_SECONDS = 15.0
-#: One task looks up for this long: a little less than until its ids come again. Seconds.
+#: Maximum duration of a task's look-ups: a little less than the time until its ids come again. Seconds.
 ROUND_SECONDS = 40.0
-#: A provider whose look-up failed is not asked again before this is over. Seconds.
+#: A provider whose look-up failed is not asked again within this time. Seconds.
 AWAY_SECONDS = 40.0
-#: The messages of two calls further apart than this can be told apart by time: a message may be late, and clocks
-#: may differ. Seconds.
+#: If two calls are further apart than this, their messages can be told apart by time: a message may be late, and
+#: clocks may differ. Seconds.
 NEAR_SECONDS = LATEST_SECONDS + 5.0
-#: A look-up is repeated this often if others take what it found; then it waits for its next turn.
+#: A look-up is repeated this often if other attempts take what it found; then it waits for its next turn.
 _LOOK_UPS = 3
 
 
@@ -80,16 +80,16 @@ class Reconciler:
         self._settings = settings
         self._loop = loop
         self._stop = stop or Event()
-        # A provider that hangs holds up nothing else.
+        # Few threads, so that a provider that hangs holds up nothing else.
         self._threads = ThreadShare(settings.worker_threads // 4)
-        #: Provider → until when it is not asked, on the monotonic clock.
+        #: Provider → time until which it is not asked, on the monotonic clock.
         self._away: dict[str, float] = {}
-        #: The last one whose provider failed: next time others come first, in case it is the cause.
+        #: The last notification whose provider failed. Next time others come first, in case it is the cause.
         self._failed = UUID(int=0)
 
     def reconcile(self, ids: Sequence[UUID]) -> int:
-        """Look up what is still unknown among `ids`. Returns how many were found at their provider. One that
-        cannot be looked up now stays as it is and comes again."""
+        """Look up those of `ids` that are still unknown. Returns how many were found at their provider. A
+        notification that cannot be looked up now stays as it is and comes again."""
         attempts: defaultdict[UUID, list[Unknown]] = defaultdict(list)
         for attempt in self._ledger.unknown_attempts(ids):
             attempts[attempt.id].append(attempt)
@@ -107,7 +107,7 @@ class Reconciler:
                 left += 1
                 continue
             if unknowns[0].problem is not None:
-                # Neither sent again nor held: it comes again when the key is there.
+                # Neither sent again nor held: it comes again, and can be read when the key is there.
                 log.warning("reconcile.later", notification_id=str(unknowns[0].id), reason=unknowns[0].problem)
                 continue
             try:
@@ -118,7 +118,7 @@ class Reconciler:
                 id_ = str(unknowns[0].id)
                 log.warning("reconcile.later", notification_id=id_, error=type(error).__name__)
             except Exception as error:
-                # This one comes again; the others are settled now.
+                # This notification comes again; the others are settled now.
                 log_failure("reconcile.failed", error, notification_id=str(unknowns[0].id))
         if left:
             log.warning("reconcile.later", count=left, reason="no time, or their providers do not answer")
@@ -140,10 +140,10 @@ class Reconciler:
         return False
 
     def _look_up(self, unknown: Unknown) -> _Answer:
-        """Ask the provider about one attempt, and write what it has of it.
+        """Ask the provider about one attempt, and write what it says.
 
         Raises:
-            Unavailable: it cannot be told now.
+            Unavailable: nobody can tell now.
         """
         provider, space = _that_can_tell(self._providers.get(unknown.provider))
         if provider is None or space is None:
@@ -157,13 +157,13 @@ class Reconciler:
             receipts = self._ask(provider, unknown, replace(sought, exclude=known))
             rivals = self._rivals(unknown, space, [receipt.provider_message_id for receipt in receipts])
             free = [receipt for receipt in receipts if receipt.provider_message_id not in rivals.known_ids]
-            # If it has none, the provider says how long one may still turn up.
+            # If the provider has no message, it says itself how long one may still turn up.
             answer = self._whose(unknown, content, free, rivals) if receipts else _Answer.MISSING
             if answer is _Answer.MISSING and not content.is_same_version:
                 return _Answer.CHANGED
             if answer is not _Answer.FOUND:
                 return answer
-            # This only says that the provider has it; how it ended is asked next.
+            # This says only that the provider has the message; the next question is how it ended.
             found = _found(unknown, free[0], space, first_wait(self._providers[unknown.provider]))
             if self._ledger.attribute(found):
                 return _Answer.FOUND
@@ -173,7 +173,7 @@ class Reconciler:
         """Whether one of the unattributed messages may be given to this attempt.
 
         Raises:
-            Unavailable: more of them may come, or an answer that tells whose one is.
+            Unavailable: more messages may turn up, or an answer that tells whose message it is.
         """
         others = [rival for rival in rivals.attempts if self._says_the_same(rival, content)]
         if free and (all(rival.id == unknown.id for rival in others) or len(free) == len(others) + 1):
@@ -183,12 +183,12 @@ class Reconciler:
         return _Answer.AMBIGUOUS if free else _Answer.MISSING
 
     def _says_the_same(self, rival: Unknown, content: SentContent) -> bool:
-        """Whether its message would look the same, or whether that can no longer be told."""
+        """Whether the rival's message would look the same. Also True if that can no longer be told."""
         other = None if rival.problem else self._composer.sent_content(rival)
         return other is None or (other.sender, other.text.split()) == (content.sender, content.text.split())
 
     def _is_open(self, attempt: Unknown, now: datetime) -> bool:
-        """Whether its provider may still answer, or create a message for it."""
+        """Whether its provider may still answer, or still create a message for it."""
         ends_at = attempt.finished_at or attempt.started_at + timedelta(seconds=self._settings.lease_seconds)
         return now < ends_at + timedelta(seconds=LATEST_SECONDS)
 
@@ -201,7 +201,7 @@ class Reconciler:
         try:
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=LOOKUP_SECONDS + 5)
         except (SendError, TimeoutError) as error:
-            # What is refused is this question alone.
+            # `Rejected` refuses only this question, so the provider may still be asked others.
             if not isinstance(error, Rejected):
                 wait = getattr(error, "retry_after_seconds", None) or 0.0
                 self._away[unknown.provider] = time.monotonic() + max(AWAY_SECONDS, wait)
@@ -245,7 +245,7 @@ def _found(unknown: Unknown, receipt: Receipt, space: str, wait: float | None) -
 
 def _decide(unknown: Unknown, answers: Sequence[_Answer]) -> tuple[bool, str]:
     """(whether to send it again, why)."""
-    # The least certain answer counts for all attempts.
+    # Of all attempts, the least certain answer counts.
     looked = next(
         (each for each in (_Answer.AMBIGUOUS, _Answer.SILENT, _Answer.CHANGED) if each in answers), _Answer.MISSING
     )
@@ -253,5 +253,5 @@ def _decide(unknown: Unknown, answers: Sequence[_Answer]) -> tuple[bool, str]:
         return False, f"{looked}; held, because it was in hand {unknown.crash_count} times when a worker went away"
     if unknown.on_unknown is OnUnknown.RESEND:
         return True, f"{looked}: sent again, as the template says"
-    # Even if the provider does not have it: it may not show it yet, and `hold` means never twice.
+    # Hold even if the provider does not have it: it may appear later, and `hold` means never twice.
     return False, f"{looked}: held, as the template says, until a receipt or an operator decides"

@@ -1,4 +1,4 @@
-"""Repeats statements whose answer may be lost until one is answered."""
+"""Repeats a database statement whose answer may be lost, until it is answered."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ T = TypeVar("T")
 
 
 def until_answered(work: Callable[[bool], T], *, gives_up_at: float, stop: Event | None = None) -> T:
-    """`work(again)`: `again` is False the first time, True when it may have been done already. `gives_up_at` is on
-    the monotonic clock. Once `stop` is set, it is not tried again, and a pause ends at once.
+    """Call `work(again)` until it returns, and return its result. `again` is False the first time, and True when
+    the work may have been done already. `gives_up_at` is on the monotonic clock. Once `stop` is set, there is no
+    other try, and a pause ends at once.
 
     Raises:
-        ServiceUnavailable: there was no answer until then; it may have been done.
+        ServiceUnavailable: there was no answer until then; the work may have been done.
     """
     tries = 0
     while True:

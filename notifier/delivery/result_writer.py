@@ -1,8 +1,9 @@
 """Writes results, whatever goes wrong: a lost result is an unknown outcome, and may cause a second copy.
 
-What cannot be written is kept, and tried again in other ways: by a new connection that prepares nothing, then one
-by one, so that one that PostgreSQL refuses does not block the others, then without the provider's words, then the
-bare outcome. All of these are conditional: repeating a write whose answer was lost changes nothing.
+A result that cannot be written is kept and tried again in other ways. First on a new connection that prepares
+nothing; then one by one, so that a result that PostgreSQL refuses does not block the others; then without the
+provider's words; then as the bare outcome. All of these writes are conditional, so repeating one whose answer was
+lost changes nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from notifier.store.database_errors import is_about_statement
 from notifier.store.engine import unprepared
 from notifier.store.records import DeliveryResult
 
-#: Results are given up after this: the leases are over and the outcomes count as unknown. Seconds.
+#: Results are given up after this: by then the leases are over and the outcomes count as unknown. Seconds.
 WRITE_DEADLINE_SECONDS = 300.0
-#: For a result whose due time cannot be written.
+#: Replaces a due time that cannot be written. Seconds.
 _DUE_SECONDS = 60.0
 _NO_WORDS = "what its provider said could not be recorded; see the log"
 
@@ -39,14 +40,14 @@ class ResultWriter:
         self._left: list[tuple[Write, DeliveryResult]] = []
 
     def write(self, results: Sequence[DeliveryResult], write: Write) -> None:
-        """Write them now if possible; otherwise keep them for `flush`."""
+        """Write these results now if possible; otherwise keep them for `flush`."""
         if not results or _is_written(results, write):
             return
         self._left += [(write, result) for result in results]
         self._try_again()
 
     def flush(self) -> Steps[None]:
-        """Ends when everything is written, or after `WRITE_DEADLINE_SECONDS`; pauses between its tries."""
+        """End when everything is written, or after `WRITE_DEADLINE_SECONDS`; pause between tries."""
         gives_up_at = time.monotonic() + WRITE_DEADLINE_SECONDS
         tries = 0
         while self._left and time.monotonic() < gives_up_at:
@@ -83,7 +84,8 @@ def _is_written(results: Sequence[DeliveryResult], write: Write) -> bool:
 
 
 def _one_by_one(results: Sequence[DeliveryResult], write: Write) -> list[DeliveryResult]:
-    """Returns what is left, untried results first: two failures in a row mean that the database is away."""
+    """Write each by itself. Returns what is left, untried results first: two failures in a row mean that the
+    database is away."""
     left: list[DeliveryResult] = []
     away = 0
     for place, result in enumerate(results):
@@ -91,7 +93,7 @@ def _one_by_one(results: Sequence[DeliveryResult], write: Write) -> list[Deliver
             is_written = _in_some_form(result, write)
         except ServiceUnavailable as error:
             is_written = False
-            # A locked row must not stop the others.
+            # A statement that fails by itself, such as on a locked row, does not mean that the database is away.
             away = 0 if is_about_statement(error) else away + 1
         else:
             away = 0
@@ -129,7 +131,7 @@ def _without_words(result: DeliveryResult) -> DeliveryResult:
 
 
 def _bare(result: DeliveryResult) -> DeliveryResult:
-    """What every row can hold."""
+    """A result of values that every row can hold."""
     due = result.due_in_seconds
     if due is not None and not (isinstance(due, int | float) and math.isfinite(due) and 0 <= due < 1e7):
         due = _DUE_SECONDS

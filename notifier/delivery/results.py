@@ -31,8 +31,8 @@ class Results:
         self._id_spaces = {name: id_space(provider) for name, provider in providers.items()}
 
     def final(self, delivery: Delivery) -> DeliveryResult:
-        """The result of an answer that ends this delivery. Never raises: an answer that cannot be understood is
-        kept as what it certainly is."""
+        """The result of an answer that ends this delivery. Never raises: of an answer that cannot be understood,
+        the certain part is kept."""
         try:
             return self._final(delivery)
         except Exception as error:
@@ -49,16 +49,16 @@ class Results:
             return replace(_plain(delivery), status=Status.SENDING)
 
     def without_attempt(self, notification: NotificationToSend, error: SendError) -> DeliveryResult:
-        """The result of one for which no call was started."""
+        """The result of a notification for which no call was started."""
         return result_of(notification, self._decide(error, notification, max(1, notification.tries)), error.detail)
 
     def not_called(self, delivery: Delivery, error: SendError) -> DeliveryResult:
-        """A call may have been started, and surely was not made: see `Ledger.give_back`."""
+        """The result of a call that may have been started but was surely not made: see `Ledger.give_back`."""
         number = delivery.notification.attempt_count + delivery.earlier + 1
         return replace(self.without_attempt(delivery.notification, error), number=number)
 
     def rate_limited(self, notification: NotificationToSend, wait_seconds: float) -> DeliveryResult:
-        """It waits for its turn, however long: a limit of ours fails nothing but what expires meanwhile."""
+        """It waits for its turn, however long that takes: our own limits fail only what expires while it waits."""
         left = notification.seconds_to_expiry_now()
         if left is not None and wait_seconds >= left:
             return DeliveryResult(notification.id, notification.claim, Status.EXPIRED, reason=Reason.RATE_LIMITED)
@@ -66,7 +66,7 @@ class Results:
         return result_of(notification, decision, "waits for its turn under a limit")
 
     def situation(self, notification: NotificationToSend, calls: int) -> Situation:
-        """What a decision about it depends on. `calls`: those made for it so far."""
+        """What a retry decision about it depends on. `calls`: number of calls made for it so far."""
         return Situation(
             attempt=calls,
             age_seconds=notification.age_seconds,
@@ -105,7 +105,7 @@ class Results:
             result_of(delivery.notification, decision, detail_of(delivery.notification, error)),
             number=delivery.attempt.number,
             outcome=error.outcome,
-            # Who was called last: what ends without another call shows where it failed.
+            # The last provider called: a notification that ends without another call shows where it failed.
             provider=delivery.attempt.provider,
             code=error.code or None,
             subject=error.subject,
@@ -138,7 +138,7 @@ def failed(notification: NotificationToSend, reason: Reason, detail: str) -> Del
 
 
 def _plain(delivery: Delivery) -> DeliveryResult:
-    """Only whether the provider took it."""
+    """A result that says only whether the provider took the message."""
     notification, started = delivery.notification, delivery.attempt
     outcome = Outcome.ACCEPTED if delivery.is_accepted else getattr(delivery.answer, "outcome", None)
     match outcome:

@@ -1,4 +1,4 @@
-"""Gives each delivery a route, and tells the circuit breaker what came of it."""
+"""Gives each delivery a route, and tells the circuit breaker how the calls ended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from notifier.store.records import DeliveryResult
 
 
 class Router:
-    """Test messages go to the simulator only, and nothing is learnt from them."""
+    """Chooses providers. Test messages go only to the simulator, and their answers teach nothing."""
 
     def __init__(self, breaker: CircuitBreaker, results: Results, settings: Settings) -> None:
         self._breaker = breaker
@@ -28,7 +28,7 @@ class Router:
         self._settings = settings
 
     def route(self, deliveries: Sequence[Delivery]) -> None:
-        """Give each its providers, or the result that it has to wait."""
+        """Give each delivery its providers, or a result that says why it has to wait."""
         by_channel: defaultdict[Channel, list[Delivery]] = defaultdict(list)
         for delivery in deliveries:
             if delivery.notification.is_test:
@@ -60,24 +60,24 @@ class Router:
         return result_of(one, decision, error.detail)
 
     def settle(self, delivery: Delivery) -> None:
-        """Resolve a doubtful answer by what other answers show."""
+        """Resolve a doubtful answer with the help of other answers."""
         if delivery.notification.is_test:
             return
         try:
             delivery.answer = self._breaker.settled(delivery)
         except ServiceUnavailable:
-            pass  # It stays in doubt, and waits.
+            pass  # The answer stays in doubt, and the notification waits.
         except Exception as error:
             log_failure("deliver.answer_not_settled", error, **delivery.notification.log_ids)
 
     def learn(self, deliveries: Sequence[Delivery]) -> None:
-        """Learn from the answers of these calls."""
+        """Pass the answers of these calls on to the circuit breaker."""
         real = [delivery for delivery in deliveries if delivery.was_called and not delivery.notification.is_test]
         try:
             if real:
                 self._breaker.note(real)
         except ServiceUnavailable:
-            # Health is only advice; the results are written.
+            # Health is only advice, and the results are written already.
             log.warning("deliver.health_not_noted", count=len(deliveries))
         except Exception as error:
             log_failure("deliver.health_not_noted", error, count=len(deliveries))

@@ -1,8 +1,8 @@
-"""Recipients who must not be sent to: the check before a call, and what an answer means for later messages.
+"""Suppressions in delivery: the check before a call, and what an answer means for later messages.
 
-The check is part of the statement that commits the attempts' rows, so a suppression committed before a call's row
-stops the call, without a statement or a crash point of its own. A refusal that advises suppression is recorded in
-the transaction of its result.
+The check is part of the statement that commits the attempts' rows. So a suppression that is committed before a
+call's row stops the call, without a statement or a crash point of its own. If an answer advises a suppression, it
+is recorded in the transaction of the call's result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from notifier.store.records import Guard, NewSuppression, NotificationToSend
 
 
 def guard_of(notification: NotificationToSend, template: Template, identity: str, hash_key: HashKey) -> Guard:
-    """What may keep it from being sent."""
+    """The suppressions that may stop this notification."""
     return Guard(
         tuple(hash_key.recipient_forms(notification.channel, notification.recipient)),
         sender_scope(identity),
@@ -28,8 +28,8 @@ def guard_of(notification: NotificationToSend, template: Template, identity: str
 def suppression_of(
     notification: NotificationToSend, guard: Guard, error: Rejected, provider: str, hash_key: HashKey
 ) -> NewSuppression | None:
-    """What a refusal means for later messages: nothing unless the provider says so. An opt-out is about whom they
-    wrote to, so it holds for that sender identity; a dead address is dead for everyone."""
+    """The suppression that a refusal calls for; None unless the provider advises one. An opt-out holds only for
+    this sender identity; a dead address is dead for everyone."""
     # The simulator's answers must not stop real messages.
     if not error.suppress or notification.is_test:
         return None

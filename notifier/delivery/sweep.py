@@ -1,8 +1,10 @@
-"""The sweep: what is due → deliver tasks. It covers scheduled messages, retries, lost tasks and dead workers;
-unknown outcomes and missing receipts go to the look-up the same way.
+"""The sweep: publishes tasks for everything that is due.
 
-Crash point: rows are moved and committed before their tasks are published. If we die in between they are due again
-after `acceptance.REDISPATCH_SECONDS`; if publishing fails, after a moment.
+It covers scheduled messages, retries, lost tasks and dead workers. Unknown outcomes and missing receipts go to the
+look-up in the same way.
+
+Crash point: rows are moved and committed before their tasks are published. If the sweep dies in between, they are
+due again after `acceptance.REDISPATCH_SECONDS`; if publishing fails, after a moment.
 """
 
 from __future__ import annotations
@@ -20,16 +22,16 @@ from notifier.store.ledger import Ledger
 from notifier.store.records import Due
 from notifier.telemetry import metrics
 
-#: Maximum number of rows in a round and of rounds in a tick; a tick ends when a round is not full.
+#: Maximum number of rows in a round, and of rounds in a tick. A tick ends early when a round is not full.
 LIMIT, ROUNDS = 1000, 20
-#: A look-up that was dispatched and not settled is dispatched again after this. Seconds.
+#: If a look-up settles nothing, it is dispatched again after this. Seconds.
 LOOK_UP_AGAIN_SECONDS, RECEIPT_AGAIN_SECONDS = 45.0, 900.0
 
 Publish = Callable[[Channel, Lane, Sequence[UUID]], None]
 
 
 class Dispatcher:
-    """Several may run at once: rows are taken with SKIP LOCKED."""
+    """Dispatches what is due. Several may run at once: rows are taken with SKIP LOCKED."""
 
     def __init__(self, ledger: Ledger, publish_deliver: Publish, publish_reconcile: Publish) -> None:
         self._ledger = ledger
@@ -37,14 +39,14 @@ class Dispatcher:
         self._publish_reconcile = publish_reconcile
 
     def dispatch_due(self) -> int:
-        """Dispatch everything that is due. Returns how many notifications that were."""
+        """Dispatch everything that is due. Returns the number of notifications."""
         total = 0
         for _ in range(ROUNDS):
             due = self._take_due()
             self._publish([row for row in due if not row.alone])
             for row in due:
                 if row.alone:
-                    # In a task of its own: if it crashes workers, no other notification is hit.
+                    # In a task of its own, so that it hits no other notification if it crashes workers.
                     self._publish([row])
             total += len(due)
             if len(due) < LIMIT:
@@ -62,7 +64,7 @@ class Dispatcher:
         return total + len(unanswered)
 
     def _take_due(self) -> list[Due]:
-        """Up to `LIMIT`; fewer if the database is so slow that it cancels the statement."""
+        """Up to `LIMIT` rows; fewer if the database is so slow that it cancels the statement."""
         for limit in (LIMIT, LIMIT // 10):
             try:
                 return self._ledger.take_due(limit=limit, unknown_after_seconds=UNKNOWN_AFTER_SECONDS)
@@ -75,7 +77,7 @@ class Dispatcher:
             try:
                 self._publish_deliver(channel, lane, ids)
             except Exception as error:
-                # The other groups have their own queues; these are tried again in a moment.
+                # The other groups have their own queues; this group is tried again in a moment.
                 log.warning("dispatch.tasks_not_published", count=len(ids), error=type(error).__name__)
                 self._ledger.requeue_soon(ids)
 
@@ -88,9 +90,9 @@ def _groups(due: Iterable[Due]) -> Iterable[tuple[tuple[Channel, Lane], list[UUI
 
 
 def dispatch_callbacks(repository: CallbackRepository, publish: Callable[[Sequence[UUID]], None]) -> int:
-    """Dispatch the callbacks that are due, a task for each endpoint. Returns how many that were.
+    """Dispatch the callbacks that are due, one task for each endpoint. Returns the number of callbacks.
 
-    Crash point: as above. A callback whose task is lost, or could not be published, is due again after a while.
+    Crash point: as above. A callback whose task is lost or could not be published is due again after a while.
     """
     due = repository.give_out()
     for ids in due.values():

@@ -1,1 +1,1 @@
-"""What runs notifier on one machine: embedded services, local providers, the demo."""
+"""Runs notifier on one machine: embedded servers, local providers, and the demo."""

@@ -1,8 +1,8 @@
-"""Keeps the byte code of what the service imports, once: `make` runs it when it has installed the packages.
+"""Compiles what the service imports to byte code, once. `make` runs this after it has installed the packages.
 
-Without it each program would compile them anew where Python may not write byte code later: with
-PYTHONDONTWRITEBYTECODE, or as a user who may not write there. Packages are installed without it, because most of
-their modules are never imported.
+Otherwise each program would compile the modules again wherever Python cannot write byte code later: with
+PYTHONDONTWRITEBYTECODE, or as a user without the right to write there. Packages are installed without byte code,
+because most of their modules are never imported.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import compileall
 from notifier.config.settings import bundled
 from notifier.dev.forking import IMPORTS, import_all
 
-#: Of `notifier up` itself, and of the commands that people try first.
+#: Modules of `notifier up` itself, and of the commands that people try first.
 _OF_COMMANDS = (
     "notifier.cli.up",
     "notifier.dev.console_key",

@@ -1,4 +1,4 @@
-"""The key of `notifier up`, for the console and for producers: it stays the same from run to run."""
+"""The API key of `notifier up`, for the console and for producers. It stays the same from run to run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from notifier.store.engine import make_engine
 from notifier.store.operator_actions import Operating
 
 _FILE = "console-key"
-#: Sends over HTTP need one; the documentation's examples are this one's.
+#: Sending over HTTP requires a producer; this is the one in the documentation's examples.
 _PRODUCER = "shop"
 
 
 def console_key(database_url: str, data_dir: Path) -> str:
-    """Kept in a file of `data_dir` that its owner alone can read; made if there is none, or it is not valid.
+    """The key in a file of `data_dir` that only its owner can read. A new key is made if there is none, or it is
+    not valid.
 
-    It may do everything, and sends as the producer of the documentation's examples.
+    It has every scope, and sends as the producer in the documentation's examples.
     """
     path = data_dir / _FILE
     engine = make_engine(database_url, pool_size=1, application="notifier up", guarded=False)

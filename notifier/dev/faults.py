@@ -1,4 +1,4 @@
-"""What a local server should do wrong, and for whom: an ordered list of rules, the first that fits counts."""
+"""Rules for what a local server does wrong, and for whom: in an ordered list, the first rule that fits counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class FaultRule(Protocol):
-    """What every rule has. One that also has a `stage` holds only there."""
+    """What every rule has. A rule with a `stage` as well applies only there."""
 
     @property
     def match(self) -> str:
@@ -19,7 +19,7 @@ class FaultRule(Protocol):
 
     @property
     def times(self) -> int | None:
-        """The rule holds for so many tries of each recipient; None: always."""
+        """For how many tries of each recipient the rule applies; None: always."""
         ...
 
 
@@ -27,8 +27,8 @@ RuleT = TypeVar("RuleT", bound=FaultRule)
 
 
 class Faults(Generic[RuleT]):
-    """The rules of one server, and how often each was used for each recipient. Thread-safe: tests add rules while
-    the server answers."""
+    """The rules of one server, and how often each was used for each recipient. Thread-safe, because tests add
+    rules while the server answers."""
 
     def __init__(self, rules: Sequence[RuleT]) -> None:
         self._lock = Lock()
@@ -46,7 +46,7 @@ class Faults(Generic[RuleT]):
             self._used.clear()
 
     def find(self, *recipients: str, stage: str | None = None) -> RuleT | None:
-        """The first rule for this stage and any of these recipients, which counts as one use of it."""
+        """The first rule for this stage and any of these recipients. This counts as one use of the rule."""
         with self._lock:
             for index, rule in enumerate(self._rules):
                 if getattr(rule, "stage", None) == stage:

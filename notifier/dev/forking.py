@@ -1,8 +1,9 @@
-"""Programs within a tenth of a second: forked from a process that has imported everything and done nothing.
+"""Starts programs within a tenth of a second, by forking a process that has imported everything and done nothing
+else.
 
-What is forked has no connection, no thread and no setting yet, and runs its module or script from the first line
-to the end of the interpreter. So it differs from the real one in the two seconds of imports that it saves, which
-are most of what its start costs.
+A forked program has no connections, threads or settings yet. It runs its module or script from the first line to
+the end of the interpreter. So it differs from a normal start only in the two seconds of imports that it saves,
+which are most of a start's time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Any, NoReturn
 from notifier.dev.processes import die_with_parent
 from notifier.domain.errors import ServiceUnavailable
 
-#: What our programs import in their lives; some of it only when it is used.
+#: What our programs import during their lives; some of it only when it is used.
 IMPORTS = (
     "anyio._backends._asyncio",
     "billiard.pool",
@@ -77,16 +78,17 @@ IMPORTS = (
 #: macOS has libraries that a forked process must not use.
 _IS_SAFE = sys.platform == "linux"
 _LONGEST = 1 << 20
-#: Of an error while importing: where it is, and what.
+#: Lines of an import error's traceback that are shown: where it is, and what.
 _TRACE_LINES = 6
-#: On the command line of the process that forks: at its end, its children end.
+#: On the command line of the forking process: when it ends, its children end.
 NONE_OUTLIVES = "--none-outlives"
 
 
 class ForkServer:
-    """The process that forks, and our end of the line to it. It is ready at once: who comes early waits.
+    """The process that forks, and our end of the socket to it. Its methods may be called at once; early calls
+    wait.
 
-    It ends with `close`, or with us. Its children end at once with it, or, if `outlived`, in order.
+    It ends with `close`, or with us. Its children then end at once or, with `outlived`, in order.
     """
 
     def __init__(
@@ -97,7 +99,8 @@ class ForkServer:
         cwd: Path | None = None,
         outlived: bool = False,
     ) -> None:
-        """`imports`: modules, by default those of our programs. Of packages that are not installed none is."""
+        """`imports`: modules, by default those of our programs. Modules of packages that are not installed are
+        skipped."""
         self._lock = Lock()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._line, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -114,8 +117,8 @@ class ForkServer:
             )
 
     def launch(self, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
-        """As `subprocess.Popen`; it always has a session of its own. Raises `ServiceUnavailable`: the modules
-        cannot be imported; the text says why."""
+        """Start a program, like `subprocess.Popen`, always in a session of its own. Raises `ServiceUnavailable` if
+        the modules cannot be imported; the text says why."""
         return Forked(self, command, **options)
 
     def wait_until_ready(self) -> None:
@@ -128,7 +131,7 @@ class ForkServer:
             raise
 
     def fork(self, wish: Mapping[str, Any], files: Sequence[int]) -> tuple[int, socket.socket]:
-        """A process id, and the line on which its end will be told."""
+        """Fork. Returns a process id, and the socket on which its end will be reported."""
         line, far = socket.socketpair()
         with far, self._lock:
             try:
@@ -145,7 +148,7 @@ class ForkServer:
 
     def _ask(self, message: bytes, files: Sequence[int]) -> int:
         answer = b""
-        # It has ended, before the message or after.
+        # It has already ended, before or after the message.
         with contextlib.suppress(ConnectionError):
             socket.send_fds(self._line, [message], files)
             answer = self._line.recv(64)
@@ -154,7 +157,7 @@ class ForkServer:
         return int(answer)
 
     def _why_not(self) -> str:
-        """Why it has ended: the end of its trace, on lines of its own."""
+        """Why it has ended: the end of its traceback, on lines of its own."""
         self._process.wait()
         self._errors.seek(0)
         trace = self._errors.read().decode(errors="replace").splitlines()
@@ -162,7 +165,7 @@ class ForkServer:
 
 
 class Forked(subprocess.Popen[Any]):
-    """A child of the process that forks, which tells us how it ended."""
+    """A child of the forking process, which reports to us how the child ended."""
 
     _line: socket.socket
 
@@ -186,7 +189,8 @@ class Forked(subprocess.Popen[Any]):
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
     def _internal_poll(self, _deadstate: int | None = None, *_: Any) -> int | None:
-        """As the original, which calls `os.waitpid`: by an argument until Python 3.12, by an object since 3.13."""
+        """Replaces the original, which calls `os.waitpid`: passed as an argument until Python 3.12, as an object
+        since 3.13."""
         if self.returncode is None and self._waitpid_lock.acquire(blocking=False):  # type: ignore[attr-defined]
             try:
                 pid, status = (0, 0) if self.returncode is not None else self._try_wait(os.WNOHANG)
@@ -197,38 +201,38 @@ class Forked(subprocess.Popen[Any]):
         return self.returncode
 
     def _try_wait(self, flags: int) -> tuple[int, int]:
-        """As `os.waitpid`."""
+        """Replaces `os.waitpid`."""
         self._line.setblocking(not flags & os.WNOHANG)
         try:
             told = self._line.recv(64)
         except BlockingIOError:
             return 0, 0
         self._line.close()
-        # Silence: it was killed with the process that forks.
+        # No report: it was killed together with the forking process.
         return self.pid, int(told or signal.SIGKILL)
 
 
 class ProgramLauncher:
-    """Starts programs of the code as it is now: forked where that is safe, as usual elsewhere. They may outlive
-    it; `ServerProcess` sees to their end."""
+    """Starts programs with the current code: forked where that is safe, otherwise normally. They may outlive it;
+    `ServerProcess` takes care of their end."""
 
     def __init__(self) -> None:
         self._server = _server_of_programs()
 
     def launch(self, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
-        """As `subprocess.Popen`."""
+        """Start a program, like `subprocess.Popen`."""
         if self._server is not None and can_fork(command):
-            # It was killed, or cannot import them: the program itself may, or will say why not.
+            # It was killed, or cannot import the modules. The program itself may, or will say why not.
             with contextlib.suppress(ServiceUnavailable):
                 return self._server.launch(command, **options)
         return subprocess.Popen(command, **options)
 
     def renew(self, end_programs: Callable[[], None]) -> None:
-        """From now on take the code as it has become. `end_programs` ends those of the old code, once it is known
-        that the new one can be imported.
+        """Use the changed code from now on. `end_programs` ends the programs with the old code, after the new code
+        was imported successfully.
 
         Raises:
-            ServiceUnavailable: it cannot; everything is as it was. The text ends with the trace.
+            ServiceUnavailable: it cannot be imported; nothing has changed. The text ends with the traceback.
         """
         fresh = _server_of_programs()
         if fresh is not None:
@@ -255,12 +259,13 @@ def _server_of_programs() -> ForkServer | None:
 
 
 def can_fork(command: Sequence[str | Path]) -> bool:
-    """Whether it is a module or a script of this Python, on a system where forking is safe."""
+    """Whether the command is a module or a script of this Python, on a system where forking is safe."""
     return _IS_SAFE and _code_of([str(part) for part in command]) is not None
 
 
 def _code_of(command: Sequence[str]) -> tuple[str, list[str], list[str]] | None:
-    """What `python …` runs: a module or the path of a script; its arguments; warnings. None: something else."""
+    """What `python …` runs: a module or the path of a script; its arguments; its warning options. None: something
+    else."""
     program, *rest = command
     shown = []
     while rest[:1] == ["-W"]:
@@ -274,7 +279,7 @@ def _code_of(command: Sequence[str]) -> tuple[str, list[str], list[str]] | None:
 
 
 def _serve(line: socket.socket, *, ends_children: bool) -> tuple[str, list[str]]:
-    """Returns in a child what it is to run; the parent ends with the line."""
+    """Serve requests. Returns in each child, with what it has to run; the parent ends with the socket."""
     living: dict[int, socket.socket] = {}
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -302,7 +307,7 @@ def _serve(line: socket.socket, *, ends_children: bool) -> tuple[str, list[str]]
                     os.close(descriptor)
                 line.send(str(pid).encode())
                 continue
-            # However the parent ends: nobody else would tell it to stop.
+            # However the parent ends, because nobody else would tell the child to stop.
             die_with_parent(signal.SIGKILL if ends_children else signal.SIGTERM)
             signal.set_wakeup_fd(-1)
             selector.close()
@@ -319,7 +324,7 @@ def _tell_ends(living: dict[int, socket.socket]) -> None:
         if not pid:
             return
         with living.pop(pid) as told:
-            # Nobody may be there any more to hear it.
+            # Nobody may be there any more to receive it.
             told.send(str(status).encode(), socket.MSG_NOSIGNAL)
 
 
@@ -352,7 +357,7 @@ def _become(
 
 
 def _opened_anew(stream: Any, *, in_lines: bool) -> Any:
-    """What it knows of its file, such as whether that can be sought in, is of another one."""
+    """A new stream on this file. What the old one knows, such as whether it is seekable, is about another file."""
     number = stream.fileno()
     return open(
         number,
@@ -365,12 +370,12 @@ def _opened_anew(stream: Any, *, in_lines: bool) -> Any:
 
 
 def import_all(names: Sequence[str] = IMPORTS) -> None:
-    """Import these modules, but for those of an extra that is not installed."""
+    """Import these modules, except those of an extra that is not installed."""
     for name in names:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
-            # One of ours that is missing is a mistake.
+            # If one of our own modules is missing, that is a mistake.
             if (error.name or "").partition(".")[0] == str(__package__).partition(".")[0]:
                 raise
 
@@ -378,7 +383,7 @@ def import_all(names: Sequence[str] = IMPORTS) -> None:
 def _main() -> None:
     number, *names = sys.argv[1:]
     ends_children = NONE_OUTLIVES in names
-    # Modules stay: looking for garbage among them takes a fifth of the time of their import.
+    # Modules stay, and looking for garbage among them takes a fifth of the time of their import.
     gc.disable()
     import_all([name for name in names if name != NONE_OUTLIVES] or IMPORTS)
     # The garbage collector would write to every page that the children share.

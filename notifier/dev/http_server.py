@@ -1,4 +1,4 @@
-"""What the local servers that speak HTTP share: listening, stopping, and misbehaving on demand."""
+"""What the local HTTP servers share: listening, stopping, and misbehaving on demand."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-#: What to do instead of answering about a message that was taken. `silent`: never answer. `close`: close the
-#: connection. `drip`: send the second half of the answer too slowly for any deadline. `truncate`: send half of it
-#: and close. `garbage`: the status of success and a page of HTML.
+#: What to do instead of answering, after a message was accepted. `silent`: never answer. `close`: close the
+#: connection. `drip`: send the second half of the answer too slowly for any time limit. `truncate`: send half of
+#: it and close. `garbage`: the status of success and a page of HTML.
 Action = Literal["silent", "close", "drip", "truncate", "garbage"]
 
 _DRIP_SECONDS = 0.2
 
 
 class LocalHttpServer(ABC):
-    """Listens from `start` to `stop`. It belongs to one event loop."""
+    """A local server. It listens from `start` to `stop`, and belongs to one event loop."""
 
     def __init__(self) -> None:
         self._stopping = asyncio.Event()
@@ -32,17 +32,17 @@ class LocalHttpServer(ABC):
 
     @property
     def url(self) -> str:
-        """What to give to a provider as `api_base`."""
+        """The URL to give to a provider as `api_base`."""
         return f"http://127.0.0.1:{self._port}"
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen. Port 0 takes a free one.
 
         Raises:
-            OSError: if the port is taken.
+            OSError: the port is taken.
         """
         self._stopping = asyncio.Event()
-        # No access log: it would hold numbers.
+        # No access log, because it would contain numbers.
         self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         try:
@@ -62,7 +62,7 @@ class LocalHttpServer(ABC):
     def _application(self) -> web.Application: ...
 
     async def _wait(self, seconds: float) -> None:
-        """Sleep, but no longer than the server lives."""
+        """Sleep, but not longer than the server runs."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
@@ -70,7 +70,7 @@ class LocalHttpServer(ABC):
     async def _answer(
         self, request: web.Request, content: dict[str, Any], *, status: int, action: Action | None
     ) -> web.StreamResponse:
-        """Answer about a message that was taken; faults from here on lose only the answer."""
+        """Answer about an accepted message. Faults from here on only lose the answer."""
         match action:
             case None:
                 return web.json_response(content, status=status)

@@ -1,7 +1,8 @@
-"""What `notifier up` and `notifier demo` start for settings that are not set: database, broker, mail, Twilio.
+"""Starts what `notifier up` and `notifier demo` need for settings that are not set: database, broker, mail,
+Twilio.
 
-Every part that is configured is left alone; each of the others gets a local server, and the variables that point
-to it go to the programs of the service, which run the same code as in production.
+Parts that are configured are left alone. Each of the others gets a local server, and the variables that point to
+it are passed to the service's programs, which run the same code as in production.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from notifier.domain.errors import ConfigurationError
 
 LocalBroker = Literal["valkey", "rabbitmq"]
 
-#: Where the local servers of `notifier up` listen if nobody else does, so that they can be found again.
+#: Where the local servers of `notifier up` listen if the ports are free, so that people find them again.
 MAIL_PORT, TWILIO_PORT = 2525, 2580
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One part of the world and where it is, for people."""
+    """One part of the surroundings and where it is, for people."""
 
     name: str
     where: str
@@ -68,18 +69,18 @@ def local_world(
     mail_rules: Sequence[Rule] = (),
     fixed_ports: bool = False,
 ) -> Iterator[LocalWorld]:
-    """Start what the settings lack, on `data_dir`; stop it at the end. Without a `broker` that is Valkey.
+    """Start what the settings lack, in `data_dir`, and stop it at the end. Without a `broker`, Valkey is started.
 
-    With `fixed_ports` mail and Twilio listen on their usual ports where those are free.
+    With `fixed_ports`, mail and Twilio listen on their usual ports if these are free.
 
     Raises:
-        ConfigurationError, ServiceUnavailable: if a server cannot be started; what was started is stopped.
+        ConfigurationError, ServiceUnavailable: a server cannot be started; what was started is stopped.
     """
     make_data_folder(data_dir)
     world = LocalWorld()
     with ExitStack() as stack:
         _start_stores(stack, world, settings, data_dir, broker)
-        # Tables in notifier.toml are all the providers there are: the environment adds none to them.
+        # If notifier.toml has tables of providers, they are complete: the environment adds none to them.
         if not settings.structure.providers:
             configured = {table.kind for table in settings.provider_tables()}
             if "smtp" not in configured:
@@ -94,14 +95,14 @@ def local_world(
 def _start_stores(
     stack: ExitStack, world: LocalWorld, settings: Settings, data_dir: Path, broker: LocalBroker | None
 ) -> None:
-    """Database and broker, both at once: each takes a second or two, RabbitMQ more."""
+    """Start database and broker at the same time: each takes a second or two, RabbitMQ more."""
     starts: list[tuple[str, EmbeddedServer]] = []
     if settings.database_url is None:
         postgres = EmbeddedPostgres(data_dir)
         stack.callback(postgres.stop)
         starts.append(("NOTIFIER_DATABASE_URL", postgres))
     valkey, rabbitmq = EmbeddedValkey(data_dir), EmbeddedRabbitmq(data_dir)
-    # A line of an earlier run that was pasted into this terminal sets one of the kept ones.
+    # The setting may be the URL of an earlier run, pasted into this terminal.
     if settings.broker_url is None or settings.require("broker_url") in (valkey.kept_url(), rabbitmq.kept_url()):
         chosen = rabbitmq if broker == "rabbitmq" else valkey
         stack.callback(chosen.stop)
@@ -144,10 +145,10 @@ def _port(usual: int, fixed_ports: bool) -> int:
 
 
 def with_api(world: LocalWorld, port: int | None = None) -> dict[str, str]:
-    """Variables of an HTTP API on this port of the machine (None: a free one); none if its packages are missing.
+    """Variables for an HTTP API on this port of the machine (None: a free one); none if its packages are missing.
 
-    A local Twilio is told to report there. A real one could not reach it, and would refuse every message for it;
-    and a real mail would have links to unsubscribe that lead nowhere.
+    A local Twilio is told to report there. A real Twilio could not reach it, and would refuse every message for
+    that reason; and real mails would have unsubscribe links that lead nowhere.
     """
     if not has_web():
         return {}
@@ -162,7 +163,7 @@ def has_web() -> bool:
 
 
 def _quoted(value: str) -> str:
-    """As the settings read a value of their file."""
+    """The value, quoted for the settings file."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

@@ -1,4 +1,4 @@
-"""What the programs of `notifier up` log, as it comes, short enough for a terminal."""
+"""Shows what the programs of `notifier up` log, as it comes, short enough for a terminal."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event, Thread
 
-#: A line of the format "text": what is the same in every line, or stands before it anyway, is left out.
+#: A line of the format "text". What is the same in every line, or already shown before it, is left out.
 _LINE = re.compile(r"\d{4}-\d\d-\d\dT(?P<time>\d\d:\d\d:\d\d)\.\d+Z \[(?P<level>\w+) *\] (?P<event>.*)")
 _SAME_IN_ALL = re.compile(r" \[[\w.]+\](?= |$)| program=[\w-]+(?= |$)")
 _SECONDS = 0.3
 
-#: Is told a line, and the level that it has: info, warning, …; of a line of another format "".
+#: Called with a line and its level (info, warning, …); "" for a line of another format.
 Show = Callable[[str, str], None]
 
 
@@ -32,7 +32,7 @@ class LogFollower:
             thread.start()
 
     def join(self) -> None:
-        """Once what was logged before `stop` is shown."""
+        """Return when everything that was logged before `stop` is shown."""
         for thread in self._threads:
             thread.join(timeout=5)
 
@@ -48,7 +48,7 @@ class LogFollower:
 
 
 def short(program: str, line: str) -> tuple[str, str]:
-    """The line without what every line has, after its time and program; and its level."""
+    """The line after its time and program, without what every line has; and its level."""
     found = _LINE.fullmatch(line)
     if found is None:
         return f"{'':8} {program}  {line}", ""

@@ -1,4 +1,4 @@
-"""What a server needs of the machine: a user to run as, a folder it can reach, a socket, a free port, time."""
+"""What a server needs from the machine: a user to run as, a folder it can reach, a socket, a free port, time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from typing import Any, Literal
 
 from notifier.domain.errors import ConfigurationError
 
-#: Ports below are for well-known services of other people.
+#: Lower ports are for well-known services of others.
 _FIRST_PORT = 10_000
-#: How many ports are looked at before the kernel is asked for one.
+#: How many ports are tried before the kernel is asked for one.
 _PORTS_TRIED = 100
 #: Linux: the first and the last port that an outgoing connection may get.
 _OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
-#: Processor time of one measurement: long enough to be interrupted in, wherever others want the processor too.
+#: Processor time of one measurement: long enough to be interrupted if others want the processor as well.
 _SPIN_SECONDS = 0.05
 
 
@@ -38,7 +38,8 @@ class Account:
 
 
 def server_account() -> Account | None:
-    """For root `postgres` or else `nobody`, because PostgreSQL refuses to be root; everyone else stays."""
+    """If we are root: `postgres`, or otherwise `nobody`, because PostgreSQL refuses to run as root. None: stay who
+    we are."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -51,7 +52,7 @@ def server_account() -> Account | None:
 
 
 def run_as(account: Account | None) -> dict[str, Any]:
-    """Arguments for `subprocess` that give up root's rights, with no group left over."""
+    """Arguments for `subprocess` that give up root's rights and all of its groups."""
     if account is None:
         return {}
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
@@ -66,12 +67,12 @@ def launcher(account: Account | None) -> Callable[..., subprocess.Popen[bytes]]:
 
 
 def server_environment() -> dict[str, str]:
-    """Nothing of ours: PG* variables and locales would change what a server does."""
+    """An environment without our variables, because PG* variables and locales would change what a server does."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
 
 
 def run_quietly(command: Sequence[str | Path], account: Account | None) -> subprocess.CompletedProcess[str]:
-    """Run a short program to its end and keep what it says."""
+    """Run a short program to its end, and keep its output."""
     return subprocess.run(
         [str(part) for part in command],
         capture_output=True,
@@ -85,32 +86,33 @@ def run_quietly(command: Sequence[str | Path], account: Account | None) -> subpr
 
 
 def can(account: Account | None, access: Literal["-w", "-x"], path: Path) -> bool:
-    """Whether the server's user may write (`-w`) or execute (`-x`) this; asked of the system, not computed."""
+    """Whether the server's user may write (`-w`) or execute (`-x`) this. The system is asked; nothing is
+    computed."""
     return run_quietly(["/bin/sh", "-c", 'test "$1" "$2"', "can", access, path], account).returncode == 0
 
 
 def give(folder: Path, account: Account | None) -> None:
-    """Make a folder that only the server's user enters (and root, who may be us)."""
+    """Make a folder that only the server's user (and root, who may be us) can enter."""
     folder.mkdir(mode=0o700, exist_ok=True)
     if account:
         os.chown(folder, account.uid, account.gid)
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that only this user enters: mails and logs have people's addresses in them. One that is there
-    already becomes so."""
+    """Make a folder that only this user can enter, because mails and logs contain people's addresses. An existing
+    folder is changed accordingly."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
 
 
 def make_data_folder(folder: Path) -> None:
-    """Make the folder of all that `notifier up` keeps: whatever the umask, nobody else writes there.
+    """Make the folder for everything that `notifier up` keeps. Whatever the umask, nobody else can write there.
 
-    Others may pass through, as the user must that PostgreSQL runs as for root; what is inside is private.
+    Others may pass through it, because root's PostgreSQL runs as another user; what is inside is private.
 
     Raises:
-        ConfigurationError: if it cannot be made or written, or is a file; or if it is another user's, or others
-            can write there. They could have laid out links, through which we would write to files of their choice.
+        ConfigurationError: it cannot be made or written, or is a file; or it belongs to another user, or others
+            can write there. They could have placed links that make us write to files of their choice.
     """
     try:
         if not folder.exists():
@@ -143,15 +145,16 @@ def _no_data_folder(folder: Path, problem: str, fix: str = "") -> ConfigurationE
 
 
 def private_opener(path: str, flags: int) -> int:
-    """For `open(…, opener=…)`: whatever the umask, only this user reads the file. One that is there becomes so; a
-    symbolic link is an OSError."""
+    """For `open(…, opener=…)`: whatever the umask, only this user can read the file. An existing file is changed
+    accordingly; a symbolic link is an OSError."""
     descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
     os.fchmod(descriptor, 0o600)
     return descriptor
 
 
 def write_private(path: Path, content: str) -> None:
-    """Put a new file there, whole, that only this user reads; what is there is replaced, never written through."""
+    """Put a complete new file there that only this user can read. An existing file is replaced, never written
+    to."""
     unfinished = path.with_name(f"{path.name}.part")
     unfinished.unlink(missing_ok=True)
     with open(unfinished, "x", encoding="utf-8", opener=private_opener) as file:
@@ -160,7 +163,8 @@ def write_private(path: Path, content: str) -> None:
 
 
 def can_hold_socket(folder: Path) -> bool:
-    """Whether a Unix socket fits there: paths end at about 100 characters, some file systems have no sockets."""
+    """Whether a Unix socket fits there: paths are limited to about 100 characters, and some file systems have no
+    sockets."""
     trial = folder / ".s.PGSQL.trial"
     with socket.socket(socket.AF_UNIX) as unix:
         try:
@@ -172,13 +176,13 @@ def can_hold_socket(folder: Path) -> bool:
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on now, and that no outgoing connection is given later.
+    """A port on 127.0.0.1 on which nobody listens now, and that no outgoing connection is given later.
 
-    A port of the kernel's choice is out of the range that it also takes for outgoing connections: before a server
-    that takes seconds to start listens on it, somebody's connection may have it.
+    A port that the kernel chooses is from the range that it also uses for outgoing connections. Before a server
+    that takes seconds to start listens on it, another connection may have taken it.
     """
     ports = range(_FIRST_PORT, _first_outgoing_port())
-    # Not the generator that tests and load runs seed: two of them would choose the same ports.
+    # Not the generator that tests and load runs seed, because two of them would choose the same ports.
     for port in random.SystemRandom().sample(ports, k=min(_PORTS_TRIED, len(ports))):
         if is_free(port):
             return port
@@ -188,8 +192,7 @@ def free_port() -> int:
 
 
 def _first_outgoing_port() -> int:
-    """Where the range begins that outgoing connections get their ports from: 49152 (RFC 6335) on systems that do
-    not tell."""
+    """The first port of the range for outgoing connections: 49152 (RFC 6335) on systems that do not say."""
     try:
         return int(_OUTGOING_PORTS.read_text("ascii").split()[0])
     except (OSError, ValueError, IndexError):
@@ -197,8 +200,8 @@ def _first_outgoing_port() -> int:
 
 
 def kept_port(file: Path) -> int:
-    """The port that the file says, if it is free; else a free one, which the file says from now on. So addresses
-    that people have copied stay right over restarts."""
+    """The port in the file, if it is free; otherwise a free one, which is then written to the file. So URLs that
+    people have copied stay valid over restarts."""
     with contextlib.suppress(OSError, ValueError):
         port = int(file.read_text("ascii"))
         if 0 < port < 1 << 16 and is_free(port):
@@ -222,7 +225,7 @@ def is_free(port: int) -> bool:
 def make_temporary_folder(parent: Path | None = None) -> Path:
     """A folder for the data of a throw-away service; the caller removes it.
 
-    The server's user may pass through but not look: `tempfile` alone would lock it out when we are root.
+    The server's user may pass through but not list it. `tempfile` alone would lock that user out if we are root.
     """
     folder = Path(tempfile.mkdtemp(prefix="notifier-", dir=parent))
     if os.geteuid() == 0:
@@ -231,10 +234,10 @@ def make_temporary_folder(parent: Path | None = None) -> Path:
 
 
 def slowness() -> float:
-    """How many times longer than on an idle machine our work takes now, at least 1. Measures for 50 ms or more.
+    """How many times longer our work takes now than on an idle machine, at least 1. Measures for 50 ms or more.
 
-    The larger of two: how many processes wanted each processor in the last minute, and how long a bit of work
-    takes beside its processor time, which also shows a priority, a quota and a busy host.
+    The larger of two numbers: how many processes wanted each processor in the last minute, and how long a piece of
+    work takes compared with its processor time, which also shows a priority, a quota and a busy host.
     """
     return max(1.0, os.getloadavg()[0] / _processors(), _spin())
 
@@ -247,5 +250,5 @@ def _spin() -> float:
 
 
 def _processors() -> int:
-    """Those that we may use."""
+    """The number of processors that we may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

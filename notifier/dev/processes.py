@@ -1,9 +1,9 @@
-"""Server processes that are ours alone: started in their own session, stopped in order, never left behind.
+"""Server processes of our own: started in their own session, stopped in order, never left behind.
 
-Three things see to the last part. `ServerProcess.stop` ends a server the way it likes best, then harder. A guard,
-a small shell that waits for the end of a pipe only we hold, does the same when we are killed: it asks, and kills
-who has not obeyed by the end of the plan, with everything of its session. And who starts the next server on the
-same folder finds what is left with `end_leftover`, under a `FolderLock`.
+Three mechanisms make sure that none is left behind. `ServerProcess.stop` ends a server gently, then harder. A
+guard, a small shell that waits for the end of a pipe only we hold, does the same if we are killed: it asks, and at
+the end of the plan kills what has not obeyed, with its whole session. And whoever starts the next server in the
+same folder finds leftovers with `end_leftover`, under a `FolderLock`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pathlib import Path
 from notifier.dev.machine import make_data_folder, private_opener, slowness
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 
-#: A signal and how many seconds the process has to obey it, mildest first.
+#: Signals, mildest first, each with the seconds that the process has to obey it.
 StopPlan = Sequence[tuple[signal.Signals, float]]
 
 _LOG_LIMIT_BYTES = 10_000_000
 _POLL_SECONDS = 0.02
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-# Our end of the pipe closes with us, however we end. `read` then fails, and the server is asked to stop. The
-# kernel's parent-death signal would do this too, but on Linux only, and it fires when the *thread* that started
-# the server ends. The server leads a group of its own, so "-$1" is it and what it has started.
+# Our end of the pipe closes when we end, in whatever way. Then `read` fails, and the server is asked to stop. The
+# kernel's parent-death signal would do this too, but only on Linux, and it fires when the *thread* that started
+# the server ends. The server leads its own process group, so "-$1" is the server and everything it has started.
 _GUARD = """
 read -r _
 kill -s "$2" "$1" 2>/dev/null || exit
@@ -45,8 +45,8 @@ kill -s KILL -- "-$1" 2>/dev/null
 
 
 class ServerProcess:
-    """One server, as our child in a session of its own: a Ctrl-C in the terminal does not reach it, so it outlives
-    the workers that need it until `stop`."""
+    """One server, as our child in a session of its own. A Ctrl-C in the terminal does not reach it, so it outlives
+    the workers that need it, until `stop`."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class ServerProcess:
         env: Mapping[str, str] | None = None,
         launch: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
     ) -> None:
-        """`launch`: how a child is made of a command, with the arguments of `subprocess.Popen`."""
+        """`launch` makes a child process from a command, with the arguments of `subprocess.Popen`."""
         self._name = name
         self._command = [str(part) for part in command]
         self._log = log
@@ -72,14 +72,14 @@ class ServerProcess:
 
     @property
     def pid(self) -> int | None:
-        """Process id while it is ours to stop."""
+        """Process id, as long as it is ours to stop."""
         return self._process.pid if self._process else None
 
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start the server and its guard; does not wait until it answers."""
+        """Start the server and its guard. Does not wait until it answers."""
         _rotate(self._log)
         with open(self._log, "ab", opener=private_opener) as log:
             self._process = self._launch(
@@ -102,18 +102,18 @@ class ServerProcess:
         )
 
     def wait_until(self, ready: Callable[[], bool], timeout_seconds: float) -> None:
-        """Return when `ready` says so.
+        """Return when `ready` returns True.
 
         Raises:
-            ServiceUnavailable: if the server ends, or is not ready in time, which a slow machine stretches; the
-                text has the end of its log.
+            ServiceUnavailable: the server ended, or is not ready in time (longer on a slow machine); the text has
+                the end of its log.
         """
         began, allowed = time.monotonic(), timeout_seconds
         while not ready():
             if not self.is_running():
                 raise ServiceUnavailable(f"{self._name} ended while starting. {self.last_words()}")
             if time.monotonic() - began > allowed:
-                # Measured when the time is up, as that takes time itself.
+                # Measured only when the time is over, because measuring takes time.
                 allowed = max(allowed, timeout_seconds * slowness())
                 if time.monotonic() - began > allowed:
                     raise ServiceUnavailable(
@@ -123,14 +123,14 @@ class ServerProcess:
 
     @property
     def ending(self) -> str:
-        """How it ended, as far as it does not say so itself: "code 1", "SIGKILL". Empty: it has not."""
+        """How it ended: "code 1", "SIGKILL". Empty: it has not ended."""
         code = self._process.poll() if self._process else None
         if code is None:
             return ""
         return f"code {code}" if code >= 0 else signal.Signals(-code).name
 
     def last_words(self) -> str:
-        """Where the log is, and its last lines."""
+        """The path of the log, and its last lines."""
         lines = self._log.read_text("utf-8", errors="replace").splitlines()[-8:] if self._log.exists() else []
         return f"The end of {self._log}:\n" + "\n".join(lines)
 
@@ -150,7 +150,7 @@ class ServerProcess:
 
     def _dismiss_guard(self) -> None:
         if self._guard is not None:
-            # Before its pipe closes: the server's process id may be somebody else's by now.
+            # Before its pipe closes, because the server's process id may be somebody else's by now.
             self._guard.kill()
             self._guard.wait()
             if self._guard.stdin:
@@ -159,13 +159,14 @@ class ServerProcess:
 
 
 def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
-    """Get this signal when the thread that forked this process ends, however it does. On Linux alone."""
+    """Get this signal when the thread that forked this process ends, in whatever way. Only on Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 class FolderLock:
-    """One owner at a time. The kernel drops the lock when the owner ends, even by kill -9."""
+    """A lock on a folder, with one owner at a time. The kernel releases it when the owner ends, even by kill
+    -9."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -188,19 +189,19 @@ class FolderLock:
         return self._path.read_text("ascii").strip() or "unknown"
 
     def release(self) -> None:
-        """Let the next one have it. Safe to repeat."""
+        """Release the lock. Safe to repeat."""
         if self._descriptor is not None:
-            # Only closed, it stays locked as long as a child that another thread is starting has a copy.
+            # Merely closed, it would stay locked as long as a child that another thread is starting has a copy.
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None
 
 
 def own(data_dir: Path, lock: FolderLock, server: str) -> None:
-    """Make the data folder if it is absent, and become the one who runs this server on it.
+    """Make the data folder if it is missing, and become the owner of this server in it.
 
     Raises:
-        ConfigurationError: if another process is that, or other users can write there.
+        ConfigurationError: another process is its owner, or other users can write there.
     """
     make_data_folder(data_dir)
     if not lock.acquire():
@@ -212,7 +213,7 @@ def own(data_dir: Path, lock: FolderLock, server: str) -> None:
 
 
 def exists(pid: int) -> bool:
-    """Whether we could send it a signal; so it may be a zombie."""
+    """Whether we could send it a signal. It may be a zombie."""
     try:
         os.kill(pid, 0)
     except OSError:
@@ -221,7 +222,7 @@ def exists(pid: int) -> bool:
 
 
 def command_line(pid: int) -> str:
-    """The command of a running process, empty if there is none (or only a zombie)."""
+    """The command of a running process; empty if there is none (or only a zombie)."""
     if Path("/proc/self/cmdline").exists():
         try:
             raw = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -235,10 +236,11 @@ def command_line(pid: int) -> str:
 
 
 def end_leftover(pid: int, marker: str, stop_plan: StopPlan) -> None:
-    """Stop a server that outlived its owner. Only if `marker` is in its command line: ids are used again.
+    """Stop a server that outlived its owner, but only if `marker` is in its command line, because process ids are
+    reused.
 
     Raises:
-        ConfigurationError: if it cannot be ended.
+        ConfigurationError: it cannot be ended.
     """
     for number, seconds in (*stop_plan, (signal.SIGKILL, 10.0)):
         if marker not in command_line(pid):
@@ -260,6 +262,6 @@ def end_leftover(pid: int, marker: str, stop_plan: StopPlan) -> None:
 
 
 def _rotate(log: Path) -> None:
-    """A service that is started every day for a year must not fill the disk with its log."""
+    """Rotate the log, because a service that is started every day for a year must not fill the disk."""
     if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))

@@ -1,4 +1,5 @@
-"""The programs of the service as child processes: started together, restarted when they die, stopped in order."""
+"""Runs the service's programs as child processes: starts them together, restarts those that die, stops them in
+order."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from notifier.dev.machine import make_private
 from notifier.dev.processes import ServerProcess
 from notifier.dev.restarts import Restarts
 
-#: In the order of starting.
+#: In the order in which they are started.
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "intake": ("intake",),
     "beat": ("beat",),
@@ -28,18 +29,18 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "callbacks": ("callbacks", "run"),
 }
 
-#: The HTTP API, for who asks for it.
+#: The HTTP API, if it is wanted.
 API: Mapping[str, tuple[str, ...]] = {"api": ("api",)}
 
-#: A program gets so long to finish what is in flight. Seconds.
+#: Time for a program to finish what is in flight. Seconds.
 GRACE_SECONDS = 45.0
-#: A program that has not ended by itself so long after its grace is killed. Seconds.
+#: A program that has not ended this long after its grace is killed. Seconds.
 _KILL_SECONDS = 10.0
 #: Pauses before a program that died is started again; the last one repeats. Seconds.
 _PAUSES = (0.5, 2.0, 5.0, 15.0)
-#: A machine with much else to do takes its time. Seconds.
+#: Time limit for the start, generous for a busy machine. Seconds.
 _START_SECONDS = 60.0
-#: Between two looks at whether it has died meanwhile.
+#: Pause between two checks whether a program has died. Seconds.
 _ANSWER_SECONDS = 1.0
 
 
@@ -51,7 +52,7 @@ class _Program:
 
 
 class Programs:
-    """All of `programs`, with one log file each in `log_dir`. `own`: program → variables that it alone gets.
+    """All `programs`, each with its log file in `log_dir`. `own`: program → variables for this program only.
 
     `launch` is that of `ServerProcess`.
     """
@@ -85,7 +86,7 @@ class Programs:
 
     @property
     def pids(self) -> dict[str, int | None]:
-        """Program → process id, None while it is down."""
+        """Program → process id; None while it is down."""
         return {name: program.process.pid for name, program in self._programs.items()}
 
     @property
@@ -104,19 +105,20 @@ class Programs:
         self.stop()
 
     def start(self) -> None:
-        """Start them all, or all again; they wait for the database and the broker by themselves."""
+        """Start them all, or start them all again. They wait for the database and the broker by themselves."""
         for program in self._programs.values():
             program.process.start()
             program.restarts = Restarts(_PAUSES)
             program.restarts.started(time.monotonic())
 
     def is_ready(self, port: int | None = None) -> bool:
-        """Whether all run and, with `port`, the API answers there: it listens before it knows that it can."""
+        """Whether all are running and, with `port`, the API answers there. It listens before it knows that it can
+        work."""
         return all(self.running.values()) and (port is None or _answers(port))
 
     def wait_until_ready(self, stop: Event, port: int | None = None) -> bool:
-        """Until all run and, with `port`, the API answers there. False: `stop` is set, one died, or it took
-        `_START_SECONDS`."""
+        """Wait until all are running and, with `port`, the API answers there. False: `stop` is set, a program
+        died, or it took longer than `_START_SECONDS`."""
         deadline = time.monotonic() + _START_SECONDS
         while not stop.wait(0.05) and all(self.running.values()) and time.monotonic() < deadline:
             if self.is_ready(port):
@@ -124,12 +126,12 @@ class Programs:
         return False
 
     def last_words(self) -> str:
-        """Of those that have ended: their names, and the last lines of their logs."""
+        """The names of programs that have ended, and the last lines of their logs."""
         ended = self._ended()
         return "\n".join([f"{', '.join(ended)} ended.", *(one.process.last_words() for one in ended.values())])
 
     def leave_ended(self) -> None:
-        """Those that have ended stay so until the next `start`: `watch` does not try them again."""
+        """Leave ended programs alone until the next `start`: `watch` does not restart them."""
         for program in self._ended().values():
             program.restarts.give_up()
 
@@ -137,12 +139,12 @@ class Programs:
         return {name: program for name, program in self._programs.items() if not program.process.is_running()}
 
     def watch(self, stop: Event, died: Callable[[str, float], None], check: Callable[[], None]) -> None:
-        """Restart what dies until `stop` is set; `died(name, seconds until the restart)` is told each time.
-        `check` is called five times a second."""
+        """Restart programs that die until `stop` is set; `died(name, seconds until the restart)` is called each
+        time. `check` is called five times a second."""
         while not stop.wait(0.2):
             check()
             if stop.is_set():
-                # Set while programs were being restarted, it finds none running.
+                # If it was set while programs were being restarted, none is running.
                 return
             now = time.monotonic()
             for name, program in self._programs.items():
@@ -155,8 +157,8 @@ class Programs:
                     died(name, restarts.died(now))
 
     def stop(self) -> None:
-        """SIGTERM to all at once, each with its grace: what comes in meanwhile is in the record or the broker.
-        Safe to repeat."""
+        """Send SIGTERM to all at once, each with its grace; messages that come in during this are in the record or
+        the broker. Safe to repeat."""
         with ThreadPoolExecutor(len(self._programs)) as pool:
             list(pool.map(lambda program: program.process.stop(), self._programs.values()))
 

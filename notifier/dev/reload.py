@@ -1,8 +1,7 @@
-"""`notifier up --reload`: restarts the programs when their code, templates or notifier.toml change.
+"""`notifier up --reload`: restarts the programs when their code, their templates or notifier.toml change.
 
-The new code is imported before anything ends, in a process of its own, and another checks the templates. Then the
-programs end as on Ctrl-C: what is in flight is finished first, and what comes in meanwhile is in the record or the
-broker.
+Before anything ends, one process imports the new code, and another checks the templates. Then the programs end as
+on Ctrl-C: they finish what is in flight, and messages that come in during this are in the record or the broker.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from notifier.domain.errors import ConfigurationError, MissingPackage, ServiceUn
 from notifier.rendering import Severity
 
 _PACKAGE = Path(__file__).parents[1]
-#: A program that runs this long after its start has not failed at once. Seconds.
+#: A program that still runs this long after its start has not failed at once. Seconds.
 _SETTLE_SECONDS = 1.0
-#: More names than this are counted.
+#: At most this many names are shown; more are counted.
 _NAMED = 3
 
 
 class Reloader:
-    """Watches the files, and restarts the programs from the thread that calls `check`."""
+    """Watches the files. Restarts the programs from the thread that calls `check`."""
 
     def __init__(
         self,
@@ -44,8 +43,8 @@ class Reloader:
         complain: Callable[[str], None],
         port: int | None = None,
     ) -> None:
-        """Raises `MissingPackage`. `complain` is told why nothing was restarted, or what does not start.
-        `port`: of the API, if there is one."""
+        """Raises `MissingPackage`. `complain` is called with the reason if nothing was restarted, or a program
+        does not start. `port` is the API's, if there is one."""
         if find_spec("watchfiles") is None:
             raise MissingPackage(f"--reload needs one more package: {add_extra('embedded')}")
         self._programs = programs
@@ -61,12 +60,12 @@ class Reloader:
         folders = [path for path in (_PACKAGE, settings.templates, *_provider_folders()) if path.exists()]
         structure = (structure_path(settings) or bundled("notifier.toml")).absolute()
         logging.getLogger("watchfiles").setLevel(logging.WARNING)
-        # An editor may put another file in its place, which only its folder notices.
+        # An editor may replace the file, which only its folder notices.
         for paths, recursive, only in ((folders, True, None), ([structure.parent], False, structure)):
             Thread(target=self._watch, args=(paths, recursive, only), daemon=True).start()
 
     def check(self) -> None:
-        """Restart if something has changed since the last time; say what became of the restart before."""
+        """Restart if something has changed since the last call, and report on the previous restart."""
         changed = sorted(set(self._taken()))
         if changed:
             self._restart(changed)
@@ -81,7 +80,7 @@ class Reloader:
                 self._complain("\n".join(["these templates were broken before, and still are:", *broken]))
             self._launcher.renew(self._programs.stop)
         except (ConfigurationError, ServiceUnavailable) as error:
-            # Those that are starting may have met what is wrong; `_look_at_start` says so.
+            # Programs that are starting may have met the fault; `_look_at_start` reports it.
             goes_on = all(self._programs.running.values()) and not self._is_starting
             state = "the programs go on as they were" if goes_on else "nothing is started anew"
             self._complain(f"{state}, because this is wrong: {error}")
@@ -92,8 +91,8 @@ class Reloader:
         self._is_starting, self._ready_at = True, None
 
     def _look_at_start(self) -> None:
-        """A start has failed when a program has ended, however long the machine takes. It is over when all run, a
-        moment after the API answers: the others tell nobody when they have started."""
+        """A start has failed when a program has ended, however long the machine takes. It is complete when all are
+        running, a moment after the API answers: the other programs do not report that they have started."""
         if not all(self._programs.running.values()):
             self._is_starting = False
             self._programs.leave_ended()
@@ -116,7 +115,7 @@ class Reloader:
             return
 
     def _watch(self, paths: Sequence[Path], recursive: bool, only: Path | None) -> None:
-        # An extra. What it leaves out: byte code, and the files that editors make beside.
+        # An extra. It ignores byte code, and the files that editors create.
         from watchfiles import watch
 
         for changes in watch(*paths, stop_event=self._stop, recursive=recursive, raise_interrupt=False):
@@ -127,18 +126,18 @@ class Reloader:
 
 
 class _Templates:
-    """What is wrong with the templates, by the code as it is when they are checked: it may have become able to do
-    what a template does."""
+    """Problems of the templates, checked by the code as it is then: changed code may support what a template
+    does."""
 
     def __init__(self, folder: Path) -> None:
-        """Begins the first check, which nobody waits for before there is a second one."""
+        """Begins the first check. Nobody waits for it before there is a second one."""
         self._folder = folder.absolute()
         self._checking: subprocess.Popen[str] | None = self._begin()
-        #: What the last check found.
+        #: Problems that the last check found.
         self._known: set[str] = set()
 
     def check(self, changed: Iterable[Path]) -> list[str]:
-        """What was wrong before, with templates that the change did not touch.
+        """Problems that existed before, in templates that the change did not touch.
 
         Raises:
             ConfigurationError: something else is wrong; the text says what.
@@ -162,13 +161,13 @@ class _Templates:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def _found(self, checking: subprocess.Popen[str]) -> list[str] | None:
-        """A line for each error. None: the code cannot be imported, and said nothing."""
+        """One line for each error. None: the code cannot be imported and printed nothing."""
         lines = checking.communicate()[0].splitlines()
         return [line for line in lines if f": {Severity.ERROR}: " in line] if lines else None
 
 
 def _provider_folders() -> Iterator[Path]:
-    """Of providers that are other packages."""
+    """Folders of providers from other packages."""
     for point in entry_points(group="notifier.providers"):
         spec = find_spec(point.value.partition(".")[0].partition(":")[0])
         if spec is None or spec.origin is None:

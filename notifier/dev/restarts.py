@@ -1,4 +1,4 @@
-"""When a process that died is started again: after pauses that grow with each death in a row."""
+"""Decides when a process that died is started again: after pauses that grow with each death in a row."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ HEALTHY_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Restarts:
-    """Of one process. Moments are those of `time.monotonic()`."""
+    """The restarts of one process. Times are those of `time.monotonic()`."""
 
-    #: Seconds before each start after a death; the last one repeats.
+    #: Seconds before each restart after a death; the last one repeats.
     pauses: Sequence[float]
-    #: In a row.
+    #: Deaths in a row.
     deaths: int = 0
-    #: None: it is not known to be dead.
+    #: When it is to be restarted; None: it is not known to be dead.
     due_at: float | None = None
     _started_at: float = -math.inf
 
@@ -26,12 +26,12 @@ class Restarts:
         self._started_at, self.due_at = now, None
 
     def died(self, now: float) -> float:
-        """The pause before it is due. Seconds."""
+        """Note a death. Returns the seconds until the restart."""
         self.deaths = 1 if now - self._started_at > HEALTHY_SECONDS else self.deaths + 1
         pause = self.pauses[min(self.deaths, len(self.pauses)) - 1]
         self.due_at = now + pause
         return pause
 
     def give_up(self) -> None:
-        """It is never due, until it was started all the same."""
+        """It is no longer due, unless somebody starts it all the same."""
         self.due_at = math.inf

@@ -1,4 +1,4 @@
-"""Running a local server on a thread of its own, for code that has no event loop."""
+"""Runs a local server in a thread of its own, for code without an event loop."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ ServerT = TypeVar("ServerT", bound=LocalServer)
 
 @contextlib.contextmanager
 def running(server: ServerT, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[ServerT]:
-    """Run a server on a thread while the block lasts.
+    """Run a server in a thread while the block lasts.
 
     Raises:
-        OSError: if the port is taken.
-        TimeoutError: if it takes too long to start or to stop.
+        OSError: the port is taken.
+        TimeoutError: starting or stopping takes too long.
     """
     loop = asyncio.new_event_loop()
 

@@ -1,7 +1,7 @@
-"""A local mail server: takes every mail, keeps it, delivers none. For the demo, for tests, for measuring.
+"""A local mail server for demo, tests and measurements: accepts every mail, keeps it, and delivers none.
 
-Fast enough not to be the limit of a measurement, and able to misbehave on demand (`Rule`). It speaks STARTTLS and
-AUTH if it is given a certificate and users. Do not put it on a public address.
+It is fast enough not to limit a measurement, and can misbehave on demand (`Rule`). It supports STARTTLS and AUTH
+if it is given a certificate and users. Do not run it on a public address.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ _UNREADABLE = re.compile(r"[^\w.@+-]+")
 class ReceivedMail:
     mail_from: str
     rcpt_to: tuple[str, ...]
-    #: The message, dots unstuffed.
+    #: The message, without dot-stuffing.
     content: bytes
     received_at: datetime
-    #: The header Message-ID with its angle brackets; empty if there is none.
+    #: The header Message-ID with its angle brackets; "" if there is none.
     message_id: str
 
 
 class MailServer:
-    """Listens from `start` to `stop`. It belongs to one event loop; `messages` may be read from any thread."""
+    """The server. It listens from `start` to `stop`, and belongs to one event loop; `messages` may be read from
+    any thread."""
 
     def __init__(
         self,
@@ -51,24 +52,24 @@ class MailServer:
         max_connections: int = 10_000,
         keep: int = 100_000,
     ) -> None:
-        """Make one; nothing listens yet.
+        """Create the server; nothing listens yet.
 
         Args:
-            rules: What to do wrong, first fit counts; none: everything is taken.
-            options: What it offers; none: plain SMTP without TLS or AUTH.
-            folder: Where each mail is also written, as one .eml file; made if it is missing.
-            max_connections: One more is greeted with a 421.
-            keep: Number of the newest mails that stay in `messages`.
+            rules: What to do wrong; the first rule that fits counts. None: everything is accepted.
+            options: What it offers; None: plain SMTP without TLS or AUTH.
+            folder: Where each mail is also written, as one .eml file; created if it is missing.
+            max_connections: Further connections are greeted with a 421.
+            keep: Number of the newest mails that are kept in `messages`.
         """
         self.faults = Faults(rules)
         self.options = options or MailServerOptions()
-        #: See there; may be changed at any time.
+        #: As in `__init__`; may be changed at any time.
         self.max_connections = max_connections
-        #: Connections that were one too many.
+        #: Connections that were refused because of the maximum.
         self.turned_away = 0
-        #: Mails taken since the start, dropped ones included.
+        #: Mails accepted since the start, including those no longer kept.
         self.received = 0
-        #: Connections since the start, and the most at one time.
+        #: Connections since the start, and the maximum at one time.
         self.connections = 0
         self.peak_connections = 0
         self._folder = folder
@@ -88,14 +89,14 @@ class MailServer:
 
     @property
     def messages(self) -> list[ReceivedMail]:
-        """What it has taken, oldest first: a copy."""
+        """Kept mails, oldest first: a copy."""
         return list(self._messages)
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen. Port 0 takes a free one.
 
         Raises:
-            OSError: if the port is taken.
+            OSError: the port is taken.
         """
         if self._folder is not None:
             make_private(self._folder)
@@ -122,7 +123,7 @@ class MailServer:
         self._server = None
 
     def drop_connections(self) -> None:
-        """Close every connection without a word, and keep listening: a firewall, or a restart."""
+        """Close every connection without a word, and keep listening, like a firewall or a restart."""
         for task, writer in self._sessions.items():
             writer.transport.abort()
             task.cancel()
@@ -165,7 +166,7 @@ class MailServer:
     def _write(self, folder: Path, mail: ReceivedMail) -> None:
         recipient = _UNREADABLE.sub("_", mail.rcpt_to[0])[:80]
         name = f"{mail.received_at:%Y%m%d-%H%M%S}-{self.received:06d}-{recipient}.eml"
-        # A reader of the folder sees whole files only.
+        # So that readers of the folder see only complete files.
         unfinished = folder / f".{name}.part"
         with open(unfinished, "wb", opener=private_opener) as file:
             file.write(mail.content)
@@ -174,6 +175,6 @@ class MailServer:
 
 @contextlib.contextmanager
 def running_mail_server(server: MailServer | None = None, *, port: int = 0) -> Iterator[MailServer]:
-    """A mail server on a thread of its own: `with running_mail_server() as server: … server.port`."""
+    """Run a mail server in a thread of its own: `with running_mail_server() as server: … server.port`."""
     with running(server or MailServer(), port=port) as started:
         yield started

@@ -1,7 +1,7 @@
 """One client of the local mail server: the SMTP dialogue (RFC 5321).
 
-Not by aiosmtpd: that drops a mail whose client closes right behind the last byte, has no place for most of the
-faults, and needs its private methods for the rest.
+It does not use aiosmtpd, which drops a mail if its client closes right after the last byte, has no hooks for most
+of the faults, and needs private methods for the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from notifier.dev.faults import Faults
 from notifier.dev.smtp_faults import Rule, Stage
 
-#: RFC 5321 section 4.5.3.1 asks for 512 octets in a command; AUTH and SMTPUTF8 need more (RFC 4954 section 4).
+#: RFC 5321 section 4.5.3.1 requires 512 octets in a command; AUTH and SMTPUTF8 need more (RFC 4954 section 4).
 _MAX_COMMAND = 12_288
 _PATH = re.compile(r"\s*<([^<>\s]*)>(?:\s+(.*))?", re.DOTALL)
 _SIZE = re.compile(r"(?:^|\s)SIZE=(\d+)", re.IGNORECASE)
@@ -29,20 +29,20 @@ class MailServerOptions:
 
     #: What the server calls itself.
     hostname: str = "localhost"
-    #: Server certificate. Offers STARTTLS, or TLS from the first byte with `implicit_tls`.
+    #: The server's certificate. It then offers STARTTLS, or TLS from the first byte with `implicit_tls`.
     tls: ssl.SSLContext | None = None
     implicit_tls: bool = False
-    #: Name → password. With any, mail is only taken after AUTH.
+    #: Name → password. If there are any, mail is only accepted after AUTH.
     users: Mapping[str, str] = field(default_factory=dict)
     smtputf8: bool = True
-    #: Largest message; announced by SIZE. Bytes.
+    #: Maximum size of a message, announced with SIZE. Bytes.
     max_size: int = 20 * 1024 * 1024
-    #: In one transaction.
+    #: Maximum recipients in one transaction.
     max_recipients: int = 100
 
 
 class SmtpSession:
-    """From the greeting to the end of the connection."""
+    """A session, from the greeting to the end of the connection."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class SmtpSession:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """Begin one. `keep` takes sender, recipients and content of a mail, and returns its queue id."""
+        """Create a session. `keep` takes a mail's sender, recipients and content, and returns its queue id."""
         self._options = options
         self._faults = faults
         self._keep = keep
@@ -65,7 +65,7 @@ class SmtpSession:
         self._recipients: list[str] = []
 
     async def run(self, *, welcome: bool) -> None:
-        """Answer until one side ends the connection; whoever is not welcome is sent away."""
+        """Answer until one side ends the connection. A client that is not `welcome` is sent away."""
         with contextlib.suppress(ConnectionError, EOFError, ssl.SSLError):
             if not welcome:
                 await self._hang_up("421 4.7.0 too many connections from your address")
@@ -95,7 +95,8 @@ class SmtpSession:
     async def _answer(
         self, stage: Stage, reply: str, *, addresses: Sequence[str] = ("",), rule: Rule | None = None
     ) -> bool:
-        """Answer as the rules say, `reply` if they say nothing. Returns whether that was a yes."""
+        """Answer as the rules say, or with `reply` if they say nothing. Returns whether the answer was
+        positive."""
         rule = rule or self._faults.find(*addresses, stage=stage)
         if rule is not None:
             await asyncio.sleep(rule.delay_seconds)
@@ -250,7 +251,7 @@ class SmtpSession:
             await self._answer("body", reply, rule=rule)
 
     async def _content(self) -> bytes:
-        """The mail that comes now, without the dot at its end and those that protect others."""
+        """Read the mail, without the final dot and without dot-stuffing."""
         body = bytearray()
         while body != b".\r\n" and not body.endswith(b"\r\n.\r\n"):
             try:

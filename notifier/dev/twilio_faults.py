@@ -1,4 +1,4 @@
-"""What the local Twilio should do wrong, and for which numbers; and Twilio's own magic numbers."""
+"""Rules for what the local Twilio does wrong, and for which numbers; and Twilio's own magic numbers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from notifier.dev.http_server import Action
 class TwilioRule:
     #: Pattern of the number in To ("+1555*").
     match: str
-    #: HTTP status and Twilio code of the error to answer; status None leaves the ordinary answer.
+    #: HTTP status and Twilio code of the error to return; None: the ordinary answer.
     status: int | None = None
     code: int = 20500
     message: str = "Internal Server Error"
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: The rule holds for so many tries of each number; None: always.
+    #: For how many tries of each number the rule applies; None: always.
     times: int | None = None
-    #: Wait so long before anything else.
+    #: Wait before anything else. Seconds.
     delay_seconds: float = 0.0
     action: Action | None = None
-    #: What the handset reports in the end: the last status callback of a message that was taken.
+    #: The last status callback for an accepted message: what the handset reports in the end.
     final_status: Literal["delivered", "undelivered", "failed"] = "delivered"
     error_code: int | None = None
 

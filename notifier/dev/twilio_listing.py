@@ -1,4 +1,4 @@
-"""The list of messages, as Twilio's API answers it: filtered, newest first, in pages."""
+"""The list of messages as Twilio's API returns it: filtered, newest first, in pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PAGE_SIZE = 50
 
 
 def listing(request: web.Request, messages: Sequence[SmsMessage]) -> dict[str, Any]:
-    """The page that the query asks for, of `messages`, which are in the order in which they were made."""
+    """The page that the query asks for. `messages` are in the order in which they were made."""
     found = [message.as_json() for message in reversed(messages) if _is_asked_for(message, request.query)]
     size, page = int(request.query.get("PageSize", _PAGE_SIZE)), int(request.query.get("Page", 0))
     first, last = page * size, (page + 1) * size
@@ -48,5 +48,5 @@ def _is_asked_for(message: SmsMessage, query: Mapping[str, str]) -> bool:
 
 
 def _is_sent(message: SmsMessage, holds: Callable[[date], bool]) -> bool:
-    """A message that waits has no date at which it was sent, and no filter by that date finds it."""
+    """Whether it matches by date of sending. A waiting message has no such date, so no filter by date finds it."""
     return message.sent_at is not None and holds(message.sent_at.date())

@@ -1,7 +1,7 @@
-"""Twilio's message resource, as its API writes it.
+"""Twilio's message resource, in the form of its API.
 
 Fields and types follow twilio-oai 2.6.7, `api.v2010.account.message`: numbers of segments and media are strings,
-dates are RFC 2822, almost everything else may be null.
+dates are RFC 2822, and almost everything else may be null.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SmsMessage:
 
     @property
     def num_segments(self) -> int:
-        # Here, because it brings Jinja and Babel along, which a server that only refuses has no use for.
+        # Imported here because it loads Jinja and Babel, which a server that only refuses does not need.
         from notifier.rendering import segments
 
         return segments(self.body).count
@@ -90,13 +90,14 @@ class SmsMessage:
             "ErrorCode": str(self.error_code) if self.error_code is not None else None,
         }
         if self.status in ("delivered", "undelivered"):
-            # When the carrier reported it, YYMMDDhhmm.
+            # When the carrier reported it, as YYMMDDhhmm.
             form["RawDlrDoneDate"] = f"{self.updated_at:%y%m%d%H%M}"
         return {key: value for key, value in form.items() if value is not None}
 
 
 def refusal(form: Mapping[str, str]) -> TwilioRefusal | None:
-    """Why Twilio would not take this form, or None. The order is Twilio's: To, then From, then Body."""
+    """Why Twilio would refuse this form; None: it would not. Checked in Twilio's order: To, then From, then
+    Body."""
     to, sender, service = form.get("To", ""), form.get("From", ""), form.get("MessagingServiceSid", "")
     if not to:
         return TwilioRefusal(400, 21604, "A 'To' phone number is required.")

@@ -1,7 +1,8 @@
-"""A local server that answers as Twilio's API does: takes every SMS, keeps it, delivers none.
+"""A local server that answers like Twilio's API: accepts every SMS, keeps it, and delivers none.
 
-Knows what notifier asks of Twilio (send, fetch, list, the account) with Twilio's checks, error shapes and magic
-numbers, misbehaves on demand (`TwilioRule`), and reports `sent` and `delivered` by signed status callbacks.
+It supports what notifier asks of Twilio (send, fetch, list, the account), with Twilio's checks, form of errors and
+magic numbers. It misbehaves on demand (`TwilioRule`), and reports `sent` and `delivered` by signed status
+callbacks.
 """
 
 from __future__ import annotations
@@ -28,27 +29,28 @@ from notifier.dev.twilio_messages import API_VERSION, SmsMessage, new_message, r
 
 __all__ = ["SmsMessage", "TwilioRule", "TwilioServer", "running_twilio_server"]
 
-#: The one account that exists, and its token. Not a real account: zeros.
+#: The only account that exists, and its token. Not a real account: zeros.
 ACCOUNT_SID = "AC" + "0" * 32
 AUTH_TOKEN = "local-auth-token"  # noqa: S105 - guards nothing
 
-#: A status callback that cannot connect is tried so often, with a pause between. Seconds.
+#: How often a status callback that cannot connect is tried, and the pause in between. Seconds.
 _CALLBACK_TRIES, _CALLBACK_PAUSE_SECONDS = 20, 0.25
 
 _ACCOUNT = f"/{API_VERSION}/Accounts/{{account}}"
 
 
 class TwilioServer(LocalHttpServer):
-    """Listens from `start` to `stop`. It belongs to one event loop; `messages` may be read from any thread."""
+    """The server. It listens from `start` to `stop`, and belongs to one event loop; `messages` may be read from
+    any thread."""
 
     account_sid = ACCOUNT_SID
-    #: Callbacks are signed with it too.
+    #: Callbacks are also signed with it.
     auth_token = AUTH_TOKEN
 
     def __init__(
         self, rules: Sequence[TwilioRule] = (), *, callback_delay_seconds: float = 0.05, keep: int = 100_000
     ) -> None:
-        """Make one; nothing listens yet. With no rules everything valid is taken.
+        """Create the server; nothing listens yet. Without rules, everything valid is accepted.
 
         Args:
             callback_delay_seconds: Pause before each of the two status callbacks of a message.
@@ -56,9 +58,9 @@ class TwilioServer(LocalHttpServer):
         """
         super().__init__()
         self.faults = Faults(rules)
-        #: Faults of listing messages, by the number that is looked for.
+        #: Faults when messages are listed, by the number that is searched for.
         self.listing_faults: Faults[TwilioRule] = Faults(())
-        #: Messages taken since the start, dropped ones included.
+        #: Messages accepted since the start, including those no longer kept.
         self.received = 0
         self._callback_delay_seconds = callback_delay_seconds
         self._keep = keep
@@ -69,7 +71,7 @@ class TwilioServer(LocalHttpServer):
 
     @property
     def messages(self) -> list[SmsMessage]:
-        """What it has taken, oldest first, each as it stands now: a copy."""
+        """Kept messages, oldest first, each in its current state: a copy."""
         return list(self._messages.values())
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -77,7 +79,7 @@ class TwilioServer(LocalHttpServer):
         await super().start(host, port)
 
     async def stop(self) -> None:
-        """Stop listening, end every connection and drop callbacks that are still due."""
+        """Stop listening, close every connection, and drop callbacks that are still due."""
         self._stopping.set()
         for task in list(self._callbacks):
             task.cancel()
@@ -173,7 +175,7 @@ class TwilioServer(LocalHttpServer):
         task.add_done_callback(self._callbacks.discard)
 
     async def _report(self, message: SmsMessage, rule: TwilioRule) -> None:
-        """Let the message go its way, and tell StatusCallback if there is one."""
+        """Let the message reach its final status, and report to StatusCallback if there is one."""
         for status, error_code in (("sent", None), (rule.final_status, rule.error_code)):
             await asyncio.sleep(self._callback_delay_seconds)
             message = message.moved_to(status, error_code=error_code)
@@ -185,7 +187,8 @@ class TwilioServer(LocalHttpServer):
     async def _call_back(self, url: str, form: dict[str, str]) -> None:
         assert self._session is not None
         headers = {"X-Twilio-Signature": self._signature.compute_signature(url, form)}
-        # Twilio repeats a callback only if it could not even connect, and so does this: the API may still start.
+        # Twilio repeats a callback only if it could not connect, and so does this server: the API may still be
+        # starting.
         for _ in range(_CALLBACK_TRIES):
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 try:
@@ -213,6 +216,6 @@ def _error(refused: TwilioRefusal, headers: Mapping[str, str] | None = None) -> 
 
 @contextlib.contextmanager
 def running_twilio_server(server: TwilioServer | None = None, *, port: int = 0) -> Iterator[TwilioServer]:
-    """A local Twilio on a thread of its own: `with running_twilio_server() as server: … server.url`."""
+    """Run a local Twilio in a thread of its own: `with running_twilio_server() as server: … server.url`."""
     with running(server or TwilioServer(), port=port) as started:
         yield started

@@ -1,8 +1,8 @@
-"""A local server that answers as Vonage's SMS API does: takes every SMS, keeps it, delivers none.
+"""A local server that answers like Vonage's SMS API: accepts every SMS, keeps it, and delivers none.
 
-Knows what notifier asks of Vonage (send, balance) with Vonage's checks and error shapes: HTTP 200 whatever
-happens, and one entry in `messages` for each part of a text. Misbehaves on demand (`VonageRule`). It sends no
-delivery receipts.
+It supports what notifier asks of Vonage (send, balance), with Vonage's checks and form of errors: HTTP 200
+whatever happens, and one entry in `messages` for each part of a text. It misbehaves on demand (`VonageRule`). It
+sends no delivery receipts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from notifier.domain.gsm7 import fits_gsm
 
 __all__ = ["VonageMessage", "VonageRule", "VonageServer", "running_vonage_server"]
 
-#: The one account that exists.
+#: The only account that exists.
 API_KEY = "abcd1234"
 API_SECRET = "local-api-secret"  # noqa: S105 - guards nothing
 
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"[0-9]{7,15}")
 _REQUIRED = ("from", "to", "text")
 _TTL_MILLISECONDS = (20_000, 604_800_000)
 _BALANCE = "10.28000000"
-#: Of the newest messages so many are kept.
+#: How many of the newest messages are kept.
 _KEPT = 100_000
 
 
@@ -42,22 +42,23 @@ _KEPT = 100_000
 class VonageRule:
     #: Pattern of the number in `to`, which has no plus ("1555*").
     match: str
-    #: Status of each part; one that is shorter than the message repeats its last. A part with "0" is taken.
+    #: Status of each part. If the rule has fewer than the message has parts, the last one repeats. A part with "0"
+    #: is accepted.
     statuses: tuple[str, ...] = ("0",)
     error_text: str = "Internal Error"
-    #: HTTP status to answer with, instead of anything else; None: 200 and the parts.
+    #: HTTP status to return instead of anything else; None: 200 and the parts.
     http_status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: The rule holds for so many tries of each number; None: always.
+    #: For how many tries of each number the rule applies; None: always.
     times: int | None = None
     action: Action | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class VonageMessage:
-    """One message of which the server took at least a part."""
+    """One message of which the server accepted at least a part."""
 
-    #: Of the parts that were taken, in their order.
+    #: Ids of the accepted parts, in order.
     message_ids: tuple[str, ...]
     to: str
     sender: str
@@ -70,22 +71,23 @@ class VonageMessage:
 
 
 class VonageServer(LocalHttpServer):
-    """Listens from `start` to `stop`. It belongs to one event loop; `messages` may be read from any thread."""
+    """The server. It listens from `start` to `stop`, and belongs to one event loop; `messages` may be read from
+    any thread."""
 
     api_key = API_KEY
     api_secret = API_SECRET
 
     def __init__(self, rules: Sequence[VonageRule] = ()) -> None:
-        """Make one; nothing listens yet. With no rules everything valid is taken."""
+        """Create the server; nothing listens yet. Without rules, everything valid is accepted."""
         super().__init__()
         self.faults = Faults(rules)
-        #: Messages taken since the start, in whole or in part, dropped ones included.
+        #: Messages accepted since the start, in whole or in part, including those no longer kept.
         self.received = 0
         self._messages: deque[VonageMessage] = deque(maxlen=_KEPT)
 
     @property
     def messages(self) -> list[VonageMessage]:
-        """What it has taken, oldest first: a copy."""
+        """Kept messages, oldest first: a copy."""
         return list(self._messages)
 
     def _application(self) -> web.Application:
@@ -148,14 +150,15 @@ class VonageServer(LocalHttpServer):
 
 
 def _as_shown(form: Mapping[str, str]) -> str:
-    """What the phone shows: without type=unicode, a question mark for what the GSM alphabet does not have."""
+    """What the phone shows: without type=unicode, a question mark for each character that is not in the GSM
+    alphabet."""
     if form.get("type") == "unicode":
         return form["text"]
     return "".join(character if fits_gsm(character) else "?" for character in form["text"])
 
 
 def _statuses(form: Mapping[str, str], rule: VonageRule) -> tuple[str, ...]:
-    # Here, because it brings Jinja and Babel along, which a server that only refuses has no use for.
+    # Imported here because it loads Jinja and Babel, which a server that only refuses does not need.
     from notifier.rendering import segments
 
     count = max(segments(form["text"]).count, len(rule.statuses))
@@ -185,6 +188,6 @@ def _answer(parts: Sequence[Mapping[str, str]]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def running_vonage_server(server: VonageServer | None = None, *, port: int = 0) -> Iterator[VonageServer]:
-    """A local Vonage on a thread of its own: `with running_vonage_server() as server: … server.url`."""
+    """Run a local Vonage in a thread of its own: `with running_vonage_server() as server: … server.url`."""
     with running(server or VonageServer(), port=port) as started:
         yield started

@@ -1,6 +1,6 @@
-"""The channel of a message that names none: told by its recipient, otherwise by its template.
+"""The assumed channel of a message that names none: from its recipient, otherwise from its template.
 
-Clients send by it. The HTTP API asks for the channel, and checks the rest by it meanwhile.
+Clients send by it. The HTTP API requires a channel, but still checks the rest of the message by the assumed one.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from notifier.domain.statuses import Channel
 
 
 def by_recipient(to: object) -> Channel:
-    """sms for what begins with +, otherwise email."""
+    """sms for a text that begins with +, otherwise email."""
     return Channel.SMS if isinstance(to, str) and to.startswith("+") else Channel.EMAIL
 
 
 def is_neither(to: object) -> bool:
-    """Whether this tells no channel: it begins like no number, and is like no address."""
+    """Whether this recipient suggests no channel: it does not begin with + and has no @."""
     return not isinstance(to, str) or ("@" not in to and not to.startswith("+"))
 
 
 def assumed_channel(to: object, template: object, channel_of: Callable[[object], Channel | None]) -> Channel:
-    """`channel_of` tells the only channel that has a template; it is asked if the recipient tells none."""
+    """The channel that the message probably means. `channel_of` returns the only channel that has a template; it
+    is asked if the recipient suggests none."""
     return (channel_of(template) if is_neither(to) else None) or by_recipient(to)
 
 
 def of_no_channel(fault: Fault) -> Fault:
-    """What is wrong with a recipient that `is_neither`: no channel was named, so it is held against both."""
+    """The fault of a recipient that `is_neither`, reworded for both channels because the message named none."""
     if fault.field != "to" or fault.code not in ("not_an_address", "not_e164"):
         return fault
     problem = "neither an e-mail address nor a number in E.164"

@@ -1,4 +1,4 @@
-"""What the entries of a batch share, and each entry with its part of that."""
+"""Batches: merges the fields that entries share into each entry, and finds faults of a batch as a whole."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from notifier.domain.message import MAX_SHARED_BYTES, Envelope, Message
 
 @dataclass(frozen=True, slots=True)
 class OpenedBatch:
-    """A batch whose entries can be told, whatever else is wrong with it."""
+    """A batch whose entries can be made out, whatever else is wrong with it."""
 
-    #: Without what is wrong.
+    #: The batch without its wrong fields.
     envelope: Envelope
-    #: What is wrong with it as a whole: none of its entries is accepted.
+    #: Faults of the batch as a whole; if there are any, none of its entries is accepted.
     faults: tuple[Fault, ...]
-    #: Names of the fields beside the entries that these are about.
+    #: Names of the shared fields that these faults are about.
     wrong: frozenset[str]
 
     def not_blamed(self, faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
-        """Those of an entry, without what only a wrong field that all share has left missing."""
+        """The faults of an entry, except fields that are missing only because the shared field is wrong."""
         return tuple(one for one in faults if not (one.code == "missing" and one.field in self.wrong))
 
 
 def batch_faults(envelope: Envelope) -> tuple[Fault, ...]:
-    """What is wrong with what the entries share: reported once, not with each of a thousand entries."""
+    """Faults of the fields that the entries share: reported once, not with each of a thousand entries."""
     large: list[Fault] = []
     shared = len(json.dumps(envelope.defaults)) * len(envelope.batch)
     if shared > MAX_SHARED_BYTES:
@@ -47,13 +47,13 @@ _NOT_HERE = "Remove it, or move it into metadata"
 
 
 def entries_of(envelope: Envelope) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
-    """Each entry with what it shares with the others, and its JSON; None if it is no object."""
+    """Each entry with the shared fields merged in, and its JSON. None: the entry is not an object."""
     common = {k: v for k, v in (("producer", envelope.producer), ("template", envelope.template)) if v}
     for item in envelope.batch:
         if not isinstance(item, dict):
             yield None, json.dumps(item, ensure_ascii=False).encode("utf-8", "surrogatepass")
             continue
-        # Kept with what it shares with the others, so that it can be published again alone.
+        # Shared fields are kept with the entry, so that it can be published again alone.
         merged = {**common, **envelope.defaults, **item}
         for field in ("context", "metadata"):
             default, own = envelope.defaults.get(field), item.get(field)

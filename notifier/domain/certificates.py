@@ -1,4 +1,4 @@
-"""What an error of TLS says about the server's certificate."""
+"""Reads what a TLS error says about the server's certificate."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ _MISMATCHES = (62, 64)
 
 
 def is_of_another_host(error: ssl.SSLError) -> bool:
-    """Whether the certificate is trusted, and not for the name or IP address that was asked for."""
+    """Whether the certificate is trusted, but not valid for the requested name or IP address."""
     return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _MISMATCHES

@@ -1,7 +1,7 @@
 """CloudEvents 1.0 in their JSON form (structured mode): an event whose `data` is a message or a batch.
 
-A body is an event if it has `specversion`, or `source` and `type`, which no message has; so messages pay nothing
-for it. Faults of its attributes begin with `cloudevent.`, those of the message are named as ever.
+A body is an event if it has `specversion`, or `source` and `type`. No message has these, so messages pay nothing
+for the check. Faults of the event's attributes begin with `cloudevent.`; faults of the message are named as usual.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from notifier.domain.errors import Fault
 from notifier.domain.times import Time
 
 CONTENT_TYPE = "application/cloudevents+json"
-#: As the contract has it for an idempotency key.
+#: Maximum length of an idempotency key in the contract.
 _MAX_KEY = 255
-#: Of an attribute, its own or an extension's.
+#: Name of an attribute, of the specification or of an extension.
 _NAME = re.compile(r"[a-z0-9]+", re.ASCII)
-#: How the bindings of CloudEvents to AMQP and HTTP name attributes in headers (binary mode).
+#: Prefixes of attributes in headers, in the bindings of CloudEvents to AMQP and HTTP (binary mode).
 _IN_HEADERS = ("cloudevents:", "cloudevents_", "ce-", "ce_")
 
 
@@ -38,11 +38,12 @@ class CloudEvent(BaseModel):
     id: Annotated[
         str,
         Field(
-            min_length=1, description="With `source` the idempotency key of a message that has neither key nor id."
+            min_length=1,
+            description="Together with `source`, the idempotency key of a message that has neither key nor id.",
         ),
     ]
-    source: Annotated[str, Field(pattern=r"^\S+$", description="URI reference of what the event comes from.")]
-    type: Annotated[str, Field(min_length=1, description="The producer's own, as com.example.order.shipped.")]
+    source: Annotated[str, Field(pattern=r"^\S+$", description="URI reference of the event's source.")]
+    type: Annotated[str, Field(min_length=1, description="The producer's own, such as com.example.order.shipped.")]
     datacontenttype: Annotated[
         str | None,
         Field(pattern=r"^[A-Za-z]+/([^;\s]+\+)?[Jj][Ss][Oo][Nn]\s*(;.*)?$", description="JSON, if it is given."),
@@ -50,16 +51,16 @@ class CloudEvent(BaseModel):
     dataschema: Annotated[str | None, Field(pattern=r"^\S+$", description="Not read.")] = None
     subject: Annotated[str | None, Field(min_length=1, description="Not read.")] = None
     time: Annotated[Time | None, Field(description="RFC 3339 with an offset. Not read.")] = None
-    traceparent: Annotated[JsonValue, Field(description="For a message that has none itself.")] = None
+    traceparent: Annotated[JsonValue, Field(description="For a message without its own.")] = None
     data: Annotated[dict[str, JsonValue], Field(description="The message, or a batch.")]
 
     @property
     def is_key(self) -> bool:
-        """Whether its source and id are the key of its message."""
+        """Whether its source and id become the idempotency key of its message."""
         return "batch" not in self.data and not _has_key(self.data)
 
     def message(self) -> dict[str, Any]:
-        """`data`, with what the event says in its place."""
+        """`data`, with missing fields filled in from the event."""
         if "batch" in self.data:
             return self.data
         known: dict[str, Any] = {} if self.traceparent is None else {"traceparent": self.traceparent}
@@ -68,7 +69,7 @@ class CloudEvent(BaseModel):
         return self.data | {name: value for name, value in known.items() if self.data.get(name) is None}
 
     def key_faults(self) -> Iterator[Fault]:
-        """Why the event cannot be the key of its message."""
+        """Why source and id cannot be the idempotency key of its message."""
         if not self.is_key:
             return
         for name, part in (("id", self.id), ("source", self.source)):
@@ -81,7 +82,7 @@ class CloudEvent(BaseModel):
 
     @property
     def _key(self) -> str:
-        # Only the two together are unique. A space is in no URI, so no two pairs make the same key.
+        # Only the two together are unique. No URI has a space, so no two pairs make the same key.
         return f"{self.source} {self.id}"
 
 
@@ -90,8 +91,8 @@ def _has_key(message: Mapping[str, Any]) -> bool:
 
 
 def message_to_judge(data: object) -> dict[str, Any] | None:
-    """The message of a refused event, for its own faults: with a key, as if the event were one. None: it is a
-    batch, or no message at all."""
+    """The message of a refused event, so that its own faults are found too. It gets a key, as an accepted event
+    would give it. None: it is a batch, or not a message at all."""
     if not isinstance(data, dict) or "batch" in data:
         return None
     return data if _has_key(data) else data | {"idempotency_key": "event"}
@@ -102,26 +103,26 @@ def is_cloud_event(value: Mapping[str, Any]) -> bool:
 
 
 def extension_faults(value: Mapping[str, Any]) -> Iterator[Fault]:
-    """What is wrong with the members of an event that its model does not name."""
+    """Faults of the members of an event that its model does not name."""
     for name, item in value.items():
         if name in CloudEvent.model_fields:
             continue
         field = f"cloudevent.{name}"
         if name == "data_base64":
             if item is not None:
-                problem = "is beside data" if value.get("data") is not None else "is not read"
+                problem = "is given in addition to data" if value.get("data") is not None else "is not read"
                 yield Fault(field, "unknown_field", problem, "Send the message as JSON in data, and nothing else")
         elif not _NAME.fullmatch(name):
-            fix = "Rename it as the specification of CloudEvents has it"
+            fix = "Rename it as the CloudEvents specification requires"
             yield Fault(field, "bad_format", "is not a name of lower-case letters and digits", fix)
         elif isinstance(item, dict | list | float):
             fix = "Send text, a whole number, true or false; or put it into the message"
-            yield Fault(field, "wrong_type", "is no value of an attribute", fix)
+            yield Fault(field, "wrong_type", "is not a valid attribute value", fix)
 
 
 def without_headers(faults: Iterable[Fault], headers: Mapping[str, Any]) -> tuple[Fault, ...]:
-    """The faults of a body that came with these headers. Of an event in binary mode they say that those are not
-    read: there is no finished binding of CloudEvents to AMQP 0-9-1."""
+    """The faults of a body that came with these headers. If they hold an event in binary mode, a missing key is
+    explained by that: there is no finished binding of CloudEvents to AMQP 0-9-1, so binary mode is not read."""
     if not any(name.lower().startswith(_IN_HEADERS) for name in headers):
         return tuple(faults)
     problem = "is not given, and the CloudEvent in its headers (binary mode) is not read"

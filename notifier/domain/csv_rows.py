@@ -1,4 +1,4 @@
-"""CSV (RFC 4180): a mistake in one row costs that row only, and a spreadsheet runs nothing of what we write."""
+"""Reads and writes CSV (RFC 4180): a mistake costs one row only, and spreadsheets run no formula that we write."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import TextIO
 
 from notifier.domain.message import MAX_BODY_BYTES
 
-#: Spreadsheets take a cell that begins so for a formula (OWASP, "CSV Injection").
+#: Spreadsheets take a cell with such a beginning for a formula (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-#: What a reader does not see in front of it, and some programs drop: spaces, invisible characters, quotes.
+#: Characters that a reader does not see and some programs drop: spaces, invisible characters, quotes.
 _UNSEEN = re.compile(r"[\s\"\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]*")
-#: What begins so and is none: a number, also a telephone number.
+#: A number, also a telephone number, begins like a formula but is none.
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
-#: As the largest message.
+#: As long as the largest message.
 MAX_LINE_CHARACTERS = MAX_BODY_BYTES
-#: A row may have several lines, and each quote in its cells is written twice.
+#: A row may have several lines, and each quote in its cells is doubled.
 MAX_ROW_CHARACTERS = 2 * MAX_LINE_CHARACTERS
 
 
@@ -29,22 +29,22 @@ MAX_ROW_CHARACTERS = 2 * MAX_LINE_CHARACTERS
 class CsvRow:
     """A row, or why it cannot be read."""
 
-    #: The line of the file where it begins; of a row that cannot be read, where the quote was opened. From 1.
+    #: The line of the file where the row begins, from 1. If it cannot be read: where the quote was opened.
     line: int
     cells: tuple[str, ...] = ()
-    #: What is wrong with it; "" if nothing is.
+    #: What is wrong with the row; "" if nothing is.
     problem: str = ""
-    #: What to do about that.
+    #: How to correct that.
     fix: str = "Close the quote, or write two for one in the text"
 
 
 def read_rows(lines: Iterable[str], *, delimiter: str = ",", first_line: int = 1) -> Iterator[CsvRow]:
     """The rows of `lines`, which keep their line ends. Empty lines have no cells.
 
-    A quote that is never closed, or closed inside of a later row, would swallow the rows between. Such a row is
-    given up with the line of that quote, and reading goes on with the line after it. A row that grows too long is
-    given up with all of its lines. No more than one row, of at most 128 KiB a cell (`csv.field_size_limit`), is in
-    memory, if the lines of a file come by `bounded_lines`.
+    A quote that is never closed, or only inside a later row, would swallow the rows between. Such a row is given
+    up with the line number of that quote, and reading goes on with the next line. A row that grows too long is
+    given up with all of its lines. If the lines come from `bounded_lines`, no more than one row is in memory, with
+    at most 128 KiB for each cell (`csv.field_size_limit`).
     """
     source = _Lines(lines, first_line)
     reader = csv.reader(source, delimiter=delimiter, strict=True)
@@ -71,7 +71,7 @@ def read_rows(lines: Iterable[str], *, delimiter: str = ",", first_line: int = 1
 
 
 def bounded_lines(file: TextIO) -> Iterator[str]:
-    """The lines of a file. Of one that is too long the rest is read and forgotten; `read_rows` knows it."""
+    """The lines of a file. A line that is too long is cut, and its rest discarded; `read_rows` detects that."""
     while line := file.readline(MAX_LINE_CHARACTERS):
         rest = line
         while _is_cut(rest):
@@ -88,13 +88,13 @@ class _RowTooLong(Exception):
 
 
 class _Lines:
-    """The lines of a file. Remembers those of the current row and can take them back."""
+    """The lines of a file. Remembers the lines of the current row, and can give them back."""
 
     def __init__(self, lines: Iterable[str], first_line: int) -> None:
         self._lines = iter(lines)
         self._again: deque[str] = deque()
         self.next_line = first_line
-        #: Of the present row.
+        #: The lines of the current row.
         self.taken: list[str] = []
         self._room = MAX_ROW_CHARACTERS
 
@@ -115,7 +115,7 @@ class _Lines:
         return line
 
     def give_back_after(self, index: int) -> int:
-        """Take back the lines of the row behind its line `index`, from 0. Returns that line's number."""
+        """Give back the lines of the row after its line `index`, from 0. Returns the number of that line."""
         after = self.taken[index + 1 :]
         self._again.extendleft(reversed(after))
         self.next_line -= len(after)
@@ -123,7 +123,8 @@ class _Lines:
 
 
 def _open_quote(lines: Sequence[str], delimiter: str, *, at_end: bool) -> int:
-    """Index of the line whose quote kept the row open: up to its last line, or up to its end."""
+    """Index of the line whose quote kept the row open: until the end of its last line if `at_end`, otherwise until
+    its last line."""
     opened, is_open, before = len(lines) - 1, False, delimiter
     for index, line in enumerate(lines if at_end else lines[:-1]):
         for character in line:
@@ -131,7 +132,7 @@ def _open_quote(lines: Sequence[str], delimiter: str, *, at_end: bool) -> int:
                 if is_open:
                     is_open = False
                 elif before == '"':
-                    is_open = True  # two of them are one in the text
+                    is_open = True  # two quotes are one in the text
                 elif before in (delimiter, "\n", "\r"):
                     is_open, opened = True, index
             before = character
@@ -146,7 +147,7 @@ def _problem(error: csv.Error) -> str:
 
 
 def write_rows(rows: Iterable[Iterable[str]]) -> str:
-    """A cell that a spreadsheet would take for a formula gets a ' in front: see `plain_cell`."""
+    """The rows as CSV. A cell that a spreadsheet would take for a formula gets a ' in front: see `plain_cell`."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows([_safe_cell(cell) for cell in row] for row in rows)
     return text.getvalue()
@@ -157,16 +158,16 @@ def _safe_cell(cell: str) -> str:
 
 
 def plain_cell(cell: str) -> str:
-    """The cell of an export as it was before `write_rows`."""
+    """The cell of an export as it was before `write_rows` marked it."""
     return cell[1:] if cell.startswith("'") and _is_marked_or_formula(cell) else cell
 
 
 def _is_marked_or_formula(cell: str) -> bool:
-    """A cell that looks marked is marked, too, so that it comes back unchanged."""
+    """A cell that already begins with ' and a formula is marked once more, so that it comes back unchanged."""
     return _is_formula(cell.lstrip("'"))
 
 
 def _is_formula(cell: str) -> bool:
-    seen = cell[_UNSEEN.match(cell).end() :]  # type: ignore[union-attr]  # it matches everywhere
+    seen = cell[_UNSEEN.match(cell).end() :]  # type: ignore[union-attr]  # the pattern matches any text
     begins_so = seen.startswith(_FORMULA) or cell.lstrip(" ").startswith(_FORMULA)
     return begins_so and not _NUMBER.fullmatch(cell)

@@ -1,4 +1,4 @@
-"""Where a notification leads, without whom it is for: a calling code, or a domain."""
+"""The destination of a notification, without the person: a calling code or a domain."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 
 from notifier.domain.statuses import Channel
 
-#: ITU-T E.164: the calling codes of one digit, and the beginnings of those of two. All others have three.
+#: ITU-T E.164: calling codes of one digit, and the beginnings of those of two digits. All others have three.
 _ONE_DIGIT = ("1", "7")
 _TWO_DIGITS = re.compile(r"20|27|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]")
 
 
 def destination_of(channel: Channel, address: str) -> str:
-    """ "country code +44", "domain example.org". Of a number of the North American plan also the area code, since
-    it stands for a country there: "country code +1 876"."""
+    """ "country code +44", "domain example.org". In the North American plan the area code stands for a country, so
+    it is included: "country code +1 876"."""
     if channel is Channel.EMAIL:
         return f"domain {address.rpartition('@')[2].lower()}"
     digits = address.removeprefix("+")

@@ -1,7 +1,7 @@
-"""What is right of a refused message: for checks that need the service's templates and settings, so that one
-answer has everything that is wrong.
+"""Drafts: the correct part of a refused message, checked further, so that one answer lists all that is wrong.
 
-A draft is never sent and never stored, so it adds no crash point to the intake.
+The further checks need the service's templates and settings. A draft is never sent and never stored, so it adds no
+crash point to the intake.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from notifier.domain.statuses import Channel, Lane
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A message to check."""
+    """The correct part of a refused message, to be checked."""
 
     message: Message
-    #: Fields that were wrong and have harmless values here; what is found there means nothing.
+    #: Fields that were wrong and have harmless values here; faults found in them mean nothing.
     replaced: frozenset[str] = frozenset()
-    #: What is wrong with it as a whole, which pydantic tells only once each field is right.
+    #: Faults of the message as a whole, which pydantic finds only once each field is correct.
     as_whole: tuple[ValidationError, ...] = field(default=(), compare=False)
 
     def without(self, faults: Iterable[Fault]) -> Draft:
-        """Without the values that these are about and that are parsed by who checks it."""
+        """The draft with harmless values for the fields of these faults that further checks would parse."""
         harmless = {"to": _SOMEBODY[self.message.channel or Channel.EMAIL], "callback_url": None}
         wrong = {fault.field for fault in faults}.intersection(harmless)
         message = self.message.model_copy(update={name: harmless[name] for name in wrong})
         return replace(self, message=message, replaced=self.replaced | wrong)
 
 
-#: In the place of a recipient that is wrong.
+#: Stands in for a recipient that is wrong.
 _SOMEBODY = {Channel.EMAIL: "x@example.com", Channel.SMS: "+15550100100"}
 
 
-#: Code of what is wrong with a message as a whole → fields to leave out of its draft.
+#: Code of a fault of the message as a whole → fields to leave out of its draft.
 _OF_WHOLE: Mapping[str, frozenset[str]] = {
     "no_key": frozenset({"idempotency_key"}),
     "expires_before_send": frozenset({"send_at", "expires_at"}),
 }
-#: Field that is wrong → another that cannot be judged without it.
+#: Wrong field → another field that cannot be checked without it.
 _JUDGED_BY = {"producer": "callback_url", "template": "context"}
 
 
 def draft_of(value: Mapping[str, Any], channel: Channel, lane: Lane, error: ValidationError) -> Draft | None:
-    """A message of what is right in `value`, which pydantic refused. None: it is for another channel, or something
-    is wrong in itself that no field is to blame for."""
+    """A message of the correct fields of `value`, which pydantic refused. None: the message is for another
+    channel, or a fault remains that no field is to blame for."""
     wrong: set[str] = set()
     as_whole: list[ValidationError] = []
     while True:
@@ -75,7 +75,7 @@ def _wrong_fields(error: ValidationError) -> set[str]:
 
 
 def _clean(value: Mapping[str, Any], channel: Channel, lane: Lane, wrong: set[str]) -> dict[str, Any]:
-    """What is right of it, with harmless values for what a message must have."""
+    """The correct fields, with harmless values for those that a message must have."""
     harmless = {"producer": "x", "template": "x", "to": _SOMEBODY[channel]}
     if wrong & {"id", "idempotency_key"}:
         harmless["idempotency_key"] = "x"

@@ -17,7 +17,7 @@ NotifierError
 ├── WrongSelection            select other notifications; nothing was done
 ├── SignInFailed              sign in again, or do what `fix` says; `reason` is a word for the log
 ├── TemplateInvalid           fix the template; `problems` lists what is wrong
-├── RenderingFailed           the template and this context do not go together
+├── RenderingFailed           the template cannot be rendered with this context: correct one of them
 └── SendError                 what a provider raises instead of returning a receipt: exactly one of
     ├── Rejected              permanent: do not send this again
     ├── Throttled             surely not accepted: come back after `retry_after_seconds`
@@ -59,13 +59,13 @@ class Fault:
         return {"field": self.field, "code": self.code, "problem": self.problem, "fix": self.fix}
 
 
-#: Limits of the faults of one message, and of the length of a field's name: a message that is wrong in a million
-#: places must not become a record of a gigabyte.
+#: Maximum number of faults of one message, and maximum length of a field's name. A message that is wrong in a
+#: million places must not become a record of a gigabyte.
 MAX_FAULTS, MAX_FIELD = 20, 200
 
 
 def few(faults: Iterable[Fault]) -> tuple[Fault, ...]:
-    """The first faults, and one that says that there are more. The others are not even computed."""
+    """The first faults; if there are more, the last one says so. The rest is not even computed."""
     first = [
         fault if len(fault.field) <= MAX_FIELD else replace(fault, field=fault.field[:MAX_FIELD])
         for fault in islice(faults, MAX_FAULTS + 1)
@@ -76,7 +76,7 @@ def few(faults: Iterable[Fault]) -> tuple[Fault, ...]:
 
 
 class NotifierError(Exception):
-    """Base of everything below."""
+    """Base of all errors of notifier."""
 
 
 class InvalidMessage(NotifierError, ValueError):
@@ -96,22 +96,22 @@ class PublishFailed(NotifierError):
 
 
 class PublishRefused(PublishFailed):
-    """The broker does not let this user in, or not write there, has no such virtual host or database, or takes no
-    message of this size; or what answers is no broker of that kind. Nothing was published, and publishing again
-    does not help before somebody corrects what the text names."""
+    """The broker refuses this user, this virtual host or database, writing there, or a message of this size; or
+    the server is not a broker of that kind. Nothing was published. Publishing again does not help before somebody
+    corrects what the text names."""
 
 
 class NotReady(NotifierError, TimeoutError):
-    """What was waited for has not been sent, and has not ended, within the time."""
+    """The notification has neither been sent nor ended within the time."""
 
     def __init__(self, message: str, *, status: NotificationStatus | None) -> None:
-        #: Where it stood at the end; None: it was not in the record.
+        #: Its status at the end; None: it was not in the record.
         self.status = status
         super().__init__(message)
 
 
 class NotificationFailed(NotifierError):
-    """It failed, expired, was cancelled or suppressed, or was reported as undelivered."""
+    """The notification failed, expired, was cancelled or suppressed, or was reported as undelivered."""
 
     def __init__(self, status: NotificationStatus) -> None:
         self.status = status
@@ -132,9 +132,9 @@ class MissingPackage(ConfigurationError, ImportError):
 
 
 def add_extra(extra: str) -> str:
-    """The fix for a package of the extra that is not installed, as the end of a text.
+    """The end of an error text: how to install the package of a missing extra.
 
-    It names no command: which one is right depends on where notifier came from. On PyPI, `notifier` is somebody
+    It names no command, because the right one depends on where notifier came from. On PyPI, `notifier` is somebody
     else's package.
     """
     return f"install notifier[{extra}] from where you installed notifier (docs/how-to/install.md), not from PyPI"
@@ -145,22 +145,22 @@ class ServiceUnavailable(NotifierError):
 
 
 class StatementCancelled(ServiceUnavailable):
-    """The database ended the statement, as a rule because it took too long. The same again may take as long: do
-    less at once."""
+    """The database ended the statement, usually because it took too long. The same statement may take as long
+    again: do less at once."""
 
 
 class RowsHeld(ServiceUnavailable):
-    """Another session held rows that the statement needs, longer than it waits, or the two waited for each other.
-    Nothing was done. What needs other rows goes well."""
+    """Another session held rows that the statement needs for longer than it waits, or the two sessions waited for
+    each other. Nothing was done. Statements that need other rows succeed."""
 
 
 class DatabaseChanged(ServiceUnavailable):
-    """The database is not the one it was: a restored backup, or a standby that took over. Nothing is done until an
-    operator decides (`notifier db after-restore`)."""
+    """The database was replaced: a backup was restored, or a standby took over. Nothing is done until an operator
+    decides (`notifier db after-restore`)."""
 
 
 class CannotOpen(NotifierError):
-    """What is stored is sealed under a key that is not here, or was damaged. With the key it opens."""
+    """A stored value is sealed under a key that is missing here, or it was damaged. With the key it opens."""
 
     def __init__(self, message: str, *, key_id: str) -> None:
         self.key_id = key_id
@@ -168,15 +168,15 @@ class CannotOpen(NotifierError):
 
 
 class NotFound(NotifierError, LookupError):
-    """The text says what was looked for."""
+    """There is no such thing; the text says what was looked for."""
 
 
 class WrongSelection(NotifierError, ValueError):
-    """An operator selected nothing, everything, or what may not be acted on. Nothing was done."""
+    """An operator selected nothing, everything, or something that may not be changed. Nothing was done."""
 
 
 class QuotaExceeded(NotifierError):
-    """A producer's files use up its quota. Bytes."""
+    """A producer's files would exceed its quota. Bytes."""
 
     def __init__(self, used: int, quota: int) -> None:
         self.used = used
@@ -185,14 +185,14 @@ class QuotaExceeded(NotifierError):
 
 
 class SignInFailed(NotifierError):
-    """Somebody could not sign in by the identity provider. `problem` and `fix` are whole sentences for them, and
-    hold no token, code or claim."""
+    """Somebody could not sign in through the identity provider. `problem` and `fix` are whole sentences for that
+    person, and hold no token, code or claim."""
 
     def __init__(self, reason: str, problem: str, fix: str, *, is_away: bool = False) -> None:
         self.reason = reason
         self.problem = problem
         self.fix = fix
-        #: The provider could not be asked: later it may be.
+        #: The identity provider could not be asked; it may answer later.
         self.is_away = is_away
         super().__init__(f"{problem} {fix}")
 
@@ -207,11 +207,11 @@ class TemplateInvalid(NotifierError):
 
 
 class RenderingFailed(NotifierError):
-    """This template does not render with this context."""
+    """This template cannot be rendered with this context."""
 
 
-#: What an answer is about if its provider says no more than the reason. Without a row it is the provider, or, of
-#: what is refused for good, the content.
+#: Reason → subject of an answer whose provider says no more. A reason without a row is about the provider; if the
+#: message was refused for good, about the content.
 SUBJECTS: Mapping[Reason, Subject] = MappingProxyType(
     {
         Reason.INVALID_RECIPIENT: Subject.RECIPIENT,
@@ -228,8 +228,8 @@ SUBJECTS: Mapping[Reason, Subject] = MappingProxyType(
 class SendError(NotifierError):
     """A provider did not return a receipt.
 
-    `reason` is ours, `code` the provider's own ("21211", "550 5.1.1"), `detail` its words without personal data,
-    `subject` what the answer is about; without it, `SUBJECTS` tells.
+    `reason` is ours, `code` the provider's own ("21211", "550 5.1.1"), `detail` the provider's words without
+    personal data, and `subject` what the answer is about; the default comes from `SUBJECTS`.
     """
 
     outcome: Outcome
@@ -243,7 +243,7 @@ class SendError(NotifierError):
 
 
 class Rejected(SendError):
-    """Refused for good. With `suppress` the recipient should not be sent to again."""
+    """Refused for good. `suppress`: the recipient should not be sent to again."""
 
     outcome = Outcome.REJECTED
 
@@ -263,7 +263,7 @@ class Rejected(SendError):
 
 
 class Throttled(SendError):
-    """Surely not accepted; the provider wants us to wait `retry_after_seconds` (None: it did not say)."""
+    """Surely not accepted; the provider asks us to wait `retry_after_seconds` (None: it did not say)."""
 
     outcome = Outcome.THROTTLED
 
@@ -281,10 +281,10 @@ class Throttled(SendError):
 
 
 class Unavailable(SendError):
-    """Surely not accepted. `retry_after_seconds` is set where the code itself asks for patience (greylisting).
+    """Surely not accepted. `retry_after_seconds` is set if the code itself asks for a wait (greylisting).
 
-    `is_doubtful`: the answer may be about us, or about this destination alone. If the provider accepts others of
-    the same sender meanwhile, it was about the destination.
+    `is_doubtful`: the answer may be about us, or about this destination alone. If the provider accepts other
+    messages of the same sender meanwhile, it was about the destination.
     """
 
     outcome = Outcome.UNAVAILABLE
@@ -305,7 +305,7 @@ class Unavailable(SendError):
 
 
 class OutcomeUnknown(SendError):
-    """The connection ended, or time ran out, after the message may have been taken."""
+    """The connection ended, or the time ran out, after the message may have been taken."""
 
     outcome = Outcome.UNKNOWN
 

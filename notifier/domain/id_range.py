@@ -1,4 +1,4 @@
-"""The first characters of an id, as people copy them from a narrow terminal or a ticket."""
+"""Reads the first characters of an id, as people copy them from a narrow terminal or a ticket."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from string import hexdigits
 from uuid import UUID
 
-#: Fewer characters are no id: they may be a word.
+#: With fewer characters it may be a word, so it does not count as an id.
 MIN_ID_DIGITS = 8
 _ID_DIGITS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class IdRange:
-    """Ids from the first to the last, both inclusive; of all 36 characters one."""
+    """Ids from the first to the last, both inclusive. Of a complete id the range holds just this one."""
 
     first: UUID
     last: UUID
 
 
 def read_id_range(text: str) -> IdRange | None:
-    """The ids that begin like this; None: it is not the beginning of an id."""
+    """The ids that begin with this text. None: it is not the beginning of an id."""
     digits = text.strip().replace("-", "").lower()
     if not MIN_ID_DIGITS <= len(digits) <= _ID_DIGITS or set(digits) - set(hexdigits):
         return None

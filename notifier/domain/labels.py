@@ -1,4 +1,4 @@
-"""Statuses, reasons, outcomes and events in plain words."""
+"""Plain words for statuses, reasons, outcomes and events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Outcome, Reason, Status, SuppressionReason
 
-#: In place of a recipient that retention has removed.
+#: Shown in place of a recipient that retention has removed.
 REDACTED = "(redacted)"
 
 STATUSES: Mapping[str, str] = {
@@ -22,16 +22,16 @@ STATUSES: Mapping[str, str] = {
     Status.FAILED: "given up",
     Status.EXPIRED: "it expired before it could be sent",
     Status.CANCELLED: "stopped before it was sent",
-    Status.SUPPRESSED: "the recipient must not be sent to",
+    Status.SUPPRESSED: "nothing may be sent to the recipient",
 }
 
-#: Status → what happens when it is due.
+#: Status → what happens when its `due_at` has come.
 DUE: Mapping[str, str] = {
     Status.SCHEDULED: "it is queued",
     Status.QUEUED: "it is given to the broker again, if no worker has taken it",
-    Status.SENDING: "its worker is taken for gone",
+    Status.SENDING: "its worker is presumed dead",
     Status.RETRYING: "it is tried again",
-    Status.UNKNOWN: "it is looked up, whether the provider took it",
+    Status.UNKNOWN: "the service looks up whether the provider took it",
     Status.SENT: "the provider is asked whether it arrived; it is not sent again",
 }
 
@@ -87,7 +87,7 @@ PROVIDER_STATES: Mapping[str, str] = {
     "probing": "stopped by itself: trying again",
 }
 
-#: After the name of a producer.
+#: Proof → words to follow the name of a producer.
 PROOFS: Mapping[str | None, str] = {
     ProducerProof.BROKER_USER: "proven by its broker user",
     ProducerProof.API_KEY: "proven by its API key",
@@ -102,7 +102,7 @@ EVENTS: Mapping[str, str] = {
     "redispatched": "no worker had taken it: given to the broker again",
     "operator": "an operator stepped in",
     "held": "held until a provider report or an operator decides",
-    "quota": "its producer comes near its quota",
+    "quota": "its producer is near its quota",
     "provider": "the provider reports",
     "provider_message": "whose message it is",
     "no_receipt": "no provider report is expected any longer",
@@ -114,7 +114,7 @@ EVENTS: Mapping[str, str] = {
 
 
 def status_in_words(status: str) -> str:
-    """`sent: a provider took it`; a status of a later version stays as it is."""
+    """`sent: a provider took it`. A status that only a later version knows stays as it is."""
     return f"{status}: {STATUSES[status]}" if status in STATUSES else status
 
 
@@ -131,5 +131,5 @@ def reason_in_words(reason: str | None) -> str:
 
 
 def run_in_words(accepted: int, refused: int) -> str:
-    """What became of the recipients of a run: `998 accepted, 2 refused`."""
+    """The outcome for the recipients of a run: `998 accepted, 2 refused`."""
     return f"{accepted} accepted" + (f", {refused} refused" if refused else "")

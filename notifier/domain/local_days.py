@@ -1,7 +1,7 @@
-"""Time zones and their days: when each begins and ends, and when something daily is done.
+"""Time zones and their days: when a day begins and ends, and when a daily action is due.
 
-A clock that goes forward skips local times, and one that goes back repeats them. What is to be done at a skipped
-time is done that much later, and at a repeated one the first time: once a day, on every day.
+A clock that goes forward skips local times; a clock that goes back repeats them. An action planned for a skipped
+time is done that much later, and one for a repeated time is done the first time. So it is done once on every day.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 _DAY = timedelta(days=1)
-#: Files that many machines have beside the zones: one says what the machine is set to, the other that it is not.
+#: Files beside the zones on many machines: the machine's own setting, and the mark that there is none.
 _NO_ZONES = ("localtime", "Factory")
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """The zone of this name of the IANA database.
+    """The zone of this name in the IANA database.
 
     Raises:
-        ValueError: there is none. A name that means another zone on another machine, or counts leap seconds, as
-            "localtime" and "right/Europe/Berlin", is none.
+        ValueError: there is no such zone. Names that mean another zone on another machine or count leap seconds,
+            such as "localtime" and "right/Europe/Berlin", do not count.
     """
     if name not in _names():
-        raise ValueError("is not a time zone: write an IANA name, as Asia/Shanghai or Europe/Berlin")
+        raise ValueError("is not a time zone: write an IANA name, such as Asia/Shanghai or Europe/Berlin")
     return ZoneInfo(name)
 
 
@@ -33,37 +33,37 @@ def _names() -> set[str]:
 
 
 def moment_of(day: date, at: time, zone: ZoneInfo) -> datetime:
-    """That local time of the day, in UTC."""
-    # With fold=0 a skipped time has the offset from before the change, so that it lies behind the gap.
+    """This local time on this day, in UTC."""
+    # With fold=0 a skipped time gets the offset from before the change, so the result lies after the gap.
     return datetime.combine(day, at, zone).astimezone(UTC)
 
 
 def day_bounds(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """When the day begins (inclusive) and ends (exclusive), in UTC. Days leave no gap and do not overlap."""
+    """When the day begins (inclusive) and ends (exclusive), in UTC. Days have no gaps and do not overlap."""
     return moment_of(day, time(), zone), moment_of(day + _DAY, time(), zone)
 
 
 def check_day(day: date) -> date:
-    """The day. Raises `ValueError` for one that nobody means, and whose bounds may be no times."""
+    """Return the day. Raises `ValueError` for a day that nobody means, and whose bounds may not be valid times."""
     if not 1970 <= day.year < 3000:
         raise ValueError("write a day from 1970 to 2999")
     return day
 
 
 def day_of(moment: datetime, zone: ZoneInfo) -> date:
-    """The day whose bounds the moment lies within."""
+    """The day whose bounds the moment lies in."""
     shown = moment.astimezone(zone).date()
-    # A clock that goes back over midnight shows the day before once more.
+    # When a clock goes back over midnight, it shows the previous day once more.
     return next(day for day in (shown + _DAY, shown, shown - _DAY) if moment_of(day, time(), zone) <= moment)
 
 
 def next_daily(after: datetime, at: time, zone: ZoneInfo) -> datetime:
-    """The first moment after `after` at which something that is done daily at `at` is done, in UTC."""
+    """The next time after `after`, in UTC, at which an action that is done daily at `at` is due."""
     today = after.astimezone(zone).date()
     moments = (moment_of(today + days * _DAY, at, zone) for days in range(-1, 4))
     return next(moment for moment in moments if moment > after)
 
 
 def local_time(moment: datetime, zone: str) -> str:
-    """As the clocks of the zone show it: `Tue 2026-12-01 09:30 CET`."""
+    """The moment as clocks in the zone show it: `Tue 2026-12-01 09:30 CET`."""
     return f"{moment.astimezone(ZoneInfo(zone)):%a %Y-%m-%d %H:%M %Z}"

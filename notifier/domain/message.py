@@ -23,25 +23,25 @@ from notifier.domain.statuses import Channel, Lane
 from notifier.domain.times import Time, rule_error, write_time
 from notifier.domain.trace_context import read_traceparent
 
-#: Of a mail. RFC 5322 section 2.1.1: no line of a header may be longer, and some do not unfold. Characters.
+#: Of a mail. RFC 5322 section 2.1.1: no header line may be longer, and some readers do not unfold. Characters.
 MAX_SUBJECT_LENGTH = 998
-#: Text and HTML of a mail, each. Characters.
+#: Maximum length of the text and of the HTML of a mail, each. Characters.
 MAX_PART_LENGTH = 512 * 1024
-#: A body above this is refused before it is decoded. Bytes.
+#: A larger body is refused before it is decoded. Bytes.
 MAX_BODY_BYTES = 1024 * 1024
-#: Entries of one batch.
+#: Maximum number of entries of one batch.
 MAX_BATCH_ENTRIES = 1000
-#: Total size of what the entries of a batch share, counted once for each. Bytes.
+#: Maximum total size of the fields that the entries of a batch share, counted once for each entry. Bytes.
 MAX_SHARED_BYTES = 16 * 1024 * 1024
-#: Files of one mail.
+#: Maximum number of files of one mail.
 MAX_ATTACHMENTS = 10
-#: Their total size. Bytes.
+#: Maximum total size of the files of one mail. Bytes.
 MAX_MAIL_ATTACHMENTS = 10 * 1024 * 1024
-#: `send_at` may lie this far ahead …
+#: `send_at` may lie this far in the future …
 MAX_SCHEDULE_AHEAD = timedelta(days=366)
-#: … and, with the message's own id, this far back: a queue that waited for a month is still accepted.
+#: … and, like the time in the message's own id, this far in the past: a queue may have waited for a month.
 MAX_AGE = timedelta(days=31)
-#: Numbers of a context are below that, or they could not be written out. Larger ones are sent as strings.
+#: Numbers of a context must be smaller, because larger ones could not be written out. Send those as strings.
 MAX_NUMBER = 2**64
 #: How far a producer's clock may run ahead of ours.
 MAX_CLOCK_SKEW = timedelta(days=1)
@@ -50,7 +50,7 @@ MAX_CLOCK_SKEW = timedelta(days=1)
 def new_id(now: float | None = None) -> UUID:
     """A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits. Sorts by time of creation.
 
-    `now` is the time in it, in seconds (default: by this machine's clock).
+    `now` is the time to put into it, in Unix seconds (default: this machine's clock).
     """
     milliseconds = int((time.time() if now is None else now) * 1000)
     value = milliseconds << 80 | int.from_bytes(os.urandom(10), "big")
@@ -60,7 +60,7 @@ def new_id(now: float | None = None) -> UUID:
 
 
 def time_of_id(value: UUID) -> datetime:
-    """When a UUIDv7 was made, to the millisecond, UTC. Of one after the year 9999, the end of that year."""
+    """When a UUIDv7 was made, in UTC, to the millisecond. For a time after the year 9999, the end of that year."""
     try:
         return datetime.fromtimestamp((value.int >> 80) / 1000, UTC)
     except (OverflowError, ValueError, OSError):
@@ -92,7 +92,7 @@ AttachmentId = Annotated[
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Locale = Annotated[str, Field(max_length=35, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 Text255 = Annotated[str, Field(min_length=1, max_length=255)]
-# Whatever it is, it is no fault: W3C has one that is not valid ignored, and a broken tracer loses no message.
+# No value is a fault: W3C says to ignore an invalid traceparent, and a broken tracer must not lose a message.
 Traceparent = Annotated[str | None, BeforeValidator(read_traceparent), WithJsonSchema({})]
 
 
@@ -103,17 +103,17 @@ class Message(BaseModel):
 
     idempotency_key: Annotated[
         Text255 | None,
-        Field(description="The producer's key: a second message with it is the same notification."),
+        Field(description="The producer's key: a second message with the same key is the same notification."),
     ] = None
     id: Annotated[
         MessageId | None,
-        Field(description="UUIDv7 made by the producer; becomes the notification's id."),
+        Field(description="UUIDv7 made by the producer; it becomes the notification's id."),
     ] = None
     producer: Annotated[Name, Field(description="Name of the sending service.")]
     channel: Annotated[
-        Channel | None, Field(description="Known from the queue; if given it must agree with it.")
+        Channel | None, Field(description="Known from the queue; if given, it must agree with it.")
     ] = None
-    lane: Annotated[Lane | None, Field(description="Known from the queue; if given it must agree.")] = None
+    lane: Annotated[Lane | None, Field(description="Known from the queue; if given, it must agree.")] = None
     to: Annotated[
         str,
         Field(
@@ -127,7 +127,7 @@ class Message(BaseModel):
         default_factory=dict
     )
     locale: Annotated[
-        Locale | None, Field(description="BCP 47; falls back fr-CA, fr, then the template's default.")
+        Locale | None, Field(description="BCP 47. Falls back from fr-CA to fr, then to the template's default.")
     ] = None
     sender: Annotated[Name | None, Field(description="Name of a configured sender identity.")] = None
     reply_to: Annotated[
@@ -138,8 +138,12 @@ class Message(BaseModel):
         dict[Annotated[str, Field(min_length=1, max_length=100)], Annotated[str, Field(max_length=500)]],
         Field(max_length=50, description="Flat map of strings, for searching."),
     ] = Field(default_factory=dict)
-    send_at: Annotated[Time | None, Field(description="Not before. RFC 3339 with an offset.")] = None
-    expires_at: Annotated[Time | None, Field(description="Not after. RFC 3339 with an offset.")] = None
+    send_at: Annotated[
+        Time | None, Field(description="Do not send before this time. RFC 3339 with an offset.")
+    ] = None
+    expires_at: Annotated[
+        Time | None, Field(description="Do not send after this time. RFC 3339 with an offset.")
+    ] = None
     callback_url: Annotated[
         str | None,
         Field(max_length=2000, pattern=r"^https?://[^\s]+$", description="Where status callbacks go."),
@@ -148,13 +152,13 @@ class Message(BaseModel):
         list[AttachmentId] | None,
         Field(
             max_length=MAX_ATTACHMENTS,
-            description="Ids of uploaded files that go with the mail, in their order; e-mail only.",
+            description="Ids of uploaded files to attach to the mail, in this order; e-mail only.",
         ),
     ] = None
 
     traceparent: Annotated[
         Traceparent,
-        Field(description="W3C Trace Context of the producer's span. One that is not valid is ignored."),
+        Field(description="W3C Trace Context of the producer's span. An invalid value is ignored."),
     ] = None
 
     @model_validator(mode="after")
@@ -167,13 +171,13 @@ class Message(BaseModel):
 
     @property
     def key(self) -> str:
-        """Unique within its producer: the idempotency key, otherwise the id."""
+        """Unique for each producer: the idempotency key, otherwise the id."""
         return self.idempotency_key if self.idempotency_key is not None else str(self.id)
 
     def content(self) -> dict[str, Any]:
-        """Its fields as JSON has them, unset ones left out. Context and metadata are its own, not copies.
+        """Its fields as in JSON, without unset ones. Context and metadata are the message's own, not copies.
 
-        Without its `traceparent`: the same message may be sent again in another span.
+        `traceparent` is left out, because the same message may be sent again in another span.
         """
         content = {name: value for name, value in self.__dict__.items() if value is not None}
         content.pop("traceparent", None)
@@ -188,13 +192,13 @@ class Message(BaseModel):
         return content
 
     def within(self, traceparent: str | None) -> Message:
-        """The same message with this `traceparent`, valid or None, unless it has its own."""
+        """The same message with this `traceparent`, valid or None, unless the message has its own."""
         if traceparent is None or self.traceparent is not None:
             return self
         return self.model_copy(update={"traceparent": traceparent})
 
     def encode(self) -> bytes:
-        """The JSON for the broker: fields in the order of the class, unset ones left out."""
+        """The JSON for the broker: fields in the order of the class, without unset ones."""
         return self.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
 
 
@@ -203,8 +207,8 @@ class Envelope(BaseModel):
 
     model_config = ConfigDict(extra="forbid", title="notifier batch, version 1")
 
-    producer: Annotated[Name | None, Field(description="For every entry that names none.")] = None
-    template: Annotated[Name | None, Field(description="For every entry that names none.")] = None
+    producer: Annotated[Name | None, Field(description="For every entry without its own.")] = None
+    template: Annotated[Name | None, Field(description="For every entry without its own.")] = None
     defaults: Annotated[
         dict[str, JsonValue],
         Field(description="Fields for every entry; context and metadata are merged key by key."),
@@ -213,10 +217,10 @@ class Envelope(BaseModel):
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of what may be published: one message, or a batch, or either as a CloudEvent."""
+    """JSON Schema (2020-12) of what may be published: one message, a batch, or either as a CloudEvent."""
     message, batch, event = (kind.model_json_schema() for kind in (Message, Envelope, CloudEvent))
     definitions = {**message.pop("$defs", {}), **batch.pop("$defs", {}), **event.pop("$defs", {})}
-    # A copy, not a part of the other: what makes classes of schemas reads neither nested nor combined ones well.
+    # A copy, not a reference: code generators read neither nested nor combined schemas well.
     of_event = {**message, "title": "notifier message in a CloudEvent, version 1"}
     message["anyOf"] = [
         {"required": [name], "properties": {name: {"type": "string"}}} for name in ("idempotency_key", "id")

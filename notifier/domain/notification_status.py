@@ -1,4 +1,4 @@
-"""What its producer asks about a notification: where it stands, and why."""
+"""The status of a notification as its producer asks for it: where it stands, and why."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 
 from notifier.domain.statuses import READY_STATUSES, SUCCESSFUL_STATUSES, Channel, Status
 
-#: Header of a request for it: `notifier.security.body_hash` of the message, in hex.
+#: Header of a status request: `notifier.security.body_hash` of the message, in hex.
 CONTENT_HEADER = "notifier-content-sha256"
 
 
@@ -16,16 +16,16 @@ CONTENT_HEADER = "notifier-content-sha256"
 class NotificationStatus:
     """The record's answer at one moment; it never changes by itself."""
 
-    #: Of another message's notification if the idempotency key was accepted before.
+    #: If the idempotency key was accepted before: the id of that earlier notification.
     id: UUID
     status: Status
-    #: Why, one of `Reason`; None: there is nothing to explain. Text, because a newer service may know more.
+    #: Why, one of `Reason`; None: nothing to explain. Text, because a newer service may know more reasons.
     reason: str | None
     #: The provider's own words, without personal data.
     detail: str | None
-    #: Who took it, or was asked last.
+    #: The provider that took it, or that was called last.
     provider: str | None
-    #: Calls to providers.
+    #: Number of provider calls.
     attempt_count: int
     accepted_at: datetime
     updated_at: datetime

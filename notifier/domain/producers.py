@@ -1,4 +1,4 @@
-"""What a producer, or an API key, may send, and how it was proven whose message it is."""
+"""What a producer or an API key may send, and how it is proven which producer sent a message."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fnmatch import fnmatchcase
 from notifier.domain.errors import Fault
 from notifier.domain.statuses import Channel, Lane
 
-#: Of template names: `order_*`. A name is a pattern, too.
+#: A pattern of template names, as `order_*`. A plain name is a pattern, too.
 TEMPLATE_PATTERN = re.compile(r"[A-Za-z0-9._*?-]{1,100}\Z")
 
 
 class ProducerProof(StrEnum):
-    """How it was proven that a notification is from the producer that it names."""
+    """The proof that a notification is from the producer that it names."""
 
     BROKER_USER = "broker_user"  #: RabbitMQ checked who published it, and that user is the producer's
     API_KEY = "api_key"  #: it came over HTTP, with a key of the producer's
@@ -30,10 +30,10 @@ class Origin:
     """Where a message is from."""
 
     proof: ProducerProof
-    #: Which credential or person of its producer's sent it, see `sent_by` in docs/reference/database.md.
-    #: None: nobody can say.
+    #: Which credential or person of its producer sent it, see `sent_by` in docs/reference/database.md. None:
+    #: nobody can say.
     sent_by: str | None = None
-    #: For the first line of its story; None: nothing.
+    #: A note for the first event of its story; None: none.
     note: str | None = None
     #: It came with a test key.
     is_test: bool = False
@@ -45,20 +45,20 @@ class SendingRights:
 
     channels: Collection[str] | None = None
     lanes: Collection[str] | None = None
-    #: Patterns of names, as `order_*`.
+    #: Patterns of template names, as `order_*`.
     templates: Collection[str] | None = None
     #: Names of sender identities.
     senders: Collection[str] | None = None
 
     def contain(self, channel: str, template: str) -> bool:
-        """Whether they include this template of this channel: what one may not send, one need not see."""
+        """Whether these rights include this template of this channel. What a key may not send, it may not see."""
         return _is_among(channel, self.channels) and self._has_template(template)
 
     def own_html_faults(self, producer: str) -> list[Fault]:
-        """Why this producer may not use a template that writes its own HTML as it is. Such a mail can say anything
-        in the name of a sender identity, so its rights must name the templates; None is not enough."""
+        """Why this producer may not use a template that writes the producer's own HTML as it is. Such a mail can
+        say anything in the name of a sender identity, so the rights must name the template; None is not enough."""
         if self.templates is not None:
-            return []  # `faults` tells whether it is among them.
+            return []  # `faults` says whether this template is among them.
         remedy = f"have `templates` of [producers.{producer}] in notifier.toml name it"
         problem = "writes its producer's own HTML, which only producers may use that are allowed to by name"
         return [Fault("template", "template_not_allowed", problem, f"Use another template, or {remedy}")]
@@ -76,10 +76,10 @@ class SendingRights:
         template: str,
         identities: Mapping[str, str] | None = None,
     ) -> list[Fault]:
-        """What of a message is outside of these rights.
+        """Why a message is outside of these rights.
 
-        `identities` are the sender identities that it uses, by the field that names them. `owner` and `remedy`
-        are words: whose rights they are, and who else might help.
+        `identities` are the sender identities that it uses, by the field that names them. `owner` and `remedy` are
+        words for the texts: whose rights they are, and what else might help.
         """
         found = []
         if not _is_among(channel, self.channels):

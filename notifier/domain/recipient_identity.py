@@ -1,13 +1,13 @@
-"""Who a recipient is: one form for each mailbox and each number, whatever the spelling.
+"""The identity of a recipient: one form for each mailbox and each number, however it is spelled.
 
-Suppressions, caps, quotas, searches, complaints and unsubscribe links go by it. What a producer wrote is what is
-shown and sent to. For an ordinary address it is the address in lower case.
+Suppressions, caps, quotas, searches, complaints and unsubscribe links use the identity. Pages show, and providers
+get, what the producer wrote. The identity of an ordinary address is the address in lower case.
 
-A number is E.164 in ASCII digits. Of an address, the domain is taken through UTS 46 (non-transitional) to
-A-labels: `bücher.example`, its decomposed form, `BÜCHER。example` and `xn--bcher-kva.example` are one. The local
-part is put into Unicode's composed form (NFC) and lower case. RFC 5321 lets a server tell `Ann@` from `ann@`; none
-that matters does, and who opted out as one must not get mail as the other (docs/explanation/decisions.md). Not
-folded: `+tags`, dots, and letters that only look alike.
+A number is E.164 in ASCII digits. The domain of an address goes through UTS 46 (non-transitional) to A-labels:
+`bücher.example`, its decomposed form, `BÜCHER。example` and `xn--bcher-kva.example` are one domain. The local part
+is put into Unicode's composed form (NFC) and lower case. RFC 5321 lets a server distinguish `Ann@` from `ann@`,
+but no server that matters does, and a recipient who opted out as one must not get mail as the other
+(docs/explanation/decisions.md). `+tags`, dots, and letters that only look alike are not folded.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from functools import lru_cache
 from notifier.domain.errors import Fault
 from notifier.domain.statuses import Channel
 
-#: A number that anything is sent to. Not `\\d`: that has the digits of every script.
+#: A number that may be sent to. Not `\\d`, which matches the digits of every script.
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
-#: RFC 5321 section 4.5.3.1: octets of a local part, of a path without its brackets, of a domain.
+#: RFC 5321 section 4.5.3.1: maximum octets of a local part, of a path without its brackets, of a domain.
 _MAX_LOCAL, _MAX_ADDRESS, _MAX_DOMAIN = 64, 254, 253
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
@@ -32,8 +32,8 @@ _LOCAL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 
 
 def recipient_identity(to: str) -> str:
-    """The identity of a recipient, with or without a display name. What is no address and no number is itself, in
-    lower case: a search for it, or a report that names it, finds nobody."""
+    """The identity of a recipient, given with or without a display name. A text that is no address and no number
+    becomes itself in lower case, so that a search for it, or a report that names it, finds nobody."""
     address = bare_address(to)
     local, at, domain = address.rpartition("@")
     if not at:
@@ -46,9 +46,10 @@ def recipient_identity(to: str) -> str:
 
 
 def earlier_forms(to: str) -> tuple[str, ...]:
-    """What this recipient was known by before all spellings were one, where that was something else.
+    """The identities that earlier versions used for this recipient, where they differ from the present one.
 
-    As it is written, and with the domain in its own script. Suppressions of then hold only hashes of these.
+    These are the address as it is written, and the address with the domain in its own script. Suppressions of that
+    time hold only hashes of these forms.
     """
     identity = recipient_identity(to)
     forms = {bare_address(to).lower()}
@@ -59,7 +60,7 @@ def earlier_forms(to: str) -> tuple[str, ...]:
 
 
 def bare_address(to: str) -> str:
-    """The address of `Name <address>`, or the whole text, unchanged."""
+    """The address of `Name <address>`; otherwise the whole text, without spaces around it."""
     text = to.strip()
     if text.endswith(">") and "<" in text:
         text = text[text.rindex("<") + 1 : -1].strip()
@@ -86,19 +87,19 @@ def number_faults(number: str, field: str) -> list[Fault]:
 
 @lru_cache(maxsize=4096)
 def ascii_domain(domain: str) -> str:
-    """In A-labels and lower case. Raises `ValueError`, which repeats no part of the domain."""
+    """The domain in A-labels and lower case. Raises `ValueError`, whose text repeats no part of the domain."""
     lowered = domain.lower()
     if domain.isascii() and not _A_LABEL.search(lowered):
         if len(lowered) <= _MAX_DOMAIN and _HOST.fullmatch(lowered):
             return lowered
         raise ValueError(_domain_problem(lowered))
-    # Imported here: almost no address needs it, and who publishes should not wait for its tables.
+    # Imported here: almost no address needs it, and publishers should not wait for its tables.
     import idna
 
     try:
         encoded = idna.encode(domain, uts46=True, std3_rules=True).decode()
     except idna.IDNAError:
-        # Registered before IDNA 2008, as those of emoji: their A-labels work as they are.
+        # Registered before IDNA 2008, such as emoji domains: their A-labels work as they are.
         if _HOST.fullmatch(lowered) and all(map(_decodes, lowered.split("."))):
             return lowered
         encoded = ""
@@ -141,7 +142,7 @@ def _problem(to: str) -> str | None:
         return "not an e-mail address"
     if local.startswith('"'):
         return "not an e-mail address that is supported: its local part is in quotes"
-    # Composed, some characters are others: a Greek question mark is a semicolon.
+    # Composing turns some characters into others: a Greek question mark becomes a semicolon.
     is_visible = local.isascii() or all(map(_is_visible, local))
     if not is_visible or not _LOCAL.fullmatch(unicodedata.normalize("NFC", local)):
         return "not an e-mail address: the part before the @ has characters or dots where none may be"
@@ -157,8 +158,8 @@ def _problem(to: str) -> str | None:
 
 
 def _is_visible(character: str) -> bool:
-    """Not a space, and nothing that only steers what is beside it: a zero-width space makes another address that
-    nobody can tell from the first."""
+    """Whether the character is no space and no control character. A zero-width space, for example, makes another
+    address that nobody can tell from the first."""
     return character.isascii() or unicodedata.category(character)[0] not in "CZ"
 
 

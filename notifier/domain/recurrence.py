@@ -1,9 +1,9 @@
-"""When something that recurs is due: a cron expression of five fields, in a time zone.
+"""Recurrences: when a plan is due, as a cron expression of five fields in a time zone.
 
-A clock that goes forward skips local times, and one that goes back repeats them. What is planned for a skipped
-time is due when the clock has gone forward, and for a repeated one the first time: once. Where the minutes or the
-hours begin with `*`, it goes by elapsed time, so that every hour gets its own: an hour that is there twice gets
-two, one that is skipped none. Both are the rules of Debian's cron.
+A clock that goes forward skips local times; a clock that goes back repeats them. A skipped time is due when the
+clock has gone forward, and a repeated time is due the first time: once in both cases. If the minutes or the hours
+begin with `*`, elapsed time counts instead: an hour that is repeated gets two runs, a skipped hour none. Both are
+the rules of Debian's cron.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """A plan. Its parts are right: `operations.recurring.recurrence_faults` has looked at them."""
+    """A plan. `operations.recurring.recurrence_faults` has checked its parts before."""
 
     #: "30 9 * * 1-5"
     cron: str
     #: "Europe/Berlin"
     zone: str
-    #: Nothing is due after that; None: it has no end.
+    #: Nothing is due after this. None: it has no end.
     until: datetime | None = None
 
     def in_words(self) -> str:
@@ -34,24 +34,24 @@ class Recurrence:
         return CronSim(self.cron, datetime(2026, 1, 1, tzinfo=UTC)).explain()
 
     def moments(self, after: datetime) -> Iterator[datetime]:
-        """Every moment after this one, in UTC, in their order."""
+        """Every due moment after this one, in UTC and in order."""
         last = after
         for local in CronSim(self.cron, after.astimezone(ZoneInfo(self.zone))):
             moment = local.astimezone(UTC)
             if self.until is not None and moment > self.until:
                 return
-            # Within an hour that is repeated, the library begins with its first time; and what is planned for
-            # several skipped times comes at the same moment.
+            # In an hour that is repeated, the library begins with its first time; and all plans for skipped times
+            # come at the same moment.
             if moment > last:
                 yield moment
                 last = moment
 
     def next(self, after: datetime) -> datetime | None:
-        """None: there is no further one."""
+        """The first due moment after this one. None: there is none."""
         return next(self.moments(after), None)
 
     def latest(self, since: datetime, until: datetime) -> datetime | None:
-        """The last one between the two, both inclusive; None: there is none."""
+        """The last due moment between the two, both inclusive. None: there is none."""
         found = None
         for moment in self.moments(since.replace(microsecond=0) - _SECOND):
             if moment > until:

@@ -1,8 +1,9 @@
-"""What follows when a provider did not accept: (error, lane, age) → the next status and when. Pure; no I/O.
+"""Decides what follows when a provider did not accept: (error, lane, age) → next status and pause. Pure; no I/O.
 
     pause = max(random between 0 and min(max_seconds, first_seconds · 2^(n-1)), what the provider asked for)
 
-That is exponential back-off with full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+This is exponential back-off with full jitter
+(https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from notifier.domain.errors import OutcomeUnknown, Rejected, SendError, Throttle
 from notifier.domain.routing import LAST_CHANCE_SECONDS
 from notifier.domain.statuses import Lane, Reason, Status
 
-#: How long an unknown outcome waits for a late answer before it is looked up, and the policy decides. Seconds.
+#: How long an unknown outcome waits for a late answer. Then it is looked up, and the policy decides. Seconds.
 UNKNOWN_AFTER_SECONDS = 30.0
-#: No pause is shorter: a jitter of nearly nothing would call a refusing provider in a tight loop. Seconds.
+#: A notification that waits for the circuit of a provider comes back by itself after half of this to all of it.
+#: The sweep wakes it earlier if a provider can be called. Seconds.
+ASLEEP_SECONDS = 3600.0
+#: No pause is shorter: with almost no jitter, a refusing provider would be called in a tight loop. Seconds.
 MIN_PAUSE_SECONDS = 0.5
 
-#: Faults of ours, not of the message: they do not use up its attempts, only its deadline.
+#: Reasons that are our fault, not the message's: they use up its deadline, but not its attempts.
 _OURS = (
     Reason.PROVIDER_ACCOUNT,
     Reason.SENDER_REFUSED,
@@ -31,7 +35,7 @@ _OURS = (
     Reason.TEMPLATE_ERROR,
     Reason.TECHNICAL_ERROR,
     Reason.OPERATOR,
-    # Nobody was called.
+    # No provider was called.
     Reason.LEASE_EXPIRED,
 )
 
@@ -41,17 +45,17 @@ class LaneRetry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: Upper bound of the first pause; it doubles with each attempt.
+    #: Upper bound of the first pause; the bound doubles with each attempt.
     first_seconds: Annotated[float, Field(gt=0)]
-    #: No pause is longer than this.
+    #: Upper bound of every pause.
     max_seconds: Annotated[float, Field(gt=0)]
-    #: After this long since the notification was due, the next failure is final.
+    #: A failure is final if the notification was due longer ago than this.
     deadline_seconds: Annotated[float, Field(gt=0)]
-    #: Maximum number of rounds.
+    #: Maximum number of attempts since it was accepted or requeued.
     max_attempts: Annotated[int, Field(ge=1)]
 
 
-#: A code is worth something for minutes, a receipt for hours, a digest for a day.
+#: A one-time code is useful for minutes, a receipt for hours, a digest for a day.
 DEFAULT_RETRIES: Mapping[Lane, LaneRetry] = {
     Lane.URGENT: LaneRetry(first_seconds=2, max_seconds=30, deadline_seconds=600, max_attempts=20),
     Lane.NORMAL: LaneRetry(first_seconds=15, max_seconds=900, deadline_seconds=6 * 3600, max_attempts=40),
@@ -61,11 +65,11 @@ DEFAULT_RETRIES: Mapping[Lane, LaneRetry] = {
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Where a notification goes after an attempt without a receipt."""
+    """What happens to a notification after an attempt without a receipt."""
 
     status: Status
     reason: Reason
-    #: Until the next thing happens to it; None: nothing by itself.
+    #: Time until the next step. None: nothing happens by itself.
     due_in_seconds: float | None = None
 
 
@@ -73,19 +77,19 @@ class Decision:
 class Situation:
     """What the decision depends on besides the error."""
 
-    #: Attempts so far in this round, this one included; from 1.
+    #: Attempts since it was accepted or requeued, this one included; from 1.
     attempt: int
-    #: Since the notification was first due.
+    #: Time since the notification was first due.
     age_seconds: float
-    #: Until `expires_at`; None: it does not expire.
+    #: Time until `expires_at`. None: it does not expire.
     seconds_to_expiry: float | None
-    #: From [0, 1): passed in, so that this module stays pure.
+    #: A random number from [0, 1), passed in so that this module stays pure.
     jitter: float
-    #: No provider was called for it in this round.
+    #: No provider has been called for it since it was accepted or requeued.
     is_untried: bool = False
 
     def seconds_left(self, policy: LaneRetry) -> float:
-        """Until it is given up or expires."""
+        """Seconds until it is given up or expires."""
         left = policy.deadline_seconds - self.age_seconds
         return left if self.seconds_to_expiry is None else min(left, self.seconds_to_expiry)
 
@@ -97,7 +101,7 @@ def decide(error: SendError, policy: LaneRetry, situation: Situation) -> Decisio
         case Rejected():
             return Decision(Status.FAILED, error.reason)
         case OutcomeUnknown():
-            # First it is looked up, if the provider can be asked; then the template's policy decides.
+            # First it is looked up, if the provider can be asked. Then the template's policy decides.
             return Decision(Status.UNKNOWN, error.reason, UNKNOWN_AFTER_SECONDS)
         case Throttled() | Unavailable():
             return _try_again(error, policy, situation)
@@ -106,21 +110,28 @@ def decide(error: SendError, policy: LaneRetry, situation: Situation) -> Decisio
 
 
 def wait_for_circuit(reason: Reason, opens_in_seconds: float, policy: LaneRetry, situation: Situation) -> Decision:
-    """Every circuit is open, or its sender is held back: it comes back when one may be probed, and in time for its
-    last chance. What no provider was called for is not given up here."""
+    """The decision if every circuit is open, or its sender is held back. It comes back in time for its last
+    chance. If it waits for its sender, it comes back when the sender may be probed. All others sleep until
+    `CircuitRepository.wake` wakes them. If no provider was called for it, it is not given up here."""
     left = situation.seconds_left(policy)
     if situation.seconds_to_expiry is not None and situation.seconds_to_expiry <= 0:
         return Decision(Status.EXPIRED, reason)
     if left <= 0 and not situation.is_untried:
         return Decision(Status.FAILED, reason)
-    pause = min(opens_in_seconds, policy.max_seconds) + situation.jitter * min(policy.first_seconds, 10.0)
-    return Decision(Status.RETRYING, reason, max(MIN_PAUSE_SECONDS, min(pause, left - LAST_CHANCE_SECONDS)))
+    if reason is Reason.SENDER_REFUSED:
+        pause = min(opens_in_seconds, policy.max_seconds) + situation.jitter * min(policy.first_seconds, 10.0)
+    else:
+        pause = ASLEEP_SECONDS * (1 - situation.jitter / 2)
+    latest = left - LAST_CHANCE_SECONDS
+    if latest <= 0 and not situation.is_untried:
+        latest = left  # it had its last chance, and is given up
+    return Decision(Status.RETRYING, reason, max(MIN_PAUSE_SECONDS, min(pause, latest)))
 
 
 def _try_again(error: Throttled | Unavailable, policy: LaneRetry, situation: Situation) -> Decision:
     attempt = situation.attempt
     if error.reason in _OURS:
-        # No attempts to count by: the longer it has waited, the longer it may wait on.
+        # There are no attempts to count by, so the pause grows with the time that it has waited.
         attempt = max(attempt, 1 + int(log2(1 + situation.age_seconds / policy.first_seconds)))
     pause = pause_seconds(policy, attempt, situation.jitter, error.retry_after_seconds)
     if situation.seconds_to_expiry is not None and pause >= situation.seconds_to_expiry:
@@ -132,6 +143,6 @@ def _try_again(error: Throttled | Unavailable, policy: LaneRetry, situation: Sit
 
 
 def pause_seconds(policy: LaneRetry, attempt: int, jitter: float, asked_seconds: float | None) -> float:
-    """How long to wait after the `attempt`-th failure, from 1; never less than the provider asked for."""
+    """Pause after the `attempt`-th failure, from 1. Never shorter than what the provider asked for. Seconds."""
     ceiling = min(policy.max_seconds, policy.first_seconds * 2.0 ** min(attempt - 1, 30))
     return max(MIN_PAUSE_SECONDS, ceiling * jitter, asked_seconds or 0.0)

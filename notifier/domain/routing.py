@@ -1,9 +1,9 @@
-"""Which providers, in what order, and whether a circuit opens: pure functions of policy and health.
+"""Decides which providers are called, in which order, and whether a circuit opens. Pure functions; no I/O.
 
-A circuit keeps a provider from being called while calls to it are bound to fail. It opens on what is the
-provider's own fault or our account's there, never on answers about a recipient, a destination, a text or a sender;
-after a pause one notification at a time may probe it, and an answer about anything else closes it. A sender that a
-provider refuses has a circuit of its own there, which holds back its messages and no others.
+A circuit keeps a provider from being called while calls to it are bound to fail. It opens on faults of the
+provider itself or of our account there, never on answers about a recipient, a destination, a text or a sender.
+After a pause one notification at a time may probe the provider; an answer about anything else closes the circuit.
+A sender that a provider refuses has a circuit of its own there, which holds back only that sender's messages.
 """
 
 from __future__ import annotations
@@ -15,29 +15,32 @@ from uuid import UUID
 from notifier.domain.record import record
 from notifier.domain.statuses import Outcome, Reason, Subject
 
-#: Health is judged by the calls of this time. Seconds.
+#: Health is judged by the calls within this time. Seconds.
 WINDOW_SECONDS = 60.0
-#: With fewer calls a share of them means nothing.
+#: With fewer calls, the share of faults means nothing.
 MIN_CALLS = 10
-#: This share of faults opens the circuit.
+#: A share of faults from this on opens the circuit.
 MAX_FAULTS = 0.5
-#: First pause after an opening; doubles with each one that follows without a success between. Seconds.
+#: Pause after the first opening. It doubles with each further opening without a success in between. Seconds.
 FIRST_PAUSE_SECONDS = 10.0
 MAX_PAUSE_SECONDS = 300.0
-#: The same for wrong credentials, no credit, a refused sender: people fix those. Seconds.
+#: The same for wrong credentials, no credit, a refused sender, which people have to fix. Seconds.
 FIRST_ACCOUNT_PAUSE_SECONDS = 30.0
 MAX_ACCOUNT_PAUSE_SECONDS = 900.0
-#: Messages in a row that a provider refuses for their sender before the sender's others wait: one answer may be
-#: about its destination.
+#: If a provider refuses this many messages in a row for their sender, the sender's other messages wait. A single
+#: answer may be about its destination.
 SENDER_REFUSALS = 3
-#: A message that is given up within this, or expires, calls a provider whose circuit is open: nothing is given up
-#: while everybody waits for somebody else to try. Seconds.
+#: The detail of messages that wait for the circuit of a provider; the sweep finds them by it. `{}`: the channel.
+NO_PROVIDER_NOW = "no provider for {} can be called now; it goes on when one can: see `notifier providers`"
+#: If a message is given up or expires within this time, it calls a provider although its circuit is open. So
+#: nothing is given up while everybody waits for somebody else to try. Seconds.
 LAST_CHANCE_SECONDS = 15.0
-#: Number of those in one batch. The others come again in a moment.
+#: Maximum number of these messages in one batch. The others come again in a moment.
 LAST_CHANCES = 20
-#: One that was tried before probes only if no fresh one came for so long; doubles with each probe. Seconds.
+#: A notification that was tried before probes only if no fresh one came for this long; doubles with each probe.
+#: Seconds.
 PROBE_GRACE_SECONDS = 10.0
-#: A provider slower than this on the average is tried after faster ones. Share of the deadline of a call.
+#: If a provider's calls take more than this share of their deadline on average, faster providers go first.
 SLOW_SHARE = 0.5
 
 
@@ -47,18 +50,18 @@ class Standing:
 
     provider: str
     paused: bool = False
-    #: Share of the traffic, where weights are used; None: the configured one.
+    #: Share of the traffic, if weights are used. None: the configured one.
     weight: int | None = None
-    #: None: the circuit is closed; above 0: open for so long; 0 or less: due for a probe.
+    #: None: the circuit is closed. Above 0: it stays open for this long. 0 or less: a probe is due.
     open_for_seconds: float | None = None
     reason: Reason | None = None
-    #: Openings in a row.
+    #: Number of openings in a row.
     openings: int = 0
     #: It answers, but slowly.
     is_slow: bool = False
-    #: The notifications whose calls opened the circuit, or probed it: none of them probes again.
+    #: The notifications whose calls opened or probed the circuit: none of them probes again.
     probers: frozenset[UUID] = frozenset()
-    #: Where messages of its sender were refused: one to another destination is a better probe.
+    #: Destinations of the sender's refused messages: a message to another destination is a better probe.
     refused_destinations: frozenset[str] = frozenset()
 
     @property
@@ -72,25 +75,25 @@ class Standing:
 
 @record(frozen=True, slots=True)
 class Candidate:
-    """A notification that wants a route."""
+    """A notification that needs a route."""
 
     id: UUID
     #: Name of its sender identity.
     sender: str
-    #: Until it is given up, or expires.
+    #: Seconds until it is given up or expires.
     seconds_left: float
     #: No provider was called for it since it was accepted or requeued.
     is_untried: bool
-    #: Where it leads: a domain, a country.
+    #: Its domain or country.
     destination: str = ""
 
     def is_fresh(self, standing: Standing) -> bool:
-        """Whether its answer may differ from those that are known."""
+        """Whether its answer may tell more than the known answers."""
         return self.is_untried and self.destination not in standing.refused_destinations
 
     @property
     def is_last_chance(self) -> bool:
-        """Whether there is no time to wait for another notification's probe."""
+        """Whether there is no time left to wait for another notification's probe."""
         return self.seconds_left <= LAST_CHANCE_SECONDS
 
 
@@ -98,14 +101,14 @@ class Candidate:
 class Route:
     """The providers for one notification."""
 
-    #: To be called in this order, while the one before surely did not take it.
+    #: To be called in this order, each only if the one before surely did not take the message.
     providers: tuple[str, ...]
-    #: The one that is only called to find out whether it works again.
+    #: The provider that is only called to find out whether it works again.
     probe: str | None = None
-    #: If no provider can be called now: how long to wait, and why.
+    #: If no provider can be called now: seconds to wait, and why.
     wait_seconds: float = 0.0
     reason: Reason = Reason.NOT_CONFIGURED
-    #: A configured provider is left out now, which may serve what the others do not.
+    #: A configured provider is left out now that may serve destinations which the others do not.
     is_partial: bool = False
 
 
@@ -114,9 +117,9 @@ class Health:
     """Calls to one provider within `WINDOW_SECONDS`."""
 
     calls: int = 0
-    #: Those that failed by its own fault.
+    #: Number of calls that failed by the provider's own fault.
     faults: int = 0
-    #: Sum over the calls.
+    #: Total duration of the calls.
     seconds: float = 0.0
 
     @property
@@ -128,10 +131,10 @@ class Health:
 
 
 def is_fault(outcome: Outcome, subject: Subject, reason: Reason | None, code: str) -> bool:
-    """Whether this answer touches the circuit: it says something about the provider or our account there.
+    """Whether this answer counts against the circuit, because it is about the provider or our account there.
 
-    No answer at all is one; so is 421 ("service not available, closing", RFC 5321 section 4.2.2), and an account
-    that it does not serve.
+    No answer at all counts; so do 421 ("service not available, closing", RFC 5321 section 4.2.2) and an account
+    that the provider does not serve.
     """
     if subject not in (Subject.ACCOUNT, Subject.PROVIDER):
         return False
@@ -141,14 +144,14 @@ def is_fault(outcome: Outcome, subject: Subject, reason: Reason | None, code: st
 
 
 def closes_circuit(outcome: Outcome, subject: Subject, reason: Reason | None, code: str) -> bool:
-    """Whether this answer to a probe shows that the provider works."""
+    """Whether this answer to a probe shows that the provider works again."""
     if subject not in (Subject.ACCOUNT, Subject.PROVIDER):
         return True
     return outcome is not Outcome.THROTTLED and not is_fault(outcome, subject, reason, code)
 
 
 def pause_after(reason: Reason, openings: int) -> float:
-    """How long the circuit opens for the `openings`-th time in a row, from 1. Seconds."""
+    """How long the circuit stays open after its `openings`-th opening in a row, from 1. Seconds."""
     doubled = 2.0 ** min(max(openings, 1) - 1, 20)
     if reason in (Reason.PROVIDER_ACCOUNT, Reason.SENDER_REFUSED):
         return min(MAX_ACCOUNT_PAUSE_SECONDS, FIRST_ACCOUNT_PAUSE_SECONDS * doubled)
@@ -156,7 +159,7 @@ def pause_after(reason: Reason, openings: int) -> float:
 
 
 def held(standing: Standing, hold: Standing | None) -> Standing:
-    """The standing of a provider for one sender, whose own circuit there is `hold`."""
+    """The standing of a provider for one sender. `hold` is the sender's own circuit there."""
     if hold is None or hold.open_for_seconds is None:
         return standing
     if standing.open_for_seconds is not None and standing.open_for_seconds >= hold.open_for_seconds:
@@ -178,8 +181,8 @@ def route(
 ) -> Route:
     """The route of one notification.
 
-    `configured` is the order of failover; with any weight above 0, the order is drawn by weight instead. `draws`
-    are random numbers from [0, 1), one for each provider: passed in, so that this stays pure.
+    `configured` is the order of failover. If any weight is above 0, the order is drawn by weight instead. `draws`
+    are random numbers from [0, 1), one for each provider, passed in so that this function stays pure.
     """
     known = [standings.get(name, Standing(name)) for name in configured]
     usable = [standing for standing in known if standing.is_usable]
@@ -194,7 +197,7 @@ def route(
 
 
 def is_drawn(weights: Mapping[str, int], standings: Collection[Standing]) -> bool:
-    """Whether the routes of these providers differ from one notification to the next."""
+    """Whether weights are used, so that the routes of notifications differ."""
     return any(_weights_of(standings, weights).values())
 
 
@@ -203,7 +206,7 @@ def _weights_of(standings: Collection[Standing], weights: Mapping[str, int]) -> 
 
 
 def _drawn(names: Sequence[str], weight: Mapping[str, int], draws: Sequence[float]) -> list[str]:
-    """In random order, the heavier the earlier (Efraimidis and Spirakis, 2006: sort by u^(1/w))."""
+    """Random order; heavier ones tend to come first (Efraimidis and Spirakis, 2006: sort by u^(1/w))."""
     keys = {name: draw ** (1 / weight[name]) for name, draw in zip(names, draws, strict=False)}
     return sorted(names, key=lambda name: keys[name], reverse=True)
 
@@ -215,5 +218,9 @@ def _waiting(known: Sequence[Standing]) -> Route:
     if not opened:
         return Route((), wait_seconds=FIRST_PAUSE_SECONDS, reason=Reason.OPERATOR)
     soonest = min(opened, key=lambda s: s.open_for_seconds or 0.0)
-    reason = soonest.reason or Reason.PROVIDER_UNAVAILABLE
-    return Route((), wait_seconds=max(1.0, soonest.open_for_seconds or 0.0), reason=reason)
+    reasons = [s.reason for s in opened]
+    # Who waits for its sender is not woken when a provider can be called: perhaps one can be, by others.
+    reason = Reason.SENDER_REFUSED if Reason.SENDER_REFUSED in reasons else soonest.reason
+    return Route(
+        (), wait_seconds=max(1.0, soonest.open_for_seconds or 0.0), reason=reason or Reason.PROVIDER_UNAVAILABLE
+    )

@@ -1,7 +1,7 @@
 """The closed lists of the record: statuses, reasons, outcomes, and which status may follow which.
 
-A status moves only along `TRANSITIONS`; the store puts the table into the `WHERE` of every update, so a late
-or repeated event can change nothing that it must not change.
+A status changes only along `TRANSITIONS`. The store puts the table into the `WHERE` of every update, so a late or
+repeated event cannot make a change that the table does not allow.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-#: Stands in the record where a provider's name does, for messages of test keys; no provider may have it.
+#: The provider's name in the record for messages of test keys; no provider may have this name.
 SIMULATOR = "simulator"
 
 
@@ -46,19 +46,19 @@ class Status(StrEnum):
     SUPPRESSED = "suppressed"  #: the recipient must not be sent to
 
 
-#: An answer or a report of the provider, or the end of its time, may meet it anywhere on its way.
+#: Ends that any status on the way may reach by a provider's answer, by a report, or because its time is over.
 _ENDS = frozenset({Status.SENT, Status.DELIVERED, Status.UNDELIVERED, Status.FAILED, Status.EXPIRED})
 _STOPS = frozenset({Status.CANCELLED, Status.SUPPRESSED})
 
 #: status → the statuses that may follow it. Nothing goes backwards by itself: `retrying → queued` is the next
-#: round of the same delivery. An acceptance or a receipt that comes late may correct `unknown`, `undelivered`,
-#: `failed` and `expired`, for what was sent was sent, whatever we had come to believe. `cancelled` and
-#: `suppressed` are decisions and stay; the attempts beside them tell what arrived all the same. Only an operator
-#: requeues what had ended (`failed`, `expired`, `undelivered`, `suppressed` → `retrying`).
-#: An operator or the producer gives what was not tried yet another time (`queued` → `scheduled`).
-#: What a provider took (`sent`, `delivered`, `undelivered`) becomes `unknown` again for one cause only: the
-#: message that a look-up had found for it is proven to be another attempt's (`store.provider_messages`).
-#: What is on its way becomes `unknown` when its database was restored from a backup: it may have been sent since.
+#: round of the same delivery. A late acceptance or receipt may correct `unknown`, `undelivered`, `failed` and
+#: `expired`, because a sent message was sent, whatever we had come to believe. `cancelled` and `suppressed` are
+#: decisions and stay; the attempts beside them show what arrived all the same. Only an operator requeues a
+#: notification that had ended (`failed`, `expired`, `undelivered`, `suppressed` → `retrying`). An operator or the
+#: producer may give a notification that was not tried yet another time (`queued` → `scheduled`).
+#: A notification that a provider took (`sent`, `delivered`, `undelivered`) becomes `unknown` again for one cause
+#: only: the message that a look-up had found for it proves to be another attempt's (`store.provider_messages`).
+#: After its database was restored from a backup, a live one becomes `unknown`: it may have been sent since.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
         Status.SCHEDULED: _STOPS | {Status.QUEUED, Status.UNKNOWN, Status.EXPIRED},
@@ -76,14 +76,14 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     }
 )
 
-#: Nothing more happens by itself. `sent` is not among them: a receipt may still come.
+#: Nothing more happens by itself. `sent` is not one of them, because a receipt may still come.
 FINAL_STATUSES: frozenset[Status] = _STOPS | _ENDS - {Status.SENT}
 
-#: Ends a wait: of a mail no more is heard as a rule once its provider has taken it.
+#: A producer's wait ends here. `sent` is one of them: nothing more is usually heard of a mail that was taken.
 READY_STATUSES: frozenset[Status] = FINAL_STATUSES | {Status.SENT}
-#: It has not ended: it waits, is in hand, or nobody knows whether a provider took it.
+#: It has not ended: it waits, a worker has it, or nobody knows whether a provider took it.
 LIVE_STATUSES: tuple[Status, ...] = tuple(status for status in Status if status not in READY_STATUSES)
-#: It went well.
+#: A provider took it, and has not reported a failure.
 SUCCESSFUL_STATUSES: frozenset[Status] = frozenset({Status.SENT, Status.DELIVERED})
 
 
@@ -97,7 +97,7 @@ def sources_of(new: Status) -> tuple[Status, ...]:
 
 
 class Outcome(StrEnum):
-    """What one attempt (one call to one provider) came to."""
+    """The outcome of one attempt (one call to one provider)."""
 
     ACCEPTED = "accepted"  #: the provider took it, with a receipt
     REJECTED = "rejected"  #: the provider refused it for good
@@ -111,33 +111,33 @@ class MessageProof(StrEnum):
 
     ANSWER = "answer"  #: the provider answered our call with its id
     REPORT = "report"  #: the provider reported about it under the attempt's own address, and signed that
-    LOOK_UP = "look_up"  #: a look-up found it: a guess, which gives way to each of the others
+    LOOK_UP = "look_up"  #: a look-up found it: a guess, which gives way to either of the others
 
     def beats(self, other: MessageProof) -> bool:
-        """Whether a message assigned by `other` is reassigned to the attempt that this proves."""
+        """Whether this proof moves a message from the attempt that it was assigned to by `other`."""
         return other is MessageProof.LOOK_UP and self is not MessageProof.LOOK_UP
 
 
 class Subject(StrEnum):
-    """What a provider's answer is about. Only the last two tell something about the provider itself: they alone
-    touch its circuit. Only an answer about the recipient may suppress the recipient."""
+    """What a provider's answer is about. Only an answer about the account or the provider says something about the
+    provider itself and touches its circuit. Only an answer about the recipient may suppress the recipient."""
 
     RECIPIENT = "recipient"  #: this one address or number
     DESTINATION = "destination"  #: where it leads: a country, a prefix, a domain
     CONTENT = "content"  #: what this message says, or how large it is
     SENDER = "sender"  #: the sender identity that it came from
     ACCOUNT = "account"  #: our account: credentials, credit, registration
-    PROVIDER = "provider"  #: the provider as a whole: its servers, its limits, the way there
+    PROVIDER = "provider"  #: the provider as a whole: its servers, its limits, the connection to it
 
 
 class Reason(StrEnum):
-    """Why a notification is where it is. Closed: what a provider said word for word goes into `detail`."""
+    """Why a notification is where it is. A closed list: the provider's own words go into `detail`."""
 
     INVALID_RECIPIENT = "invalid_recipient"  #: no such mailbox or number
     UNREACHABLE_RECIPIENT = "unreachable_recipient"  #: exists but cannot be reached: landline, full, unroutable
     OPTED_OUT = "opted_out"  #: the recipient asked for no more (STOP, blocked)
     CONTENT_REFUSED = "content_refused"  #: filtered, spam, not registered, too large
-    PROVIDER_REJECTED = "provider_rejected"  #: refused for good, for a reason of none of the kinds above
+    PROVIDER_REJECTED = "provider_rejected"  #: refused for good, for none of the reasons above
     PROVIDER_UNAVAILABLE = "provider_unavailable"  #: no connection, or a temporary answer
     PROVIDER_THROTTLED = "provider_throttled"  #: too fast for the provider or for the receiving server
     PROVIDER_ACCOUNT = "provider_account"  #: our account or settings are at fault: credentials, credit
@@ -169,7 +169,7 @@ class OnUnknown(StrEnum):
 
 
 class SuppressionReason(StrEnum):
-    """Why a recipient must not be sent to."""
+    """Why nothing may be sent to a recipient."""
 
     HARD_BOUNCE = "hard_bounce"  #: a mail server reported that there is no such mailbox
     INVALID_RECIPIENT = "invalid_recipient"  #: a provider refused it: no such mailbox or number
@@ -180,13 +180,13 @@ class SuppressionReason(StrEnum):
 
     @property
     def is_a_wish(self) -> bool:
-        """Whether the recipient asked for it: a message that must be sent by law goes against that, and not
-        against an address that is dead or an operator who forbade it."""
+        """Whether the recipient asked for it. A message that the law requires is sent against such a wish, but not
+        to a dead address, and not against an operator who forbade it."""
         return self in (SuppressionReason.OPTED_OUT, SuppressionReason.COMPLAINT, SuppressionReason.UNSUBSCRIBED)
 
 
 class JobState(StrEnum):
-    """Where a long action of an operator stands, which workers carry out."""
+    """Where an operator's long action stands, which workers carry out."""
 
     WAITING = "waiting"  #: for a worker
     RUNNING = "running"  #: a worker has it in hand
@@ -224,7 +224,7 @@ class CallbackFailure(StrEnum):
     TECHNICAL_ERROR = "technical_error"  #: a fault of ours
 
 
-#: Failures that tell something about the endpoint.
+#: Failures that say something about the endpoint itself.
 ENDPOINT_FAILURES: frozenset[CallbackFailure] = frozenset(CallbackFailure) - {
     CallbackFailure.LEASE_EXPIRED,
     CallbackFailure.NOT_CONFIGURED,

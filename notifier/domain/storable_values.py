@@ -1,4 +1,4 @@
-"""What JSON allows and the record cannot hold: NUL characters, half characters, numbers out of range."""
+"""Finds values that JSON allows but the record cannot hold: NUL characters, half characters, too large numbers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from notifier.domain.errors import MAX_FIELD, Fault
 from notifier.domain.message import MAX_NUMBER, Message
 
-#: NUL, and half a character: JSON text cannot bring one, a Python producer can.
+#: NUL, and half a character, which no JSON text can bring but a Python producer can.
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def storage_faults(message: Message) -> Iterator[Fault]:
-    """What JSON allows and the record cannot hold, one by one, because nobody reads a million of them."""
+    """Faults for such values, found one by one, because nobody reads a million of them."""
     for field in ("to", "idempotency_key", "reference", "callback_url", "context", "metadata"):
         value = getattr(message, field)
         if not _is_storable(value):
@@ -22,7 +22,7 @@ def storage_faults(message: Message) -> Iterator[Fault]:
 
 
 def _is_storable(value: Any) -> bool:
-    """Whether `_walk` finds nothing. It makes no paths, so it takes a fraction of the time."""
+    """Whether `_walk` finds nothing. It builds no paths, so it takes a fraction of the time."""
     if isinstance(value, str):
         return not _NOT_STORABLE.search(value)
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""The variables of a template: the types that its manifest declares, and how a context is checked by them.
+"""Template variables: the types that a manifest declares, and how a context is checked against them.
 
-JSON has no type for dates, times, money and links. The functions that read them are used when a message is
+JSON has no types for dates, times, money and links. The functions that read them are used when a message is
 checked, and again when a filter writes the value.
 """
 
@@ -22,7 +22,7 @@ from notifier.domain.message import MAX_NUMBER
 
 
 class Type(StrEnum):
-    """Of a variable. All but the first six are JSON with a rule."""
+    """The type of a variable. All but the first six are JSON with a rule."""
 
     STRING = "string"  #: text
     INTEGER = "integer"  #: a JSON number without a fraction
@@ -37,7 +37,7 @@ class Type(StrEnum):
     HTML = "html"  #: markup, written into the HTML part as it is
 
 
-#: Type → the fix in a fault.
+#: Type → the fix in the text of a fault.
 _SEND: Mapping[Type, str] = {
     Type.STRING: "Send a string",
     Type.INTEGER: "Send a whole number",
@@ -46,7 +46,7 @@ _SEND: Mapping[Type, str] = {
     Type.LIST: "Send a list",
     Type.OBJECT: "Send an object",
     Type.DATE: "Send a date as 2026-03-05",
-    Type.DATETIME: "Send RFC 3339 with an offset, as 2026-03-05T14:30:00+01:00",
+    Type.DATETIME: "Send RFC 3339 with an offset, such as 2026-03-05T14:30:00+01:00",
     Type.MONEY: 'Send an object as {"amount": "12.50", "currency": "EUR"}',
     Type.URL: "Send a link that begins with https:// or http://",
     Type.HTML: "Send a string of HTML",
@@ -55,7 +55,7 @@ _NUMBERS = (Type.INTEGER, Type.NUMBER)
 
 
 def as_json(value: Any) -> Any:
-    """A value of TOML as JSON: dates and times become text."""
+    """A TOML value as JSON: dates and times become text."""
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, dict):
@@ -74,15 +74,15 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Type
-    #: For authors of producers.
+    #: For developers of producers.
     description: str = ""
-    #: Without it, a value that is missing or null has its default.
+    #: If False, a value that is missing or null is replaced by the default.
     required: bool = True
-    #: Stands for a missing value; unset: none, which `{% if %}` takes for false.
+    #: Replaces a missing value. Unset: None, which `{% if %}` takes for false.
     default: Annotated[Any, BeforeValidator(as_json)] = None
-    #: Entries of a list.
+    #: Type of the entries of a list.
     of: Shape | None = None
-    #: Members of an object; others are tolerated.
+    #: Types of the members of an object; other members are tolerated.
     fields: Mapping[_MemberName, Shape] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -101,8 +101,8 @@ class Shape(BaseModel):
 
     @cached_property
     def fits(self) -> Callable[[Any], bool]:
-        """Whether `faults_of` finds nothing wrong with a value. It makes no paths, and what this shape asks for is
-        looked up once: it takes a fraction of the time."""
+        """Whether `faults_of` finds nothing wrong with a value. It builds no paths and looks up only once what
+        this shape requires, so it takes a fraction of the time."""
         if self.of is not None:
             entry = self.of.fits
             return lambda value: isinstance(value, list) and all(map(entry, value))
@@ -110,18 +110,18 @@ class Shape(BaseModel):
 
     @cached_property
     def is_whole(self) -> bool:
-        """Whether a value of it needs no defaults inside."""
+        """Whether a value of this shape never needs defaults inside."""
         members_are = all(member.required and member.is_whole for member in self.fields.values())
         return members_are and (self.of is None or self.of.is_whole)
 
 
 class Variable(Shape):
-    #: For codes and links that log in: the value is masked wherever people and logs can see it.
+    #: For codes and login links: the value is masked wherever people and logs can see it.
     secret: bool = False
 
 
 def check_values(variables: Mapping[str, Shape], values: Mapping[str, Any], path: str) -> Iterator[Fault]:
-    """Values that are missing or have the wrong type. Undeclared values are tolerated."""
+    """Faults of values that are missing or have the wrong type. Undeclared values are tolerated."""
     for name, shape in variables.items():
         value = values.get(name)
         if value is None:
@@ -163,7 +163,7 @@ def faults_of(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
 
 
 def completed(variables: Mapping[str, Shape], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, with defaults for optional ones that are missing, so that templates can test them."""
+    """The values, with defaults for missing optional ones, so that templates can test them."""
     full = dict(values)
     for name, shape in variables.items():
         value = full.get(name)
@@ -192,11 +192,11 @@ _URL = re.compile(r"https?://[^\s\"'<>\\\x00-\x1f\x7f]+", re.IGNORECASE)
 
 
 class ValueRefused(ValueError):
-    """A value of the wrong type. The text never repeats it: it may be personal."""
+    """A value of the wrong type. The text never repeats the value, because it may be personal."""
 
 
 class Money(NamedTuple):
-    """An amount of one currency, exact."""
+    """An exact amount of one currency."""
 
     amount: Decimal
     #: ISO 4217: "EUR", "CNY".
@@ -209,7 +209,7 @@ def read_number(value: object) -> Decimal:
         return _read_digits(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueRefused("not a number")
-    # Through the text, or 0.1 would become 0.1000000000000000055511151231257827.
+    # By way of the text, because otherwise 0.1 would become 0.1000000000000000055511151231257827.
     number = Decimal(repr(value)) if abs(value) < MAX_NUMBER else Decimal("nan")
     if not number.is_finite():
         raise ValueRefused("a number out of range")
@@ -219,17 +219,17 @@ def read_number(value: object) -> Decimal:
 @lru_cache(maxsize=4096)
 def _read_digits(text: str) -> Decimal:
     if not _NUMBER.fullmatch(text):
-        raise ValueRefused("not a number of digits, as 12.50")
+        raise ValueRefused("not a decimal number, such as 12.50")
     return Decimal(text)
 
 
 def read_money(value: object) -> Money:
-    """{"amount": "12.50", "currency": "EUR"}; the amount may be a number, too."""
+    """Read {"amount": "12.50", "currency": "EUR"}; the amount may also be a number."""
     if not isinstance(value, dict) or "amount" not in value or "currency" not in value:
-        raise ValueRefused('not an amount of money, as {"amount": "12.50", "currency": "EUR"}')
+        raise ValueRefused('not an amount of money, such as {"amount": "12.50", "currency": "EUR"}')
     currency = value["currency"]
     if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
-        raise ValueRefused("not a currency code of ISO 4217, as EUR")
+        raise ValueRefused("not an ISO 4217 currency code, such as EUR")
     return Money(read_number(value["amount"]), currency)
 
 
@@ -240,30 +240,30 @@ def read_date(value: object) -> date:
             return _in_range(date.fromisoformat(value))
         return read_datetime(value).date()
     except ValueError:
-        raise ValueRefused("not a date, as 2026-03-05") from None
+        raise ValueRefused("not a date, such as 2026-03-05") from None
 
 
 def read_datetime(value: object) -> datetime:
-    """RFC 3339 with an offset: "2026-03-05T14:30:00+01:00"."""
+    """Read RFC 3339 with an offset: "2026-03-05T14:30:00+01:00"."""
     try:
         if isinstance(value, str) and _TIME.fullmatch(value):
             return _in_range(datetime.fromisoformat(value.upper().replace(" ", "T")))
     except ValueError:
         pass
-    raise ValueRefused("not a date and time with an offset, as 2026-03-05T14:30:00+01:00")
+    raise ValueRefused("not a date and time with an offset, such as 2026-03-05T14:30:00+01:00")
 
 
 def _in_range(day: _Day) -> _Day:
-    """In Python's first and last year another time zone may be in a year that Python lacks."""
+    """Refuse Python's first and last year: in another time zone, the date may be in a year that Python lacks."""
     if not 1 < day.year < 9999:
         raise ValueRefused("a date out of range")
     return day
 
 
 def read_url(value: object) -> str:
-    """An http or https link; javascript: and data: are refused."""
+    """Read an http or https link; javascript: and data: are refused."""
     if not isinstance(value, str) or not _URL.fullmatch(value):
-        raise ValueRefused("not a link, as https://shop.example.com/orders/1")
+        raise ValueRefused("not a link, such as https://shop.example.com/orders/1")
     return value
 
 
@@ -288,13 +288,13 @@ def _fits_reader(read: Callable[[object], object]) -> Callable[[Any], bool]:
 
 
 def _fits_number(value: Any) -> bool:
-    # Not `read_number`: of a number only its size matters here.
+    # Not `read_number`: only the size of a number matters here.
     if isinstance(value, str):
         return _NUMBER.fullmatch(value) is not None
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_NUMBER
 
 
-#: Type → whether a value is of it.
+#: Type → function that says whether a value is of this type.
 _FIT: Mapping[Type, Callable[[Any], bool]] = {
     **{kind: _fits_reader(read) for kind, read in _READERS.items()},
     Type.NUMBER: _fits_number,

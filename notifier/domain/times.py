@@ -1,4 +1,4 @@
-"""Date and time as the contract has them: RFC 3339 with an offset, aware and in UTC here."""
+"""Dates and times of the contract: RFC 3339 with an offset on the wire, aware and in UTC in the code."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d
 
 
 def rule_error(code: str, problem: str, fix: str) -> PydanticCustomError:
-    """What a model says against a value, as `faults_of` reads it."""
-    # Pydantic formats templates with {}; both texts travel in the context, untouched.
+    """The error by which a model refuses a value, in the form that `faults_of` reads."""
+    # Pydantic formats the template with {}, so both texts travel in the context, unchanged.
     return PydanticCustomError("contract", "{problem}", {"code": code, "problem": problem, "fix": fix})
 
 
@@ -27,7 +27,9 @@ def _parse_time(value: object) -> datetime:
         except ValueError:
             value = None
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise rule_error("bad_time", "not a date and time", "Use RFC 3339 with an offset, as 2026-11-22T09:30:00Z")
+        raise rule_error(
+            "bad_time", "not a date and time", "Use RFC 3339 with an offset, such as 2026-11-22T09:30:00Z"
+        )
     try:
         return value.astimezone(UTC)
     except (OverflowError, ValueError):
@@ -52,5 +54,5 @@ Time = Annotated[
     PlainSerializer(write_time, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
-#: Of a form or an address: one that every zone can show.
+#: A time in a form or a URL: one that every time zone can show.
 Instant = Annotated[Time, AfterValidator(_check_instant)]

@@ -1,11 +1,11 @@
-"""How bytes become `Message` values, or faults that say what is wrong with them.
+"""Turns bytes into `Message` values, or into faults that say what is wrong with them.
 
-Everything that can be judged from the bytes alone is judged here; whether a template, a sender or a provider
-exists is the intake's question. `parse_body` never raises for what it is given: every entry comes back as a
-`Message` or as the list of its faults.
+Everything that the bytes alone can show is checked here. Whether a template, a sender or a provider exists is
+checked by the intake. `parse_body` never raises, whatever it is given: every entry comes back as a `Message` or as
+the list of its faults.
 
-Most bodies are one message without a fault, and pydantic reads those from their bytes. All others are read step by
-step, so that each fault can be told. Both ways come to the same (property test).
+Most bodies are one message without a fault, which pydantic reads from the bytes. All others are read step by step,
+so that each fault can be reported. Both ways give the same result (property test).
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from notifier.domain.recipient_identity import recipient_faults
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.storable_values import storage_faults
 
-#: Bodies with these are read step by step: a NUL character, and what Python takes for numbers and JSON does not.
+#: Bodies with these are read step by step: a NUL character, and words that Python but not JSON takes for numbers.
 _DOUBTFUL = (b"\\u0000", b"NaN", b"Infinity")
-#: How a body begins that gets the channel and lane of its queue, unless it names others further on.
+#: How a body is made to begin, with the channel and lane of its queue; it may name others further on.
 _OPENINGS = {
     (channel, lane): f'{{"channel":"{channel}","lane":"{lane}",'.encode() for channel in Channel for lane in Lane
 }
@@ -52,28 +52,28 @@ class Entry:
 
     message: Message | None
     faults: tuple[Fault, ...] = ()
-    #: The entry's JSON, defaults merged in, where the body was a batch; None where the whole body is the entry.
+    #: The entry's JSON with the defaults merged in, if the body was a batch. None: the whole body is the entry.
     raw: bytes | None = None
-    #: Who says to have sent it, if that could be read at all.
+    #: The producer that it names, if that could be read at all.
     producer: str | None = None
-    #: With faults: what can be judged all the same; None: too little is right.
+    #: With faults: the part that can be checked all the same. None: too little is correct.
     draft: Draft | None = None
-    #: Where a CloudEvent is refused: its message, which `beside` adds.
+    #: If a CloudEvent is refused: its message, whose faults `beside` adds.
     of_event: dict[str, Any] | None = None
-    #: Where a batch is refused as a whole: each of its entries, for what is wrong with them besides.
+    #: If a batch is refused as a whole: each of its entries, so that their own faults are found too.
     parts: tuple[Entry, ...] = ()
 
     def beside(self, message: Entry) -> Entry:
-        """The faults of an event and those of its message."""
+        """The faults of an event together with the faults of its message."""
         draft = message.draft if message.message is None else Draft(message.message)
         return replace(message, message=None, faults=few((*self.faults, *message.faults)), draft=draft)
 
     def within(self, traceparent: str) -> Entry:
-        """The same with this for a message that has none of its own."""
+        """The same entry with this `traceparent`, unless its message has its own."""
         return self if self.message is None else replace(self, message=self.message.within(traceparent))
 
     def with_further(self, further: Iterable[Fault]) -> tuple[Fault, ...]:
-        """Its faults, in their order, and then those that were found in its draft."""
+        """Its faults in order, followed by the further faults that were found in its draft."""
         known = {fault.field for fault in self.faults}
         replaced = self.draft.replaced if self.draft else frozenset()
         news = (one for one in further if one.field not in known and one.field.partition(".")[0] not in replaced)
@@ -81,10 +81,10 @@ class Entry:
 
 
 def parse_body(body: bytes, channel: Channel, lane: Lane, *, now: datetime | None = None) -> list[Entry]:
-    """Read what a producer put on the queue of `channel` and `lane`.
+    """Read what a producer published to the queue of `channel` and `lane`.
 
-    `now` is the time against which ages are judged (default: by this machine's clock). Never raises; a body that
-    is no JSON object at all is one entry with its fault.
+    `now` is the time against which ages are judged (default: this machine's clock). Never raises; a body that is
+    no JSON object is returned as one entry with its fault.
     """
     now = now or datetime.now(UTC)
     message = _read_faultless(body, channel, lane, now)
@@ -99,7 +99,7 @@ def parse_body(body: bytes, channel: Channel, lane: Lane, *, now: datetime | Non
 
 
 def decode(body: bytes) -> dict[str, Any] | Entry:
-    """The JSON object of a body, of a CloudEvent its message; or an entry with what is wrong. Never raises."""
+    """The JSON object of a body, or of a CloudEvent its message; if it is wrong, an entry. Never raises."""
     if len(body) > MAX_BODY_BYTES:
         return _refused("too_large", f"{len(body)} bytes", f"Send at most {MAX_BODY_BYTES} bytes a message")
     try:
@@ -114,7 +114,7 @@ def decode(body: bytes) -> dict[str, Any] | Entry:
         kinds = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
         kind = kinds.get(type(value), "a number")
         return _refused("not_an_object", f"{kind}, not an object", "Publish one JSON object")
-    # Protocol 1 carries the task in the body; protocol 2's body is a list and is refused as such.
+    # Protocol 1 carries the task in the body. The body of protocol 2 is a list and is refused as such.
     if "task" in value and ("args" in value or "kwargs" in value):
         fix = "Publish plain JSON to the exchange notify; Celery's own task messages are not read here"
         return _refused("celery_message", "a message of Celery's task protocol", fix)
@@ -155,7 +155,7 @@ def _claimed_producer(value: Mapping[str, Any]) -> str | None:
 
 
 def _value_faults(message: Message, channel: Channel, now: datetime) -> Iterator[Fault]:
-    """What its types do not tell."""
+    """Faults that the types of the fields do not show."""
     return chain(
         recipient_faults(message.to, channel),
         _check_attachments(message, channel),
@@ -170,10 +170,10 @@ def _read_faultless(body: bytes, channel: Channel, lane: Lane, now: datetime) ->
 
 
 def read_faultless(body: bytes, opening: bytes, now: datetime) -> Message | None:
-    """The message of a body that is one and has no fault. None: the long way decides.
+    """The message of a body that is one message without a fault. None: read it step by step.
 
-    `opening` begins the object (`{"lane":"normal",`); the body may hold the same fields again, and then they win.
-    The message has no half characters: as UTF-8 and as escapes, readers of JSON refuse them.
+    `opening` begins the object (`{"lane":"normal",`). The body may hold the same fields again, and then those win.
+    The message has no half characters: JSON readers refuse them, both as UTF-8 and as escapes.
     """
     if len(body) > MAX_BODY_BYTES or not body.startswith(b"{"):
         return None
@@ -193,7 +193,7 @@ def read_faultless(body: bytes, opening: bytes, now: datetime) -> Message | None
 
 
 def _has_large_numbers(value: dict[str, Any] | list[Any]) -> bool:
-    # By type, not `isinstance`: of the many values of a context each is looked at.
+    # By type, not `isinstance`, because it looks at every one of the many values of a context.
     for item in value.values() if isinstance(value, dict) else value:
         kind = type(item)
         if kind is int or kind is float:
@@ -205,7 +205,7 @@ def _has_large_numbers(value: dict[str, Any] | list[Any]) -> bool:
 
 
 def check(message: Message, channel: Channel, lane: Lane) -> Message:
-    """The same checks for a producer; sets channel and lane. Raises `InvalidMessage` with every fault."""
+    """The same checks on the producer's side; sets channel and lane. Raises `InvalidMessage` with every fault."""
     entry = read_message(message.model_dump(exclude_none=True), channel, lane, now=datetime.now(UTC))
     if entry.message is None:
         raise InvalidMessage(entry.faults)
@@ -233,7 +233,7 @@ def _parse_batch(value: dict[str, Any], channel: Channel, lane: Lane, now: datet
 
 
 def open_batch(value: dict[str, Any]) -> OpenedBatch:
-    """Raises `InvalidMessage`: it is not right as a whole, and its entries cannot be told from it."""
+    """Open a batch. Raises `InvalidMessage` if it is so wrong that its entries cannot be made out."""
     faults: tuple[Fault, ...] = ()
     wrong: frozenset[str] = frozenset()
     try:
@@ -252,11 +252,11 @@ def open_batch(value: dict[str, Any]) -> OpenedBatch:
 
 
 def no_object() -> Entry:
-    return _refused("not_an_object", "an entry of the batch is no object", "Make it an object")
+    return _refused("not_an_object", "an entry of the batch is not an object", "Make it an object")
 
 
 def _agreed(value: Mapping[str, Any], channel: Channel, lane: Lane) -> dict[str, Any]:
-    """The queue's channel and lane. If the message names others, those stay and are refused."""
+    """The queue's channel and lane. If the message names others, they are marked, and refused later."""
     agreed: dict[str, Any] = {}
     for field, known in (("channel", channel), ("lane", lane)):
         if value.get(field) in (None, known):
@@ -268,7 +268,7 @@ def _agreed(value: Mapping[str, Any], channel: Channel, lane: Lane) -> dict[str,
 
 @dataclass(frozen=True, slots=True)
 class _Disagreement:
-    """Marks a channel or lane that is not the queue's; no enum accepts it, and `faults_of` names the fix."""
+    """Marks a channel or lane that differs from the queue's. No enum accepts it, and `faults_of` names the fix."""
 
     known: str
 
@@ -287,7 +287,7 @@ def _check_times(message: Message, now: datetime) -> list[Fault]:
 
 
 def send_at_faults(send_at: datetime, now: datetime) -> list[Fault]:
-    """Whether a notification may have this time."""
+    """Why a notification may not have this `send_at`."""
     if send_at > now + MAX_SCHEDULE_AHEAD:
         fix = f"Schedule at most {MAX_SCHEDULE_AHEAD.days} days ahead"
         return [Fault("send_at", "too_far_ahead", "too far in the future", fix)]
@@ -298,12 +298,12 @@ def send_at_faults(send_at: datetime, now: datetime) -> list[Fault]:
 
 
 def may_become(notification_id: UUID, now: datetime) -> bool:
-    """Whether a message with this id would be accepted, if nothing else is wrong with it."""
+    """Whether a message with this id would be accepted if nothing else is wrong with it."""
     return notification_id.version == 7 and not _check_id_time(time_of_id(notification_id) - now)
 
 
 def _check_id_time(ahead: timedelta) -> list[Fault]:
-    """The time in an id decides where its notification lies in the record, and how long."""
+    """The time in an id decides where in the record its notification is stored, and for how long."""
     if -MAX_AGE < ahead < MAX_CLOCK_SKEW:
         return []
     far = f"{abs(ahead) / timedelta(days=1):.1f} days {'ahead of' if ahead > timedelta(0) else 'behind'}"
@@ -312,9 +312,9 @@ def _check_id_time(ahead: timedelta) -> list[Fault]:
     return [Fault("id", "bad_id_time", problem, "Set the clock of the machine that makes it, and publish at once")]
 
 
-#: In the place of pydantic's error type: of a text that is to have a character, and has none.
+#: Replaces pydantic's error type if a text must not be empty but is.
 _EMPTY = "empty"
-#: pydantic's error type → (our code, what is wrong, what to do); texts may use the error's own context.
+#: pydantic's error type → (our code, problem, fix). The texts may use the context of the error.
 _TEXTS: Mapping[str, tuple[str, str, str]] = {
     "missing": ("missing", "is missing", "Add it"),
     "extra_forbidden": ("unknown_field", "is not a field of the contract", "Remove it, or move it into metadata"),
@@ -329,7 +329,7 @@ _TEXTS: Mapping[str, tuple[str, str, str]] = {
     "too_long": ("too_long", "has more than {max_length} entries", "Send fewer"),
     "too_short": ("too_short", "has no entries", "Send at least one"),
     "string_pattern_mismatch": ("bad_format", "does not match {pattern}", "Follow that pattern"),
-    "enum": ("bad_choice", "is none of {expected}", "Use one of them"),
+    "enum": ("bad_choice", "is not one of {expected}", "Use one of them"),
 }
 
 
@@ -344,7 +344,7 @@ def _fault_of(detail: Any) -> Fault:
         return Fault(field, context["code"], context["problem"], context["fix"])
     if isinstance(detail["input"], _Disagreement):
         fix = "Publish it to the queue it belongs to, or leave it out"
-        return Fault(field, "queue_mismatch", f"is not the {field} of the queue it came by", fix)
+        return Fault(field, "queue_mismatch", f"is not the {field} of the queue it came through", fix)
     is_empty = detail["type"] == "string_too_short" and context["min_length"] == 1
     code, problem, fix = _TEXTS.get(
         _EMPTY if is_empty else detail["type"], ("invalid", detail["msg"], "See `notifier schema message`")

@@ -1,1 +1,1 @@
-"""Provider reports, bounces and recipients' wishes, and what follows from them."""
+"""What comes back from outside: provider reports, bounces and recipients' wishes, and what follows from them."""

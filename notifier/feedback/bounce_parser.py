@@ -1,9 +1,9 @@
-"""Reads what mail servers send later about a mail that they accepted: delivery reports (RFC 3464), formats of
-servers that follow no standard, and complaints (ARF, RFC 5965, and Microsoft's own form).
+"""Reads what mail servers send after they accepted a mail: delivery reports (RFC 3464), formats of servers that
+follow no standard, and complaints (ARF, RFC 5965, and Microsoft's own form).
 
-All of it is written by strangers. A report is read for its codes and words; whose it is and what it means is
-decided elsewhere. Recognisers are tried in turn: one that fails, or finds nothing, leaves the mail to the next. No
-mail may make reading fail: what cannot be read is no report.
+All of it is written by strangers. A report is only read for its codes and words; other modules decide whose it is
+and what it means. Recognisers are tried in turn, and one that fails or finds nothing leaves the mail to the next.
+No mail may make reading fail: a mail that cannot be read is not a report.
 """
 
 from __future__ import annotations
@@ -52,16 +52,17 @@ from notifier.providers.mail.code_table import Stage
 from notifier.providers.mail.codes import SmtpReply
 from notifier.providers.mail.phrases import kinds_in
 
-#: Bytes searched for odd formats, which need many expressions.
+#: Maximum bytes searched for non-standard formats, which need many expressions.
 _MAX_ODD = 16 * 1024
-#: A server's time further from ours than this is ignored.
+#: A server's time that is further from ours than this is ignored.
 _PLAUSIBLE = timedelta(days=30)
 
-#: Complaints of RFC 5965 and its extensions. "not-spam" is none, "auth-failure" is about signatures.
+#: Complaints of RFC 5965 and its extensions. "not-spam" is not a complaint, and "auth-failure" is about
+#: signatures.
 _COMPLAINTS = frozenset({"abuse", "fraud", "opt-out", "opt-out-list"})
-#: Headers with the envelope's recipient.
+#: Headers that contain the envelope's recipient.
 _ADDRESS_HEADERS = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "To")
-#: Actions, also those that RFC 3464 section 2.3.3 does not know.
+#: Words for actions, including some that RFC 3464 section 2.3.3 does not have.
 _ACTIONS = {
     "failure": Action.FAILED,
     "undeliverable": Action.FAILED,
@@ -73,15 +74,15 @@ _ACTIONS = {
     "success": Action.DELIVERED,
 } | {str(action): action for action in Action}
 
-#: Non-standard fields of one group that are searched for an answer.
+#: Maximum non-standard fields of one group that are searched for an answer.
 _MAX_OTHERS = 20
-#: Beside a failure these are about another address behind theirs.
+#: Together with a failure, these are about another address, behind the recipient's.
 _UNDER_WAY = frozenset({Action.DELAYED, Action.RELAYED, Action.EXPANDED})
 _WORD = re.compile(r"[a-z-]+")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
-#: "smtp;" before what a server said.
+#: The prefix before what a server said, such as "smtp;".
 _TYPE = re.compile(r"^\s?(x-)?[\w.-]{1,40}\s?;\s?", re.IGNORECASE)
-#: Cisco: "<mx.example.org #5.0.0 smtp; 550 5.1.1 …>", Exchange the same without the host.
+#: Cisco writes "<mx.example.org #5.0.0 smtp; 550 5.1.1 …>", Exchange the same without the host.
 _WRAPPED = re.compile(r"^<?\s?\S*\s?#\s?[\d.]+\s(?:smtp|x400|dns)?\s?;?\s?", re.IGNORECASE)
 _JMRP_SUBJECT = re.compile(r"^complaint about message from\b", re.IGNORECASE)
 _HOTMAIL_RECIPIENT = "X-HmXmrOriginalRecipient"
@@ -110,7 +111,7 @@ class _Mail:
 
     @cached_property
     def answer(self) -> str:
-        """The part of that text that tells why."""
+        """The part of that text that gives the reason."""
         return answer_in(self.said)
 
     @cached_property
@@ -119,7 +120,7 @@ class _Mail:
         return stage_of(self.said)
 
     def status_texts(self) -> Iterator[str]:
-        """Possible delivery reports: parts that are marked as one, then any text."""
+        """Texts that may be delivery reports: first parts that are marked as one, then any text."""
         marked = [part for part in self.parts if part.get_content_type() == "text/delivery-status"]
         others = [part for part in self.parts if part not in marked and is_text(part)]
         for part in [*marked, *others]:
@@ -127,7 +128,7 @@ class _Mail:
 
 
 def addresses_in(content: bytes) -> tuple[str, ...]:
-    """The recipients in the headers; nothing else is read. Raises nothing."""
+    """The recipients in the headers. Nothing else is read. Never raises."""
 
     def read(mail: _Mail) -> tuple[str, ...]:
         head = head_of(mail.content)
@@ -138,7 +139,7 @@ def addresses_in(content: bytes) -> tuple[str, ...]:
 
 
 def read_mail(content: bytes) -> Read:
-    """Raises nothing, whatever the mail holds."""
+    """Read a mail. Never raises, whatever the mail contains."""
     mail = _Mail(content)
     for recognise in RECOGNISERS:
         report = _guarded(recognise, mail)
@@ -201,8 +202,8 @@ def _standard(mail: _Mail) -> Bounce | None:
 
 
 def _of_all(bounces: list[Bounce]) -> Bounce:
-    """Our mails have one recipient, but an alias or a forwarder may cause several answers. If one of them says
-    that the mail arrived, it arrived; otherwise the most serious answer counts."""
+    """The one report that counts. Our mails have one recipient, but an alias or a forwarder may cause several
+    answers. If one of them says that the mail arrived, it arrived; otherwise the most serious answer counts."""
     arrived = [one for one in bounces if one.action is Action.DELIVERED]
     found = arrived[0] if arrived else min(bounces, key=lambda one: list(Action).index(one.action))
     targets = {(one.named[-1].lower() if one.named else "", one.action in _UNDER_WAY) for one in bounces}
@@ -210,7 +211,7 @@ def _of_all(bounces: list[Bounce]) -> Bounce:
 
 
 def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
-    """One group of fields; None if it is about no recipient."""
+    """The report in one group of fields; None if it is about no recipient."""
     if "final-recipient" not in block and "original-recipient" not in block and "action" not in block:
         return None
     status = next((found[0] for found in CODE.finditer(block.get("status", ""))), "")
@@ -222,7 +223,7 @@ def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
         words, is_quoted = mail.answer, False
     remote = _HOST.search(block.get("remote-mta", "").partition(";")[2].strip())
     fields = ("original-recipient", "final-recipient", "x-actual-recipient")
-    # "rfc822; zoe@example.net"
+    # As in "rfc822; zoe@example.net".
     named = [block.get(name, "").rpartition(";")[2].strip(" <>\"'\t.") for name in fields]
     named += asked_for(f"{mail.said}\n{words}")
     return Bounce(
@@ -240,7 +241,7 @@ def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
 
 
 def _quoted(block: Fields) -> str:
-    """What the refusing server said, as the report quotes it; "" if it quotes nothing."""
+    """What the refusing server said, as quoted in the report; "" if it quotes nothing."""
     found = [_TYPE.sub("", block.get("diagnostic-code", ""), count=1).strip()]
     cisco = block.get("x-supplementary-info", "")
     others = [value for name, value in block.items() if name.startswith("x-") and name != "x-supplementary-info"]
@@ -259,7 +260,7 @@ def _action(text: str, status: str) -> Action | None:
 
 
 def _answer(status: str, words: str) -> SmtpReply:
-    """The code in the text; without one, that of the report."""
+    """The answer with the code in the text; without one, with the report's code."""
     basic = BASIC.search(words)
     enhanced = specific_code(words)
     is_vague = not enhanced or enhanced.split(".")[1] == "0"
@@ -277,7 +278,7 @@ def _text(mail: _Mail) -> Bounce | None:
 
 
 def _forwarded(mail: _Mail) -> Bounce | None:
-    """A report inside a mail, as gateways pack up what they pass on."""
+    """A report inside another mail, as gateways wrap what they pass on."""
     for part in mail.parts:
         held = included(part) if part.get_content_type() == "message/rfc822" else None
         if held is None:
@@ -289,7 +290,7 @@ def _forwarded(mail: _Mail) -> Bounce | None:
     return None
 
 
-#: In the order tried: the most reliable first.
+#: In the order in which they are tried: the most reliable first.
 RECOGNISERS: tuple[Callable[[_Mail], Bounce | Complaint | None], ...] = (
     _complaint,
     _standard,
@@ -302,7 +303,7 @@ RECOGNISERS: tuple[Callable[[_Mail], Bounce | Complaint | None], ...] = (
 def _time(text: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text)
-        # RFC 5322 section 3.3: "-0000" is UTC without a place.
+        # RFC 5322 section 3.3: "-0000" is UTC without a stated place.
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

@@ -1,9 +1,9 @@
-"""Receives bounces from a mail server: LMTP and SMTP on one port, one recipient at a time.
+"""The server that receives bounces from a mail server: LMTP and SMTP on one port, one recipient at a time.
 
-Nothing is acknowledged before it is recorded. While the database is away the server is told to try again (451), so
-its queue keeps what we cannot. Forged mail is acknowledged and dropped: a refusal would make the server return it
-to its forged sender, and tell a forger which tokens are right. Only mail to another address is refused, because
-then some configuration is wrong.
+No mail is acknowledged before it is recorded. While the database is unreachable the sending server is told to try
+again (451), so its queue keeps the mail. Forged mail is acknowledged and dropped: a refusal would make the sending
+server return it to its forged sender, and would tell a forger which tokens are right. Only mail to another address
+is refused, because then some configuration is wrong.
 """
 
 from __future__ import annotations
@@ -18,29 +18,31 @@ from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 
 from notifier.config.database_pools import BOUNCE_THREADS
 from notifier.config.logs import log, log_failure
+from notifier.config.rare_warnings import RareWarning
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.feedback.bounces import Bounces
 from notifier.runtime.connection_limit import ConnectionLimit, peer_of
 from notifier.telemetry.liveness import LIVENESS, watch
 
-#: A larger mail is refused. Servers return some tens of kilobytes, a few the whole mail. Bytes.
+#: A larger mail is refused. Most servers return some tens of kilobytes, a few return the whole mail. Bytes.
 MAX_MAIL_BYTES = 32 * 1024 * 1024
-#: Bytes of each mail that are kept and read: the report comes before the returned mail.
+#: Bytes of each mail that are kept and read; the report comes before the returned mail.
 KEPT_BYTES = 1024 * 1024
-#: Time for mails that are being recorded at SIGTERM. Seconds.
+#: Time at SIGTERM for mails that are being recorded. Seconds.
 GRACE_SECONDS = 30.0
-#: aiosmtpd ends a session in which one command comes more often; a mail server then starts another.
+#: aiosmtpd ends a session in which one command occurs more often than this; a mail server then starts another.
 _MAX_COMMANDS = 1000
-#: Its name in `telemetry.liveness`.
+#: The event loop's name in `telemetry.liveness`.
 _LOOP = "bounces"
 
 _ACKNOWLEDGED = "250 2.0.0 recorded"
+_warn_not_ours, _warn_too_slow = RareWarning("bounce.not_ours"), RareWarning("bounces.too_slow")
 _LATER = "451 4.3.0 the record cannot be used now; try again later"
 
 
 @dataclass(frozen=True, slots=True)
 class BounceServerLimits:
-    """What mail servers may use of this program. Times in seconds."""
+    """How much of this program mail servers may use. Times in seconds."""
 
     #: Maximum number of connections, each with up to `KEPT_BYTES` and some buffers in memory …
     connections: int = 40
@@ -54,21 +56,21 @@ class BounceServerLimits:
     mail_bytes: int = 16 * 1024
     #: Longest session; it ends between two commands.
     session: float = 900.0
-    #: A client that has sent nothing useful for longer loses its place to a new one if there is none free …
+    #: A client that has sent nothing useful for longer than this loses its place to a new client if none is free …
     place: float = 2.0
-    #: … and keeps it one second longer for this many bytes of the current mail.
+    #: … but keeps it one second longer for this many bytes of the current mail.
     place_bytes: int = 256 * 1024
-    #: Interval of these checks.
+    #: Interval between these checks.
     look: float = 0.5
 
 
 class _Handler:
-    """Called by aiosmtpd, which sets the names."""
+    """Receives the mails. aiosmtpd calls it, and dictates the method names."""
 
     def __init__(self, bounces: Bounces, pool: ThreadPoolExecutor, limits: BounceServerLimits) -> None:
         self._bounces = bounces
         self._pool = pool
-        #: Mails being recorded, or waiting for that.
+        #: Mails that are being recorded, or wait to be.
         self.busy: set[asyncio.Future[Any]] = set()
         self.limits = limits
         self.connections: ConnectionLimit[_Dialogue] = ConnectionLimit(limits.connections, limits.of_peer)
@@ -77,10 +79,10 @@ class _Handler:
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if not self._bounces.is_ours(address):
-            log.warning("bounce.not_ours")
+            _warn_not_ours()
             return "550 5.1.1 not the bounce address of this service"
         if envelope.rcpt_tos:
-            # LMTP answers for each recipient; with one, SMTP and LMTP are the same.
+            # LMTP answers once for each recipient; with one recipient, SMTP and LMTP are the same.
             return "452 4.5.3 one recipient at a time"
         envelope.rcpt_tos.append(address)
         envelope.rcpt_options.extend(options)
@@ -88,7 +90,7 @@ class _Handler:
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         if len(self.busy) >= self.limits.connections:
-            # Their clients went away without waiting for the answer.
+            # Their clients have left without waiting for the answer.
             return _LATER
         content = envelope.original_content or b""
         loop = asyncio.get_running_loop()
@@ -96,7 +98,8 @@ class _Handler:
         self.busy.add(taking)
         taking.add_done_callback(self._is_over)
         try:
-            # If the client goes away meanwhile, the mail is recorded all the same, and its repetition recognised.
+            # If the client leaves in the meantime, the mail is recorded all the same, and recognised when it comes
+            # again.
             await asyncio.shield(taking)
         except ServiceUnavailable:
             return _LATER
@@ -104,20 +107,20 @@ class _Handler:
 
     def _is_over(self, taking: asyncio.Future[Any]) -> None:
         self.busy.discard(taking)
-        # If the client went away, nothing else reads it, and asyncio would complain.
+        # If the client has left, nobody else reads the result, and asyncio would complain.
         if not taking.cancelled():
             taking.exception()
 
     async def handle_exception(self, error: Exception) -> str:
-        """A fault of ours, or of the dialogue: the server keeps the mail."""
+        """Answer an error of ours or of the dialogue: the sending server keeps the mail."""
         log_failure("bounce.failed", error)
         return _LATER
 
 
 class _Dialogue(SMTP):
-    """SMTP, and LMTP after LHLO. A client that says little or nothing loses its place."""
+    """An SMTP session, or LMTP after LHLO. A client that sends little or nothing loses its place."""
 
-    #: Buffer for a line, up to twice. Longer lines are read in pieces. Bytes.
+    #: Buffer for a line, which may be used twice. Longer lines are read in pieces. Bytes.
     line_length_limit = 64 * 1024
 
     def __init__(self, handler: _Handler, **options: Any) -> None:
@@ -126,14 +129,14 @@ class _Dialogue(SMTP):
         self._handler = handler
         self._is_served = False
         self._connection: asyncio.Transport | None = None
-        #: Start, last complete command, and last useful moment.
+        #: Start of the session, time of the last complete command, and last useful moment.
         self._begun = self._since = self._used = self.loop.time()
         #: Bytes received of the current mail; None: there is none.
         self._mail_size: int | None = None
         self._is_recording = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client over the limit is told so, and not read."""
+        """A client over the limit gets an answer, and nothing is read from it."""
         assert isinstance(transport, asyncio.Transport)
         self._connection = transport
         self.peer = peer_of(transport.get_extra_info("peername"))
@@ -157,8 +160,8 @@ class _Dialogue(SMTP):
             super().connection_lost(error)
 
     def eviction_rank(self) -> float | None:
-        """See `runtime.connection_limit.LimitedConnection`: whoever sends a mail goes after those who send none.
-        Commands keep no place: NOOP is one."""
+        """See `runtime.connection_limit.LimitedConnection`: clients that send no mail are evicted before clients
+        that send one. Commands do not keep a place, because NOOP is a command."""
         limits = self._handler.limits
         waited = self.loop.time() - self._used - (self._mail_size or 0) / limits.place_bytes
         if self._is_recording or waited < limits.place:
@@ -169,7 +172,8 @@ class _Dialogue(SMTP):
         self._drop("421 4.3.2 too many connections, and this one waits; try again later")
 
     def _reset_timeout(self, duration: float | None = None) -> None:
-        """A command is complete. aiosmtpd's timer does not know how fast a mail comes; `_look` replaces it."""
+        """Called when a command is complete. aiosmtpd's timer does not know how fast a mail arrives; `_look`
+        replaces it."""
         self._since = self.loop.time()
         if self._timeout_handle is None:
             self._look()
@@ -179,21 +183,21 @@ class _Dialogue(SMTP):
         most = limits.command if self._mail_size is None else limits.mail + self._mail_size / limits.mail_bytes
         is_over = self._mail_size is None and now - self._begun >= limits.session
         if not self._is_recording and (now - self._since >= most or is_over):
-            log.warning("bounces.too_slow")
+            _warn_too_slow()
             self._drop("421 4.4.2 that took too long, try again later")
         self._timeout_handle = self.loop.call_later(limits.look, self._look)
 
     def _drop(self, answer: str) -> None:
         assert self._connection is not None, "set by connection_made"
         if self._connection.is_closing() or self._connection.get_write_buffer_size():
-            self._connection.abort()  # it does not read what it is told
+            self._connection.abort()  # the client does not read the answer
             return
         self._connection.write(f"{answer}\r\n".encode())
         self._connection.close()
 
     @syntax("DATA")
     async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
-        """aiosmtpd would keep the whole mail, line by line, several times over."""
+        """Replaces aiosmtpd's method, which would keep the whole mail several times, line by line."""
         if await self.check_helo_needed():
             return
         assert self.envelope is not None
@@ -221,7 +225,7 @@ class _Dialogue(SMTP):
         await self.push(answer)
 
     async def _read_mail(self) -> bytes | None:
-        """The first `KEPT_BYTES` of a mail, once all of it is here; None: it is too large."""
+        """The first `KEPT_BYTES` of a mail, after all of it has arrived; None: it is too large."""
         kept, size, is_line_begin = bytearray(), 0, True
         while True:
             try:
@@ -252,7 +256,7 @@ def serve(
     stop: threading.Event,
     limits: BounceServerLimits = BounceServerLimits(),
 ) -> None:
-    """Take bounces until `stop` is set; mails being recorded then are finished.
+    """Receive bounces until `stop` is set. Mails that are being recorded then are finished.
 
     Raises:
         ConfigurationError: the address cannot be listened on.
@@ -274,7 +278,7 @@ async def _serve(
         server.close()
         if handler.busy:
             await asyncio.wait(handler.busy, timeout=GRACE_SECONDS)
-        # A mail not recorded by now comes again.
+        # A mail that is not recorded by now comes again.
         pool.shutdown(wait=False, cancel_futures=True)
 
 

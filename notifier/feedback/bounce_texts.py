@@ -1,7 +1,7 @@
-"""Reports in no standard format: the text that people read, and a few telling headers.
+"""Reads reports in no standard format: from the text that people read, and a few telling headers.
 
-Three questions are separate: who wrote it (a mail system, or a person), whether it says that a mail did not
-arrive, and why. No answer is enough alone: a phrase in a person's mail is no report.
+Three questions are separate: who wrote it (a mail system or a person), whether it says that a mail did not arrive,
+and why. No answer is enough alone: a phrase in a person's mail is not a report.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from notifier.providers.mail.code_table import Stage
 from notifier.providers.mail.codes import SmtpReply
 from notifier.providers.mail.phrases import kinds_in
 
-#: Characters read of the visible text.
+#: Maximum characters read of the visible text.
 MAX_SAID = 8000
-#: Longest answer taken from a text. Characters.
+#: Maximum length of an answer taken from a text. Characters.
 _MAX_ANSWER = 700
 
 ADDRESS = re.compile(r"[^\s<>,;:\"()\[\]]{1,64}@[\w.-]{1,255}\w")
-#: RFC 3463; numbers with a subject above 7 are versions.
+#: An enhanced code of RFC 3463. Numbers with a subject above 7 are versions.
 CODE = re.compile(r"(?<![\d.])([245])\.([0-7])\.(\d{1,3})(?![\d.])")
-#: SMTP replies that are in use: "587" is a port, "500 MB" a size.
+#: SMTP replies that are in use, so that "587", a port, and "500 MB", a size, do not match.
 BASIC = re.compile(
     r"(?<![\d.,:#/-])((?:4(?:2[12]|3[0-2]|4[1-9]|5[0-5]|7[01])|5(?:0[0-4]|1\d|2[0-3]|3[0-8]|41|5[0-7]|6\d|7\d)))"
     r"(?=[ :;#)\]-](?! ?(?:[KMG]i?B|bytes|characters|days|hours|users|recipients|messages|people)\b)|$)",
@@ -66,14 +66,14 @@ _DELAYED = re.compile(
     r"noch nicht zugestellt|verzögert|retardé|se seguirá intentando|задерж|尚未(送达|投递)|延迟",
     re.IGNORECASE,
 )
-#: Gmail and Sendmail warn about recipients that have not failed yet.
+#: Gmail and Sendmail warn about recipients for whom delivery has not failed yet.
 _WARNING = re.compile(r"warning message only|\(delay\)|not need to resend|delivery delayed", re.IGNORECASE)
 _GIVEN_UP = re.compile(
     r"permanent|giv(en|ing|e) up|\bfatal\b|failed permanently|not going to try again|could not be delivered|(will|can) ?not (be )?(retr|tried again)|no (further|more) (attempts|retries)|has been returned|final attempt|不再",
     re.IGNORECASE,
 )
 
-#: The start of the returned mail, or part of it: that text was ours.
+#: The beginning of the returned mail, or a part of it: the text after it was ours.
 _RETURNED = re.compile(
     r"^[ \t>]*(?:[-=_*+]{2,}[^\n]{0,20}(?:(?:copy|header|body|text|top|unsent|original|returned|undelivered|forwarded|below|begin|included)\b)[^\n]*"
     r"|(?:this|here|the following|included|attached|below|following)[^\n]{0,60}(?:is |are )?(?:a |the )?(?:copy|headers?|body)\b[^\n]{0,60}(?:message|mail|header)[^\n]*"
@@ -114,20 +114,20 @@ def said_in(mail: Message) -> str:
 
 def before_returned(text: str) -> str:
     for found in _RETURNED.finditer(text):
-        # A report that begins with such a line holds nothing else.
+        # A report that begins with such a line contains nothing else.
         if text[: found.start()].strip():
             return text[: found.start()]
     return text
 
 
 def asked_for(said: str) -> tuple[str, ...]:
-    """The recipients given to the server: `RCPT TO:<zoe@example.net>`."""
+    """The recipients that were given to the server: `RCPT TO:<zoe@example.net>`."""
     found = (address for line in _ASKED_FOR.findall(said)[:20] for address in ADDRESS.findall(line))
     return tuple(dict.fromkeys(found))
 
 
 def is_passed_on(said: str) -> bool:
-    """Whether it mentions an address behind the one that we sent to."""
+    """Whether the text mentions an address behind the one that we sent to."""
     return _PASSED_ON.search(said) is not None
 
 
@@ -138,11 +138,11 @@ def stage_of(said: str) -> Stage:
 
 
 def answer_in(said: str) -> str:
-    """The part that tells why: from the first code on, or the paragraph that explains it."""
+    """The part that gives the reason: from the first code on, or the paragraph that explains it."""
     code = min((found.start() for found in (BASIC.search(said), CODE.search(said)) if found), default=None)
     if code is not None:
         begin = said.rfind("\n", 0, code) + 1
-        # The text before the code is from the server that returns it, not from the one that refused it.
+        # The text before the code comes from the server that returns the mail, not from the one that refused it.
         if code - begin > 200 or ADDRESS.search(said, begin, code):
             begin = code
         end = re.search(r"\n[ \t]*\n", said[code:])
@@ -150,13 +150,14 @@ def answer_in(said: str) -> str:
     paragraphs = [" ".join(one.split()) for one in re.split(r"\n[ \t]*\n", said) if one.strip()]
     telling = [one for one in paragraphs if kinds_in(one)]
     named = [one for one in paragraphs if ADDRESS.search(one)]
-    # A paragraph with both recipient and reason is the right one.
+    # A paragraph with both the recipient and a reason is the right one.
     both = [one for one in telling if one in named]
     return next(iter(both or telling or named or paragraphs), "")[:_MAX_ANSWER]
 
 
 def read_text(mail: Message, as_sent: Callable[[], Message]) -> Bounce | None:
-    """A report in no standard format. `as_sent` parses the mail again as the standard library does."""
+    """The report in the mail, if it has no standard format. `as_sent` parses the mail again as the standard
+    library does."""
     said, subject, named = said_in(mail), words_of(mail, "Subject"), _failed_recipients(mail)
     is_system = is_from_a_system(mail) or bool(named)
     tells_why = bool(BASIC.search(said) or CODE.search(said) or kinds_in(said))
@@ -168,7 +169,7 @@ def read_text(mail: Message, as_sent: Callable[[], Message]) -> Bounce | None:
     if _is_delay(f"{subject}\n{said}", is_named=bool(named), is_late=bool(later and not never)):
         found = _bounce(Action.DELAYED, said, tuple(later))
     elif is_one or named or (is_system and (any(says_so) or BASIC.search(said))):
-        # No guessing if the author marks the recipients.
+        # If the author marks the recipients, do not guess.
         found = _bounce(Action.FAILED, said, named or tuple(never))
     else:
         return None
@@ -204,29 +205,30 @@ def _bounce(action: Action, said: str, named: tuple[str, ...]) -> Bounce:
 
 
 def _about_recipient(said: str) -> str:
-    """Addresses on a line of their own, or before what is said of them: `<zoe@example.net>:`."""
+    """Addresses on a separate line, or before what is said about them: `<zoe@example.net>:`."""
     found = re.findall(rf"^[ \t>*•-]*<?({ADDRESS.pattern})>?[ \t]*(?::.*|\(.*|\.)?$", said, re.MULTILINE)
     return " ".join(found)
 
 
 def specific_code(text: str) -> str:
-    """The most specific enhanced code: "5.0.0" and "5.0.350" say nothing, "5.1.0" little. "": none."""
+    """The most specific enhanced code: "5.0.0" and "5.0.350" say nothing, "5.1.0" says little. "": there is
+    none."""
     codes = [found[0] for found in CODE.finditer(text[:4000]) if found[1] != "2"]
     return max(codes, key=lambda code: ("0" not in code.split(".")[1:], code.split(".")[1] != "0"), default="")
 
 
 def _failed_recipients(mail: Message) -> tuple[str, ...]:
-    """Recipients that Exim, Gmail and others name in a header of their own."""
+    """Recipients that Exim, Gmail and others name in their own headers."""
     headers = [value for name in ("X-Failed-Recipients", "X-Failed-Recipient") for value in all_of(mail, name)]
     return tuple(dict.fromkeys(address for _, address in getaddresses(headers) if "@" in address))[:20]
 
 
 def _odd(as_sent: Callable[[], Message]) -> tuple[frozenset[str], frozenset[str]]:
-    """(later, never) as flufl.bounce finds them: it knows the formats of many servers."""
+    """Recipients (later, never) as flufl.bounce finds them: it knows the formats of many servers."""
     try:
         content = as_sent()
         if "From" not in content:
-            content["From"] = "<>"  # one of its detectors takes it for granted
+            content["From"] = "<>"  # one of its detectors requires this header
         later, never = all_failures(content)
     except Exception as error:
         log.info("bounce.unreadable", error=type(error).__name__)
@@ -239,25 +241,25 @@ def _as_text(found: Iterable[bytes]) -> frozenset[str]:
 
 
 def is_from_a_system(mail: Message) -> bool:
-    """Whether the author calls itself a mail system."""
+    """Whether the author claims to be a mail system."""
     return bool(_SYSTEM.search(words_of(mail, "From")))
 
 
 def is_reply_subject(subject: str) -> bool:
-    """Whether it looks like an automatic reply for a person."""
+    """Whether the subject looks like an automatic reply for a person."""
     return bool(_REPLY_SUBJECT.search(subject))
 
 
 def is_reply(mail: Message) -> bool:
     """Whether it is an automatic reply for a person: out of office, a read receipt, a challenge. Called last, for
-    what nothing else can read: bounces have the same headers."""
+    mails that nothing else can read, because bounces have the same headers."""
     if any(part.get_content_type() == "text/disposition-notification" for part in parts(mail)):
         return True
-    # "Auto-Submitted" says nothing: bounces have it too.
+    # "Auto-Submitted" says nothing, because bounces have it as well.
     marked = any(name in mail for name in ("X-Autoreply", "X-Autorespond", "X-Autoresponse", "X-Auto-Reply"))
     marked = marked or value_of(mail, "Precedence").lower() in ("auto_reply", "auto-reply")
     subject = words_of(mail, "Subject")
     if is_reply_subject(subject):
         return not is_from_a_system(mail)
-    # A bounce in unknown words is for people to read.
+    # A bounce in unknown words is left for people to read.
     return marked and not is_from_a_system(mail) and not _SUBJECT.search(subject)

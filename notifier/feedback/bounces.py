@@ -1,13 +1,13 @@
-"""Mails that come back: whose they are, what they say, and what follows.
+"""Handles mails that come back: whose they are, what they say, and what follows.
 
-Only the token in the return path says whose a bounce is: a mail without a token of ours changes nothing, and is
-not even read unless it quotes a mail of ours. Its contents move the status as every provider report does. A
-complaint moves no status, and suppresses more; it is also found by the Message-ID of the mail that it quotes, as
-only its recipient has that. Mail to a return path of ours that nothing can read is kept for people.
+Only the token in the return path says whose a bounce is. A mail without one of our tokens changes nothing, and is
+not even read unless it quotes a mail of ours. A bounce moves the status as every provider report does. A complaint
+moves no status, and suppresses more; it is also recognised by the Message-ID of the mail that it quotes, which
+only its recipient has. Mail to a return path of ours that nothing can read is kept for people.
 
-Crash points: everything is written before it is acknowledged, the event in one transaction with a suppression that
-follows from it. If we die between that and the acknowledgement, the mail comes again and finds its event; soft
-bounces are counted all the same, so none is missed. A kept mail is recognised by its digest.
+Crash points: everything is written before it is acknowledged, and the event in one transaction with a suppression
+that follows from it. If the process dies between that and the acknowledgement, the mail comes again and its event
+is found. Soft bounces are counted again then, so none is missed. A kept mail is recognised by its digest.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ from notifier.store.unread_bounces import UnreadBounceRepository
 
 #: This many soft bounces …
 SOFT_BOUNCES = 3
-#: … of mails within this period, with none between that arrived, suppress the address for the same period. After
-#: that it is tried again, and earlier bounces no longer count.
+#: … of mails within this period, with no delivered mail in between, suppress the address for the same period.
+#: After that it is tried again, and earlier bounces no longer count.
 SOFT_PERIOD = timedelta(days=14)
 
 _SOURCE = "bounce"
 _MESSAGE_ID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12})@", re.IGNORECASE)
 _MESSAGE_ID_BYTES = re.compile(_MESSAGE_ID.pattern.encode(), re.IGNORECASE)
-#: Of quoted-printable.
+#: A soft line break of quoted-printable.
 _SOFT_LINE_END = re.compile(rb"=\r?\n")
-#: Bytes searched for a mail of ours.
+#: Maximum bytes that are searched for a mail of ours.
 _MAX_SEARCHED = 1024 * 1024
 
 
 class Taken(StrEnum):
-    """What became of a mail. All are acknowledged: the same mail would end the same way again."""
+    """The result for a mail. Every result is acknowledged, because the same mail would end the same way again."""
 
-    RECORDED = "recorded"  #: it is in the story of its notification
-    REPEATED = "repeated"  #: it was there before
-    NO_REPORT = "no_report"  #: it reports nothing: an out-of-office reply, spam without a return path of ours
-    UNREAD = "unread"  #: it came to a return path of ours, and nothing can read it: it is kept for people
-    FORGED = "forged"  #: it has no token, or none that we made
-    UNKNOWN = "unknown"  #: its notification is not in the record (any more)
-    CONTRADICTED = "contradicted"  #: a complaint that names somebody else than the mail went to
+    RECORDED = "recorded"  #: it is in its notification's story
+    REPEATED = "repeated"  #: it was already there
+    NO_REPORT = "no_report"  #: it reports nothing: an out-of-office reply, or spam to another address
+    UNREAD = "unread"  #: it came to a return path of ours but cannot be read, so it is kept for people
+    FORGED = "forged"  #: it has no token, or one that we did not make
+    UNKNOWN = "unknown"  #: its notification is not in the record, or no longer
+    CONTRADICTED = "contradicted"  #: a complaint that names somebody other than the mail's recipient
 
 
 class Bounces:
@@ -89,7 +89,7 @@ class Bounces:
         """Record what a mail says. `recipient` is the envelope's, if it is known.
 
         Raises:
-            ServiceUnavailable: not everything was recorded: the mail must come again.
+            ServiceUnavailable: not everything was recorded, so the mail must come again.
         """
         addresses = (recipient, *addresses_in(content))
         token = next(filter(None, map(self._tokens.read_return_path, addresses)), None)
@@ -103,7 +103,7 @@ class Bounces:
         return taken
 
     def _quotes_us(self, content: bytes) -> bool:
-        """Whether it may hold a mail of ours, as a complaint to an address without a token does."""
+        """Whether it may contain a mail of ours, like a complaint to an address without a token."""
         quoted = _SOFT_LINE_END.sub(b"", content[:_MAX_SEARCHED])
         return self._tokens.has_return_path(quoted) or _MESSAGE_ID_BYTES.search(quoted) is not None
 
@@ -144,7 +144,7 @@ class Bounces:
         recorded = self._reports.record(
             report, lambda about: self._suppression(about, GLOBAL, reason, words) if meaning.is_dead else None
         )
-        # A report that moved nothing says nothing new; a repeated one may not have been counted yet.
+        # A report that moved nothing says nothing new, but a repeated one may not have been counted yet.
         if meaning.is_soft and recorded in (RecordedReport.MOVED, RecordedReport.REPEATED):
             self._count_soft(found, words)
         return _taken(recorded)
@@ -159,7 +159,8 @@ class Bounces:
         return Taken.UNREAD if self._unread.keep(found.id, found.attempt, content) else Taken.REPEATED
 
     def _whose(self, found: Reported, address: str) -> Whose:
-        """The record holds the recipient only sealed, so a hash identifies them. "@example.com": a domain."""
+        """Whose this address is. The record holds the recipient only sealed, so it is compared by hash.
+        "@example.com" stands for a domain."""
         if address.startswith("@"):
             return Whose.OURS if address.lower() in self._domains else Whose.OTHERS
         if found.address_hash in self._hash_key.recipient_forms(Channel.EMAIL, address):
@@ -175,12 +176,13 @@ class Bounces:
 
     @cached_property
     def _domains(self) -> frozenset[str]:
-        """The domains of the sender identities and of the bounce address, each after an "@"."""
+        """The domains of the sender identities and of the bounce address, each with an "@" before it."""
         addresses = (*self._senders, self._settings.bounce_address or "")
         return frozenset("@" + address.rpartition("@")[2].lower() for address in addresses if address)
 
     def _count_soft(self, found: Reported, words: str) -> None:
-        """In a transaction of its own: two bounces of one address at once must each see the other."""
+        """Count soft bounces in a separate transaction, so that two concurrent bounces of one address see each
+        other."""
         now = self._reports.now()
         count = self._reports.soft_bounces(found.address_hash, since=now - SOFT_PERIOD)
         if count >= SOFT_BOUNCES:
@@ -213,13 +215,13 @@ class Bounces:
         )
 
     def _may_be_about(self, complaint: Complaint, found: Reported) -> bool:
-        """Whether it names the recipient, or nobody."""
+        """Whether the complaint names the recipient, or nobody."""
         forms = (self._hash_key.recipient_forms(Channel.EMAIL, address) for address in complaint.recipients)
         named = {form for known in forms for form in known}
         return not named or found.address_hash in named
 
     def _scope(self, found: Reported) -> str:
-        """The category of the mail, or else its sender identity."""
+        """The category of the mail, or otherwise its sender identity."""
         template = template_of(found.channel, found.template, self._renderer)
         if template is not None and template.category:
             return category_scope(template.category)
@@ -249,7 +251,8 @@ class Bounces:
 
 
 def _words(bounce: Bounce, meaning: Meaning) -> str:
-    """For the record: "failed 5.1.1, by mx.example.com: 550 5.1.1 no such user"; stable for the same report."""
+    """The bounce in words, for the record: "failed 5.1.1, by mx.example.com: 550 5.1.1 no such user". Always the
+    same for the same report."""
     by = f", by {bounce.remote}" if bounce.remote else ""
     behind = ", for an address behind theirs" if meaning.is_behind else ""
     said = mail_detail(bounce.answer.text, recipient=bounce.recipient)
@@ -261,7 +264,7 @@ def _taken(recorded: RecordedReport) -> Taken:
     match recorded:
         case RecordedReport.MOVED | RecordedReport.NOTED:
             return Taken.RECORDED
-        case RecordedReport.REPEATED:
+        case RecordedReport.REPEATED | RecordedReport.UNLISTED:
             return Taken.REPEATED
         case RecordedReport.UNKNOWN:
             return Taken.UNKNOWN

@@ -1,4 +1,4 @@
-"""Reads the parts, texts and fields of a mail, as far as possible if it follows no standard."""
+"""Reads the parts, texts and fields of a mail, as far as possible even if it follows no standard."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
-#: Bytes read from the start of a mail, and again from a report that comes later.
+#: Bytes read from the start of a mail, and again from a report further down.
 MAX_READ = 256 * 1024
-#: Maximum number of parts of a mail, and of blocks of a report.
+#: Maximum number of parts of a mail, and of groups of fields in a report.
 MAX_PARTS = 100
-#: Longest text. Characters.
+#: Maximum length of a text. Characters.
 MAX_TEXT = 64 * 1024
-#: Bytes searched for headers.
+#: Maximum bytes that are searched for headers.
 _MAX_HEAD = 64 * 1024
-#: Read of a header field: characters, and values after semicolons.
+#: Maximum characters of a header field that are read, and maximum parameters.
 _MAX_VALUE, _MAX_PARAMETERS = 2000, 20
-#: The parser compares every line with the boundary of each part that is open.
+#: The parser compares every line with the boundary of each open part.
 _MAX_OPEN = 20
 
-#: Kept as one text: the standard library's parser splits them into mails, and stops at the first odd line.
+#: Kept as one text, because the standard library's parser splits them into mails and stops at the first odd line.
 _REPORTS = {
     "message/delivery-status": "text/delivery-status",
     "message/global-delivery-status": "text/delivery-status",
@@ -46,7 +46,7 @@ _UNSEEN = re.compile(r"<(/?)(?:style|script)\b", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 _BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d)\b[^<>]{0,200}>", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{16,}={0,2}")
-#: Fields of RFC 3464; a line that begins with another word continues the field before it.
+#: Fields of RFC 3464. A line that begins with another word continues the previous field.
 _STATUS_FIELDS = frozenset(
     {
         "original-envelope-id",
@@ -66,7 +66,7 @@ _STATUS_FIELDS = frozenset(
         "localized-diagnostic",
     }
 )
-#: Charsets whose bytes are ASCII although they say something else.
+#: Charsets whose bytes look like ASCII but mean something else.
 _NOT_ASCII = ("iso-2022", "hz", "utf-7", "utf-16", "utf-32")
 
 #: Name in lower case → value.
@@ -74,20 +74,20 @@ Fields = dict[str, str]
 
 
 class Bounded(Message):
-    """A mail, or part of one, that takes linear time to read, whatever it holds."""
+    """A mail, or a part of one, that takes linear time to read, whatever it contains."""
 
-    #: Beyond `_MAX_OPEN`: its own parts are not read.
+    #: Beyond `_MAX_OPEN`: its parts are not read.
     is_closed = False
 
     def get(self, name: str, failobj: Any = None) -> Any:
-        """The standard library's parser takes quadratic time for the parameters of a field."""
+        """Overridden because the standard library's parser takes quadratic time for a field's parameters."""
         value = super().get(name, failobj)
         if isinstance(value, str):
             return ";".join(value[:_MAX_VALUE].split(";", _MAX_PARAMETERS)[:_MAX_PARAMETERS])
         return value
 
     def get_content_type(self) -> str:
-        """The parser asks this to decide how to read on."""
+        """The parser calls this to decide how to continue."""
         return "text/plain" if self.is_closed else super().get_content_type()
 
     def get_content_maintype(self) -> str:
@@ -95,7 +95,7 @@ class Bounded(Message):
 
 
 class MailPart(Bounded):
-    """A part in which a report is one text."""
+    """A part that keeps a report as one text."""
 
     def get_content_type(self) -> str:
         found = super().get_content_type()
@@ -103,7 +103,7 @@ class MailPart(Bounded):
 
     @cached_property
     def text(self) -> str:
-        """Cached: each recogniser asks for it, and decoding takes time."""
+        """Cached, because every recogniser asks for it and decoding takes time."""
         payload = self.get_payload(decode=True)
         if not isinstance(payload, bytes):
             return ""
@@ -115,7 +115,7 @@ _Kind = TypeVar("_Kind", bound=Bounded)
 
 
 def parse(content: bytes) -> Message:
-    """Raises nothing: what the parser cannot read becomes headers and one text."""
+    """Parse a mail. Never raises: what the parser cannot read becomes headers and one text."""
     lines = in_lines(_worth_reading(content))
     try:
         return parsed(lines, MailPart)
@@ -124,7 +124,7 @@ def parse(content: bytes) -> Message:
 
 
 def parsed(content: bytes, kind: type[_Kind]) -> Message:
-    """Only a limited number of parts may have parts themselves."""
+    """Parse a mail in which only a limited number of parts may have parts themselves."""
     made: list[_Kind] = []
 
     def make(policy: Any = compat32) -> _Kind:
@@ -145,12 +145,12 @@ def head_of(content: bytes) -> Message:
 
 
 def in_lines(content: bytes) -> bytes:
-    """With LF as the only line end."""
+    """The content with LF as the only line end."""
     return _LINE_END.sub(lambda end: b"\n" * (1 if end[0].endswith(b"\n") else len(end[0])), content).lstrip(b"\n")
 
 
 def _worth_reading(content: bytes) -> bytes:
-    """The beginning, and the report if it comes after a large part."""
+    """The beginning, and the report if it follows a large part."""
     if len(content) <= MAX_READ:
         return content
     late = _LATE_REPORT.search(content, MAX_READ - 1024)
@@ -161,7 +161,7 @@ def _worth_reading(content: bytes) -> bytes:
 
 
 def parts(mail: Message) -> list[Message]:
-    """The parts of the mail itself, not those of a returned mail."""
+    """The parts of the mail itself, without those of a returned mail."""
     waiting = [mail]
     found: list[Message] = []
     while waiting and len(found) < MAX_PARTS:
@@ -174,7 +174,7 @@ def parts(mail: Message) -> list[Message]:
 
 
 def included(part: Message) -> Message | None:
-    """The mail, or its headers, that this part holds."""
+    """The mail, or its headers, inside this part."""
     payload = part.get_payload()
     if part.get_content_type() == "message/rfc822" and isinstance(payload, list) and payload:
         return payload[0] if isinstance(payload[0], Message) else None
@@ -185,7 +185,7 @@ def included(part: Message) -> Message | None:
 
 
 def is_text(part: Message) -> bool:
-    """Whether people may read something in it; also a multipart whose parts are not marked."""
+    """Whether people may read something in it. Also true for a multipart whose parts are not marked."""
     kind = part.get_content_maintype()
     if part.get_content_type() == "text/rfc822-headers":
         return False
@@ -205,13 +205,13 @@ def seen(page: str) -> str:
             shown.append(page[begin : found.start()])
         if is_shown == (not found[1]):
             begin, is_shown = found.start(), bool(found[1])
-    # An element that never ends hides nothing.
+    # An element that is never closed hides nothing.
     shown.append(page[begin:])
     return html.unescape(_TAG.sub(" ", _BREAK.sub("\n", " ".join(shown))))
 
 
 def decoded(content: bytes, charset: str) -> str:
-    """Decoded by the declared charset, if that can be right."""
+    """The text, decoded with the declared charset if that can be right."""
     charset = charset.lower()
     is_odd = charset.startswith(_NOT_ASCII)
     if charset.startswith(("utf-16", "utf-32")) and b"\0" not in content:
@@ -241,8 +241,8 @@ def spellings(part: Message) -> Iterator[str]:
 
 
 def status_blocks(text: str) -> list[Fields]:
-    """The groups of fields of a delivery report (RFC 3464), also if continuation lines are not indented, blank
-    lines are missing or too many, or a blank precedes the colon."""
+    """The groups of fields in a delivery report (RFC 3464), even if continuation lines are not indented, there are
+    too few or too many blank lines, or a blank before the colon."""
     blocks: list[Fields] = []
     for paragraph in re.split(r"\n[ \t]*\n", text)[:MAX_PARTS]:
         for block in islice(_blocks_of(paragraph), MAX_PARTS - len(blocks)):
@@ -281,7 +281,7 @@ def _names_somebody(block: Fields) -> bool:
 
 
 def fields_of(text: str) -> dict[str, list[str]]:
-    """Fields of another kind of report: name in lower case → its values."""
+    """The fields of another kind of report: name in lower case → its values."""
     found: dict[str, list[str]] = {}
     last: list[str] = []
     for line in text.split("\n")[:1000]:

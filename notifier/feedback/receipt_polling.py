@@ -1,7 +1,7 @@
-"""Missing receipts: the provider is asked a few times with growing pauses; then the message stays `sent` for good.
+"""Asks providers for missing receipts: a few times with growing pauses. After that the message stays `sent`.
 
-The message's age alone decides when to ask, so no process has to count. Asking changes nothing at the provider: a
-crash costs one more question.
+Only the message's age decides when to ask, so no process has to count. Asking changes nothing at the provider, so
+a crash only costs one more question.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from notifier.providers.base import CallsBack, Provider, Report, Reports
 from notifier.store.provider_reports import ProviderReportRepository, Silent
 
 ASK_SECONDS = 15.0
-#: Questions at once.
+#: Maximum concurrent questions.
 _AT_ONCE = 8
-#: A provider that failed is not asked before this is over. Seconds.
+#: A provider that failed is not asked again before this. Seconds.
 _AWAY_SECONDS = 30.0
 #: A question that failed is asked again after this …
 _AGAIN_SECONDS = 1_800.0
 #: … until the message is this old. Also the wait for a receipt if the provider cannot be asked. Seconds.
 RECEIPT_WAIT_SECONDS = 4 * 86_400.0
-#: A scheduled question closer than this is asked now. Seconds.
+#: A question that is due within this is asked now. Seconds.
 _NOW_SECONDS = 60.0
 
 
 def first_wait(provider: Provider) -> float | None:
-    """How long after acceptance a receipt counts as missing; None: none is expected."""
+    """How long after acceptance a receipt counts as missing, in seconds; None: none is expected."""
     if isinstance(provider, Reports):
         # The simulator knows sooner.
         return getattr(provider, "report_after_seconds", ASK_AT_SECONDS[0])
@@ -47,7 +47,7 @@ def next_wait(age_seconds: float, *, was_asked: bool) -> float | None:
 
 
 class ReceiptPoller:
-    """Asks for receipts. Thread-safe; one per process."""
+    """Asks for receipts. Thread-safe; one for each process."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ReceiptPoller:
         self._receipts = receipts
         self._providers = providers
         self._loop = loop
-        #: Provider → until when it is not asked, on the monotonic clock. On the event loop only.
+        #: Provider → until when it is not asked, on the monotonic clock. Used only on the event loop.
         self._away: dict[str, float] = {}
 
     def ask(self, ids: Sequence[UUID]) -> int:
@@ -76,7 +76,7 @@ class ReceiptPoller:
         for one, answer in zip(silent, answers, strict=True):
             if isinstance(answer, Report) and self._is_recorded(one, answer):
                 ended += answer.is_final
-            # Also for one that has ended: these change no status that has moved.
+            # Also for a message that has ended: an answer changes no status that has moved.
             can_be_asked = isinstance(self._providers.get(one.provider), Reports)
             wait = next_wait(one.age_seconds, was_asked=isinstance(answer, Report)) if can_be_asked else None
             if wait is None:
@@ -97,7 +97,7 @@ class ReceiptPoller:
         except ServiceUnavailable:
             raise
         except Exception as error:
-            # This one is asked again; the others are recorded now.
+            # This one is asked again later; the others are recorded now.
             log_failure("receipts.failed", error, notification_id=str(one.id))
             return False
         return True
@@ -107,8 +107,8 @@ class ReceiptPoller:
         return await asyncio.gather(*(self._ask(one, turns) for one in silent))
 
     async def _ask(self, one: Silent, turns: asyncio.Semaphore) -> Report | None:
-        """None if there is no answer. A provider that fails once is not asked about the others, nor by other tasks
-        for a while: each of them holds a thread up."""
+        """Ask about one message; None: there is no answer. After a failure, neither this nor other tasks ask that
+        provider for a while, because each of them holds up a thread."""
         provider: object = self._providers.get(one.provider)
         if not isinstance(provider, Reports):
             return None
@@ -116,7 +116,7 @@ class ReceiptPoller:
             if time.monotonic() < self._away.get(one.provider, 0.0):
                 return None
             try:
-                # A guard against providers that do not keep the deadline themselves.
+                # Guards against providers that do not keep the deadline themselves.
                 async with asyncio.timeout(ASK_SECONDS + 0.5):
                     return await provider.ask(one.provider_message_id, deadline_seconds=ASK_SECONDS)
             except (SendError, TimeoutError) as error:

@@ -1,8 +1,9 @@
-"""Provider reports by webhooks: whether they are genuine, and what follows. Knows no provider by name.
+"""Handles provider reports that come by webhooks: whether they are genuine, and what follows. It knows no provider
+by name.
 
-A report is recorded, and moves the status if the table of transitions allows it; a recipient whom it calls
-unreachable for good, or who opted out, is suppressed in the same transaction. A report about nothing known is
-dropped silently: an answer must not tell which notifications exist.
+A report is recorded, and moves the status if the table of transitions allows it. A recipient who can never be
+reached, or who opted out, is suppressed in the same transaction. A report about something unknown is dropped
+silently, because an answer must not reveal which notifications exist.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from notifier.rendering import Renderer, Template
 from notifier.store.provider_reports import NewReport, ProviderReportRepository, RecordedReport, Reported
 from notifier.store.records import NewSuppression
 
-#: Without a receipt the provider is asked this long after the message was sent, and then no more. Seconds.
+#: Without a receipt, the provider is asked this long after the message was sent, and then no more. Seconds.
 ASK_AT_SECONDS = (300.0, 1_800.0, 7_200.0, 28_800.0, 115_200.0)
 
 
 class Receipts:
-    """Thread-safe. `receive` and `record` raise `ServiceUnavailable` while the database is away, so that the
-    provider tries again."""
+    """Handles reports. Thread-safe. `receive` and `record` raise `ServiceUnavailable` while the database is
+    unreachable, so that the provider tries again."""
 
     def __init__(
         self,
@@ -46,12 +47,12 @@ class Receipts:
         self._kinds = webhook_kinds(settings, _leave_out)
 
     def webhooks(self) -> Iterator[tuple[str, type[Webhook[Any]]]]:
-        """Every webhook of every configured kind, with the kind."""
+        """Every webhook of every configured kind, together with the kind."""
         for name, kind in self._kinds.items():
             yield from ((name, webhook) for webhook in kind.webhooks)
 
     def receive(self, kind: str, webhook: type[Webhook[Any]], request: WebhookRequest) -> bool:
-        """Apply a provider's call. False if no configured provider signed it: nothing was done."""
+        """Apply a provider's call. Returns False if no configured provider signed it; then nothing was done."""
         call, sender = webhook(request), self._kinds[kind]
         providers = [name for name, options in sender.accounts.items() if call.is_signed_by(options)]
         if not providers:
@@ -77,7 +78,7 @@ class Receipts:
         id_space: str | None = None,
         is_proof: bool = True,
     ) -> RecordedReport:
-        """Write a genuine provider report, with what follows from it. `is_proof`, `id_space`: see `NewReport`."""
+        """Record a genuine provider report, with what follows from it. `is_proof`, `id_space`: see `NewReport`."""
         new = NewReport(
             notification_id=notification,
             attempt=attempt,
@@ -99,7 +100,7 @@ class Receipts:
     def _suppression(self, found: Reported, report: Report) -> NewSuppression | None:
         if not report.suppress:
             return None
-        # An opt-out is about one sender; a number that does not exist is unknown to all.
+        # An opt-out is about one sender; a number that does not exist does not exist for any sender.
         opted_out = report.reason is Reason.OPTED_OUT
         sender = identity_of(found, self._renderer, self._settings)
         return NewSuppression(
@@ -124,7 +125,7 @@ class Receipts:
         log.info("webhook.wish", provider=provider, reason=wish)
 
     def _scopes(self, ours: Collection[str]) -> list[str]:
-        """Those of every identity that sends from this number or service; without one, everything."""
+        """The scopes of every identity that sends from this number or service; if there is none, everything."""
         structure = self._settings.structure
         names = sorted({*structure.senders, structure.default_sender})
         scopes = [sender_scope(name) for name in names if self._settings.sender(name).sms in ours]
@@ -143,7 +144,7 @@ class Receipts:
                     channel=Channel.SMS, address=number, scope=scope, reason=reason, source=source, detail="START"
                 )
         except InvalidMessage as error:
-            # An identity whose name cannot be a scope.
+            # The identity's name cannot be a scope.
             log.warning("webhook.wish_not_kept", error=str(error), reason=wish)
 
 
@@ -152,7 +153,7 @@ def _leave_out(table: ProviderTable, error: ConfigurationError) -> None:
 
 
 def template_of(channel: Channel, name: str, renderer: Renderer) -> Template | None:
-    """The template in its current version; None if it is gone."""
+    """The template's current version; None if it no longer exists."""
     try:
         return renderer.template(channel, name)
     except (NotFound, TemplateInvalid):

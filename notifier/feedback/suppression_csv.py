@@ -1,8 +1,9 @@
-"""Suppressions as CSV: lists of other systems come in, ours go out without an address in them.
+"""Imports and exports suppressions as CSV. Exports contain no addresses.
 
-A file is either a bare list with one address per line, or begins with a header row: `address`, or `address_hash`
-and `hash_key` of an export under the same key, and optionally `channel`, `scope`, `reason`, `expires_at` and
-`detail`. Each line is judged alone: a wrong one keeps no others out. Only one page of lines is in memory.
+A file is either a plain list with one address on each line, or begins with a header row: `address`, or
+`address_hash` and `hash_key` of an export under the same key, and optionally `channel`, `scope`, `reason`,
+`expires_at` and `detail`. Each line is checked by itself, so a wrong line does not stop the others. Only one page
+of lines is in memory.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store.records import NewSuppression
 from notifier.store.suppressions import SuppressionRepository, SuppressionView
 
-#: Lines per transaction.
+#: Lines in one transaction.
 PAGE = 500
-#: Characters read of the first line.
+#: Maximum characters read of the first line.
 MAX_LINE = 10_000
 
-#: The columns of an export, in order; an import also knows `address`.
+#: The columns of an export, in order. An import also knows `address`.
 COLUMNS = tuple(name for name in SuppressionView.__dataclass_fields__ if name != "id")
 _KNOWN = frozenset({"address", *COLUMNS})
 
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A line that was left out, and its faults. The line itself is not kept: it names somebody."""
+    """A line that was left out, with its faults. The line itself is not kept, because it names somebody."""
 
     line: int
     faults: tuple[Fault, ...]
@@ -46,27 +47,27 @@ class Imported:
 
     #: Not suppressed before.
     new: int = 0
-    #: Suppressed already.
+    #: Already suppressed.
     known: int = 0
-    #: Left out: ended already, by an export that holds such rows.
+    #: Left out, because the export says that they have ended.
     ended: int = 0
     bad: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SuppressionDefaults:
-    """What applies to lines that do not say otherwise."""
+    """Values for lines that do not have their own."""
 
     source: str
-    #: None: SMS for what begins with "+", otherwise e-mail.
+    #: None: SMS if the recipient begins with "+", otherwise e-mail.
     channel: Channel | None = None
     scope: str = GLOBAL
     reason: SuppressionReason = SuppressionReason.MANUAL
 
 
 class SuppressionFiles:
-    """`read` may also raise `ServiceUnavailable`. Earlier pages are done then, and the file can be read again:
-    what is there already is not added twice."""
+    """Reads files of suppressions. `read` may raise `ServiceUnavailable` at any page; earlier pages are done then.
+    The file can be read again, because nothing is added twice."""
 
     def __init__(self, suppressions: SuppressionRepository, hash_key: HashKey) -> None:
         self._suppressions = suppressions
@@ -75,11 +76,11 @@ class SuppressionFiles:
     def read(
         self, file: TextIO, defaults: SuppressionDefaults, report: Callable[[Bad], None], *, dry_run: bool = False
     ) -> Imported:
-        """Add what a file says; `report` gets every line that was left out. A dry run counts valid lines as new.
-        `file` decodes with surrogateescape and keeps line ends.
+        """Add the suppressions in a file. `report` receives every line that was left out. A dry run counts valid
+        lines as new. `file` must decode with surrogateescape and keep line ends.
 
         Raises:
-            InvalidMessage: the header row is wrong, or a default is; nothing was added.
+            InvalidMessage: the header row or a default is wrong; nothing was added.
         """
         faults = scope_faults(defaults.scope)
         if faults:
@@ -134,7 +135,7 @@ class SuppressionFiles:
         )
 
     def _hash_of(self, hexadecimal: str | None, cells: Mapping[str, str], faults: list[Fault]) -> bytes:
-        """The hash in an export."""
+        """The hash in a line of an export."""
         if hexadecimal is None:
             faults.append(Fault("address", "missing", "is missing", "Add it, or address_hash and hash_key"))
             return b""
@@ -154,12 +155,12 @@ class SuppressionFiles:
 @dataclass(frozen=True, slots=True)
 class _Line:
     number: int
-    #: Without empty ones.
+    #: Without empty cells.
     cells: Mapping[str, str]
 
 
 def write_csv(found: Iterable[SuppressionView]) -> Iterator[str]:
-    """RFC 4180 with a header row, a page at a time: hashes, never an address."""
+    """CSV as in RFC 4180 with a header row, one page at a time: with hashes, never an address."""
     pages = iter(found)
     yield write_rows([COLUMNS])
     while page := list(islice(pages, PAGE)):
@@ -176,12 +177,12 @@ def _lines(file: TextIO) -> Iterator[_Line | Bad]:
     """Every line that is not empty.
 
     Raises:
-        InvalidMessage: the header row is wrong. Before the first line is yielded.
+        InvalidMessage: the header row is wrong. Raised before the first line is yielded.
     """
     first = file.readline(MAX_LINE)
     names = [name.strip().lower() for row in read_rows([first]) for name in row.cells]
     if not _KNOWN.intersection(names):
-        # A bare list: its first line is a recipient.
+        # A plain list: its first line is a recipient.
         return _rows(chain([first], bounded_lines(file)), ("address",), 1)
     unknown = [name for name in names if name not in _KNOWN]
     faults = [Fault(name[:50], "unknown_field", "is not a column", "Remove it, or rename it") for name in unknown]
@@ -218,7 +219,7 @@ def _word(words: Any, cells: Mapping[str, str], name: str, default: Any, faults:
     try:
         return words(cells[name].lower()) if name in cells else default
     except ValueError:
-        faults.append(Fault(name, "bad_choice", f"is none of {', '.join(words)}", "Use one of them"))
+        faults.append(Fault(name, "bad_choice", f"is not one of {', '.join(words)}", "Use one of them"))
         return default
 
 
@@ -238,7 +239,7 @@ def _time(text: str | None, faults: list[Fault], now: datetime) -> datetime | No
 
 
 def _detail(cells: Mapping[str, str]) -> str | None:
-    """The file's detail; for an export also its source and date, so that its history is not lost."""
+    """The file's detail. For an export it includes source and date, so that the history is not lost."""
     before = " since ".join(cells[name] for name in ("source", "created_at") if name in cells)
     parts = (cells.get("detail"), f"before: {before}" if before else None)
     return "; ".join(part for part in parts if part) or None

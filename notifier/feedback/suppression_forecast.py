@@ -1,4 +1,4 @@
-"""Before a retry: how many of its messages would end as suppressed."""
+"""Counts, before a retry, how many of its messages would end as suppressed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from notifier.store.suppression_forecast import ForecastRepository, SuppressionR
 
 
 class SuppressionForecast:
-    """Thread-safe. Templates that are broken or gone count as not suppressed: their messages fail before."""
+    """Counts suppressed messages. Thread-safe. Messages whose template is broken or missing count as not
+    suppressed, because they fail before."""
 
     def __init__(self, repository: ForecastRepository, renderer: Renderer, settings: Settings) -> None:
         self._repository = repository
@@ -22,7 +23,7 @@ class SuppressionForecast:
         self._settings = settings
 
     def count(self, selection: Selection, sources: Sequence[Status]) -> int:
-        """Of those with a status in `sources`. Raises `ServiceUnavailable`."""
+        """Count those with a status in `sources`. Raises `ServiceUnavailable`."""
         return self._repository.count(selection, sources, list(self._rules()))
 
     def _rules(self) -> Iterator[SuppressionRule]:

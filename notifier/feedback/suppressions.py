@@ -1,10 +1,10 @@
-"""Recipients who must not be sent to: from providers, webhooks and bounces, recipients' wishes and operators.
+"""Recipients who must not be sent to, because of providers, webhooks, bounces, recipients' wishes or operators.
 
-Addresses are replaced by keyed hashes here, and go no further. A suppression records who, when and why; what an
-operator does leaves an operator record, too.
+This module replaces addresses by keyed hashes; addresses go no further. A suppression records who made it, when
+and why. What an operator does also leaves an operator record.
 
-Crash points: the operator's record is written before the suppression. Between the two it has no result and no
-suppression belongs to it; the operator sees that nothing came of it and does it again.
+Crash points: the operator record is written before the suppression. After a crash between the two, the record has
+no result and no suppression. The operator sees that nothing came of it and does it again.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
     from notifier.store.mass_alarm import HardBounceWatch
 
-#: Every message to the recipient on the channel.
+#: The scope of every message to the recipient on the channel.
 GLOBAL = "global"
 
-#: The source when a recipient used the link in a mail.
+#: The source of a suppression made with the link in a mail.
 UNSUBSCRIBE = "unsubscribe"
 
-#: Further ahead counts as a mistake.
+#: A later end is taken for a mistake.
 MAX_AHEAD = timedelta(days=36_500)
 
-#: How the source begins if an operator did it.
+#: The source begins with this if an operator did it.
 OPERATOR_PREFIX = "operator:"
 
 SENDER_PREFIX = "sender:"
@@ -56,10 +56,10 @@ def category_scope(category: str) -> str:
 
 
 def address_of(recipient: str | None) -> str:
-    """The recipient of a notification, as it is shown, for `Suppressions.add`.
+    """The recipient of a notification as it is shown, for `Suppressions.add`.
 
     Raises:
-        WrongSelection: it is redacted, or sealed under a key that is missing.
+        WrongSelection: it is redacted, or sealed with a key that is missing.
     """
     if recipient is None or isinstance(recipient, UnreadableRecipient):
         raise WrongSelection("its recipient cannot be read any more: suppress them by their address")
@@ -67,7 +67,7 @@ def address_of(recipient: str | None) -> str:
 
 
 class Suppressions:
-    """Thread-safe. Every method raises `ServiceUnavailable`.
+    """Adds, ends and finds suppressions. Thread-safe. Every method raises `ServiceUnavailable`.
 
     `source` says who did it: "provider:<name>", "webhook:<name>", "operator:<login>", "import:<login>", "bounce",
     "unsubscribe".
@@ -77,7 +77,7 @@ class Suppressions:
         self._rows = SuppressionRepository(engine, watch)
         self._hash_key = hash_key
         self._operating = Operating(engine, hash_key)
-        #: Of the key of every hash.
+        #: Fingerprint of the key of every hash.
         self.fingerprint = hash_key.fingerprint
 
     def add(
@@ -92,10 +92,11 @@ class Suppressions:
         notification_id: UUID | None = None,
         detail: str | None = None,
     ) -> bool:
-        """Send nothing of this scope to them any more, or not before `expires_at`. Returns whether that is new.
+        """Suppress a recipient within this scope, for ever or until `expires_at`. Returns whether the suppression
+        is new.
 
         Raises:
-            InvalidMessage: the address or the scope is invalid, or it would have expired already.
+            InvalidMessage: the address or the scope is invalid, or the suppression would have expired already.
         """
         _refuse(
             [
@@ -128,8 +129,8 @@ class Suppressions:
         reason: SuppressionReason | None = None,
         detail: str | None = None,
     ) -> bool:
-        """End those of this scope, all of them or those of one reason. Returns whether there were any. The rows
-        stay, with who ended them and when.
+        """End the recipient's suppressions of this scope: all of them, or those with one reason. Returns whether
+        there were any. The rows stay, with who ended them and when.
 
         Raises:
             InvalidMessage: the address or the scope is invalid.
@@ -146,7 +147,7 @@ class Suppressions:
     def _recorded(
         self, source: str, action: str, selected: Mapping[str, Any], why: str | None, act: Callable[[], int]
     ) -> bool:
-        """Do it, with a record if an operator does it. Returns whether `act` changed anything."""
+        """Call `act`, with an operator record if an operator does it. Returns whether `act` changed anything."""
         if not source.startswith(OPERATOR_PREFIX):
             return act() > 0
         begun = self._operating.begin(source.removeprefix(OPERATOR_PREFIX), action, selected, why)
@@ -155,7 +156,7 @@ class Suppressions:
         return changed > 0
 
     def keep(self, new: NewSuppression) -> bool:
-        """Add one without looking at it. Returns whether it was not there yet."""
+        """Add a suppression without checking it. Returns whether it is new."""
         return self._rows.add([new]) > 0
 
     def unsubscribe(self, ending: UnsubscribeLink) -> bool:
@@ -169,13 +170,13 @@ class Suppressions:
         return self._rows.add([new], noted) > 0
 
     def resubscribe(self, ending: UnsubscribeLink) -> bool:
-        """Take back `unsubscribe`. Other suppressions stay. Returns whether it ended one."""
+        """Undo `unsubscribe`. Other suppressions stay. Returns whether it ended one."""
         scope, reason = category_scope(ending.category), SuppressionReason.UNSUBSCRIBED
         noted = Noted(ending.notification_id, f"they subscribed to {ending.category} again by its link")
         return self._rows.lift(ending.address_hash, scope, UNSUBSCRIBE, reason=reason, noted=noted) > 0
 
     def find(self, channel: Channel, address: str) -> list[SuppressionView]:
-        """Every suppression that ever existed for them, newest first.
+        """Every suppression that this recipient ever had, newest first.
 
         Raises:
             InvalidMessage: the address is invalid.
@@ -188,27 +189,27 @@ class Suppressions:
     def page(
         self, wanted: SuppressionFilter, *, limit: int, before: UUID | None = None
     ) -> tuple[list[SuppressionView], UUID | None]:
-        """The newest `limit` before `before`, and where the next page begins."""
+        """The newest `limit` suppressions before `before`, and where the next page begins."""
         return self._rows.page(wanted, limit=limit, before=before)
 
     def all(self, wanted: SuppressionFilter) -> Iterator[SuppressionView]:
-        """Every one, newest first, read as needed."""
+        """Every matching suppression, newest first, read as needed."""
         return self._rows.all(wanted)
 
     def lift_other_keys(self, *, source: str, detail: str | None = None) -> int:
-        """End all that were made under another key, if that key is lost: they can no longer be found. Returns
+        """End all suppressions made under another key that is lost, because they can no longer be found. Returns
         their number."""
         return self._rows.lift_other_keys(self.fingerprint, source, detail)
 
     def has_other_key(self) -> bool:
-        """Whether any was made under another key, and can no longer be found."""
+        """Whether any suppression was made under another key and so can no longer be found."""
         return self._rows.has_other_key(self.fingerprint)
 
 
 def _selected(
     hashes: Sequence[bytes], channel: Channel, scope: str, reason: SuppressionReason | None
 ) -> dict[str, Any]:
-    """For the operator's record, which never holds an address."""
+    """The selection for the operator record, which never contains an address."""
     given = {"address_hash": [value.hex() for value in hashes], "channel": channel, "scope": scope}
     return given if reason is None else {**given, "reason": reason}
 

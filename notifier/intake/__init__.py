@@ -1,7 +1,7 @@
-"""From producers' queues into the record.
+"""The intake: moves messages from producers' queues into the record.
 
-`service` judges a batch and writes it; `rabbitmq` and `redis` each read a broker. A reader takes what waits,
-passes it on as one batch, and acknowledges it only when the batch is committed.
+`service` judges a batch and writes it. `rabbitmq` and `redis` each read one kind of broker. A reader takes
+whatever waits, passes it on as one batch, and acknowledges it only when the batch is committed.
 """
 
 from notifier.intake.batch import IntakeSummary, Received

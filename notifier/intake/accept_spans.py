@@ -1,4 +1,4 @@
-"""The spans of a batch that is accepted: begun before it is written, because what follows goes on from them."""
+"""The spans of accepted messages. They begin before the batch is written, because later spans go on from them."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ _HTTP = "POST /v1/notifications"
 
 
 class AcceptSpans:
-    """Of one batch. Does nothing while there are no traces."""
+    """The spans of one batch. Does nothing while traces are off."""
 
     def __init__(self, source: IntakeSource, broker: str, at: int) -> None:
-        """`broker`: rabbitmq or redis. `at`: when the batch came, Unix time in nanoseconds."""
+        """`broker`: "rabbitmq" or "redis". `at`: when the batch came, Unix time in nanoseconds."""
         self._source = source
         self._broker = broker
         self._at = at
         self._begun: dict[int, tuple[NewNotification, OpenSpan]] = {}
 
     def begin(self, notifications: Sequence[NewNotification]) -> Sequence[NewNotification]:
-        """The same, each with the context that its trace goes on from."""
+        """Begin a span for each. Returns the same notifications, each with the context for its later spans."""
         return [self._begin(new) for new in notifications] if traces.are_on() else notifications
 
     def end(self, answers: Sequence[Acceptance]) -> None:
-        """After the commit. A repetition has a span if its producer has one: it says why nothing follows."""
+        """Call it after the commit. A duplicate has a span only if its producer sent a trace: the span says why
+        nothing follows."""
         for answer in answers if self._begun else ():
             new, span = self._begun.get(answer.position, (None, None))
             if new is None or span is None or (answer.status is None and new.message.traceparent is None):
                 continue
             about = traces.about(answer.id, new.channel, new.lane, new.message.template, new.message.producer)
             if answer.fault is not None:
-                # There is none of it; the id may be that of another producer's.
+                # No notification was made; the id may belong to another producer's notification.
                 about.pop(traces.NOTIFICATION)
                 span.end(about, error=answer.fault.code)
             elif answer.status is None:
@@ -51,7 +52,7 @@ class AcceptSpans:
         if span is None:
             return new
         self._begun[new.position] = (new, span)
-        # Without a producer's context, one that nobody records is not worth storing.
+        # If the producer sent no context and nobody records the span, it is not worth storing.
         return replace(new, traceparent=span.traceparent) if given or span.is_recorded else new
 
     def _source_of(self, new: NewNotification) -> tuple[str, Attributes]:

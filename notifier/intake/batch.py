@@ -1,4 +1,4 @@
-"""A batch of messages as the broker delivered them, and what becomes of it."""
+"""A batch of messages as the broker delivered them, and the outcome of taking it in."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ class Received:
     headers: Mapping[str, Any] = field(default_factory=dict)
     content_type: str | None = None
     content_encoding: str | None = None
-    #: The property `user_id`, which RabbitMQ verifies; None: absent, or another broker.
+    #: The property `user_id`, which RabbitMQ verifies. None: not set, or another kind of broker.
     broker_user: str | None = None
-    #: It may be recorded already: the broker delivers it again, or an earlier try of ours failed.
+    #: It may be recorded already, because the broker delivers it again or our own first try failed.
     redelivered: bool = False
-    #: Where it is from; None: its broker user says. Only our own process sets it: none claims it over the broker.
+    #: Where the message is from. None: its broker user says. Only our own process sets it; it cannot be claimed
+    #: over the broker.
     origin: Origin | None = None
-    #: Faults that the reader found; the message is rejected for them.
+    #: Faults that the reader found; because of them the message is rejected.
     faults: tuple[Fault, ...] = ()
-    #: Original size of the body in bytes; None: `body` is whole.
+    #: Original size of the body in bytes, if `body` was cut. None: `body` is whole.
     size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class IntakeSummary:
-    """Counts of entries, so a batch message counts as many."""
+    """Counts of entries; each entry of a batch message counts."""
 
     accepted: int = 0
     duplicates: int = 0
@@ -49,14 +50,14 @@ class IntakeSummary:
 
 @dataclass(frozen=True, slots=True)
 class IntakeAnswer:
-    """What became of one message whose sender waits: the notification, or why there is none."""
+    """The outcome of one message whose sender waits: the notification, or why there is none."""
 
     id: UUID | None
     is_replay: bool
     faults: tuple[Fault, ...] = ()
 
 
-#: Takes a batch; when it returns, the batch is recorded. Raises ServiceUnavailable to have it kept.
+#: Takes a batch; when it returns, the batch is recorded. Raises ServiceUnavailable if the batch must be kept.
 Handle = Callable[[Sequence[Received]], object]
-#: Publishes deliver tasks: channel, lane, ids. May raise anything; the sweep covers for it.
+#: Publishes deliver tasks: channel, lane, ids. May raise anything: the sweep publishes what was not published.
 PublishTasks = Callable[[Channel, Lane, Sequence[UUID]], None]

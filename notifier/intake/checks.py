@@ -1,4 +1,4 @@
-"""Faults of a message that parsing alone cannot find."""
+"""Finds faults of a message that parsing alone cannot find."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Checks:
         self._callbacks = callbacks
 
     def faults(self, message: Message, channel: Channel) -> list[Fault]:
-        """Whether the template, sender and mailbox exist, and whether the message may be sent."""
+        """Check that template, sender and mailbox exist, and that this producer may send the message."""
         faults = self._renderer.check_context(channel, message.template, message.context)
         for name in ("sender", "reply_to"):
             identity = getattr(message, name)
@@ -46,7 +46,7 @@ class Checks:
         return faults + self._callbacks.faults(message)
 
     def channel_of(self, template: object) -> Channel | None:
-        """The only channel that has a template of this name; None: several have one, or none."""
+        """The only channel that has a template of this name. None: none has one, or more than one has."""
         return self._renderer.channel_of(template)
 
     def _template_sender(self, message: Message, channel: Channel) -> str | None:
@@ -57,11 +57,11 @@ class Checks:
         try:
             return self._renderer.template(channel, message.template)
         except (NotFound, TemplateInvalid):
-            return None  # which is a fault already
+            return None  # `check_context` reports it
 
 
 def is_mailbox(address: str) -> bool:
-    """Syntax only, display name allowed. No DNS look-up."""
+    """Whether this is a valid address by its syntax; a display name is allowed. No DNS look-up."""
     try:
         parse_mailbox(address)
     except ValueError:
@@ -70,7 +70,7 @@ def is_mailbox(address: str) -> bool:
 
 
 def check_encoding(content_type: str | None, content_encoding: str | None) -> list[Fault]:
-    """What keeps a body from being read as plain JSON."""
+    """Why a body with these properties cannot be read as plain JSON."""
     faults = []
     kind = (content_type or "application/json").split(";")[0].strip().lower()
     if kind not in ("application/json", "text/json", "application/octet-stream", CLOUD_EVENT):

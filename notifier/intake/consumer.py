@@ -1,4 +1,4 @@
-"""The interface between a broker and the intake, and the choice of reader by the broker's URL."""
+"""The interface between a broker and the intake, and the reader for a broker's URL."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from notifier.intake.batch import Handle
 
 
 class Reader(Protocol):
-    """Reads every queue of producers."""
+    """Reads every producers' queue."""
 
     def run(self, handle: Handle, stop: Event) -> None:
-        """Read until `stop` is set, then finish the batch in hand and return. Survives the loss of the broker."""
+        """Read until `stop` is set, then finish the batch in hand and return. Survives losing the broker."""
         ...
 
 
 def make_reader(broker_url: str) -> Reader:
-    """Imports only the library of this kind of broker.
+    """The reader for this broker. Imports only the library of its kind.
 
     Raises:
-        ConfigurationError: the URL is not that of a broker that we know.
+        ConfigurationError: the URL is not of a supported broker.
     """
     broker_url = topology.verified(broker_url)
     if topology.is_redis(broker_url):

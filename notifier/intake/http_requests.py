@@ -1,6 +1,6 @@
-"""How the body of an HTTP request becomes messages: the same contract, with the producer known from the key.
+"""Reads messages from the body of an HTTP request. The contract is the same; the API key gives the producer.
 
-The message holds its channel, because there is no routing key, and its lane, which is otherwise `normal`.
+The message names its channel, because there is no routing key. It may name its lane; the default is `normal`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from notifier.domain.validation import (
 )
 
 Word = TypeVar("Word", bound=StrEnum)
-#: The only channel that has this template, if there is one.
+#: Returns the only channel that has this template; None if there is not exactly one.
 ChannelOf = Callable[[object], Channel | None]
 
 
@@ -39,13 +39,13 @@ def _unknown(_: object) -> None:
 def read_request(
     body: bytes, producer: str, key: str | None = None, *, now: datetime, channel_of: ChannelOf = _unknown
 ) -> Entry:
-    """One message. `key` is from the header Idempotency-Key, `now` as in `parse_body`.
+    """Read one message. `key` is the value of the header Idempotency-Key, `now` as in `parse_body`.
 
-    One without a channel is refused; by the channel that its recipient or else its template tells, it is checked
-    all the same.
+    A message without a channel is refused. Its other fields are checked all the same, for the channel that its
+    recipient suggests, or else its template.
 
     Raises:
-        InvalidMessage: it is not a JSON object.
+        InvalidMessage: the body is not a JSON object.
     """
     message = _read_faultless(body, producer, key, now)
     if message is not None:
@@ -68,20 +68,20 @@ def _read_faultless(body: bytes, producer: str, key: str | None, now: datetime) 
 
 @dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """The entries of a batch, each a message or its faults."""
+    """The entries of a batch, each with its message or its faults."""
 
     entries: list[Entry]
-    #: What is wrong with the batch as a whole: none of them is accepted.
+    #: Faults of the batch as a whole; if there are any, no entry is accepted.
     faults: tuple[Fault, ...] = ()
 
 
 def read_batch_request(
     body: bytes, producer: str, *, now: datetime, channel_of: ChannelOf = _unknown
 ) -> BatchRequest:
-    """A batch.
+    """Read a batch.
 
     Raises:
-        InvalidMessage: it is not right as a whole, and its entries cannot be told from it.
+        InvalidMessage: the batch as a whole is wrong in a way that its entries cannot be made out.
     """
     value = decode(body)
     if isinstance(value, Entry):
@@ -97,11 +97,13 @@ def read_batch_request(
 def _read(value: Mapping[str, Any], producer: str, key: str | None, now: datetime, channel_of: ChannelOf) -> Entry:
     faults: list[Fault] = []
     if value.get("producer") not in (None, producer):
-        fix = f"Leave it out: this key is that of {producer}"
+        fix = f"Leave it out: this key belongs to {producer}"
         faults.append(Fault("producer", "wrong_producer", "is not the producer of the key", fix))
     if key is not None and value.get("idempotency_key") not in (None, key):
         fix = "Give it in one place, or the same in both"
-        faults.append(Fault("idempotency_key", "key_mismatch", "is not that of the header Idempotency-Key", fix))
+        faults.append(
+            Fault("idempotency_key", "key_mismatch", "is not the one in the header Idempotency-Key", fix)
+        )
     known = {"producer": producer} if key is None else {"producer": producer, "idempotency_key": key}
     channel = _word(Channel, "channel", value.get("channel"), faults)
     lane = _word(Lane, "lane", Lane.NORMAL if value.get("lane") is None else value["lane"], faults) or Lane.NORMAL
@@ -116,12 +118,12 @@ def _read(value: Mapping[str, Any], producer: str, key: str | None, now: datetim
 
 
 def _word(kind: type[Word], name: str, value: object, faults: list[Fault]) -> Word | None:
-    """None, and a fault more: it is missing or none of these words."""
+    """The value as a member of `kind`. None, with one more fault: it is missing or not a member."""
     choices = ", ".join(kind)
     if value is None:
         faults.append(Fault(name, "missing", "is required, but missing", f"Add it: one of {choices}"))
         return None
     if not isinstance(value, str) or value not in set(kind):
-        faults.append(Fault(name, "bad_choice", f"is none of {choices}", "Use one of them"))
+        faults.append(Fault(name, "bad_choice", f"is not one of {choices}", "Use one of them"))
         return None
     return kind(value)

@@ -1,4 +1,4 @@
-"""A batch in parts: what the database or our own code refuses as a whole, it mostly takes in smaller parts."""
+"""Works on a batch in parts: if the database or our own code fails on the whole, smaller parts mostly succeed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from notifier.domain.message import Message
 from notifier.domain.producers import Origin
 from notifier.intake.batch import IntakeAnswer
 
-#: After so many rows of one producer that other sessions hold, the rest of a joint batch does not wait for more.
+#: If other sessions hold this many rows of one producer, the rest of a joint batch waits for no more of them.
 _MOST_HELD = 2
 
 _Item = TypeVar("_Item")
@@ -23,8 +23,9 @@ def in_parts(
     work: Callable[[Sequence[_Item]], list[_Done]],
     give_up: Callable[[_Item], _Done],
 ) -> list[_Done]:
-    """Work on all at once; in halves if that takes the database too long; on each alone if our code fails or
-    another session holds the row of one of them. `give_up` answers for an item on which our code fails alone.
+    """Work on all items at once. If that takes the database too long, work on halves. If our code fails, or
+    another session holds the row of an item, work on each alone. `give_up` answers for an item on which our code
+    fails even alone.
 
     Raises:
         ServiceUnavailable: not everything was recorded.
@@ -32,7 +33,7 @@ def in_parts(
     try:
         return work(items)
     except StatementCancelled:
-        # The same again would take as long again.
+        # The same batch would take as long again.
         if len(items) == 1:
             raise
         log.warning("intake.halved", count=len(items))
@@ -55,7 +56,7 @@ def in_parts(
         try:
             done += in_parts(part, work, give_up)
         except RowsHeld as error:
-            # First the others: they are to be delivered meanwhile.
+            # Finish the other parts first, so that they can be delivered meanwhile.
             held = error
     if held is not None:
         raise held
@@ -63,8 +64,8 @@ def in_parts(
 
 
 class EachAnswered:
-    """Work for `in_parts` on messages of several senders: what was not recorded is the answer of those messages
-    alone. One instance serves one joint batch."""
+    """Work for `in_parts` on messages of several senders. If messages are not recorded, the error becomes the
+    answer of those messages only. One instance serves one joint batch."""
 
     def __init__(self, answer: Callable[[Sequence[tuple[Message, Origin]]], list[IntakeAnswer]]) -> None:
         self._answer = answer
@@ -73,7 +74,7 @@ class EachAnswered:
     def __call__(self, part: Sequence[tuple[Message, Origin]]) -> list[IntakeAnswer | ServiceUnavailable]:
         held = self._held.setdefault(part[0][0].producer, []) if len(part) == 1 else []
         if len(held) == _MOST_HELD:
-            # The producer repeats them. The others do not wait for more of its rows.
+            # The producer repeats these messages. The others do not wait for more of its rows.
             return [held[-1]]
         try:
             return [*self._answer(part)]

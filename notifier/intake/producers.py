@@ -1,4 +1,4 @@
-"""Whether a message is from the producer that it names, and whether that producer may send it."""
+"""Checks whether a message is from the producer that it names, and whether that producer may send it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from notifier.domain.statuses import Channel, Lane
 
 
 class Producers:
-    """The producers of notifier.toml. Thread-safe: it never changes."""
+    """The producers of notifier.toml. Immutable, so thread-safe."""
 
     def __init__(
         self, structure: Structure, *, own_users: Collection[str] = (), broker_tells_users: bool = True
     ) -> None:
-        """`own_users` are the service's own names on the broker. A Redis-protocol broker tells no users."""
+        """`own_users`: the service's own user names on the broker. A Redis-protocol broker does not tell who
+        publishes."""
         self._structure = structure
         self._own_users = own_users
         self._broker_tells_users = broker_tells_users
@@ -30,22 +31,22 @@ class Producers:
         }
 
     def publisher(self, user_id: object, headers: Mapping[str, Any]) -> str | None:
-        """The broker user who first published a message; None: unknown."""
+        """The broker user who first published a message. None: unknown."""
         return broker_user.publisher(user_id, headers, self._own_users) if self._broker_tells_users else None
 
     def proof(self, producer: str, user: str | None) -> ProducerProof:
-        """What it proves about this producer that `user` published."""
+        """The proof that `user`, as the publisher of a message, gives for this producer."""
         is_its_user = user is not None and self._producer_of.get(user) == producer
         return ProducerProof.BROKER_USER if is_its_user else ProducerProof.NONE
 
     def proof_faults(self, producer: str, user: str | None) -> list[Fault]:
-        """Why a message that `user` published is not accepted as this producer's."""
+        """Why a message that `user` published is not accepted as a message of this producer."""
         if not self._broker_tells_users or self.proof(producer, user) is ProducerProof.BROKER_USER:
             return []
         table = self._structure.producers.get(producer)
         is_required = self._structure.require_proof or (table is not None and bool(table.broker_user))
         if user is not None and user in self._producer_of:
-            return [_not_proven("the broker user who published it is that of another producer", _OWN_NAME)]
+            return [_not_proven("the broker user who published it belongs to another producer", _OWN_NAME)]
         if not is_required:
             return []
         if user is None:
@@ -55,7 +56,8 @@ class Producers:
     def limit_faults(
         self, message: Message, channel: Channel, template_sender: Callable[[], str | None]
     ) -> list[Fault]:
-        """What its producer may not send. `template_sender` returns the sender identity of its template."""
+        """The rights of its producer that the message exceeds. `template_sender` returns the sender identity of
+        its template."""
         table = self._structure.producers.get(message.producer)
         if table is None:
             return []
@@ -69,19 +71,19 @@ class Producers:
         )
 
     def own_html_faults(self, message: Message) -> list[Fault]:
-        """Of a message whose template writes its producer's HTML as it is."""
+        """Faults of a message whose template writes the producer's own HTML as it is."""
         table = self._structure.producers.get(message.producer)
         rights = SendingRights(templates=None if table is None else table.templates)
         return rights.own_html_faults(message.producer)
 
     def _identities(self, message: Message, template_sender: Callable[[], str | None]) -> dict[str, str]:
-        """By field: the sender identity that it goes out as, and that of replies."""
+        """By field: the sender identity that the message goes out as, and the one for replies."""
         names = {"sender": self._structure.sender_name(message.sender or template_sender())}
         return names if message.reply_to is None else names | {"reply_to": message.reply_to}
 
 
 def check_broker(structure: Structure, broker_url: str) -> None:
-    """Refuse a broker that cannot prove producers, if that is required.
+    """Refuse a broker that cannot prove producers, if proof is required.
 
     Raises:
         ConfigurationError: every message would be refused.
@@ -107,7 +109,7 @@ def warn_of_producers(structure: Structure, broker_url: str) -> None:
 
 
 def in_words(structure: Structure, broker_url: str) -> str:
-    """Which producers are proven on this broker, for people."""
+    """For people: which producers are proven on this broker."""
     if topology.is_redis(broker_url):
         return "taken at their word: a Redis-protocol broker cannot tell who publishes"
     proven = [

@@ -1,12 +1,12 @@
 """Reads producers' queues on RabbitMQ.
 
-It consumes below kombu's `Message`, which decompresses and decodes by headers that anybody may set, and
+The readers consume below kombu's `Message`, which decompresses and decodes by headers that anybody may set, and
 acknowledges what it cannot decode. Here a message is bytes until the intake reads it.
 
-A message may end the process: by a fault in a C library, or too much memory. RabbitMQ then counts a delivery for
-all that was in hand, and gives up on what has `topology.DELIVERY_LIMIT` of them. So whatever was delivered before
-is taken alone: at the start, and when such a message comes, nothing else is requested until it is recorded and
-acknowledged. Then only the message that ends the process collects deliveries.
+A message may end the process, by a fault in a C library or by too much memory. RabbitMQ then counts a delivery for
+every message that was in hand, and gives up on a message after `topology.DELIVERY_LIMIT` deliveries. So messages
+that were delivered before are taken alone: at the start, and whenever such a message comes, nothing else is
+requested until it is recorded and acknowledged. Then only the message that ends the process collects deliveries.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from notifier.broker.amqp_transport import (
     read_properties,
 )
 from notifier.broker.server_certificate import certificate_problem
-from notifier.config.logs import log, log_failure
+from notifier.config.logs import Outage, log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.domain.statuses import Channel, Lane
@@ -43,14 +43,14 @@ from notifier.intake.threads import run_together
 from notifier.runtime.backoff import pause_seconds
 from notifier.telemetry.liveness import LIVENESS
 
-#: Bytes in hand for each lane: no more is read before these are recorded.
+#: Maximum bytes in hand for each lane: no more is read before these are recorded.
 BATCH_BYTES = 32 * 1024 * 1024
-#: Unacknowledged messages for each queue: one batch is written while the next one arrives.
+#: Unacknowledged messages for each queue: the next batch arrives while one is written.
 PREFETCH = 2 * BATCH_SIZE
-#: While messages come faster than one at a time, a batch waits this long for more: each batch costs several
-#: commits, whatever its size. Seconds.
+#: If the last batch had several messages, the next waits this long for more: a batch costs several commits,
+#: whatever its size. Seconds.
 LINGER_SECONDS = 0.02
-#: Longest wait of a lane at the start for more urgent ones to be past what may end the process. Seconds.
+#: Longest wait of a lane at the start until more urgent lanes are past what may end the process. Seconds.
 TURN_SECONDS = 5.0
 
 
@@ -62,10 +62,10 @@ class _Delivery:
 
 @dataclass(frozen=True, slots=True)
 class _Caution:
-    """Shared by the lanes of a process: only one message that may end it is in hand at a time."""
+    """Shared by the lanes of a process, so that only one message that may end it is in hand at a time."""
 
     lock: Lock = field(default_factory=Lock)
-    #: Lane → set when it has no more of these.
+    #: Lane → set when it has no more such messages.
     past: dict[Lane, Event] = field(default_factory=lambda: {lane: Event() for lane in Lane})
 
     def wait_for_turn(self, lane: Lane) -> None:
@@ -75,12 +75,13 @@ class _Caution:
 
 
 class AmqpReader:
-    """A thread and a connection for each lane, so that a one-time code never waits behind a campaign. Batches are
-    whatever waits, up to `BATCH_SIZE`."""
+    """Reads with one thread and one connection for each lane, so that a one-time code never waits behind a
+    campaign. A batch is whatever waits, up to `BATCH_SIZE`."""
 
     def __init__(self, url: str, *, heartbeat_seconds: int = HEARTBEAT_SECONDS) -> None:
         self._url = url
         self._heartbeat_seconds = heartbeat_seconds
+        self._outage = Outage("intake.broker_away", "intake.broker_back")
         known = Connection(url)
         self._errors: tuple[type[Exception], ...] = (
             OSError,
@@ -100,23 +101,24 @@ class AmqpReader:
                 with connect(self._url, self._heartbeat_seconds) as connection, Pulse(connection) as pulse:
                     session = _Session(connection, pulse, lane, handle, stop, caution)
                     failures = 0
+                    self._outage.is_over()
                     session.run()
             except Exception as error:
-                # Everything that was in hand goes back to its queue and comes again.
+                # All messages in hand go back to their queue and come again.
                 if isinstance(error, self._errors):
                     reason = certificate_problem(error, self._url) or "away"
-                    log.warning("intake.broker_away", lane=lane, error=type(error).__name__, reason=reason)
+                    self._outage.goes_on(error, reason=reason)
                 else:
                     log_failure("intake.failed", error, lane=lane)
                 stop.wait(pause_seconds(failures))
                 failures += 1
-        # Nobody waits for a lane that has ended.
+        # No other lane must wait for a lane that has ended.
         caution.past[lane].set()
         LIVENESS.ended(_loop(lane))
 
 
 class _Session:
-    """The lifetime of one connection."""
+    """One connection, from opening to closing."""
 
     def __init__(
         self, connection: Connection, pulse: Pulse, lane: Lane, handle: Handle, stop: Event, caution: _Caution
@@ -128,9 +130,9 @@ class _Session:
         self._stop = stop
         self._caution = caution
         self._waiting: deque[_Delivery] = deque()
-        #: In hand, and delivered before to a reader that ended, maybe because of it.
+        #: Messages in hand that were delivered before, to a reader that ended, maybe because of them.
         self._suspects: deque[_Delivery] = deque()
-        #: Size of the bodies in hand.
+        #: Total size of the bodies in hand.
         self._bytes = 0
         #: Whether the last batch had several messages.
         self._is_busy = False
@@ -153,7 +155,8 @@ class _Session:
                     self._work_off(self._suspects, 1)
 
     def _take_suspects(self, channel: Channel) -> None:
-        """Messages delivered before stand first in the queue: stop at the first that was not."""
+        """Take the messages at the head of the queue that were delivered before, one at a time. RabbitMQ puts them
+        first, so stop at the first new message."""
         queue = topology.notify_queue_name(channel, self._lane)
         is_suspect = True
         while is_suspect and not self._stop.is_set():
@@ -167,11 +170,11 @@ class _Session:
                 self._work_off(self._suspects, 1)
 
     def _take_many(self) -> None:
-        """Batches, until a message comes that was delivered before. Then what is in hand is finished."""
+        """Take batches until a message comes that was delivered before; then finish what is in hand."""
         tags = [str(channel) for channel in Channel]
         for channel in Channel:
             queue = topology.notify_queue_name(channel, self._lane)
-            # Without waiting for an answer: it would come after all messages of the queue before it.
+            # Without waiting for the broker's answer, which would come after all messages of the queue.
             self._channel.basic_consume(
                 queue, consumer_tag=str(channel), callback=self._receiver(channel), nowait=True
             )
@@ -196,7 +199,7 @@ class _Session:
             self._caution.lock.release()
 
     def _drain(self, wait_seconds: float) -> None:
-        """Wait for a message, then take what else has arrived."""
+        """Wait for a message, then take whatever else has arrived."""
         LIVENESS.turned(_loop(self._lane))
         try:
             self._connection.drain_events(timeout=wait_seconds)
@@ -208,7 +211,7 @@ class _Session:
         self._is_busy = len(self._waiting) > 1
 
     def _listen(self, seconds: float) -> None:
-        """Receive messages and heartbeats. Prefetch and `BATCH_BYTES` bound what is in hand."""
+        """Receive messages and heartbeats. Prefetch and `BATCH_BYTES` bound the messages in hand."""
         LIVENESS.turned(_loop(self._lane))
         if self._bytes >= BATCH_BYTES:
             with self._pulse.going():
@@ -224,13 +227,13 @@ class _Session:
                 return
 
     def _work_off(self, waiting: deque[_Delivery], size: int) -> None:
-        """Record and acknowledge the oldest, waiting while the database is away."""
+        """Record and acknowledge the oldest messages. While the database is away, wait and try again."""
         failures = 0
         while not self._stop.is_set():
             try:
                 self._hand_over(waiting, size)
             except ServiceUnavailable:
-                # Kept, not given back: each return would count against the delivery limit. Prefetch bounds it.
+                # Keep them: each return to the queue would count against the delivery limit. Prefetch bounds them.
                 pause = pause_seconds(failures)
                 failures += 1
                 log.warning("intake.database_away", count=len(waiting), seconds=pause)
@@ -245,7 +248,7 @@ class _Session:
             with self._pulse.going():
                 self._handle([delivery.received for delivery in batch])
         except ServiceUnavailable:
-            # It may be recorded all the same: perhaps the answer to the commit was lost.
+            # It may be recorded all the same: perhaps only the answer to the commit was lost.
             for delivery in batch:
                 delivery.received = replace(delivery.received, redelivered=True)
             raise
@@ -255,7 +258,7 @@ class _Session:
                 for _ in batch:
                     self._hand_over(waiting, 1)
                 return
-            # It comes again at once, alone; after `DELIVERY_LIMIT` times RabbitMQ gives up on it.
+            # It comes again at once, alone. After `DELIVERY_LIMIT` deliveries RabbitMQ gives up on it.
             self._channel.basic_reject(batch[0].tag, requeue=True)
         else:
             self._acknowledge(batch)
@@ -264,7 +267,7 @@ class _Session:
 
     def _acknowledge(self, batch: list[_Delivery]) -> None:
         if not self._suspects:
-            # Tags rise by one in the order of arrival, so one ack covers the batch.
+            # Tags rise by one in order of arrival, so one ack covers the batch.
             self._channel.basic_ack(batch[-1].tag, multiple=True)
             return
         for delivery in batch:
@@ -287,7 +290,7 @@ def _loop(lane: Lane) -> str:
 
 
 def _beginning(waiting: deque[_Delivery], size: int) -> list[_Delivery]:
-    """The oldest, up to `size` and `BATCH_BYTES`."""
+    """The oldest messages, up to `size` of them and `BATCH_BYTES`."""
     batch: list[_Delivery] = []
     bytes_left = BATCH_BYTES
     for delivery in islice(waiting, size):
@@ -299,7 +302,7 @@ def _beginning(waiting: deque[_Delivery], size: int) -> list[_Delivery]:
 
 
 def _opened(message: Any, channel: Channel, lane: Lane) -> _Delivery:
-    """Never raises for the contents of a message."""
+    """Never raises, whatever a message contains."""
     tag = message.delivery_info["delivery_tag"]
     body, size = message.body or b"", body_size(message)
     too_large = Fault("", "too_large", f"{size} bytes", f"Send at most {MAX_BODY_BYTES} bytes a message")
@@ -314,9 +317,7 @@ def _opened(message: Any, channel: Channel, lane: Lane) -> _Delivery:
     try:
         properties = read_properties(message)
     except UnreadableProperties as error:
-        fix = (
-            "Send it as AMQP 0-9-1 has it; what is kept has all properties, base64, in the header amqp_properties"
-        )
+        fix = "Send it as AMQP 0-9-1 requires; its stored headers have all of them, base64, as amqp_properties"
         kept = {RAW_PROPERTIES: base64.b64encode(raw_properties(message)).decode()}
         fault = Fault(error.field, "bad_properties", error.problem, fix)
         return _Delivery(tag, replace(received, headers=kept, faults=(*received.faults, fault)))

@@ -1,4 +1,4 @@
-"""The intake's connections to RabbitMQ: fast reads, cut bodies, and heartbeats during long writes."""
+"""The intake's connections to RabbitMQ: fast reads, truncated bodies, and heartbeats during long writes."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from notifier.broker.amqp_transport import AmqpConnection, AmqpSslTransport, Amq
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.store.acceptance import KEPT_BODY_BYTES
 
-#: Read from the socket at once: several messages. Bytes.
+#: Bytes to read from the socket at once: several messages.
 READ_BYTES = 4096
-#: Heartbeat interval: without a sign of life from the broker the connection counts as dead. Seconds.
+#: Heartbeat interval; a broker that gives no sign of life counts as dead. Seconds.
 HEARTBEAT_SECONDS = 20
-#: Time for the broker to answer. Seconds.
+#: Time for the broker to answer a request, such as a goodbye. Seconds.
 GOODBYE_SECONDS = 5.0
 
 
 class _Tcp(TCPTransport):  # type: ignore[misc]  # amqp has no types
-    """Reads whatever has arrived. The original calls the socket for each of the nine parts of a message, and
-    releases the interpreter each time. Over TLS it does not, so that is unchanged."""
+    """Reads whatever has arrived. The original reads from the socket for each of the nine parts of a message, and
+    releases the interpreter's lock each time. Over TLS the original does not, so there nothing is changed."""
 
     def _setup_transport(self) -> None:
         super()._setup_transport()
         receive = self.sock.recv
-        # It keeps what it did not need yet.
+        # The transport keeps the bytes that it did not need yet.
         self._quick_recv = lambda wanted: receive(max(wanted, READ_BYTES))
 
 
@@ -40,7 +40,7 @@ class _Connection(AmqpConnection):
 
 
 class _TcpConnection(_Connection):
-    # What amqp calls to make the transport.
+    # py-amqp calls this to make the transport.
     def Transport(  # noqa: N802
         self,
         host: str,
@@ -55,13 +55,13 @@ class _TcpConnection(_Connection):
 
 
 class TcpTransport(AmqpTransport):
-    """kombu's, with a socket that is read in large pieces."""
+    """kombu's transport, with a socket that is read in large pieces."""
 
     Connection = _TcpConnection
 
 
 class TlsTransport(AmqpSslTransport):
-    """The same bounds, read as the library does."""
+    """kombu's transport over TLS: the same bounds, read in the library's own way."""
 
     Connection = _Connection
 
@@ -72,8 +72,8 @@ class _BrokerConnection(AmqpBrokerConnection):
 
 
 def connect(url: str, heartbeat_seconds: int) -> Connection:
-    """An open connection. The read timeout is for answers, such as that to a goodbye: waiting for messages has its
-    own, and heartbeats find a dead peer."""
+    """An open connection. The read timeout is for answers, such as the one to a goodbye. Waiting for messages has
+    its own timeout, and heartbeats detect a dead peer."""
     options = topology.transport_options(url) | {"read_timeout": GOODBYE_SECONDS}
     connection = _BrokerConnection(url, heartbeat=heartbeat_seconds, transport_options=options)
     connection.connect()
@@ -81,7 +81,7 @@ def connect(url: str, heartbeat_seconds: int) -> Connection:
 
 
 class Pulse:
-    """Sends heartbeats to RabbitMQ while a batch is being recorded, however long that takes: without them it
+    """Sends heartbeats to RabbitMQ while a batch is being recorded, however long that takes. Without them RabbitMQ
     closes the connection, and the batch comes again."""
 
     def __init__(self, connection: Connection) -> None:
@@ -100,7 +100,7 @@ class Pulse:
 
     @contextmanager
     def going(self) -> Iterator[None]:
-        """While nothing is read. py-amqp writes one frame at a time, whichever thread writes."""
+        """Send heartbeats while the caller reads nothing. py-amqp writes one frame at a time, in any thread."""
         self._is_needed.set()
         try:
             yield
@@ -114,4 +114,4 @@ class Pulse:
                 try:
                     self._connection.send_heartbeat()
                 except Exception:
-                    return  # the connection is lost, which its own thread finds out
+                    return  # the connection is lost; the thread that reads it notices

@@ -1,12 +1,13 @@
 """Reads producers' queues on a Redis-protocol broker.
 
 kombu's own consumer pops an entry and records it as unacknowledged in a second step, so a kill between the two
-loses it, and an entry that is no kombu envelope ends the consumer. Here an entry is moved, atomically, into a list
-of this reader's, and leaves that list when its batch is committed.
+loses the entry, and an entry that is no kombu envelope ends the consumer. Here an entry is moved, atomically, into
+a list of this reader, and leaves that list when its batch is committed.
 
-What a dead reader had in hand may be why it died. It goes, with the number of readers that ended with it, into a
-list from which a process takes one entry at a time; at `topology.TAKINGS_LIMIT` it is rejected as it is. So only
-the entry that ends readers is given up, and not those beside it.
+The entries that a dead reader had in hand may be why it died. They go into a list from which a process takes one
+entry at a time, each with the number of readers that ended while they had it in hand. At
+`topology.TAKINGS_LIMIT` the entry is rejected as it is. So only the entry that ends readers is given up, not its
+neighbours.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from redis.exceptions import RedisError, ResponseError
 from notifier.broker import topology
 from notifier.broker.redis_transport import set_aside
 from notifier.broker.server_certificate import certificate_problem
-from notifier.config.logs import log, log_failure
+from notifier.config.logs import Outage, log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.batch import BATCH_SIZE, Handle, Received
@@ -34,19 +35,19 @@ from notifier.intake.threads import run_together
 from notifier.runtime.backoff import pause_seconds
 from notifier.telemetry.liveness import LIVENESS
 
-#: A reader without a sign of life for this long is dead, and its lists are put back. Seconds.
+#: A reader without a sign of life for this long counts as dead, and its entries are put back. Seconds.
 ALIVE_SECONDS = 30
-#: Longest wait for an entry, before `stop` is checked. Seconds.
+#: Longest wait for an entry before `stop` is checked. Seconds.
 BLOCK_SECONDS = 1
 
-#: A reader's batch; the one entry that it takes alone; entries to be taken alone; its sign of life.
+#: Key prefixes: a reader's batch; the one entry that it takes alone; entries to take alone; its sign of life.
 _TAKEN, _SUSPECT, _AGAIN, _ALIVE = "notifier:taken", "notifier:suspect", "notifier:again", "notifier:reader"
 
 #: Suffixes of kombu's lists for messages with a priority (`priority_steps` 3, 6, 9).
 _PRIORITIES = ("\x06\x163", "\x06\x166", "\x06\x169")
 
-# kombu pushes on the left and pops on the right: the oldest entry is on the right. KEYS[1] is the list of taken
-# entries, the others are the sources.
+# kombu pushes on the left and pops on the right, so the oldest entry is on the right. KEYS[1] is the list of taken
+# entries, the other keys are the sources.
 _TAKE = """
 local room = tonumber(ARGV[1]) - redis.call('LLEN', KEYS[1])
 local bytes = tonumber(ARGV[2])
@@ -59,10 +60,10 @@ for source = 2, #KEYS do
 end
 return redis.call('LRANGE', KEYS[1], 0, -1)
 """
-#: Entries of a batch, and bytes: one that is larger comes alone.
+#: Maximum entries and bytes of a batch; a larger entry comes alone.
 _LIMITS = (str(BATCH_SIZE), str(32 * 1024 * 1024))
 
-# An entry to be taken alone begins with "3:": three readers ended with it in hand.
+# An entry to be taken alone begins with "3:" if three readers ended with it in hand.
 _PUT_BACK = """
 while true do
   local item = redis.call('LPOP', KEYS[1])
@@ -79,12 +80,12 @@ end
 
 
 class _Lists:
-    """The names of a reader's lists for one queue."""
+    """The names of one reader's lists for one queue."""
 
     def __init__(self, reader: str, channel: Channel, lane: Lane) -> None:
         self.channel, self.lane = channel, lane
         self.queue = topology.notify_queue_name(channel, lane)
-        #: Where messages come from.
+        #: The lists that messages come from.
         self.sources = [self.queue, *(self.queue + ending for ending in _PRIORITIES)]
         self.taken = f"{_TAKEN}:{reader}:{self.queue}"
         self.suspect = f"{_SUSPECT}:{reader}:{self.queue}"
@@ -92,15 +93,16 @@ class _Lists:
 
 
 class RedisReader:
-    """One thread per queue, each blocking on its own connection."""
+    """Reads every queue in a thread of its own, each blocking on its own connection."""
 
     def __init__(self, url: str, *, name: str | None = None) -> None:
         self._url = url
-        #: Part of the names of its lists; unique among the readers of a broker.
+        #: Part of the names of its lists; unique among the readers of one broker.
         self.name = name or uuid4().hex
-        #: Held by the thread that has an entry in hand that may have ended a reader.
+        #: Held by the thread that has an entry in hand which may have ended a reader.
         self._alone = Lock()
-        #: Foreign keys already logged.
+        self._outage = Outage("intake.broker_away", "intake.broker_back")
+        #: Foreign keys that were logged already.
         self._strange: set[bytes] = set()
 
     def run(self, handle: Handle, stop: Event) -> None:
@@ -122,14 +124,17 @@ class RedisReader:
                     client.set(f"{_ALIVE}:{self.name}", "alive", ex=ALIVE_SECONDS)
                     self._rescue(client)
                 except RedisError as error:
-                    reason = certificate_problem(error, self._url) or "away"
-                    log.warning("intake.broker_away", error=type(error).__name__, reason=reason)
+                    self._say_away(error)
                 except Exception as error:
                     log_failure("intake.failed", error)
                 stop.wait(ALIVE_SECONDS / 6)
 
+    def _say_away(self, error: RedisError) -> None:
+        self._outage.goes_on(error, reason=certificate_problem(error, self._url) or "away")
+
     def _rescue(self, client: redis.Redis) -> None:
-        """Put back what dead readers had in hand. If one only slept, keys make the second copy a duplicate."""
+        """Put back what dead readers had in hand. If a reader only slept, idempotency keys make the second copy a
+        duplicate."""
         for prefix in (_TAKEN, _SUSPECT):
             for key in client.scan_iter(match=f"{prefix}:*", count=1000):
                 found = _reader_and_queue(key, prefix)
@@ -150,7 +155,7 @@ class RedisReader:
             log.warning("intake.strange_key", reason=f"{name} belongs to no reader: delete it")
 
     def _forget(self) -> None:
-        """After a clean end the next reader can take what is left in our lists at once."""
+        """Remove our sign of life, so that the next reader can take what is left in our lists at once."""
         try:
             with self._client() as client:
                 client.delete(f"{_ALIVE}:{self.name}")
@@ -165,12 +170,15 @@ class RedisReader:
                 try:
                     self._read(client, lists, handle, again=failures > 0)
                     failures = 0
+                    self._outage.is_over()
                     continue
                 except ResponseError as error:
                     log.warning("intake.waiting", queue=lists.queue, error=type(error).__name__)
                     _tidy(client, lists)
-                except (RedisError, ServiceUnavailable) as error:
-                    # What we took stays in our list; the next round begins with it.
+                except RedisError as error:
+                    # The entries that we took stay in our list; the next round begins with them.
+                    self._say_away(error)
+                except ServiceUnavailable as error:
                     log.warning("intake.waiting", queue=lists.queue, error=type(error).__name__)
                 except Exception as error:
                     log_failure("intake.failed", error, queue=lists.queue)
@@ -191,12 +199,12 @@ class RedisReader:
             handle([replace(one, redelivered=again) for one in received])
             client.delete(lists.taken)
         else:
-            # Wakes at once for the ordinary list; the others are read every second.
+            # Wakes at once for the ordinary list; the lists with a priority are read every second.
             client.blmove(lists.queue, lists.taken, BLOCK_SECONDS, "RIGHT", "LEFT")
 
 
 def _read_suspect(client: redis.Redis, lists: _Lists, handle: Handle) -> None:
-    """One message that a reader ended with, alone."""
+    """Read one entry that a reader ended with, alone."""
     item: Any = client.lindex(lists.suspect, 0)
     if item is None:
         item = client.lmove(lists.again, lists.suspect, "RIGHT", "LEFT")
@@ -207,14 +215,14 @@ def _read_suspect(client: redis.Redis, lists: _Lists, handle: Handle) -> None:
     received = replace(open_envelope(entry, lists.channel, lists.lane), redelivered=True)
     if times >= topology.TAKINGS_LIMIT:
         fix = "Report it; `notifier rejected replay` publishes it again"
-        problem = f"the intake ended {times} times with it in hand"
+        problem = f"the intake died {times} times while it handled the message"
         received = replace(received, faults=(Fault("", "gave_up", problem, fix), *received.faults))
     handle([received])
     client.delete(lists.suspect)
 
 
 def _set_apart(client: redis.Redis, lists: _Lists) -> None:
-    """Our own code failed with what is in hand: count it as if the reader had died of it."""
+    """Our own code failed with these entries in hand: count that as if the reader had died of them."""
     try:
         for key in (lists.taken, lists.suspect):
             client.eval(_PUT_BACK, 2, key, lists.again)
@@ -223,7 +231,7 @@ def _set_apart(client: redis.Redis, lists: _Lists) -> None:
 
 
 def _tidy(client: redis.Redis, lists: _Lists) -> None:
-    """The server refused a command: most likely something other than a list has one of our names."""
+    """Move aside keys that are not lists: the server refused a command, most likely because of one."""
     try:
         for key in (*lists.sources, lists.taken, lists.suspect, lists.again):
             set_aside(client, key, "list")
@@ -245,7 +253,7 @@ def _reader_and_queue(key: bytes, prefix: str) -> tuple[str, str] | None:
 
 
 def open_envelope(item: bytes, channel: Channel, lane: Lane) -> Received:
-    """An entry of a list as kombu wrote it. Anything else is returned whole, with a fault."""
+    """Read a list entry as kombu wrote it. Anything else is returned whole, with a fault."""
 
     try:
         envelope: Any = json.loads(item)

@@ -1,9 +1,10 @@
-"""What the intake does with a batch of raw messages: validate, one transaction, then tasks for the workers.
+"""Accepts batches of raw messages: validates them, writes them in one transaction, then publishes their tasks.
 
-Crash points. Before the commit: nothing happened, the broker delivers again. Between the commit and the tasks, or
-the tasks and the acknowledgement: the redelivered messages find their own keys, are recorded as duplicates, and
-have their tasks published again, which does no harm. The same if the answer to the commit is lost. Where nobody
-delivers again, as over HTTP, the rows are `queued` with a `due_at`, and the sweep dispatches them.
+Crash points. Before the commit: nothing happened, and the broker delivers the messages again. Between the commit
+and the tasks, or between the tasks and the acknowledgement: the redelivered messages find their own keys, are
+recorded as duplicates, and have their tasks published again, which does no harm. The same holds if the answer to
+the commit is lost. Over HTTP nobody delivers again: the rows are `queued` with a `due_at`, and the sweep
+dispatches them.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ from notifier.store.records import Acceptance, NewNotification, NewRejection
 from notifier.telemetry import metrics
 from notifier.telemetry.metrics import IntakeSource
 
-#: Entries are written once they come to this size. Bytes.
+#: Entries are written as soon as their total size reaches this. Bytes.
 MAX_PORTION_BYTES = 4 * 1024 * 1024
 
 
 class _Found(NamedTuple):
-    """A message, one of its entries, and the entry's position in a batch message."""
+    """A message, one of its entries, and the position of that entry in a batch message."""
 
     received: Received
     entry: Entry
@@ -54,7 +55,7 @@ class _Found(NamedTuple):
 
 
 class Intake:
-    """Accepts batches. One instance serves every queue and thread of a process."""
+    """Accepts batches. One instance serves all queues and threads of a process."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class Intake:
         producers: Producers | None = None,
         broker: str = "rabbitmq",
     ) -> None:
-        """`broker`: rabbitmq or redis, for traces."""
+        """`broker`: "rabbitmq" or "redis", for traces."""
         self._ledger = ledger
         self._renderer = renderer
         self._publish_tasks = publish_tasks
@@ -77,27 +78,27 @@ class Intake:
         self._checks = Checks(renderer, structure, self._producers, self._callbacks)
 
     def now(self) -> datetime:
-        """The time against which messages are judged, by the database's clock.
+        """The current time by the database's clock, against which messages are judged.
 
         Raises:
-            ServiceUnavailable: it is not known yet, and the database is away.
+            ServiceUnavailable: the time is not known yet, and the database is away.
         """
         return self._ledger.now()
 
     def faults(self, message: Message) -> tuple[Fault, ...]:
-        """Why this message, whose channel and lane are set, would be refused today. Nothing is recorded."""
+        """Why this message would be refused now. Its channel and lane must be set. Nothing is recorded."""
         assert message.channel is not None, "set by parsing"
         return few(self._checks.faults(message, message.channel))
 
     def channel_of(self, template: object) -> Channel | None:
-        """The only channel that has a template of this name; None: several have one, or none."""
+        """The only channel that has a template of this name. None: none has one, or more than one has."""
         return self._checks.channel_of(template)
 
     def process(self, batch: Sequence[Received]) -> IntakeSummary:
         """Accept or reject every message; when this returns, all of them are recorded.
 
-        A message that makes our own code fail is isolated and rejected as `technical_error`. A batch that takes
-        the database too long is halved.
+        If our own code fails on a message, the message is isolated and rejected as `technical_error`. A batch that
+        takes the database too long is halved.
 
         Raises:
             ServiceUnavailable: not everything was recorded; keep the batch and call again.
@@ -105,18 +106,19 @@ class Intake:
         return _sum(in_parts(batch, lambda part: [self._process(part)], self._reject_as_ours))
 
     def answer(self, messages: Sequence[Message], origin: Origin) -> list[IntakeAnswer]:
-        """Accept messages whose sender waits for the answer; each has its channel and lane set. Of tests no
-        provider is ever called. They are possible only here: over the broker publishers name themselves.
+        """Accept messages whose sender waits for the answer. The channel and lane of each must be set.
 
-        The rules are those of a batch from the broker, but refused messages are not kept: their sender is told.
+        For a test no provider is ever called. Tests are possible only here, because over the broker publishers
+        name themselves. The rules are the same as for a batch from the broker, but refused messages are not kept:
+        their sender gets the faults.
 
         Raises:
-            ServiceUnavailable: not everything was recorded; what was is a duplicate when it comes again.
+            ServiceUnavailable: not everything was recorded; what was recorded is a duplicate when it comes again.
         """
         return in_parts([(message, origin) for message in messages], self._answer, _fault_of_ours)
 
     def rejection_faults(self, received: Received) -> tuple[Fault, ...]:
-        """Why this message would be rejected now, or an entry of it; (): it would be accepted. Records nothing.
+        """Why this message, or an entry of it, would be rejected now; (): it would be accepted. Records nothing.
 
         Raises:
             ServiceUnavailable: as `now`.
@@ -128,8 +130,8 @@ class Intake:
         )
 
     def answer_each(self, messages: Sequence[tuple[Message, Origin]]) -> list[IntakeAnswer | ServiceUnavailable]:
-        """The same for messages of several senders, each with its origin. What `answer` would raise is the
-        answer of those messages alone that were not recorded."""
+        """Like `answer`, for messages of several senders, each with its origin. An error that `answer` would raise
+        becomes the answer of the messages that were not recorded, and of no others."""
         return in_parts(messages, EachAnswered(self._answer), _fault_of_ours)
 
     def _answer(self, messages: Sequence[tuple[Message, Origin]]) -> list[IntakeAnswer]:
@@ -161,7 +163,7 @@ class Intake:
         fault = Fault("", "technical_error", "the intake failed on this message", fix)
         plain = replace(received, headers={}, content_type=None, content_encoding=None, broker_user=None)
         last: Exception | None = None
-        # Its headers and properties may be unwritable; its body is not.
+        # Its headers and properties may be impossible to write; its body is not.
         for kept in (received, plain):
             rejection = _rejection(kept, Entry(None), None, (fault,))
             try:
@@ -173,7 +175,7 @@ class Intake:
             else:
                 _count_rejected([rejection])
                 return IntakeSummary(rejected=1)
-        # Not even that can be written: perhaps the schema is missing. Nothing is lost while we wait.
+        # Not even this can be written: perhaps the schema is missing. Nothing is lost while we wait.
         raise ServiceUnavailable("rejected messages cannot be recorded") from last
 
     def _process(self, batch: Sequence[Received]) -> IntakeSummary:
@@ -190,14 +192,14 @@ class Intake:
         return summary
 
     def _found(self, batch: Sequence[Received]) -> Iterator[_Found]:
-        """Every entry of every message. What a batch message shares is in each of its entries."""
+        """Every entry of every message. Fields that a batch message shares are merged into each entry."""
         now = self.now()
         for received in map(self._identified, batch):
             for index, entry in enumerate(_entries(received, now)):
                 yield _Found(received, entry, index if entry.raw is not None else None)
 
     def _record(self, portion: Sequence[_Found], begun: int) -> IntakeSummary:
-        """Write these, normally in one transaction, and publish their tasks."""
+        """Write these entries, normally in one transaction, and publish their tasks."""
         spans = AcceptSpans(IntakeSource.QUEUE, self._broker, begun)
         valid: list[NewNotification] = []
         sources: list[_Found] = []
@@ -217,8 +219,8 @@ class Intake:
         if conflicts:
             self._ledger.accept([], conflicts)
             _count_rejected(conflicts)
-        # The tasks of a redelivered message may never have been published: its first intake may have ended right
-        # after the commit.
+        # The tasks of a redelivered message may never have been published: the process that took it first may have
+        # ended right after the commit.
         again = (one for one in answers if one.is_duplicate and sources[one.position].received.redelivered)
         self._hand_over([*_queued(answers), *again])
         return IntakeSummary(
@@ -241,7 +243,7 @@ class Intake:
         )
 
     def _identified(self, received: Received) -> Received:
-        """With the broker user who first published it, and without what others claim about that."""
+        """The message with the broker user who first published it, and without headers that only claim one."""
         user = self._producers.publisher(received.broker_user, received.headers)
         headers = user_id.without_voucher(received.headers)
         if user == received.broker_user and headers is received.headers:
@@ -298,7 +300,7 @@ class Intake:
             try:
                 self._publish_tasks(channel, lane, ids)
             except Exception as error:
-                # They are recorded: the sweep dispatches them when the broker is back.
+                # They are recorded, so the sweep dispatches them when the broker is back.
                 log.warning("intake.tasks_not_published", count=len(ids), error=type(error).__name__)
                 self._requeue_soon(ids)
 
@@ -306,7 +308,7 @@ class Intake:
         try:
             self._ledger.requeue_soon(ids)
         except ServiceUnavailable:
-            pass  # then they are due after their lane's time
+            pass  # then they are due when their lane's time is over
 
 
 def _fault_of_ours(_: tuple[Message, Origin]) -> IntakeAnswer:
@@ -328,7 +330,7 @@ def _count_rejected(rejections: Iterable[NewRejection]) -> None:
 
 
 def _portions(entries: Iterable[_Found]) -> Iterator[list[_Found]]:
-    """Portions small enough for one statement."""
+    """Groups of entries, each small enough for one statement."""
     portion: list[_Found] = []
     size = 0
     for found in entries:

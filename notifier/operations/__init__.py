@@ -1,11 +1,11 @@
 """What operators do: retry, cancel, reschedule, resolve, replay, purge, and look for what is stuck.
 
-Command line and API call these; they hold no rules of their own. Each action leaves an operator record (who, when,
-which, why, and the result) and an event on every notification that it changed. Nothing here makes a second
-notification, and nothing requeues one that may still be on its way.
+The command line and the API call these; they have no rules of their own. Each action leaves an operator record
+(who, when, which, why, and the result) and an event on every notification that it changed. Nothing here makes a
+second notification, and nothing requeues a notification that may still be on its way.
 
-Crash points: the record is committed before anything is done, and each page with its counts. A run that dies can
-be run again: what it had changed no longer matches.
+Crash points: the record is committed before anything is done, and each page is committed together with its counts.
+If a run dies it can be repeated, because what it has changed no longer matches.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Keys of the HTTP API: operators make, rotate and revoke them; every request shows one.
+"""Keys of the HTTP API: operators create, rotate and revoke them; every request presents one.
 
-A token is `ntf_live_<id>_<secret>`, or `ntf_test_…` of a test key. The secret is 256 random bits, so its plain
-SHA-256 is enough: there is no dictionary to try, and a slow hash would only make every request slow. The database
+A token is `ntf_live_<id>_<secret>`, or `ntf_test_…` for a test key. The secret is 256 random bits, so its plain
+SHA-256 is enough: there is no dictionary to try, and a slow hash would only slow down every request. The database
 never holds the secret.
 """
 
@@ -26,7 +26,7 @@ from notifier.store.api_keys import ApiKeyRepository, KeyView, PlanLeft
 from notifier.store.filters import Filter
 from notifier.store.operator_actions import ActionCounts, Operating
 
-#: By whether it is a test key.
+#: Whether it is a test key → prefix of its tokens.
 PREFIXES: Mapping[bool, str] = MappingProxyType({False: "ntf_live", True: "ntf_test"})
 
 _TOKEN = re.compile(r"(ntf_live|ntf_test)_([0-9a-f]{12})_([0-9a-f]{64})\Z")
@@ -36,10 +36,10 @@ _PRODUCER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 class Scope(StrEnum):
     """What a key may do."""
 
-    SEND = "send"  #: send as its producer, and cancel or reschedule what it sent
+    SEND = "send"  #: send as its producer, and cancel or reschedule what that producer sent
     READ = "read"  #: read what its producer sent
     OPERATE = "operate"  #: read everything, retry and cancel
-    ADMIN = "admin"  #: everything, bodies of rejected messages too
+    ADMIN = "admin"  #: everything, including the bodies of rejected messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,13 @@ class Grants:
     templates: tuple[str, ...] | None = None
     rate_per_second: float | None = None
     expires_at: datetime | None = None
-    #: What is sent with it reaches no provider.
+    #: Messages sent with it reach no provider.
     is_test: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """The token is shown once and stored nowhere."""
+    """A new key. The token is shown once and stored nowhere."""
 
     id: str
     token: str
@@ -67,7 +67,7 @@ class NewKey:
 
 
 class Owned(Protocol):
-    """A notification, or a recurring one."""
+    """Anything that belongs to a producer: a notification, or a recurring one."""
 
     @property
     def producer(self) -> str: ...
@@ -81,9 +81,9 @@ class Owned(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who makes a request: the owner of a valid key, or a person whom the identity provider vouches for."""
+    """Who makes a request: the owner of a valid key, or a person whom the identity provider has identified."""
 
-    #: None: a person. They have no producer, and see all.
+    #: None: a person. A person has no producer and sees everything.
     key_id: str | None
     name: str
     producer: str | None
@@ -91,24 +91,24 @@ class Holder:
     channels: frozenset[str] | None
     templates: tuple[str, ...] | None
     rate_per_second: float | None
-    #: It sends and sees tests, and nothing else.
+    #: The holder sends and sees only tests.
     is_test: bool = False
-    #: What its producer may send, by whatever way.
+    #: What the key's producer may send, over HTTP or the broker.
     producer_rights: SendingRights = field(default_factory=SendingRights)
 
     @property
     def operator(self) -> str:
-        """Their name in operator records: of nobody else, and it tells how we know."""
+        """The holder's name in operator records. Unique, and it tells how the holder was identified."""
         return f"{self.name} (OIDC)" if self.key_id is None else f"{self.name} (key {self.key_id})"
 
     @property
     def origin(self) -> Origin:
-        """Of what is sent with it."""
+        """The origin of messages that the holder sends."""
         return Origin(ProducerProof.API_KEY, f"key:{self.key_id}", is_test=self.is_test)
 
     @property
     def share(self) -> str:
-        """Whose share of what is scarce a request takes: the key's, or the person's."""
+        """Whose share of limited resources a request uses: the key's, or the person's."""
         return self.key_id or self.operator
 
     @property
@@ -117,7 +117,7 @@ class Holder:
 
     @property
     def visible(self) -> Filter:
-        """What it may see, as conditions of a search."""
+        """What the holder may see, as conditions of a search."""
         if self.sees_everything:
             return Filter()
         return Filter(
@@ -128,8 +128,9 @@ class Holder:
         )
 
     def sees(self, one: Owned) -> bool:
-        """Whether it may read this, and act on it if it may send: it is its producer's, a test as the key is one,
-        and of a channel and template of the key."""
+        """Whether the holder may read this notification, and act on it if the holder may send. Unless the holder
+        sees everything, the notification must belong to the key's producer, be a test exactly if the key is a
+        test key, and have a channel and template that the key allows."""
         if self.sees_everything:
             return True
         is_its_own = one.producer == self.producer and one.is_test == self.is_test
@@ -139,7 +140,8 @@ class Holder:
         return not self.template_faults(channel, name)
 
     def template_faults(self, channel: Channel, name: str) -> list[Fault]:
-        """Why it may not see this template: what its producer or the key may not send, it may not see either."""
+        """Why the holder may not see this template. What the key or its producer may not send, the holder may not
+        see either."""
         if self.sees_everything:
             return []
         place: Any = {"channel": channel, "lane": Lane.NORMAL, "template": name}
@@ -150,7 +152,7 @@ class Holder:
         return of_key or limits.faults(owner=owner, remedy=remedy, **place)
 
     def own_html_faults(self) -> list[Fault]:
-        """Why it may not see a template that writes its producer's own HTML."""
+        """Why the holder may not see a template that writes its producer's own HTML."""
         return [] if self.sees_everything else self.producer_rights.own_html_faults(self.producer or "")
 
     def faults(self, channel: Channel, lane: Lane, template: str) -> list[Fault]:
@@ -159,9 +161,9 @@ class Holder:
         )
 
     def may(self, scope: Scope) -> bool:
-        """Whether it has the scope, or one that contains it.
+        """Whether the holder has this scope, or one that includes it.
 
-        Without a producer there is nobody to send for, and nothing to read except everything.
+        Without a producer, there is nobody to send for, and nothing to read except everything.
         """
         reads_all = self.key_id is None or bool({Scope.OPERATE, Scope.ADMIN} & self.scopes)
         if self.producer is None and (scope is Scope.SEND or not reads_all):
@@ -172,13 +174,14 @@ class Holder:
 
     @property
     def rights(self) -> SendingRights:
-        """What it may send, if it may send. They also limit what it reads of its producer's."""
+        """What the holder may send, if they may send. These rights also limit what they read of their
+        producer's."""
         return SendingRights(channels=self.channels, templates=self.templates)
 
 
 class ApiKeys:
-    """Thread-safe. It remembers valid keys for `KNOWN_SECONDS`. Every method but `known` raises
-    `ServiceUnavailable`."""
+    """Creates and checks keys. Thread-safe. Valid keys are cached for `KNOWN_SECONDS`. Every method except `known`
+    raises `ServiceUnavailable`."""
 
     def __init__(
         self,
@@ -188,22 +191,22 @@ class ApiKeys:
     ) -> None:
         self._repository = repository
         self._operating = operating
-        #: Producer → what it may send; of those left out it is not limited.
+        #: Producer → what it may send. Producers that are not listed have no limits.
         self._producers = producers
         self._known: KnownKeys[Holder] = KnownKeys()
 
     def create(self, grants: Grants, *, operator: str) -> NewKey:
-        """Raises `WrongSelection` if the grants do not go together."""
+        """Create a key. Raises `WrongSelection` if the grants contradict each other."""
         _check(grants)
         return self._make(_columns(grants), operator, "create_key")
 
     def rotate(self, key_id: str, *, overlap_seconds: float, operator: str) -> NewKey:
-        """Make another key with the same grants; the old one stays valid for `overlap_seconds`, so that its
-        holder can change over without a gap.
+        """Create another key with the same grants. The old key stays valid for `overlap_seconds`, so that its
+        holder can switch without a gap.
 
         Raises:
             NotFound: there is no such key.
-            WrongSelection: it is not valid any more.
+            WrongSelection: the key is no longer valid.
         """
         old = self._repository.find(key_id)
         view = self._repository.view(key_id)
@@ -216,8 +219,8 @@ class ApiKeys:
         return made
 
     def revoke(self, key_id: str, *, operator: str, reason: str | None = None) -> bool:
-        """End a key: here now, in other processes within `KNOWN_SECONDS`. Returns whether it was not revoked
-        before. Raises `NotFound`."""
+        """Revoke a key: at once in this process, within `KNOWN_SECONDS` in others. Returns False if it was already
+        revoked. Raises `NotFound`."""
         self._repository.view(key_id)
         begun = self._operating.begin(operator, "revoke_key", {"key": key_id}, reason)
         changed = self._repository.revoke(key_id)
@@ -226,25 +229,25 @@ class ApiKeys:
         return changed
 
     def plans_left(self, key_id: str) -> Sequence[PlanLeft]:
-        """Recurring notifications that go on without the key, until somebody pauses them: they are made by a key,
-        and sent by the service. Those that it made or changed come first. Raises `NotFound`."""
+        """Recurring notifications that continue without the key, because the service sends them, until somebody
+        pauses them. Those that the key made or changed come first. Raises `NotFound`."""
         view = self._repository.view(key_id)
         return self._repository.plans_left(view, self._holder(view).operator)
 
     def list(self) -> Sequence[KeyView]:
-        """Newest first."""
+        """All keys, newest first."""
         return self._repository.all()
 
     def view(self, key_id: str) -> KeyView:
-        """Raises `NotFound`."""
+        """One key. Raises `NotFound`."""
         return self._repository.view(key_id)
 
     def known(self, token: str) -> Holder | None:
-        """Who shows this token, if that was found out less than `KNOWN_SECONDS` ago. It asks nobody."""
+        """The holder of this token, from the cache; None: it was not looked up within `KNOWN_SECONDS`."""
         return self._known.get(_hash(token))
 
     def holder(self, token: str) -> Holder | None:
-        """Who shows this token; None if the token is not valid."""
+        """The holder of this token; None if the token is not valid."""
         shown = _hash(token)
         holder = self._known.get(shown)
         if holder is None:
@@ -255,7 +258,7 @@ class ApiKeys:
         return holder
 
     def holder_of(self, key_id: str) -> Holder | None:
-        """Whose key this is; None: it is not valid any more. Asks each time."""
+        """The holder of the key with this id; None: it is no longer valid. Asks the database each time."""
         found = self._repository.find(key_id)
         return self._holder(found.view) if found is not None and found.is_valid else None
 
@@ -303,7 +306,7 @@ def _columns(grants: Grants) -> dict[str, Any]:
 
 def _check(grants: Grants) -> None:
     if not grants.scopes:
-        raise WrongSelection(f"the key may do nothing: give scopes of {', '.join(Scope)}")
+        raise WrongSelection(f"the key may do nothing: give it scopes of {', '.join(Scope)}")
     _check_names(grants)
     _check_scopes(grants)
     _check_limits(grants)
@@ -319,7 +322,7 @@ def _check_names(grants: Grants) -> None:
 def _check_scopes(grants: Grants) -> None:
     is_operator = Scope.OPERATE in grants.scopes or Scope.ADMIN in grants.scopes
     if grants.is_test and is_operator:
-        raise WrongSelection("operate and admin are about everything: a test key may have send and read")
+        raise WrongSelection("operate and admin cover everything: a test key may have send and read")
     needs_producer = Scope.SEND in grants.scopes or not is_operator
     if needs_producer and grants.producer is None:
         raise WrongSelection("send, and read alone, are for a producer: name the producer")
@@ -332,4 +335,4 @@ def _check_limits(grants: Grants) -> None:
         if not TEMPLATE_PATTERN.match(pattern):
             raise WrongSelection(f"{pattern!r} is not a pattern of template names, such as 'order_*'")
     if grants.rate_per_second is not None and not grants.rate_per_second > 0:
-        raise WrongSelection("the rate is not above 0: give requests per second, as 50")
+        raise WrongSelection("the rate is not above 0: give requests per second, such as 50")

@@ -1,4 +1,4 @@
-"""Files that producers upload: which are taken."""
+"""Decides which files producers may upload, and stores them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from notifier.domain.errors import Fault, InvalidMessage, QuotaExceeded
 from notifier.store.attachments import AttachmentRepository, AttachmentView, NewAttachment
 from notifier.store.records import TEST_KEYS
 
-#: A name that every file system takes. Bytes in UTF-8.
+#: Every file system accepts names of this length. Bytes in UTF-8.
 MAX_NAME_BYTES = 200
 
 _TYPE = re.compile(
@@ -19,7 +19,8 @@ _CHARSET = re.compile(r'(?:^|;)\s*charset="?([a-z0-9][a-z0-9_.-]{1,30})"?\s*(?:;
 
 
 class Attachments:
-    """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`."""
+    """Stores uploaded files. Thread-safe: it holds nothing but the store. Every method raises
+    `ServiceUnavailable`."""
 
     def __init__(self, repository: AttachmentRepository, settings: Settings) -> None:
         self._repository = repository
@@ -27,17 +28,17 @@ class Attachments:
             kind.strip().lower() for kind in settings.attachment_types.split(",") if kind.strip()
         )
         self._quota = settings.attachment_quota_bytes
-        #: No file is larger.
+        #: Maximum size of a file.
         self.max_bytes = settings.attachment_max_bytes
 
     def add(
         self, producer: str, name: str, content_type: str, content: bytes, *, is_test: bool = False
     ) -> AttachmentView:
-        """Keep a file, for messages of this producer to name. The same one again has the same id. `is_test`: only
-        tests may name it, and it takes no room from live files.
+        """Keep a file, which this producer's messages can then name. The same file again has the same id.
+        `is_test`: only test messages may name it, and it does not use up room for live files.
 
         Raises:
-            InvalidMessage: with everything that is wrong with it.
+            InvalidMessage: with everything that is wrong with the file.
         """
         kind = _kind(content_type)
         faults = [*_name_faults(name), *self._content_faults(content)]
@@ -58,7 +59,7 @@ class Attachments:
 
     def _content_faults(self, content: bytes) -> list[Fault]:
         if not content:
-            return [Fault("", "attachment_empty", "there is nothing in it", "Send the file as the body")]
+            return [Fault("", "attachment_empty", "it is empty", "Send the file as the body")]
         if len(content) > self.max_bytes:
             fix = f"Send at most {self.max_bytes} bytes, or a link"
             return [Fault("", "too_large", f"{len(content)} bytes", fix)]
@@ -66,7 +67,8 @@ class Attachments:
 
 
 def _kind(content_type: str) -> str | None:
-    """The type in lower case, with the charset of a text if it names one; None if it is no type."""
+    """The content type in lower case, with the charset if a text type names one; None if it is not a content
+    type."""
     match = _TYPE.match(content_type.strip())
     if match is None:
         return None
@@ -76,7 +78,7 @@ def _kind(content_type: str) -> str | None:
 
 
 def _name_faults(name: str) -> list[Fault]:
-    # A lone surrogate is not printable either.
+    # This also excludes lone surrogates, which are not printable.
     is_plain = name.isprintable() and not set(name) & set('/\\:*?"<>|') and name.strip(" .") == name
     if name and is_plain and len(name.encode()) <= MAX_NAME_BYTES:
         return []

@@ -1,4 +1,4 @@
-"""What operators do about status callbacks: search, replay parked ones, resume an endpoint."""
+"""What operators do with status callbacks: search, replay parked ones, resume an endpoint."""
 
 from __future__ import annotations
 
@@ -42,17 +42,18 @@ class ReplayGroup:
 
 @dataclass(frozen=True, slots=True)
 class CallbackReplay:
-    """What came, or would come, of a replay."""
+    """What a replay did, or would do."""
 
     #: None for a dry run.
     record_id: UUID | None
     changed: int
-    #: Of a dry run.
+    #: Only for a dry run.
     groups: Sequence[ReplayGroup] = ()
 
 
 class CallbackOperations:
-    """Thread-safe. Each change leaves an operator record. Every method raises `ServiceUnavailable`."""
+    """Actions on callbacks. Thread-safe. Each change leaves an operator record. Every method raises
+    `ServiceUnavailable`."""
 
     def __init__(
         self, repository: CallbackRepository, operating: Operating, tables: Mapping[str, CallbackTable]
@@ -62,15 +63,15 @@ class CallbackOperations:
         self._tables = tables
 
     def search(self, wanted: CallbackFilter, *, limit: int, before: UUID | None = None) -> list[CallbackView]:
-        """Newest first."""
+        """Callbacks that match, newest first."""
         return self._repository.search(wanted, limit=limit, before=before)
 
     def show(self, callback: UUID) -> CallbackStory:
-        """Raises `NotFound`."""
+        """One callback with its calls. Raises `NotFound`."""
         return CallbackStory(*self._repository.show(callback))
 
     def endpoints(self) -> list[EndpointView]:
-        """The state of every endpoint, also of those in notifier.toml that were never called."""
+        """The state of every endpoint, including those in notifier.toml that were never called."""
         found = {view.endpoint: view for view in self._repository.endpoints()}
         for producer, table in self._tables.items():
             if table.url is not None and producer not in found:
@@ -97,11 +98,11 @@ class CallbackOperations:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> CallbackReplay:
-        """Try parked ones for another 24 hours: those with these ids, or all that the filter finds. By id also
-        what was delivered: the endpoint gets it once more, under the same id.
+        """Try parked callbacks for another 24 hours: those with these ids, or all that the filter finds. By id,
+        delivered callbacks are also sent again, under the same id.
 
         Raises:
-            WrongSelection: nothing is selected, or everything, or both ways at once.
+            WrongSelection: nothing or everything is selected, or both ids and a filter are given.
         """
         _check(wanted, ids)
         condition = wanted or CallbackFilter()
@@ -118,7 +119,8 @@ class CallbackOperations:
         return CallbackReplay(begun.id, tally.changed)
 
     def resume(self, endpoint: str, *, operator: str, reason: str | None = None) -> CallbackReplay:
-        """Call a suspended endpoint again, with what was parked because of that. Raises `NotFound`."""
+        """Call a suspended endpoint again, with the callbacks parked because of the suspension. Raises
+        `NotFound`."""
         suspended = [view.endpoint for view in self._repository.endpoints() if view.suspended_at is not None]
         if endpoint not in suspended:
             known = ", ".join(suspended) or "none"
@@ -130,7 +132,7 @@ class CallbackOperations:
         return self.replay(wanted, operator=operator, reason=reason)
 
     def stuck(self) -> list[Stuck[StuckCallbacks]]:
-        """The oldest first."""
+        """Endpoints with stuck callbacks, oldest first."""
         return [Stuck(late, *_in_words(late)) for late in self._repository.stuck()]
 
 

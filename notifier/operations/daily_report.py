@@ -1,9 +1,9 @@
-"""The daily report: a mail about yesterday to those who run the service, which it sends itself as it sends others.
+"""The daily report: a mail about yesterday to the people who run the service, sent like any other mail.
 
-Crash points. A report is accepted once, however often its step runs, several at once or after a crash: its
-idempotency key is the day and the recipient. If statuses have moved on between two runs, the second message
-differs and is refused for its key, which says that the first one was accepted. What a crash leaves out comes with
-the next run.
+Crash points: a report is accepted once, however often its step runs, in parallel or after a crash, because its
+idempotency key is the day and the recipient. If statuses have changed between two runs, the second message differs
+and is refused for its key, which shows that the first was accepted. What a crash leaves out is done by the next
+run.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from notifier.operations.statistics import Statistics
 from notifier.security.recipient_hash import HashKey
 from notifier.store.daily_statistics import StatisticsKey
 
-#: Its producer and its template.
+#: The report's producer and template.
 PRODUCER, TEMPLATE = "notifier", "daily_report"
-#: Days in the chart, and producers that are named.
+#: Days in the chart, and maximum number of producers that are named.
 CHART_DAYS, NAMED_PRODUCERS = 7, 10
 
 _SENT = (Status.SENT, Status.DELIVERED)
 _DAY = timedelta(days=1)
 _BEFORE = "idempotency_conflict"
 
-#: Accepts messages as the intake does. Returns the faults of each; none: it is recorded, now or before.
+#: Accepts messages as the intake does. Returns the faults of each message; none: it is in the record, from now or
+#: before.
 Accept = Callable[[Sequence[Message]], Sequence[tuple[Fault, ...]]]
 
 
@@ -42,11 +43,11 @@ class DailyReport:
         self._recipients = recipients
 
     def send(self) -> dict[str, Any]:
-        """Have the report of yesterday accepted for everybody who has not got it. Returns its day.
+        """Send yesterday's report to everybody who has not received it. Returns its day.
 
         Raises:
             NotFound: the day has not been counted.
-            InvalidMessage: the intake refuses it: there is no such template, say.
+            InvalidMessage: the intake refuses the report, for example because its template is missing.
         """
         day = self._statistics.today() - _DAY
         context = self._context(day)
@@ -102,7 +103,7 @@ class DailyReport:
 
 
 def _chart(counts: Sequence[tuple[Any, Any, int]]) -> list[dict[str, Any]]:
-    """A bar for each day: how wide its parts are, in percent of the day with most."""
+    """A bar for each day: the widths of its parts, in percent of the day with most."""
     days = sorted({day for day, _, _ in counts})
     totals = {day: sum(count for one, _, count in counts if one == day) for day in days}
     most = max(totals.values(), default=0)
@@ -112,7 +113,7 @@ def _chart(counts: Sequence[tuple[Any, Any, int]]) -> list[dict[str, Any]]:
         for one, status, count in counts:
             if one == day and count:
                 parts[_part(status)] += count
-        # What there is any of is seen, and never too much of it.
+        # A part that is not zero is visible, and the parts never add up to too much.
         widths = {name: max(1, count * 97 // most) if count else 0 for name, count in parts.items()}
         bars.append({"day": str(day), "count": totals[day], **widths, "rest_width": 100 - sum(widths.values())})
     return bars

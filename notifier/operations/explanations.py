@@ -1,4 +1,4 @@
-"""Why an action skipped something, and why something is late: in words, for people."""
+"""Explains in words why an action skipped something, and why something is late."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from notifier.store.stuck import Cause, Late
 NO_SUCH = "there is no such notification"
 _GONE = "its secrets or its recipient were wiped, so it cannot be sent again: its producer has to send a new one"
 _ENDED = (Status.FAILED, Status.EXPIRED, Status.UNDELIVERED, Status.SUPPRESSED)
-_EXPIRED = "its time is over (expires_at): it is never sent"
+_EXPIRED = "it has expired (expires_at): it is never sent"
 
 
 def arrival_in_words(one: NotificationView) -> str:
-    """Whether they got it, for who answers their call; "" where the status says it all."""
+    """Whether the message arrived, for somebody who answers the recipient's call; "" if the status already says
+    it."""
     if one.status not in (Status.SENT, Status.DELIVERED):
         return ""
     if one.is_test:
         return "It was sent with a test key: nobody got it."
     if one.status == Status.DELIVERED:
-        return "They got it, as the provider says."
+        return "They got it, according to the provider."
     if one.channel == Channel.EMAIL:
         return (
-            f"{one.provider} took the mail, and it has not come back: most likely it arrived. Nobody can say more "
-            "of a mail. They may look among the spam."
+            f"{one.provider} took the mail, and it has not come back: most likely it arrived. More cannot be "
+            "known about a mail. They may look in their spam folder."
         )
     return f"{one.provider} took the SMS, and has not said that it arrived. Their phone may be off."
 
@@ -67,11 +68,11 @@ def why_not_cancelled(seen: Seen) -> str:
         case Status.SENDING:
             return f"{status_in_words(seen.status)}, and a call that has begun cannot be stopped"
         case Status.SENT | Status.DELIVERED | Status.UNDELIVERED:
-            return f"{seen.status}: a provider took it, it cannot be called back"
+            return f"{seen.status}: a provider took it, so it cannot be recalled"
         case Status.FAILED | Status.EXPIRED | Status.SUPPRESSED | Status.CANCELLED:
             return f"{seen.status}: it has ended already"
         case Status.SCHEDULED | Status.QUEUED | Status.RETRYING | Status.UNKNOWN:
-            return f"{seen.status}: it changed meanwhile, try again"
+            return f"{seen.status}: it changed in the meantime; try again"
         case _:
             assert_never(seen.status)
 
@@ -124,7 +125,7 @@ _LATE = {
     ),
     Cause.SENDER_REFUSED: (
         "the provider refuses our sender identity",
-        "have the provider verify or register it, or send as another one; then: notifier providers",
+        "have the provider verify or register it, or use another sender; then: notifier providers",
     ),
     Cause.NOT_CONFIGURED: (REASONS[Reason.NOT_CONFIGURED], "configure one: notifier doctor"),
     Cause.TEMPLATE_ERROR: ("its template is not usable", "fix it: notifier templates check"),
@@ -137,13 +138,13 @@ _LATE = {
 
 
 def late_in_words(late: Late) -> tuple[str, str]:
-    """Why, and what to do."""
+    """Why a notification is late, and what to do."""
     why, fix = _LATE[late.cause]
     return why, fix.format(lane=late.lane)
 
 
 def resumed_in_words(provider: str, count: int, within_seconds: float) -> str:
-    """What a resume did."""
+    """What resuming a provider did."""
     if not count:
         return f"{provider} is in use again."
     waited = "1 notification that waited is" if count == 1 else f"{count} notifications that waited are"
@@ -151,19 +152,19 @@ def resumed_in_words(provider: str, count: int, within_seconds: float) -> str:
 
 
 def circuit_in_words(circuit: CircuitState) -> tuple[str, str]:
-    """Why a provider is not called, for anybody or for one sender; and what to do."""
+    """Why a provider is not called, for everybody or for one sender; and what to do."""
     provider, sender = circuit.key.provider, circuit.key.sender
     resume = f"then: notifier providers resume {provider}"
     if sender:
         return (
-            f"{provider} refuses the sender {sender}: its messages are held back there, those of others go on",
-            f"have {provider} verify or register it, or send as another one; {resume}",
+            f"{provider} refuses the sender {sender}: its messages are held back there, other senders' go on",
+            f"have {provider} verify or register it, or use another sender; {resume}",
         )
     if circuit.reason is Reason.PROVIDER_ACCOUNT:
         return f"{provider} refuses our account: nothing is sent through it", f"fix the account; {resume}"
     return (
         f"{provider} does not work: nothing is sent through it",
-        "nothing, if it comes back: it is tried again by itself; else: notifier doctor",
+        "nothing, if it comes back: it is tried again automatically; otherwise: notifier doctor",
     )
 
 
@@ -181,4 +182,4 @@ def unfound_in_words(uses: Sequence[HashKeyUse], fingerprint: str) -> tuple[str,
         f"notifications accepted up to {until:%Y-%m-%d} under another hash key ({names}) are not found by their "
         "address"
     )
-    return what, "search under that key too, or make all hashes again: `notifier db reseal --rehash`"
+    return what, "search under that key as well, or recreate all hashes: `notifier db reseal --rehash`"

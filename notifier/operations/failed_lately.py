@@ -1,6 +1,6 @@
-"""Whether sends fail: how much of what ended in the last hour failed, and mostly why.
+"""Tells whether sends fail: how much of what ended in the last hour failed, and the main reason.
 
-It is told from what the programs counted, see `rate_history`: it is some seconds late, and reads no notification.
+It uses what the programs counted (see `rate_history`), so it is some seconds behind and reads no notifications.
 """
 
 from __future__ import annotations
@@ -13,42 +13,42 @@ from notifier.domain.labels import REASONS
 from notifier.operations.results import Stuck
 from notifier.store.minute_counts import EndedCount, MinuteCountRepository
 
-#: A channel fails if so many sends of an hour failed at least …
+#: A channel is failing if at least this many sends failed in an hour …
 MANY = 10
-#: … and so large a share of what ended in that hour, or in ten minutes of it: an outage is seen for an hour, with
-#: however many good sends after it.
+#: … and they are at least this share of what ended in that hour, or in any ten minutes of it. So an outage shows
+#: for an hour, however many sends succeed after it.
 SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class FailingChannel:
-    """One whose sends failed within the last hour more than they should."""
+    """A channel in which more sends failed within the last hour than should."""
 
     #: "many_failed".
     cause: str
     channel: str
-    #: Of an hour.
+    #: Failed sends in the hour.
     failed: int
     ended: int
-    #: The same of its worst ten minutes.
+    #: Failed sends in its worst ten minutes.
     worst_failed: int
     worst_ended: int
-    #: The commonest.
+    #: The most common reason.
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class FailedLately:
-    """Within the last hour."""
+    """Failures within the last hour."""
 
-    #: Sends of all channels.
+    #: Failed sends on all channels.
     failed: int
-    #: The worst first.
+    #: Failing channels, the worst first.
     failing: tuple[Stuck[FailingChannel], ...]
 
 
 def failed_lately(counts: MinuteCountRepository) -> FailedLately:
-    """Raises `ServiceUnavailable`."""
+    """Read the counts. Raises `ServiceUnavailable`."""
     counted = counts.ended()
     channels = {one.channel for one in counted}
     judged = [_judged(channel, [one for one in counted if one.channel == channel]) for channel in channels]
@@ -58,7 +58,7 @@ def failed_lately(counts: MinuteCountRepository) -> FailedLately:
 
 
 def _judged(channel: str, counted: Sequence[EndedCount]) -> FailingChannel | None:
-    """None: it does not fail."""
+    """The channel, if it is failing; otherwise None."""
     spans = [[one for one in counted if one.begins_at == begin] for begin in {one.begins_at for one in counted}]
     worst = max((_shares(span) for span in spans), key=lambda share: (_is_high(*share), share[0]))
     failed, ended = _shares(counted)
@@ -73,7 +73,7 @@ def _judged(channel: str, counted: Sequence[EndedCount]) -> FailingChannel | Non
 
 
 def _shares(counted: Sequence[EndedCount]) -> tuple[int, int]:
-    """How many failed, and how many ended."""
+    """How many sends failed, and how many ended."""
     return sum(one.count for one in counted if one.reason is not None), sum(one.count for one in counted)
 
 
@@ -88,6 +88,6 @@ def _in_words(one: FailingChannel) -> tuple[str, str]:
     return (
         f"{one.failed} of {one.ended} {one.channel} sends failed in the last hour{at_worst}; most often: "
         f"{REASONS.get(one.reason, one.reason)}",
-        f"mend the cause, then retry them; this counts them by provider and template: notifier retry --reason "
+        f"fix the cause, then retry them; this counts them by provider and template: notifier retry --reason "
         f"{one.reason} --since 24h --dry-run",
     )

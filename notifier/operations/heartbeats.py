@@ -1,9 +1,9 @@
-"""Heartbeats: small messages to a mailbox and a number of our own, which the real providers send. One that is late
-says that a lane does not send before anybody's message is missed.
+"""Heartbeats: small messages to a mailbox and a number of ours, which the real providers send. A late heartbeat
+shows that a lane does not send, before anybody misses a message.
 
-Crash points. One heartbeat of a lane is accepted in each slot of time, however often the task runs: its
-idempotency key is the channel, the lane and the slot. A slot that was missed stays empty, and one that cannot be
-sent expires, so that they do not come late in a heap.
+Crash points: one heartbeat of a lane is accepted in each time slot, however often the task runs, because its
+idempotency key is the channel, the lane and the slot. A missed slot stays empty, and a heartbeat that cannot be
+sent expires, so that none arrive late in a heap.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from notifier.operations.daily_report import Accept
 from notifier.operations.upkeep import ScheduledStep
 from notifier.store.heartbeats import HeartbeatRepository, NewestHeartbeat
 
-#: Their producer and their template. No producer of messages is called so: statistics tell them apart by it.
+#: Their producer and template. No producer of messages has this name; statistics recognise heartbeats by it.
 PRODUCER, TEMPLATE = "notifier-heartbeat", "heartbeat"
-#: One is late, and expires, after so many intervals.
+#: A heartbeat is late, and expires, after this many intervals.
 LATE_INTERVALS = 2
-#: The record is looked through for so many.
+#: How many intervals back the record is searched.
 KNOWN_INTERVALS = 10
 
 
@@ -32,7 +32,7 @@ KNOWN_INTERVALS = 10
 class HeartbeatState:
     channel: Channel
     lane: Lane
-    #: When one was last sent; None: none of the last `KNOWN_INTERVALS`.
+    #: When a heartbeat was last sent; None: none in the last `KNOWN_INTERVALS`.
     last_sent_at: datetime | None
     sent_seconds_ago: float | None
     is_late: bool
@@ -45,7 +45,7 @@ class Heartbeats:
         self._accept = accept
 
     def send(self) -> int:
-        """Have those accepted that this slot lacks. Returns how many; what the intake refuses is logged."""
+        """Send the heartbeats that the current slot lacks. Returns how many were accepted; refusals are logged."""
         if not self._recipients:
             return 0
         slot, known = self._slot(), self._newest()
@@ -64,12 +64,13 @@ class Heartbeats:
         return accepted
 
     def states(self) -> list[HeartbeatState]:
-        """Of each channel and lane that has heartbeats."""
+        """The state of each channel and lane that has heartbeats."""
         known = self._newest() if self._recipients else {}
         return [self._state(channel, lane, known.get((channel, lane))) for channel, lane, _ in self._recipients]
 
     def schedule(self) -> list[ScheduledStep]:
-        """When the next ones go, as that of upkeep. Success: a provider took one."""
+        """When the next heartbeats are due, in the form of upkeep's steps. Success means that a provider accepted
+        one."""
         if not self._recipients:
             return []
         minutes = self.table.every_minutes
@@ -96,7 +97,7 @@ class Heartbeats:
         return {(one.channel, one.lane): one for one in self._repository.newest(PRODUCER, since)}
 
     def _slot(self) -> datetime:
-        """When the slot of now began, by the database's clock. Slots are counted from 1970."""
+        """When the current slot began, by the database's clock. Slots are counted from 1970."""
         seconds = self.table.interval.total_seconds()
         return datetime.fromtimestamp(self._repository.now().timestamp() // seconds * seconds, UTC)
 

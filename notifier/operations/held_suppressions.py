@@ -1,7 +1,7 @@
-"""What an operator does about many suppressions at once: apply or discard those that a mass alarm held, and lift
-those that should not have been made.
+"""Actions on many suppressions at once: apply or discard those that a mass alarm held, or lift mistaken ones.
 
-Each action leaves an operator record. A run that dies can be run again: what it had done does not match any more.
+Each action leaves an operator record. If a run dies it can be repeated, because what it has done no longer
+matches.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from notifier.store.suppressions import SuppressionFilter
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What waits for an operator because of mass alarms."""
+    """Suppressions that wait for an operator because of mass alarms."""
 
     #: "bounces_held".
     cause: str
@@ -33,7 +33,8 @@ class Holding:
 
 
 class HeldSuppressions:
-    """Thread-safe. Every method raises `ServiceUnavailable`; the pages until then are done."""
+    """Actions on held suppressions. Thread-safe. Every method raises `ServiceUnavailable`; pages completed before
+    that stay done."""
 
     def __init__(
         self, repository: HeldSuppressionRepository, alarms: AlarmRepository, operating: Operating
@@ -51,7 +52,7 @@ class HeldSuppressions:
         return None if found is None else Stuck(found, *in_words(found))
 
     def page(self, wanted: HeldFilter, *, limit: int, before: UUID | None = None) -> Sequence[HeldView]:
-        """Newest first."""
+        """Held suppressions, newest first."""
         return self._repository.page(wanted, limit=limit, before=before)
 
     def end(
@@ -64,11 +65,11 @@ class HeldSuppressions:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ActionResult:
-        """Apply those that were held, if the bounces were right; or discard them, if they were our fault. The
+        """Apply held suppressions if the bounces were right, or discard them if the bounces were our fault. The
         bounces stay in the stories of their messages.
 
         Raises:
-            WrongSelection: no reason is given, or somebody else decides just now.
+            WrongSelection: no reason is given, or somebody else is deciding right now.
         """
         if dry_run:
             return _preview(self._repository.count(wanted))
@@ -93,10 +94,10 @@ class HeldSuppressions:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ActionResult:
-        """End all that the filter finds and that hold now. They stay on record.
+        """End all current suppressions that the filter finds. They stay in the record.
 
         Raises:
-            WrongSelection: it finds everything there is, or no reason is given.
+            WrongSelection: the filter finds every suppression, or no reason is given.
         """
         if wanted.source is None or wanted.since is None:
             raise WrongSelection("say whose, and since when: --source bounce --since 3h")
@@ -117,7 +118,7 @@ class HeldSuppressions:
 
 
 def in_words(found: Holding) -> tuple[str, str]:
-    """Why, and what to do."""
+    """Why suppressions are held, and what to do."""
     count = f"{found.held} suppression{'' if found.held == 1 else 's'}"
     fix = (
         "find out whether we are at fault (notifier suppressions held), then: notifier suppressions apply-held, "

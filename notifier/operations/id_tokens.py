@@ -1,6 +1,7 @@
-"""Sign-in by OpenID Connect: the authorization code flow with PKCE, and what an ID token must be to be believed.
+"""Sign-in by OpenID Connect: the authorization code flow with PKCE, and the checks of an ID token.
 
-A token is believed if it is signed with a key of the provider, by it, for us, now, and for this very sign-in.
+A token is accepted if it is signed with a key of the provider, issued by the provider for us, valid now, and made
+for this very sign-in.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from notifier.operations.api_keys import Scope
 from notifier.operations.identity_provider import DiscoveryDocument, IdentityProvider, PublishedKeys
 from notifier.operations.sign_in import VerifiedPerson
 
-#: Signatures that only the holder of a private key can make. Not `none`, and no HS…, whose key both sides have.
+#: Algorithms in which only the holder of a private key can sign. Not `none`, and not HS…, whose key both sides
+#: have.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
-#: By so much the clocks of provider and service may differ.
+#: How far the clocks of provider and service may differ.
 LEEWAY_SECONDS = 60
-#: Of somebody's name in the operator log. Characters.
+#: Maximum length of a person's name in the operator log. Characters.
 MAX_NAME = 200
 
 _SCOPES = ("openid", "email", "profile")
@@ -48,17 +50,17 @@ class FlowSecrets(Protocol):
 
 
 class OidcSignIn:
-    """Every method raises `SignInFailed`. For one event loop at a time."""
+    """Signs people in. Every method raises `SignInFailed`. Use it in one event loop at a time."""
 
     def __init__(self, client: OidcClient, provider: IdentityProvider | None = None) -> None:
-        """Default of `provider`: the one that `client` names."""
+        """`provider` defaults to the one that `client` names."""
         self.client = client
         self._provider = provider or IdentityProvider(client.issuer)
 
     async def address(self, secrets: FlowSecrets) -> str:
-        """Where the provider asks somebody who they are."""
+        """The URL at which the provider asks people to sign in."""
         document = await self._provider.document()
-        # Some providers name groups only if they are asked to; others refuse a scope that they do not know.
+        # Some providers send groups only if asked to; others refuse an unknown scope.
         groups = self.client.table.groups_claim
         more = (groups,) if groups in document.scopes_supported and groups not in _SCOPES else ()
         address: str = prepare_grant_uri(
@@ -75,7 +77,8 @@ class OidcSignIn:
         return address
 
     async def person(self, code: str, issuer: str, secrets: FlowSecrets) -> VerifiedPerson:
-        """Who came back from the provider with this code; `issuer` is what it called itself then, or ""."""
+        """The person whom the provider sent back with this code. `issuer` is the provider's name in that answer,
+        or ""."""
         document = await self._provider.document()
         is_ours = issuer == self.client.issuer
         if not is_ours and (issuer or document.authorization_response_iss_parameter_supported):
@@ -130,7 +133,8 @@ def _read(token: str, keys: PublishedKeys) -> jwt.Token:
 
 
 def _usable(published: PublishedKeys) -> Iterator[Key]:
-    """One that nobody understands, such as one for later, does not spoil the others."""
+    """The keys that we can use. One that we do not understand, such as a future type, does not spoil the
+    others."""
     for key in published.keys:
         if key.get("use", "sig") == "sig":
             with suppress(JoseError, ValueError, TypeError, KeyError):
@@ -138,7 +142,8 @@ def _usable(published: PublishedKeys) -> Iterator[Key]:
 
 
 def person_of(claims: Mapping[str, Any], table: SignInTable) -> VerifiedPerson:
-    """By the claims of a token that is believed. Raises `SignInFailed` if none of the groups has a role here."""
+    """The person in the claims of an accepted token. Raises `SignInFailed` if none of their groups has a role
+    here."""
     groups = _texts(claims, table.groups_claim)
     roles = {Scope.READ: table.read, Scope.OPERATE: table.operate, Scope.ADMIN: table.admin}
     scopes = frozenset(scope for scope, named in roles.items() if not groups.isdisjoint(named))
@@ -151,8 +156,8 @@ def person_of(claims: Mapping[str, Any], table: SignInTable) -> VerifiedPerson:
 
 
 def _texts(claims: Mapping[str, Any], name: str) -> frozenset[str]:
-    """The texts of a claim that has one or a list. An address counts if the provider has verified it: at some,
-    people write into their profile what they like."""
+    """The texts in a claim that holds one text or a list. An e-mail address only counts if the provider has
+    verified it, because some providers let people write what they like into their profile."""
     value = claims.get(name)
     if name == "email" and claims.get("email_verified") not in (True, "true"):
         return frozenset()
@@ -161,8 +166,9 @@ def _texts(claims: Mapping[str, Any], name: str) -> frozenset[str]:
 
 
 def _name(claims: Mapping[str, Any], wanted: str | None) -> str:
-    """Of the operator log. What looks like an address is one that the provider has verified, unless the settings
-    name its claim: people may write a colleague's address into the others."""
+    """The person's name for the operator log. Something that looks like an e-mail address is only used if the
+    provider verified it or the settings name its claim: people could write a colleague's address into other
+    claims."""
     for claim in (wanted,) if wanted else ("email", "preferred_username", "sub"):
         for text in sorted(_texts(claims, claim)):
             name = text.strip()
@@ -175,7 +181,7 @@ def _name(claims: Mapping[str, Any], wanted: str | None) -> str:
 
 
 def _looks_like_address(name: str) -> bool:
-    # Some keyboards write an `@` of another width.
+    # Some keyboards produce a full-width `@`.
     return "@" in unicodedata.normalize("NFKC", name)
 
 

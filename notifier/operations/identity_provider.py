@@ -1,6 +1,6 @@
-"""The organisation's identity provider: what it says of itself, its keys, and the exchange of codes for ID tokens.
+"""Talks to the organisation's identity provider: reads its metadata and keys, and exchanges codes for ID tokens.
 
-OpenID Connect Discovery 1.0. What it answers is not trusted yet: `id_tokens` checks the tokens.
+OpenID Connect Discovery 1.0. The provider's answers are not trusted yet: `id_tokens` checks the tokens.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from notifier.config.identity_provider import is_safe_url
 from notifier.domain.errors import SignInFailed
 from notifier.providers.system_resolver import SystemResolver
 
-#: Deadline of one request, everything included.
+#: Time limit of one request, everything included. Seconds.
 DEADLINE_SECONDS = 5.0
-#: Requests at once. More are refused and do not wait: anybody can cause them, without signing in.
+#: Maximum concurrent requests. More are refused and do not wait, because anybody can cause them without signing
+#: in.
 MOST_REQUESTS = 20
-#: Of an answer. Bytes.
+#: Maximum size of an answer. Bytes.
 MAX_ANSWER_BYTES = 512 * 1024
-#: The discovery document and the keys are read again after this.
+#: How long the discovery document and the keys are cached. Seconds.
 KEPT_SECONDS = 3600.0
 
 _AGAIN = "Try again in a moment, or sign in with a key."
@@ -46,7 +47,7 @@ _Url = Annotated[str, AfterValidator(_safe)]
 
 
 class DiscoveryDocument(BaseModel):
-    """What the provider says of itself; the parts that are used."""
+    """What the provider says about itself; only the fields that are used."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -56,7 +57,7 @@ class DiscoveryDocument(BaseModel):
     jwks_uri: _Url
     scopes_supported: tuple[str, ...] = ()
     token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
-    #: It names itself whenever it sends a browser back (RFC 9207).
+    #: The provider names itself whenever it sends a browser back (RFC 9207).
     authorization_response_iss_parameter_supported: bool = False
 
 
@@ -69,7 +70,7 @@ class PublishedKeys(BaseModel):
 
 
 class TokenAnswer(BaseModel):
-    """For a code. Of the tokens only the one that says who somebody is."""
+    """The answer for a code. Of its tokens, only the one that identifies the person."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -81,7 +82,8 @@ class _Refusal(BaseModel):
 
 
 class IdentityProvider:
-    """Its documents are kept for an hour. Every method raises `SignInFailed`. For one event loop at a time."""
+    """The provider. Its documents are cached for an hour. Every method raises `SignInFailed`. Use it in one event
+    loop at a time."""
 
     def __init__(self, issuer: str, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
         self._issuer = issuer
@@ -97,21 +99,21 @@ class IdentityProvider:
             url = self._issuer.rstrip("/") + "/.well-known/openid-configuration"
             found = await self._read(url, DiscoveryDocument)
             if found.issuer != self._issuer:
-                # Or another issuer's keys would be trusted for this one.
+                # Otherwise another issuer's keys would be trusted for this one.
                 problem = f"The identity provider calls itself {found.issuer[:200]}, and another name is set here."
                 raise SignInFailed("other_issuer", problem, _ASK)
             self._document = (time.monotonic(), found)
         return self._document[1]
 
     async def keys(self, *, anew: bool = False) -> PublishedKeys:
-        """`anew`: a token names a key that is not among those that are kept."""
+        """The provider's keys. `anew`: read them again, because a token names a key that is not in the cache."""
         if anew or self._keys is None or time.monotonic() > self._keys[0] + KEPT_SECONDS:
             found = await self._read((await self.document()).jwks_uri, PublishedKeys)
             self._keys = (time.monotonic(), found)
         return self._keys[1]
 
     async def id_token(self, form: str, headers: Mapping[str, str]) -> str:
-        """The ID token for a code; `form` and `headers` are the request."""
+        """The ID token for a code. `form` and `headers` are the request's."""
         url = (await self.document()).token_endpoint
         status, body = await self._ask("POST", url, data=form.encode(), headers=dict(headers))
         if status == 200:
@@ -131,7 +133,7 @@ class IdentityProvider:
         return _parsed(body, model)
 
     async def _ask(self, method: str, url: str, **more: Any) -> tuple[int, bytes]:
-        """The status and the body."""
+        """Make a request. Returns status and body."""
         if self._under_way >= MOST_REQUESTS:
             problem = "Too many people sign in just now."
             raise SignInFailed("too_many", problem, _AGAIN, is_away=True)
@@ -145,14 +147,14 @@ class IdentityProvider:
             self._under_way -= 1
 
     async def _request(self, method: str, url: str, **more: Any) -> tuple[int, bytes]:
-        """On a connection of its own: people sign in seldom. It follows no redirect."""
+        """Make a request on a new connection, because people seldom sign in. Follows no redirect."""
         connector = aiohttp.TCPConnector(resolver=self._names, ssl=self._tls)
         async with (
             asyncio.timeout(self._deadline),
             aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                # The proxy that the environment names for programs, if there is one.
+                # Use the proxy that the environment names for programs, if there is one.
                 trust_env=True,
                 headers={"User-Agent": "notifier", "Accept": "application/json"},
             ) as session,
@@ -179,7 +181,7 @@ def _parsed(body: bytes, model: type[M]) -> M:
     try:
         return model.model_validate(json.loads(body))
     except (ValidationError, ValueError, RecursionError):
-        # Without the error's own words: they quote what was sent.
+        # Without the error's own text, which quotes what was sent.
         raise _unusable() from None
 
 

@@ -1,6 +1,6 @@
-"""Retry or cancel many in the background: workers carry it out, whatever becomes of who asked.
+"""Jobs: retry or cancel many notifications in the background. Workers do it, even if the caller goes away.
 
-The rules are those of `Operations`. How a job survives its workers: `store.jobs`.
+The rules are those of `Operations`. `store.jobs` explains how a job survives its workers.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from notifier.store.jobs import JobPage, JobRepository, JobView
 from notifier.store.operator_actions import Move, Operating
 from notifier.store.selection import Selection
 
-#: A worker gives a job back after this, so that it can end, and do other work. Seconds.
+#: A worker gives a job back after this, so that it can end or do other work. Seconds.
 RUN_SECONDS = 60.0
-#: A job with a rate plans a page of so many seconds' worth, and the next one so long before that is over. So it
-#: runs as long as its retries do, and whoever stops it stops them.
+#: A job with a rate plans pages of this many seconds, and plans the next page this long before one is over. So the
+#: job runs as long as its retries do, and stopping the job stops the retries. Seconds.
 PLANNED_SECONDS, AHEAD_SECONDS = 3.0, 1.5
 
 
 class Jobs:
-    """Thread-safe. Every method raises `ServiceUnavailable`."""
+    """Creates and runs jobs. Thread-safe. Every method raises `ServiceUnavailable`."""
 
     def __init__(self, repository: JobRepository, operating: Operating) -> None:
         self._repository = repository
@@ -44,11 +44,11 @@ class Jobs:
     ) -> JobView:
         """`Operations.retry` as a job. A worker takes it within a second or two.
 
-        With a rate it retries only what was accepted until now, and hands them out as they are due, a few seconds
-        ahead. Two such jobs at once do not know of each other: their rates add up.
+        With a rate, it retries only what was accepted before now, and schedules retries only a few seconds ahead.
+        Two such jobs at once do not know of each other, so their rates add up.
 
         Raises:
-            WrongSelection: as `Operations.retry`.
+            WrongSelection: as for `Operations.retry`.
         """
         check_rate(rate_per_second)
         check_selection(selection, RETRY.move.sources, needs_status=True)
@@ -60,19 +60,19 @@ class Jobs:
         return self._start("cancel", selection, operator, reason)
 
     def dispatch(self, publish: Callable[[Sequence[UUID]], None]) -> int:
-        """For the sweep: publish a task for each job that waits, or whose worker is gone. Returns how many."""
+        """For the sweep: publish a task for each job that waits or whose worker is gone. Returns how many."""
         due = self._repository.dispatch()
         for id_ in due:
             try:
                 publish([id_])
             except Exception as error:
-                # It is due again in a moment.
+                # The job is due again in a moment.
                 log.warning("dispatch.jobs_not_published", error=type(error).__name__)
         return len(due)
 
     def run(self, job: UUID, stop: Event | None = None) -> bool:
-        """For workers: take the job if nobody has it, and do pages until it has ended, it is ahead of its rate,
-        `stop` is set or the time is up. Returns whether it was taken."""
+        """For workers: take the job if nobody has it, and do pages until it has ended, is ahead of its rate,
+        `stop` is set, or the time is over. Returns whether it was taken."""
         lease = self._repository.take(job)
         if lease is None:
             return False
@@ -83,7 +83,7 @@ class Jobs:
                     self._repository.give_back(job, lease)
                     return True
         except ServiceUnavailable:
-            raise  # another worker goes on when the lease runs out
+            raise  # another worker continues when the lease ends
         except Exception as error:
             log_failure("job.failed", error, job=str(job))
             is_ours = isinstance(error, NotifierError)
@@ -95,19 +95,19 @@ class Jobs:
         return True
 
     def find(self, job: UUID) -> JobView:
-        """Raises `NotFound`."""
+        """One job. Raises `NotFound`."""
         return self._repository.find(job)
 
     def page(self, *, limit: int, before: UUID | None = None) -> list[JobView]:
-        """Newest first."""
+        """Jobs, newest first."""
         return self._repository.page(limit=limit, before=before)
 
     def stop(self, job: UUID, *, operator: str, reason: str | None = None) -> JobView:
-        """Let it end after the page under way; what it has done stays, the rest is as it was.
+        """Let the job end after the current page. What it has done stays, the rest is left as it was.
 
         Raises:
-            NotFound: there is none.
-            WrongSelection: it has ended.
+            NotFound: there is no such job.
+            WrongSelection: it has already ended.
         """
         self._repository.stop(job, operator, reason)
         return self._repository.find(job)
@@ -123,7 +123,7 @@ class Jobs:
         sources = ACTIONS[action].move.sources
         last = None if rate_per_second is None else self._operating.last_due(selection)
         if rate_per_second is not None and selection.filter is not None and selection.filter.until is None:
-            # What fails while it runs for hours is for the next one, or there would be no end.
+            # Notifications that fail while it runs are left for the next job, or it would never end.
             selection = Selection(filter=replace(selection.filter, until=self._operating.now()))
         total = sum(group.count for group in self._operating.preview(selection, sources))
         recorded = selection.as_dict(self._operating.hash_key)
@@ -140,7 +140,7 @@ def _move_of(page: JobPage) -> Move:
     rate = page.selection.get("rate_per_second")
     pause = 1 / float(rate) if rate else 0.0
     detail = event_text(rule.done, page.operator, page.reason, page.id)
-    # `next_at` is that of the next one, and `start` that of the first.
+    # `next_at` is the time of the next retry, `start` that of the first.
     start = page.next_at - timedelta(seconds=pause * page.changed)
     limit = max(1, round(float(rate) * PLANNED_SECONDS)) if rate else None
     return replace(

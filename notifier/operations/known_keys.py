@@ -1,4 +1,4 @@
-"""What the database said of valid keys a moment ago, so that a producer's next request need not ask again."""
+"""A short-lived cache of valid keys, so that a producer's next request need not ask the database again."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
-#: A key that is revoked or expires may be used this much longer, except in the process that ends it. Seconds.
+#: A revoked or expired key can be used this much longer, except in the process that revokes it. Seconds.
 KNOWN_SECONDS = 1.0
-#: Beyond that the oldest is forgotten.
+#: If there are more, the oldest is dropped.
 MAX_KEYS = 1000
 
 _Holder = TypeVar("_Holder")
 
 
 class _Reading(NamedTuple):
-    """Before the database was asked."""
+    """The state of the cache before the database was asked."""
 
     began_at: float
     clearing: int
@@ -25,8 +25,8 @@ class _Reading(NamedTuple):
 class KnownKeys(Generic[_Holder]):
     """Hash of a token → its holder. Thread-safe.
 
-    Only what is valid gets in: wrong tokens, however many, take no place and push out nobody. It holds hashes, so
-    no secret stays in memory with it.
+    Only valid keys are kept: wrong tokens, however many, take no place and push out nobody. It holds hashes, so it
+    keeps no secret in memory.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class KnownKeys(Generic[_Holder]):
         self._most = most
         self._clock = clock
         self._lock = threading.Lock()
-        #: With the time at which each is forgotten.
+        #: Each with the time at which it is dropped.
         self._holders: dict[bytes, tuple[_Holder, float]] = {}
         self._clearings = 0
 
@@ -47,23 +47,24 @@ class KnownKeys(Generic[_Holder]):
         return len(self._holders)
 
     def get(self, token_hash: bytes) -> _Holder | None:
-        """None: not known, or not any more."""
+        """The holder; None: not in the cache, or no longer."""
         found = self._holders.get(token_hash)
         return found[0] if found is not None and self._clock() < found[1] else None
 
     def begin(self) -> _Reading:
-        """To be called before the database is asked."""
+        """Call this before asking the database."""
         return _Reading(self._clock(), self._clearings)
 
     def put(self, token_hash: bytes, holder: _Holder, reading: _Reading) -> None:
-        """Keep what the database said, unless `clear` came meanwhile: it may have been said before a key ended."""
+        """Keep the database's answer, unless `clear` was called after `begin`: the answer may be from before a key
+        ended."""
         with self._lock:
             if reading.clearing != self._clearings:
                 return
             self._holders.pop(token_hash, None)
             self._holders[token_hash] = holder, reading.began_at + self._seconds
             now = self._clock()
-            # They were put in about the order in which they are forgotten.
+            # They were added in about the order in which they expire.
             while self._holders:
                 oldest, (_, until) = next(iter(self._holders.items()))
                 if until > now and len(self._holders) <= self._most:
@@ -71,7 +72,7 @@ class KnownKeys(Generic[_Holder]):
                 del self._holders[oldest]
 
     def clear(self) -> None:
-        """Forget all of them: a key has ended."""
+        """Drop all keys, because a key has ended."""
         with self._lock:
             self._clearings += 1
             self._holders.clear()

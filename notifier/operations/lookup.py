@@ -1,6 +1,7 @@
-"""What somebody typed into the one search box: an id, an address, a number, a reference, or a provider's id.
+"""Finds what somebody typed into the single search box: an id, an address, a number, a reference, or a provider's
+id.
 
-Nothing tells a producer's key whether there are others' messages: it is found what its holder may see.
+A look-up finds only what its holder may see, so a producer's key learns nothing about others' messages.
 """
 
 from __future__ import annotations
@@ -19,36 +20,39 @@ from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.search import Audit
 from notifier.store.selection import Selection
 
-#: As people write numbers: `+1 (555) 010-0123`.
+#: Numbers as people write them: `+1 (555) 010-0123`.
 _NUMBER = re.compile(r"\+[0-9][0-9 ()./-]*")
-#: As they write them at home, or dial them. It may as well be a reference.
+#: Numbers without a country code, or as they are dialled. Such a text may also be a reference.
 _DIGITS = re.compile(r"[(0-9][0-9 ()./-]*")
-#: What is shorter is no telephone number.
+#: Anything shorter is not a telephone number.
 _MIN_DIGITS = 7
-#: With a letter or two it is one still, if it is as long as those with their country; `INV-1234567` is none.
+#: A text with a few letters still counts as a number if it is as long as numbers with a country code;
+#: `INV-1234567` does not.
 _MIN_DIGITS_AMONG_LETTERS, _MAX_LETTERS = 10, 3
-#: Our ids, all of which begin so for the next centuries.
+#: Our ids, all of which will begin like this for centuries.
 _OUR_ID = re.compile(r"01[0-9a-f]{6}-[0-9a-f-]*", re.IGNORECASE)
-#: As links have addresses and numbers.
+#: Addresses and numbers as links write them.
 _SCHEME = re.compile(r"(?:mailto:([^?]*).*|tel:(.*))", re.IGNORECASE)
-#: `@` as it is written in links, and against those who collect addresses.
+#: `@` as written in links, or to hide from address collectors.
 _HIDDEN_AT = re.compile(r"%40|\s*[(\[{]\s*at\s*[)\]}]\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One notification, or the filter that finds all that is meant, or what has to be asked."""
+    """One notification, or a filter that finds everything that may be meant, or a question to the person."""
 
     notification: UUID | None = None
     filter: Filter | None = None
-    #: It may be a number without its country, or a reference. Numbers are kept out of addresses of pages.
+    #: It may be a number without a country code, or a reference. Numbers are kept out of pages' URLs.
     unclear: str = ""
 
 
 def look_up(audit: Audit, holder: Holder, typed: str) -> Found:
-    """Raises:
-    WrongSelection: nothing was typed, or it begins several ids.
-    InvalidMessage: it looks like a number, and is none.
+    """Find what was typed.
+
+    Raises:
+        WrongSelection: nothing was typed, or several ids begin with it.
+        InvalidMessage: it looks like a number but is not valid.
     """
     words = typed.strip()
     if not words or "\0" in words:
@@ -70,7 +74,7 @@ def look_up(audit: Audit, holder: Holder, typed: str) -> Found:
 def record_read(
     operating: Operating, holder: Holder, action: Literal["look_up", "export"], wanted: Filter
 ) -> None:
-    """Note in the operator record that somebody looked a person up, or exported messages. A recipient is in it as
+    """Note in the operator record that somebody looked a person up, or exported messages. A recipient is noted as
     a hash."""
     selection = Selection(filter=wanted).as_dict(operating.hash_key)
     begun = operating.begin(holder.operator, action, selection, None)
@@ -78,7 +82,7 @@ def record_read(
 
 
 def _with_id(audit: Audit, holder: Holder, words: str) -> UUID | None:
-    """Ours, or a provider's: one may look like the other."""
+    """The notification with this id of ours or of a provider: one may look like the other."""
     ids = read_id_range(words)
     if ids is not None:
         try:
@@ -90,13 +94,14 @@ def _with_id(audit: Audit, holder: Holder, words: str) -> UUID | None:
 
 
 def _bare(words: str) -> str:
-    """Without `mailto:` or `tel:`."""
+    """The text without `mailto:` or `tel:`."""
     link = _SCHEME.fullmatch(words)
     return (link[1] or link[2] or "").strip() if link else words
 
 
 def _plain(words: str) -> str:
-    """With digits, `+` and `@` as in ASCII: some keyboards write them of another width, or of another script."""
+    """The text with ASCII digits, `+` and `@`: some keyboards produce full-width characters or other scripts'
+    digits."""
     text = unicodedata.normalize("NFKC", words)
     text = "".join(str(unicodedata.decimal(each)) if each.isdecimal() else each for each in text)
     return _HIDDEN_AT.sub("@", text)

@@ -1,4 +1,4 @@
-"""Retry, cancel, reschedule, resolve, and what is stuck."""
+"""Actions on notifications: retry, cancel, reschedule, resolve; and what is stuck."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ from notifier.store.search import Filter
 from notifier.store.selection import Selection
 from notifier.store.stuck import Late, Lateness
 
-#: From where an operator may requeue a notification: it has ended. `unknown` is resolved instead.
+#: Statuses from which an operator may requeue a notification: it has ended. `unknown` is resolved instead.
 RETRYABLE: tuple[Status, ...] = tuple(
     status for status in sources_of(Status.RETRYING) if status not in (Status.SENDING, Status.UNKNOWN)
 )
-#: From where an operator may cancel it.
+#: Statuses from which an operator may cancel a notification.
 CANCELLABLE: tuple[Status, ...] = sources_of(Status.CANCELLED)
-#: From where it may be given another time, as long as it was not tried.
+#: Statuses in which a notification may get another time, if it has not been tried yet.
 RESCHEDULABLE: tuple[Status, ...] = (Status.SCHEDULED, *sources_of(Status.SCHEDULED))
 
 
 @dataclass(frozen=True, slots=True)
 class ActionRule:
-    """What an action does to which notifications."""
+    """What an action does, and to which notifications."""
 
-    #: In the event of each.
+    #: The word in each notification's event.
     done: str
     move: Move
 
     def begun(self, operator: str, reason: str | None, begun: Begun) -> Move:
-        """The move of a run."""
+        """The move for one run."""
         return replace(self.move, detail=event_text(self.done, operator, reason, begun.id), start=begun.at)
 
 
 RETRY = ActionRule("retried", Move(Status.RETRYING, RETRYABLE))
 CANCEL = ActionRule("cancelled", Move(Status.CANCELLED, CANCELLABLE))
-#: By the name in the operator record: those that need nothing else to be known.
+#: By the name in the operator record. Only actions that need no further arguments.
 ACTIONS: Mapping[str, ActionRule] = {
     "retry": RETRY,
     "cancel": CANCEL,
@@ -77,7 +77,8 @@ class Resolution(StrEnum):
 
 
 class Operations:
-    """Thread-safe. Every method raises `ServiceUnavailable`; the pages until then are done."""
+    """Actions on notifications. Thread-safe. Every method raises `ServiceUnavailable`; pages completed before that
+    stay done."""
 
     def __init__(
         self,
@@ -86,8 +87,8 @@ class Operations:
         count_suppressed: Callable[[Selection, Sequence[Status]], int] = lambda _selection, _sources: 0,
         paused_channels: Callable[[], Collection[Channel]] = lambda: tuple(Channel),
     ) -> None:
-        """`count_suppressed`: how many of these would end as suppressed, for dry runs. `paused_channels`: those
-        that have no provider in use."""
+        """`count_suppressed`: how many of these would end as suppressed, for dry runs. `paused_channels`: channels
+        without a provider in use."""
         self._operating = operating
         self._lateness = lateness
         self._count_suppressed = count_suppressed
@@ -105,11 +106,11 @@ class Operations:
     ) -> ActionResult:
         """Requeue notifications that have ended: failed, expired, undelivered or suppressed.
 
-        They are due now, or one after the other at `rate_per_second`; a run that goes on where another one of the
-        same selection ended is spaced from there. One whose `expires_at` has passed is never sent.
+        They are due now, or one after the other at `rate_per_second`. A run that continues where an earlier run of
+        the same selection ended keeps the spacing. A notification whose `expires_at` has passed is never sent.
 
         Raises:
-            WrongSelection: it selects nothing, or by a status that is not among these.
+            WrongSelection: nothing is selected, or a status that is not among these.
         """
         check_selection(selection, RETRYABLE, needs_status=True)
         check_rate(rate_per_second)
@@ -133,10 +134,10 @@ class Operations:
     ) -> ActionResult:
         """Cancel notifications that are not sent yet: scheduled, queued, retrying or unknown.
 
-        One that a worker has claimed cannot be cancelled, and is skipped.
+        A notification that a worker has claimed cannot be cancelled, and is skipped.
 
         Raises:
-            WrongSelection: it selects nothing or everything, or by a status that is not among these.
+            WrongSelection: nothing or everything is selected, or a status that is not among these.
         """
         check_selection(selection, CANCELLABLE)
         if dry_run:
@@ -154,14 +155,14 @@ class Operations:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ActionResult:
-        """Give notifications that wait for their first call another time; one that has passed, by at most 31 days,
-        means now.
+        """Set another time for notifications that wait for their first call. A time in the past, by at most 31
+        days, means now.
 
-        Skipped are those that a worker has claimed or that were tried already, and those that would have expired.
+        Notifications that a worker has claimed, that were already tried, or that would have expired are skipped.
 
         Raises:
             InvalidMessage: the contract does not allow this `send_at`.
-            WrongSelection: it selects nothing or everything, or by a status that is not among these.
+            WrongSelection: nothing or everything is selected, or a status that is not among these.
         """
         check_selection(selection, RESCHEDULABLE)
         now = self._operating.now()
@@ -187,10 +188,10 @@ class Operations:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ActionResult:
-        """Say what became of notifications whose outcome is unknown: sent now, or due again now.
+        """Say what became of notifications with an unknown outcome: they are sent, or due again now.
 
         Raises:
-            WrongSelection: it selects nothing or everything, or by another status.
+            WrongSelection: nothing or everything is selected, or another status.
         """
         check_selection(selection, (Status.UNKNOWN,))
         action = f"resolve_{resolution}"
@@ -201,7 +202,7 @@ class Operations:
         return self._run(selection, begun, move, why_not_resolved, progress)
 
     def stuck(self, *, ids: int = 10) -> list[Stuck[Late]]:
-        """Oldest first; each with the ids of its `ids` oldest notifications."""
+        """What is stuck, oldest first, each with the ids of its `ids` oldest notifications."""
         found = self._lateness.late(ids=ids, paused=self._paused_channels())
         return [Stuck(late, *late_in_words(late)) for late in found]
 
@@ -264,13 +265,13 @@ class Operations:
 
 
 def check_rate(rate_per_second: float | None) -> None:
-    """Raises `WrongSelection`."""
+    """Raises `WrongSelection` if the rate is not valid."""
     if rate_per_second is not None and not rate_per_second > 0:
-        raise WrongSelection("the rate is not above 0: give notifications per second, as 50")
+        raise WrongSelection("the rate is not above 0: give notifications per second, such as 50")
 
 
 def check_selection(selection: Selection, sources: Sequence[Status], *, needs_status: bool = False) -> None:
-    """Raises `WrongSelection`: it selects nothing, everything, or a status that is not among `sources`."""
+    """Raises `WrongSelection` if it selects nothing, everything, or a status that is not among `sources`."""
     wanted = selection.filter
     if wanted is None:
         if not selection.ids:

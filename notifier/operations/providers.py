@@ -1,9 +1,9 @@
-"""What operators do about providers: pause, resume, weigh. Workers follow within a second or two.
+"""What operators do with providers: pause, resume, set weights. Workers follow within a second or two.
 
 Crash points of a resume: the operator record, the end of the pause, the closing of the circuits and the new times
-of what waits are committed one after the other. What a crash left undone, another resume does; but what waits for
-a circuit that is closed already keeps its time, and goes then. No status changes, so nothing is lost or doubled. A
-worker that has not heard of the resume may have a notification wait as before: it goes at its own time.
+of waiting notifications are committed one after the other. Another resume does what a crash left undone; the sweep
+does it for notifications that sleep until a provider can be called. No status changes, so nothing is lost or
+doubled. A worker that does not know of the resume yet may let a notification sleep as before: the sweep wakes it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ class SenderView:
     """One sender identity that a provider refused since it last accepted it."""
 
     sender: str
-    #: "held back" (not called for it for `open_for_seconds`), "probing", or "refused" and not held back yet.
+    #: "held back" (not called for this sender for `open_for_seconds`), "probing", or "refused" but not held back
+    #: yet.
     state: str
-    #: Messages in a row that were refused.
+    #: Messages refused in a row.
     refusals: int
     open_for_seconds: float | None
     since: datetime | None
@@ -48,39 +49,39 @@ class ProviderView:
     kind: str
     #: "in use", "paused", "open" (not called for `open_for_seconds`) or "probing".
     state: str
-    #: In force; 0 everywhere: by order.
+    #: The weight in force. If all are 0, providers are tried in order.
     weight: int
     open_for_seconds: float | None
-    #: Since when its circuit is open, and until when nobody probes it.
+    #: When its circuit opened, and before when nobody probes it.
     since: datetime | None
     until: datetime | None
     reason: Reason | None
     detail: str | None
-    #: Within the last minute.
+    #: Calls within the last minute.
     calls: int
     faults: int
-    #: Mean of those calls.
+    #: Mean duration of those calls.
     seconds: float
-    #: Senders that it refuses.
+    #: Senders that the provider refuses.
     senders: tuple[SenderView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OpenCircuit:
-    """A circuit that is open, with whom it stops: for `notifier stuck` and `notifier doctor`."""
+    """An open circuit, and whom it stops; for `notifier stuck` and `notifier doctor`."""
 
     #: "circuit_open", or "sender_held" for one sender.
     cause: str
     provider: str
-    #: Name of the sender identity; "": every sender.
+    #: Name of the sender identity; "": the circuit is for every sender.
     sender: str
     channel: Channel | None
     reason: Reason | None
     detail: str | None
     since: datetime | None
-    #: Nobody probes it before.
+    #: Nobody probes it before this time.
     until: datetime | None
-    #: Notifications of its channel that wait for its reason, and whose they are.
+    #: Notifications of its channel that wait for this reason, and their producers.
     waiting: int
     producers: tuple[str, ...]
     #: In words: what happened, and what to do.
@@ -94,16 +95,16 @@ class ProviderReach:
 
     #: None: its kind is not known here.
     channel: Channel | None
-    #: Those that are in use and send the same, in the order of failover: they go on when it is paused.
+    #: Other providers in use for the same channel, in order of failover. They continue when this one is paused.
     others: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What waited for a provider, and is due soon."""
+    """Notifications that waited for a provider and are due soon."""
 
     count: int
-    #: Until the last one of them is due, at most.
+    #: The latest time until the last of them is due.
     within_seconds: float
 
 
@@ -123,7 +124,7 @@ class ProviderOperations:
         self._tables = {table.name: table for table in tables}
 
     def providers(self) -> list[ProviderView]:
-        """In their order of failover."""
+        """All providers, in order of failover."""
         said = self._health.states()
         circuits = self._circuits.states()
         windows = {window.provider: window for window in self._health.windows(window_seconds=WINDOW_SECONDS)}
@@ -139,11 +140,11 @@ class ProviderOperations:
 
     @cached_property
     def with_look_up(self) -> frozenset[str]:
-        """Names of those that can be asked what they accepted."""
+        """Names of providers that can look up what they accepted."""
         return frozenset(name for name, table in self._tables.items() if can_look_up(table))
 
     def paused_channels(self) -> frozenset[Channel]:
-        """Those whose providers are all paused."""
+        """Channels whose providers are all paused."""
         said = self._health.states()
         paused = {name for name, state in said.items() if state.paused}
         channels = {name: channel_of(table) for name, table in self._tables.items()}
@@ -151,7 +152,7 @@ class ProviderOperations:
         return frozenset(channel for channel in channels.values() if channel and channel not in in_use)
 
     def open_circuits(self) -> list[OpenCircuit]:
-        """Open circuits of configured providers and of their senders; the oldest first."""
+        """Open circuits of configured providers and of their senders, oldest first."""
         opened = [
             circuit
             for circuit in self._circuits.states()
@@ -184,7 +185,7 @@ class ProviderOperations:
         )
 
     def reach(self, provider: str) -> ProviderReach:
-        """Raises `NotFound`."""
+        """What depends on this provider. Raises `NotFound`."""
         self._check_known(provider)
         channel = channel_of(self._tables[provider])
         others = (
@@ -195,13 +196,13 @@ class ProviderOperations:
         return ProviderReach(channel, tuple(others) if channel else ())
 
     def pause(self, provider: str, *, operator: str, reason: str | None) -> None:
-        """Stop calling it; what only it could send waits. Raises `NotFound`."""
+        """Stop calling it. Notifications that only it could send wait. Raises `NotFound`."""
         self._record(provider, operator, "pause", reason)
         self._health.set_paused(provider, True)
 
     def resume(self, provider: str, *, operator: str, reason: str | None) -> Resumed:
-        """Call it again, and close its circuit and those of its senders: to resume it is to say that it works.
-        What waits for it is due soon, one after the other.
+        """Call it again, and close its circuit and those of its senders, because resuming means that it works.
+        Notifications that wait for it are due soon, one after the other.
 
         Raises:
             NotFound: it is not configured.

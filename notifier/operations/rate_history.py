@@ -1,9 +1,9 @@
-"""How many messages came and went in each minute, and how long they took: for charts.
+"""Counts for charts: how many messages came and went in each minute, and how long they took.
 
-Every program that accepts or sends adds what its own metrics counted, every ten seconds, to the minute in which it
-writes. So a chart costs a few rows, however many notifications there are. A program that dies takes its last
-seconds with it, and one whose answer to a commit is lost counts it twice: the record has the truth, and
-`daily_statistics` counts that.
+Every program that accepts or sends adds what its own metrics counted, every ten seconds, to the current minute. So
+a chart costs a few rows, however many notifications there are. If a program dies, its last seconds are missing; if
+the answer to its commit is lost, it counts them twice. The record has the exact numbers, and `daily_statistics`
+counts those.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from notifier.store.minute_counts import (
 )
 from notifier.telemetry import metrics
 
-#: A program adds what it counted this often. Seconds.
+#: How often a program adds what it counted. Seconds.
 EVERY_SECONDS = 10.0
-#: At the end of a program the last counts have so long: charts are no reason to end late. Seconds.
+#: Time for the last counts when a program ends: charts are not worth a longer wait. Seconds.
 CLOSE_SECONDS = 1.0
-#: An addition to a minute is committed this long after it at the latest: a statement has 30 s. Seconds.
+#: An addition to a minute is committed at most this long after the minute, because a statement has 30 s. Seconds.
 SETTLE_SECONDS = 120.0
-#: One for each bound, and one for what took longer.
+#: One bucket for each bound, and one for what took longer.
 _BUCKETS = len(metrics.SENT_BOUNDS) + 1
 
 Pair = tuple[str, str]
@@ -42,13 +42,14 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class RatePoint:
-    """One span of time in a chart."""
+    """One time span in a chart."""
 
     begins_at: datetime
-    #: A minute.
+    #: Per minute.
     accepted: float
     sent: float
-    #: From acceptance to the provider's receipt, interpolated within a bucket; None: nothing was sent. Seconds.
+    #: Median time from acceptance to the provider's receipt, interpolated within a bucket; None: nothing was sent.
+    #: Seconds.
     p50: float | None
     p95: float | None
     waiting: int | None
@@ -58,11 +59,12 @@ class RateHistory:
     def __init__(self, repository: MinuteCountRepository, gauges: GaugeRepository) -> None:
         self._repository = repository
         self._gauges = gauges
-        #: By their length in seconds, those of the last chart that have settled.
+        #: By length in seconds: the spans of the last chart that can no longer change.
         self._settled: dict[int, dict[datetime, SpanCounts]] = {}
 
     def note_waiting(self) -> None:
-        """Once a minute, by one worker. Charts are no reason to fail: what cannot be written is logged."""
+        """Note how much waits. Called once a minute by one worker. Errors are only logged, because charts must not
+        fail anything."""
         try:
             found = self._gauges.read()
             counts: Counter[Pair] = Counter(dict.fromkeys(product(Channel, Lane), 0))
@@ -73,9 +75,9 @@ class RateHistory:
             log.warning("rates.not_recorded", reason=str(error))
 
     def points(self, length: timedelta, *, step: timedelta) -> list[RatePoint]:
-        """Of the last `length`, oldest first, one for each `step`; spans in which nothing was have zeros.
+        """The last `length`, oldest first, one point for each `step`. Spans without messages have zeros.
 
-        The span of now is left out: it is not over.
+        The current span is left out, because it is not over.
         """
         seconds = int(step.total_seconds())
         now = self._repository.now()
@@ -85,7 +87,8 @@ class RateHistory:
         return [_point(span, seconds) for span in found.values()]
 
     def _spans(self, begins: Sequence[datetime], seconds: int, now: datetime) -> dict[datetime, SpanCounts]:
-        """Programs add to the minute of now alone, so what is over is read once: a week is 60 000 rows."""
+        """The counts of these spans. Programs only add to the current minute, so finished spans are read once: a
+        week is 60 000 rows."""
         settled = self._settled.get(seconds, {})
         missing = [begin for begin in begins if begin not in settled]
         read = self._repository.spans(missing[0], seconds, _BUCKETS) if missing else []
@@ -109,9 +112,10 @@ def _point(counted: SpanCounts, seconds: int) -> RatePoint:
 
 
 def quantile(counts: Sequence[int], share: float, bounds: Sequence[float] = metrics.SENT_BOUNDS) -> float | None:
-    """Below which this share of the values lies, as Prometheus's `histogram_quantile` has it; None without values.
+    """The value below which this share of the values lies, computed like Prometheus's `histogram_quantile`. None
+    without values.
 
-    `counts`: of each bucket, and of what lies above the last bound, for which the last bound is returned.
+    `counts`: for each bucket, and for values above the last bound. For these the last bound is returned.
     """
     rank = share * sum(counts)
     if not rank:
@@ -125,7 +129,7 @@ def quantile(counts: Sequence[int], share: float, bounds: Sequence[float] = metr
 
 
 class RateRecorder:
-    """Adds what this process counted to the minutes, by a thread of its own, from `start` to `close`."""
+    """Adds what this process counted to the minutes, from its own thread, between `start` and `close`."""
 
     def __init__(self, repository: MinuteCountRepository) -> None:
         self._repository = repository
@@ -138,12 +142,12 @@ class RateRecorder:
         return self
 
     def close(self) -> None:
-        """Write what is left, unless the database takes long to answer."""
+        """Write the rest, unless the database takes long to answer."""
         self._stop.set()
         self._thread.join(CLOSE_SECONDS)
 
     def write(self) -> None:
-        """Add what was counted since the last time. What cannot be written is added the next time."""
+        """Add what was counted since the last call. Counts that cannot be written are added next time."""
         counted, failed = _counted(), _failed()
         added = [addition for pair, now in counted.items() if (addition := _added(pair, self._written[pair], now))]
         given_up = [FailedAddition(*kind, count) for kind, count in (failed - self._failed).items()]
@@ -160,12 +164,12 @@ class RateRecorder:
         self.write()
 
 
-#: Accepted, and sent by bucket.
+#: Accepted messages, and sent messages by bucket.
 _Counts = tuple[int, tuple[int, ...]]
 
 
 def _counted() -> dict[Pair, _Counts]:
-    """By channel and lane, since this process began."""
+    """Counts by channel and lane, since this process began."""
     accepted: Counter[Pair] = Counter()
     for family in metrics.ACCEPTED.collect():
         for sample in family.samples:
@@ -175,7 +179,7 @@ def _counted() -> dict[Pair, _Counts]:
 
 
 def _failed() -> Counter[Pair]:
-    """By channel and reason, since this process began."""
+    """Failures by channel and reason, since this process began."""
     [family] = metrics.FAILED.collect()
     return Counter(
         {

@@ -1,6 +1,6 @@
-"""Recurring notifications: what operators, and producers over the HTTP API, do about them.
+"""Actions on recurring notifications, for operators and for producers over the HTTP API.
 
-A plan says which message goes to a list of recipients, and when. `recurring_runs` sends it. Each act leaves an
+A plan says which message goes to a list of recipients, and when. `recurring_runs` sends it. Each action leaves an
 operator record, which is committed before anything is done.
 """
 
@@ -26,17 +26,17 @@ from notifier.rendering import Renderer
 from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.recurring import ListedRecipient, PastRun, RecurringPlan, RecurringRepository, RecurringView
 
-#: Moments of a plan that are shown.
+#: How many of a plan's next times are shown.
 SHOWN_TIMES = 5
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
-#: Fields of a line; the others of a message are the plan's.
+#: Fields of a line; a message's other fields come from the plan.
 _OF_LINE = ("to", "context", "locale")
-#: Faults of an address that no list can hold. One with another fault is kept, and refused with each run.
+#: Faults of an address that no list can hold. An address with another fault is kept, and refused in each run.
 _UNKEEPABLE = ("nul_character", "bad_utf8", "too_short", "too_long")
 
 
 class RecipientLine(BaseModel):
-    """One recipient of a list, as it is given."""
+    """One recipient of a list, as given."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +44,7 @@ class RecipientLine(BaseModel):
     context: Annotated[
         dict[str, JsonValue], Field(description="Its own variables; they win over the shared ones.")
     ] = Field(default_factory=dict)
-    locale: Annotated[Locale | None, Field(description="Its language, instead of that of all.")] = None
+    locale: Annotated[Locale | None, Field(description="Its language, instead of the shared one.")] = None
 
     def listed(self, position: int) -> ListedRecipient:
         return ListedRecipient(position, self.to, self.context, self.locale)
@@ -60,31 +60,32 @@ class RefusedLine:
 
 @dataclass(frozen=True, slots=True)
 class ListedRecipients:
-    """A list that was taken over."""
+    """A list that was accepted."""
 
     id: UUID
-    #: The operator record.
+    #: The id of the operator record.
     record_id: UUID
     recipients: int
-    #: Kept, and tried with each run.
+    #: Lines that are kept and tried in each run, although their messages would be refused today.
     refused: tuple[RefusedLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RecurringStory:
-    """One, when it is due next, and what became of it."""
+    """One recurring notification, when it is due next, and its runs."""
 
     recurring: RecurringView
-    #: Its next times, in UTC.
+    #: The next times of its plan, in UTC.
     times: list[datetime]
-    #: Runs that have ended, the latest first; about 100 are kept.
+    #: Runs that have ended, latest first; about 100 are kept.
     runs: list[PastRun]
 
 
 class RecurringNotifications:
-    """Thread-safe. Every method raises `ServiceUnavailable`; those with an id raise `NotFound`.
+    """Actions on recurring notifications. Thread-safe. Every method raises `ServiceUnavailable`; those with an id
+    also raise `NotFound`.
 
-    `check`: why the intake would refuse a message; nothing: it would not.
+    `check` returns why the intake would refuse a message; nothing: it would accept it.
     """
 
     def __init__(
@@ -107,16 +108,18 @@ class RecurringNotifications:
         operator: str,
         reason: str | None = None,
     ) -> ListedRecipients:
-        """Raises:
-        InvalidMessage: something is wrong with the plan, with a line of the list, or with every message.
-        WrongSelection: the producer has one of this name.
+        """Add a plan with its list.
+
+        Raises:
+            InvalidMessage: something is wrong with the plan, with a line of the list, or with every message.
+            WrongSelection: the producer already has a recurring notification of this name.
         """
         faults = list(_plan_faults(plan))
         if faults:
             raise InvalidMessage(faults)
         next_at = plan.recurrence.next(self._repository.now())
         if next_at is None:
-            raise InvalidMessage([Fault("until", "never_due", "ends it before it begins", "Give a later time")])
+            raise InvalidMessage([Fault("until", "never_due", "is before the first time", "Give a later time")])
         refused = self._checked(plan, recipients)
         selection = {"name": plan.name, "producer": plan.producer, "recipients": len(recipients)}
         begun = self._operating.begin(operator, "recurring_add", selection, reason)
@@ -127,19 +130,19 @@ class RecurringNotifications:
     def replace_list(
         self, id_: UUID, recipients: Sequence[ListedRecipient], *, operator: str, reason: str | None = None
     ) -> ListedRecipients:
-        """Give it another list. Raises `InvalidMessage` as `add` does."""
+        """Replace the list. Raises `InvalidMessage` as `add` does."""
         return self._list(id_, recipients, "recurring_replace_list", self._repository.replace, operator, reason)
 
     def add_to_list(
         self, id_: UUID, recipients: Sequence[ListedRecipient], *, operator: str, reason: str | None = None
     ) -> ListedRecipients:
-        """Add recipients; those who are on the list get the new context. Raises `InvalidMessage` as `add` does."""
+        """Add recipients. Those already on the list get the new context. Raises `InvalidMessage` as `add` does."""
         return self._list(id_, recipients, "recurring_add_to_list", self._repository.put, operator, reason)
 
     def take_off_list(
         self, id_: UUID, addresses: Sequence[str], *, operator: str, reason: str | None = None
     ) -> int:
-        """Returns how many of them were on it."""
+        """Remove recipients from the list. Returns how many of them were on it."""
         return self._act(
             "recurring_take_off_list",
             self._repository.view(id_),
@@ -149,7 +152,7 @@ class RecurringNotifications:
         )[1]
 
     def forget(self, address: str, *, operator: str, reason: str | None = None) -> int:
-        """Take somebody off every list. Returns how many there were."""
+        """Remove somebody from every list. Returns how many lists had them."""
         whose = [form.hex() for form in self._repository.hashes([address])]
         begun = self._operating.begin(operator, "recurring_forget", {"address_hash": whose}, reason)
         count = self._repository.drop_recipients([address])
@@ -157,18 +160,18 @@ class RecurringNotifications:
         return count
 
     def lists_of(self, address: str) -> list[RecurringView]:
-        """Those whose lists this recipient is on."""
+        """Recurring notifications whose lists have this recipient."""
         return self._repository.lists_of(address)
 
     def views(self, producer: str | None = None) -> list[RecurringView]:
-        """By name. `producer`: only its own."""
+        """All recurring notifications by name. `producer`: only this producer's."""
         return self._repository.views(producer)
 
     def view(self, id_: UUID) -> RecurringView:
         return self._repository.view(id_)
 
     def find(self, name: str, producer: str | None = None) -> RecurringView:
-        """The one of this name.
+        """The recurring notification of this name.
 
         Raises:
             NotFound: there is none.
@@ -179,11 +182,11 @@ class RecurringNotifications:
             raise NotFound(f"there is no recurring notification named {name}: notifier recurring list")
         if len(found) > 1:
             whose = ", ".join(f"{one.producer}{' (test)' if one.is_test else ''}" for one in found)
-            raise WrongSelection(f"{name} is the name of several, of {whose}: give the producer, or the id")
+            raise WrongSelection(f"several have the name {name}, of {whose}: give the producer, or the id")
         return found[0]
 
     def times(self, view: RecurringView) -> list[datetime]:
-        """The next moments of its plan, in UTC."""
+        """The next times of its plan, in UTC."""
         if view.next_at is None:
             return []
         return list(islice(view.recurrence.moments(self._repository.now()), SHOWN_TIMES))
@@ -192,12 +195,13 @@ class RecurringNotifications:
         return RecurringStory(view, self.times(view), self._repository.past_runs(view.id))
 
     def pause(self, id_: UUID, *, operator: str, reason: str | None = None) -> UUID:
-        """Send nothing until it is resumed. Returns the operator record."""
+        """Send nothing until it is resumed. Returns the id of the operator record."""
         view = self._repository.view(id_)
         return self._act("recurring_pause", view, lambda: self._repository.pause(id_), operator, reason)[0]
 
     def resume(self, id_: UUID, *, operator: str, reason: str | None = None) -> UUID:
-        """Go on with its next moment; what was due meanwhile is not sent. Returns the operator record."""
+        """Continue with its next time; what was due in between is not sent. Returns the id of the operator
+        record."""
         view = self._repository.view(id_)
         next_at = view.recurrence.next(self._repository.now())
         return self._act(
@@ -205,15 +209,15 @@ class RecurringNotifications:
         )[0]
 
     def remove(self, id_: UUID, *, operator: str, reason: str | None = None) -> UUID:
-        """Delete it and its list; what it has sent stays. Returns the operator record."""
+        """Delete it and its list. Notifications that it has sent stay. Returns the id of the operator record."""
         view = self._repository.view(id_)
         return self._act("recurring_remove", view, lambda: self._repository.remove(id_), operator, reason)[0]
 
     def run(self, id_: UUID, *, operator: str, reason: str | None = None) -> UUID:
-        """Have it sent once, now, beside its plan: the next tick begins. Returns the operator record.
+        """Send it once, now, in addition to its plan: the next tick begins. Returns the id of the operator record.
 
         Raises:
-            WrongSelection: it is paused, or a run is under way.
+            WrongSelection: it is paused, or a run is in progress.
         """
         view = self._repository.view(id_)
         record, begins = self._act(
@@ -249,7 +253,7 @@ class RecurringNotifications:
     def _act(
         self, action: str, view: RecurringView, act: Callable[[], int], operator: str, reason: str | None
     ) -> tuple[UUID, int]:
-        """The operator record, and what `act` returned: how many it changed."""
+        """The id of the operator record, and what `act` returned: how many it changed."""
         selection = {"id": str(view.id), "name": view.name, "producer": view.producer}
         begun = self._operating.begin(operator, action, selection, reason)
         count = int(act())
@@ -260,7 +264,7 @@ class RecurringNotifications:
         """Lines whose messages would be refused today.
 
         Raises:
-            InvalidMessage: a line cannot be kept, a recipient is there twice, or none would be accepted.
+            InvalidMessage: a line cannot be kept, a recipient occurs twice, or no line would be accepted.
         """
         if not recipients:
             raise InvalidMessage([Fault("recipients", "missing", "is empty", "Give at least one recipient")])
@@ -279,11 +283,11 @@ class RecurringNotifications:
         return tuple(refused)
 
     def _secret_faults(self, plan: RecurringPlan, recipients: Sequence[ListedRecipient]) -> Iterator[Fault]:
-        """A secret is wiped once it was sent, and a list is kept."""
+        """Faults for secret variables: a secret is wiped once it was sent, but a list is kept."""
         try:
             secret = self._renderer.template(plan.channel, plan.template).secret_names
         except (NotFound, TemplateInvalid):
-            return  # which the check says
+            return  # the check reports it
         given = {*plan.context, *(name for one in recipients for name in one.context)}
         for name in sorted(given.intersection(secret)):
             fix = "Use a template without secret variables"
@@ -291,7 +295,7 @@ class RecurringNotifications:
 
     def _line_faults(self, plan: RecurringPlan, recipients: Sequence[ListedRecipient]) -> Iterator[Fault]:
         now = self._repository.now()
-        # What all share is stored even if every line has its own.
+        # The context that all lines share is stored even if every line has its own.
         shared = message_of(plan, replace(recipients[0], context={}), "check", now).faults
         yield from (fault for fault in shared if fault.field.partition(".")[0] == "context")
         for index, one in enumerate(recipients):
@@ -315,24 +319,24 @@ def _twice(recipients: Sequence[ListedRecipient]) -> Iterator[Fault]:
         line = first.setdefault(recipient_identity(one.to), one.position)
         if line != one.position:
             fix = "Give each recipient one line"
-            yield Fault(f"recipients.{index}.to", "twice", f"is the recipient of line {line}, too", fix)
+            yield Fault(f"recipients.{index}.to", "twice", f"is also the recipient of line {line}", fix)
 
 
 def recurrence_faults(cron: str, zone: str) -> list[Fault]:
-    """What is wrong with the parts of a plan."""
+    """What is wrong with the schedule of a plan."""
     faults = []
     try:
         if len(cron.split()) != 5:
             raise CronSimError("Wrong number of fields")
-        # Unless there is no such day.
+        # Raises if there is no such day.
         next(CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC)))
     except (CronSimError, StopIteration) as error:
         words = f"is not a cron expression that is ever due: {str(error).lower() or 'there is no such day'}"
-        fix = "Write minute, hour, day of the month, month and day of the week, as 30 9 * * 1-5"
+        fix = "Write minute, hour, day of the month, month and day of the week, such as 30 9 * * 1-5"
         faults.append(Fault("cron", "bad_cron", words, fix))
     try:
         zone_of(zone)
     except ValueError:
-        fix = "Use a name of the IANA database, as Europe/Berlin"
+        fix = "Use a name of the IANA database, such as Europe/Berlin"
         faults.append(Fault("zone", "unknown_zone", "is not a time zone", fix))
     return faults

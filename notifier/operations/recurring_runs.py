@@ -1,18 +1,19 @@
-"""Runs of recurring notifications: each moment of a plan reaches each recipient of its list once.
+"""Runs of recurring notifications: each time of a plan reaches each recipient of its list once.
 
-A tick every minute takes what is due, one after the other, and has messages accepted by the ordinary intake, in
-portions: suppressions, quotas and limits hold as for any message. A long list goes on with the next tick.
+A tick every minute takes the due plans, one after the other, and has their messages accepted by the ordinary
+intake, in portions. So suppressions, quotas and limits apply as for any message. A long list continues with the
+next tick.
 
-What was missed while the service was down: the latest moment is made up for if it is less than an hour old; older
-ones are not. A run that stood still for an hour, because the service was down or it was paused, ends there. What
-was due while it was paused is not made up for, even if a run was under way.
+After a downtime of the service, only the latest missed time is made up for, and only if it is less than an hour
+old. A run that stood still for an hour, because the service was down or the plan was paused, ends there. What was
+due while a plan was paused is not made up for, even if a run was in progress.
 
-Crash points. The plan's next moment is written only after the last portion, by the statement that also keeps the
-run among the past ones. Between the acceptance of a portion and the note of how far the run has come: the portion
-is accepted again, and its idempotency keys, made of the run's moment and the recipient, make nothing of it twice.
-The same if two ticks work at one run, because the lease of the first has ended. If the list is replaced in the
-middle of a run, the run begins again with the new list: who has got the message already is known by the key, even
-if the words differ now.
+Crash points: the plan's next time is written only after the last portion, by the statement that also files the run
+among the past ones. After a crash between the acceptance of a portion and the note of the run's progress, the
+portion is accepted again. Its idempotency keys, made of the run's time and the recipient, make nothing of it
+twice. The same holds if two ticks work on one run because the first one's lease has ended. If the list is replaced
+in the middle of a run, the run begins again with the new list; the keys show who has already received the message,
+even if its text differs now.
 """
 
 from __future__ import annotations
@@ -33,18 +34,19 @@ from notifier.operations.upkeep import why_failed
 from notifier.store.recurring import ListedRecipient, RecurringPlan
 from notifier.store.recurring_runs import Portion, RecurringRunRepository, TakenRun
 
-#: What is missed is made up for within this, and a run may stand still as long.
+#: A missed time is made up for within this, and a run may stand still for this long.
 LATE = timedelta(hours=1)
-#: A tick works for so long, and a portion longer. Seconds.
+#: How long a tick works; it may take one portion longer. Seconds.
 TICK_SECONDS = 40.0
 #: Recipients whose messages are accepted in one transaction.
 PORTION = 500
-#: Faults of a run that are kept.
+#: Maximum number of a run's faults that are kept.
 KEPT_FAULTS = 20
 
 _BEFORE = "idempotency_conflict"
 
-#: Accepts messages as the intake does. Returns the faults of each; none: it is recorded, now or before.
+#: Accepts messages as the intake does. Returns the faults of each message; none: it is in the record, from now or
+#: before.
 Accept = Callable[[Sequence[Message], Origin], Sequence[Sequence[Fault]]]
 
 
@@ -58,7 +60,7 @@ def message_of(plan: RecurringPlan, recipient: ListedRecipient, key: str, now: d
         "context": {**plan.context, **recipient.context},
         "locale": recipient.locale or plan.locale,
         "sender": plan.sender,
-        # So that what one of them sent can be searched for.
+        # So that everything it sent can be searched for.
         "reference": plan.name,
     }
     return read_message(fields, plan.channel, plan.lane, now=now)
@@ -77,17 +79,17 @@ class _Turn:
 
 
 class RecurringRuns:
-    """Thread-safe; several ticks at once do no harm."""
+    """Runs what is due. Thread-safe; several ticks at once do no harm."""
 
     def __init__(self, repository: RecurringRunRepository, accept: Accept) -> None:
         self._repository = repository
         self._accept = accept
 
     def tick(self, stop: Event | None = None) -> dict[str, int]:
-        """Work at what is due, until `stop` is set: the process is to end. Returns counts of messages.
+        """Work on what is due, until `stop` is set because the process ends. Returns counts of messages.
 
         Raises:
-            ServiceUnavailable: the next tick goes on.
+            ServiceUnavailable: the next tick continues.
         """
         turn, done = _Turn(time.monotonic() + TICK_SECONDS, stop), {"accepted": 0, "refused": 0}
         while not turn.is_over:
@@ -111,12 +113,12 @@ class RecurringRuns:
         except ServiceUnavailable:
             raise
         except Exception as error:
-            # Others go on; this one is tried again when its lease ends.
+            # Other plans continue; this one is tried again when its lease ends.
             log_failure("recurring.failed", error, recurring=run.plan.name, producer=run.plan.producer)
             self._repository.note(run.id, run.token, why_failed(error))
 
     def _begin(self, run: TakenRun) -> datetime | None:
-        """The moment of the run that begins; None: none does."""
+        """The time of the run that begins; None: no run begins."""
         assert run.next_at is not None, "it is due"
         plan = run.plan.recurrence
         run_at = plan.latest(max(run.next_at, run.now - LATE), run.now)

@@ -1,4 +1,4 @@
-"""Rejected messages and dead letters: publish them again, or delete them."""
+"""Actions on rejected messages and dead letters: publish them again, or delete them."""
 
 from __future__ import annotations
 
@@ -29,32 +29,34 @@ if TYPE_CHECKING:  # slow to import, and most commands need none of it
     from notifier.broker.dead_letters import DeadLetter, Handle, Raw
     from notifier.domain.statuses import Channel, Lane
 
-    #: Why a message of this channel and lane would be rejected now; empty: it would not be.
+    #: Returns why a message of this channel and lane would be rejected now; empty: it would be accepted.
     Check = Callable[[Raw, Channel, Lane, Origin], Sequence[Fault]]
-    #: Takes a message of this channel and lane in, as the intake does. When it returns, it is recorded.
+    #: Accepts a message of this channel and lane as the intake does. When it returns, the message is in the
+    #: record.
     TakeIn = Callable[[Raw, Channel, Lane, Origin], "TakenIn"]
 
 
-#: A page publishes for no longer than this after its claim, with which the last publication ends in time. Seconds.
+#: Time limit for publishing one page after its claim. The last publication still ends before the claim does.
+#: Seconds.
 PUBLISH_SECONDS = CLAIM_SECONDS / 2
-#: Of an edited copy against which the contract has nothing, but what the record holds.
+#: For an edited copy that keeps the contract, but that the record refuses.
 _REJECTED_TOO = "its edited copy was rejected, too, and is among the rejected messages with the reason"
 
 
 class DeadQueue(Protocol):
-    """Where the broker keeps what it gave up on. `broker.dead_letters.RawPublisher` is one."""
+    """Where the broker keeps dead letters. `broker.dead_letters.RawPublisher` is the implementation."""
 
     def each_dead_letter(
         self, handle: Handle, *, limit: int | None = None, until: Callable[[], bool] = lambda: False
     ) -> None:
-        """Pass each to `handle`, and remove those for which it returns True, until `until` says stop."""
+        """Pass each letter to `handle`, and remove those for which it returns True, until `until` returns True."""
 
     def publish(self, raw: Raw) -> None:
         """Put a message into its queue."""
 
 
 class TakenIn(Protocol):
-    """Counts of messages: one that is no batch is one."""
+    """Counts of messages; a message that is not a batch counts as one."""
 
     @property
     def accepted(self) -> int: ...
@@ -64,19 +66,21 @@ class TakenIn(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """How a replay goes about."""
+    """Options of one replay."""
 
     publish: Callable[[Raw], None]
     #: None: a dry run, which claims and marks nothing.
     record: UUID | None
-    #: Also those that were replayed before.
+    #: Also replay messages that were replayed before.
     again: bool
-    #: Also those of which an interrupted replay may have published an edited copy: the operator named them.
+    #: Also replay messages of which an interrupted replay may have published an edited copy: the operator named
+    #: them.
     over: bool
 
 
 class Replays:
-    """Thread-safe. Every method raises `ServiceUnavailable`; the pages until then are done."""
+    """Replays rejected messages and dead letters. Thread-safe. Every method raises `ServiceUnavailable`; pages
+    completed before that stay done."""
 
     def __init__(self, operating: Operating, rejections: Rejections) -> None:
         self._operating = operating
@@ -94,22 +98,23 @@ class Replays:
         progress: Progress | None = None,
         seconds: float | None = None,
     ) -> ActionResult:
-        """Publish rejected messages again to the queues they came by, byte for byte.
+        """Publish rejected messages again, byte for byte, to the queues they came from.
 
-        One that was replayed before, or that another replay has in hand, is left alone and says by whom; with
-        `again` the former is not. After a crash one may be published twice, which does no harm: it is the same
-        message, with the same key (see `store.rejected`). `seconds`: begin no page after these; the same call
-        again goes on with those that are not marked as replayed.
+        A message that was replayed before, or that another replay is working on, is left alone, and the result
+        says by whom. `again` replays messages that were replayed before. After a crash one message may be
+        published twice, which does no harm: it is the same message with the same key (see `store.rejected`).
+        `seconds`: begin no page after this time. Calling again continues with messages that are not marked as
+        replayed.
 
         Raises:
-            WrongSelection: it selects nothing.
+            WrongSelection: nothing is selected.
         """
         _check_rejected(selection)
         if dry_run:
             return self._preview_replay(selection, again=again, seconds=seconds)
         begun = self._operating.begin(operator, "replay_rejected", selection.as_dict(), reason)
         if not selection.ids:
-            # What is rejected again while we replay is for the next run, or there would be no end.
+            # Messages that are rejected again during this replay are left for the next one, or it would never end.
             until = begun.at if selection.until is None else min(begun.at, selection.until)
             selection = replace(selection, until=until)
         run = _Run(publish, begun.id, again, again and bool(selection.ids))
@@ -129,18 +134,20 @@ class Replays:
         over: bool = False,
         dry_run: bool = False,
     ) -> ActionResult:
-        """Take another body in, in place of that of a rejected message, which stays on record as it came.
+        """Accept another body in place of a rejected message's. The rejected message stays in the record as it
+        came.
 
-        Its proof is that an operator wrote it, whoever published the first one; its story says who. It does not go
-        over the broker, where that would be a claim. Of its headers, which are about other bytes, the trace alone
-        goes along. Of several at once one is taken in. If that fails, or we are killed meanwhile, it may be
-        recorded all the same, so the message is left alone until somebody says `over`: that they looked. If what
-        the record holds stands against it, the message counts as not replayed.
+        The proof of the new message is that an operator wrote it, whoever published the original; its story says
+        who. It does not go through the broker, where its producer would only be a claim. Of the original's
+        headers, which are about other bytes, only the trace is kept. If several operators do this at once, one
+        body is accepted. If it fails, or this process is killed, the message may be in the record all the same. So
+        the rejected message is left alone until somebody who has checked calls again with `over`. If the record
+        refuses the new message, the rejected one counts as not replayed.
 
         Raises:
             InvalidMessage: `check` still finds faults.
             NotFound: there is no such message.
-            WrongSelection: it cannot be published, or was before, or somebody else does it now.
+            WrongSelection: it cannot be published, was published before, or somebody else is doing it now.
         """
         kept = self._kept(message, over=over)
         pair = pair_of(kept.queue)
@@ -166,7 +173,7 @@ class Replays:
         return result(record, counts, [Skipped(str(one), _REJECTED_TOO) for one in left])
 
     def _kept(self, message: UUID, *, over: bool) -> KeptRejection:
-        """One that an edited copy may take the place of. Raises `NotFound`, `WrongSelection`."""
+        """The rejected message, if an edited copy may take its place. Raises `NotFound`, `WrongSelection`."""
         found = self._rejections.page(RejectedSelection(ids=(message,)), after=None)
         if not found:
             raise NotFound(f"no rejected message has the id {message}")
@@ -183,7 +190,7 @@ class Replays:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ActionResult:
-        """Delete rejected messages for good. Raises `WrongSelection` if nothing is selected."""
+        """Permanently delete rejected messages. Raises `WrongSelection` if nothing is selected."""
         _check_rejected(selection)
         if dry_run:
             codes = self._rejections.count(selection)
@@ -205,11 +212,11 @@ class Replays:
         reason: str | None = None,
         seconds: float | None = None,
     ) -> ActionResult:
-        """Publish dead letters again to the queues they died in, and take them out of the dead queue.
+        """Publish dead letters again to the queues they died in, and remove them from the dead queue.
 
-        None for `ids` is all of them. The broker gives each to one reader alone, so two at once share them. After
-        a crash the last one may be published twice: the same message, with the same key. `seconds`: begin none
-        after these; the same call again goes on with the rest.
+        None for `ids` means all. The broker gives each letter to one reader, so two calls at once share them.
+        After a crash the last letter may be published twice: it is the same message with the same key. `seconds`:
+        begin no letter after this time; calling again continues with the rest.
 
         Raises:
             NotFound: the broker has no dead queue.
@@ -227,7 +234,7 @@ class Replays:
     def purge_dead(
         self, ids: Sequence[str] | None, queue: DeadQueue, *, operator: str, reason: str | None = None
     ) -> ActionResult:
-        """Delete dead letters for good; None: all. Raises `NotFound` if there is no dead queue."""
+        """Permanently delete dead letters; None: all. Raises `NotFound` if there is no dead queue."""
         return self._work_off_dead(ids, queue, lambda _: "", "purge_dead", operator, reason)
 
     def _preview_replay(self, selection: RejectedSelection, *, again: bool, seconds: float | None) -> ActionResult:
@@ -262,7 +269,8 @@ class Replays:
         return found
 
     def _replay_page(self, page: Sequence[KeptRejection], run: _Run, found: _Outcomes) -> UUID:
-        """Returns the id of the last one looked at: the claim does not last for a whole page of a slow broker."""
+        """Returns the id of the last message looked at, because a claim does not last for a whole page with a slow
+        broker."""
         whys = {one.id: why_not_replayed(one, again=run.again, over=run.over) for one in page}
         ready = [id_ for id_, why in whys.items() if not why]
         until = time.monotonic() + PUBLISH_SECONDS
@@ -280,14 +288,14 @@ class Replays:
                 if time.monotonic() > until:
                     break
         finally:
-            # What was published is marked, even if the next one fails.
+            # Published messages are marked even if the next one fails.
             if run.record is not None:
                 left = [id_ for id_ in claimed if id_ not in published]
                 self._rejections.end_claims(published, left, run.record, found.tally)
         return kept.id
 
     def _lost(self, ids: Sequence[UUID], run: _Run) -> dict[UUID, str]:
-        """Why: to whom others were lost since the page was read."""
+        """Why these messages were lost since the page was read: who took them."""
         if not ids:
             return {}
         now = self._rejections.page(RejectedSelection(ids=tuple(ids)), after=None)
@@ -305,7 +313,8 @@ class Replays:
         *,
         end: float = float("inf"),
     ) -> ActionResult:
-        """`act` acts on a letter, or returns why it may not. `end`: take none after it, by the monotonic clock."""
+        """`act` acts on a letter, or returns why it may not. `end`: take no letter after this time of the
+        monotonic clock."""
         selection: Mapping[str, Any] = {"all": True} if ids is None else {"ids": list(ids)}
         begun = self._operating.begin(operator, action, selection, reason)
         found = _Outcomes("dead letter")
@@ -319,7 +328,7 @@ class Replays:
 
         try:
             queue.each_dead_letter(
-                # One is done however short the time is: a run that is repeated comes to its end.
+                # One letter is always done, however short the time is, so that a repeated run comes to an end.
                 handle,
                 until=lambda: (
                     (ids is not None and found.has_seen(ids))
@@ -335,7 +344,7 @@ class Replays:
 
 
 class _Outcomes:
-    """What became of each message of a run, counted."""
+    """The counted results for the messages of a run."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -344,7 +353,7 @@ class _Outcomes:
         self.skipped: list[Skipped] = []
 
     def note(self, id_: str, why: str) -> None:
-        """`why` it was skipped; "" if it was not."""
+        """Count one message. `why` it was skipped; "" if it was not."""
         self._seen.add(id_)
         if why:
             self.skipped.append(Skipped(id_, why))
@@ -354,7 +363,7 @@ class _Outcomes:
         return self._seen.issuperset(ids)
 
     def miss(self, ids: Iterable[str]) -> None:
-        """Count those that were not there."""
+        """Count messages that were not there."""
         for id_ in ids:
             if id_ not in self._seen:
                 self.note(id_, f"there is no such {self._kind}")

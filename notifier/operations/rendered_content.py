@@ -1,7 +1,7 @@
-"""What a recipient read, or will read: rendered again from the record, for people.
+"""Shows people what a recipient read, or will read, by rendering it again from the record.
 
-Nothing keeps the text of a message: it is its context and its template. The values of `secret` variables are not
-read for it; dots stand for them.
+The text of a message is not stored, only its context and its template. The values of `secret` variables are not
+read for this; dots stand for them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from notifier.rendering import Rendered, Renderer, Template, Type, segments
 from notifier.store.message_content import ContentRepository, StoredContent
 
 DOTS = "••••••"
-#: For the count of segments: a dot is not in the GSM alphabet, and a code is.
+#: Used when counting segments, because a dot is not in the GSM alphabet while a code is.
 _LETTERS = "xxxxxx"
 
 
@@ -25,32 +25,32 @@ _LETTERS = "xxxxxx"
 class RenderedContent:
     #: None: `problem` says why.
     rendered: Rendered | None
-    #: What is in the way and what to do, in whole sentences; "" if nothing is.
+    #: What prevents it and what to do, in whole sentences; "" if nothing does.
     problem: str = ""
-    #: The variables for which dots stand.
+    #: Variables for which dots stand.
     secrets: tuple[str, ...] = ()
-    #: Of the template, as the record has it.
+    #: The template's version in the record.
     kept_version: str = ""
 
     @property
     def is_changed(self) -> bool:
-        """Whether the template has changed since: this is not to the letter what was sent."""
+        """Whether the template has changed since: then this is not exactly what was sent."""
         return self.rendered is not None and self.rendered.version != self.kept_version
 
 
 class RenderedContents:
-    """Thread-safe."""
+    """Renders contents again. Thread-safe."""
 
     def __init__(self, contents: ContentRepository, renderer: Renderer) -> None:
         self._contents = contents
         self._renderer = renderer
 
     def find(self, notification_id: UUID) -> RenderedContent:
-        """Of a notification that the caller may see.
+        """The content of a notification that the caller may see.
 
         Raises:
             NotFound: no notification has this id.
-            ServiceUnavailable: the database is away.
+            ServiceUnavailable: the database is unreachable.
         """
         try:
             stored = self._contents.find(notification_id)
@@ -83,10 +83,10 @@ class RenderedContents:
 
 
 def _secrets(template: Template, stored: StoredContent, context: Collection[str]) -> list[str]:
-    """Those that the message had, and those that are secrets by now."""
+    """The message's secrets, and variables that have become secrets since."""
     declared = template.secret_names
     if stored.secret_names == ():
-        # Nobody knows which of them it had.
+        # Nobody knows which of them the message had.
         return sorted(declared)
     return sorted({*(stored.secret_names or ()), *declared.intersection(context)})
 

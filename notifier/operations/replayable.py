@@ -1,4 +1,4 @@
-"""Which rejected messages can be published again, as what, and what came of it."""
+"""Decides which rejected messages can be published again, in what form, and finds what came of them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:  # slow to import, and most commands need none of it
 
 
 def original(kept: KeptRejection) -> Raw:
-    """Byte for byte, as it came."""
+    """The message byte for byte, as it came."""
     from notifier.broker.amqp_transport import RAW_PROPERTIES
     from notifier.broker.dead_letters import Raw
 
     headers = dict(kept.headers)
-    # Those could not be read: its body is published again alone, and judged by itself.
+    # The properties could not be read, so the body is published alone and checked by itself.
     headers.pop(RAW_PROPERTIES, None)
     kind, encoding = headers.pop("content_type", None), headers.pop("content_encoding", None)
     return Raw(
@@ -40,7 +40,8 @@ def original(kept: KeptRejection) -> Raw:
 
 
 def edited(kept: KeptRejection, body: bytes) -> Raw:
-    """Another body, as if by the same queue. Its publisher did not write it, so it has none."""
+    """The message with another body, as if from the same queue. Its publisher did not write this body, so it has
+    no publisher."""
     from notifier.broker.dead_letters import Raw
 
     headers = {name: value for name, value in kept.headers.items() if name == "traceparent"}
@@ -48,7 +49,7 @@ def edited(kept: KeptRejection, body: bytes) -> Raw:
 
 
 def why_not_replayed(kept: KeptRejection, *, again: bool, over: bool) -> str:
-    """Why it cannot be published as it came; empty: it can. As `why_not_published`."""
+    """Why it cannot be published as it came; empty: it can. Includes the reasons of `why_not_published`."""
     if why := why_not_published(kept, again=again, over=over):
         return why
     if kept.body_size > len(kept.body):
@@ -60,12 +61,12 @@ def why_not_replayed(kept: KeptRejection, *, again: bool, over: bool) -> str:
 
 
 def why_not_published(kept: KeptRejection, *, again: bool, over: bool) -> str:
-    """Whatever its body is. `again`: also if it was replayed before; `over`: also if an interrupted replay may
-    have published an edited copy."""
+    """Why it cannot be published, whatever its body is. `again`: allow it if it was replayed before. `over`: allow
+    it if an interrupted replay may have published an edited copy."""
     if kept.problem is not None:
         return kept.problem
     if pair_of(kept.queue) is None:
-        return f"it came by {kept.queue}, which is not a queue of producers"
+        return f"it came through {kept.queue}, which is not a queue of producers"
     by = f" by {kept.replayed_by}" if kept.replayed_by else ""
     if kept.claimed_at is not None and not kept.is_interrupted:
         return f"it is being replayed{by}, since {kept.claimed_at:%Y-%m-%d %H:%M:%S} UTC"
@@ -78,7 +79,7 @@ def why_not_published(kept: KeptRejection, *, again: bool, over: bool) -> str:
 
 
 def key_of(body: bytes) -> dict[str, str]:
-    """By which its notification is found: its producer with its id or key; empty: it has none."""
+    """What identifies its notification: its producer with its id or key; empty: nothing does."""
     value = decode(body)
     if not isinstance(value, dict):
         return {}
@@ -87,7 +88,7 @@ def key_of(body: bytes) -> dict[str, str]:
 
 
 def changed(before: bytes, after: bytes) -> list[str]:
-    """Fields of the contract that have another value. The names of others may be anything, so they stay out of the
+    """Fields of the contract that have another value. Other fields may have any name, so they are kept out of the
     operator's record."""
     old, new = decode(before), decode(after)
     if not isinstance(old, dict) or not isinstance(new, dict):
@@ -97,14 +98,14 @@ def changed(before: bytes, after: bytes) -> list[str]:
 
 
 def pair_of(queue: str | None) -> tuple[Channel, Lane] | None:
-    """Of a queue of producers: what it carries. None: it is another one."""
+    """What a producers' queue carries. None: it is another queue."""
     from notifier.broker.topology import notify_queue_name, pairs
 
     return next((pair for pair in pairs() if queue == notify_queue_name(*pair)), None)
 
 
 def _lacks_common_fields(kept: KeptRejection) -> bool:
-    """Whether it is an entry whose producer and template may have stood in its batch only."""
+    """Whether it is an entry whose producer and template may have been in its batch only."""
     if kept.entry is None:
         return False
     try:
@@ -115,19 +116,20 @@ def _lacks_common_fields(kept: KeptRejection) -> bool:
 
 
 def came_of(lookup: StatusLookup, rejected: RejectedView, replay: RecordView | None) -> UUID | None:
-    """The notification of what was published in its place; None: there is none yet, or it cannot be told.
+    """The notification of the message that was published in its place; None: there is none yet, or it cannot be
+    determined.
 
-    `replay` is the operator record of who replayed it last. Raises `ServiceUnavailable`.
+    `replay` is the operator record of the last replay. Raises `ServiceUnavailable`.
     """
     if not rejected.replayed_at and not rejected.is_interrupted:
         return None
     edit = replay if replay is not None and replay.action == EDITED else None
     key = edit.selection.get("published", {}) if edit else key_of(rejected.body)
-    # Its key may be another message's. Of an edited copy nothing is kept that would tell: see below.
+    # Its key may be another message's. For an edited copy, nothing is kept that would tell: see below.
     content = None if edit else _content_of(rejected)
     if edit is None and content is None:
         return None
-    # Where there is no id, that of the rejected message, which no notification has.
+    # Without an id, use the rejected message's own, which no notification has.
     id_ = _uuid(key.get("id")) or rejected.id
     asked = AskedStatus(id_, key.get("producer"), key.get("idempotency_key"), content)
     found = lookup.find([asked]).get(asked)
@@ -137,7 +139,7 @@ def came_of(lookup: StatusLookup, rejected: RejectedView, replay: RecordView | N
 
 
 def _content_of(rejected: RejectedView) -> bytes | None:
-    """The digest of its content; None if it was no message when it was replayed."""
+    """The digest of its content; None if it was not a valid message when it was replayed."""
     value, pair = decode(rejected.body), pair_of(rejected.queue)
     if not isinstance(value, dict) or pair is None:
         return None

@@ -1,7 +1,8 @@
 """After a database was restored from a backup: hold what was on its way in it, and release what was not sent.
 
-Between the backup and its restoration the service went on: what was queued then was sent, and nothing here tells.
-So programs notice another database by themselves and do nothing (`store.identity`), until an operator has it held.
+After the backup was taken, the service went on: what was queued then was sent, and nothing in the restored
+database says so. So programs notice by themselves that the database is another one, and do nothing
+(`store.identity`) until an operator has its notifications held.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ class HoldResult:
 
     #: None for a dry run.
     record_id: UUID | None
-    #: Notifications.
+    #: Held notifications.
     held: int
-    #: Callbacks that waited to be made.
+    #: Waiting callbacks.
     callbacks: int
-    #: How the database differs from the one it was, as far as can be seen.
+    #: How the database differs from the earlier one, as far as can be seen.
     differences: tuple[str, ...]
-    #: Of a dry run.
+    #: Only for a dry run.
     groups: tuple[HeldGroup, ...] = ()
-    #: Recurring notifications that are paused.
+    #: Recurring notifications that were paused.
     recurring: int = 0
 
 
@@ -46,16 +47,18 @@ class ReleaseResult:
     #: None for a dry run.
     record_id: UUID | None
     released: int
-    #: Became `expired`: their `expires_at` has passed.
+    #: Notifications that became `expired`, because their `expires_at` has passed.
     expired: int
-    #: Left alone: their secrets or recipients were wiped, or they were named by id and are not held.
+    #: Notifications that were left alone: their secrets or recipients were wiped, or they were named by id and are
+    #: not held.
     skipped: int
-    #: Of a dry run.
+    #: Only for a dry run.
     groups: tuple[HeldGroup, ...] = ()
 
 
 class Restored:
-    """Thread-safe. Every method raises `ServiceUnavailable`; the pages until then are done."""
+    """Actions after a restore. Thread-safe. Every method raises `ServiceUnavailable`; pages completed before that
+    stay done."""
 
     def __init__(self, repository: RestoredRepository, operating: Operating) -> None:
         self._repository = repository
@@ -64,8 +67,8 @@ class Restored:
     def hold(
         self, *, operator: str, reason: str | None = None, dry_run: bool = False, progress: Progress | None = None
     ) -> HoldResult:
-        """Hold every notification that is on its way, and every callback, pause what recurs and stop jobs; then
-        the programs go on."""
+        """Hold every notification that is on its way and every callback, pause recurring notifications and stop
+        jobs. Then the programs continue."""
         verdict = self._verdict()
         if dry_run:
             groups, callbacks = self._repository.under_way()
@@ -80,14 +83,14 @@ class Restored:
         callbacks = self._repository.hold_callbacks(begun)
         recurring = self._repository.pause_recurring()
         self._repository.stop_jobs()
-        # Last: until everything is held, nobody works.
+        # Last: nobody works until everything is held.
         self._repository.accept(verdict)
         self._operating.note(begun.id, tally, is_finished=True)
         return HoldResult(begun.id, tally.changed, callbacks, verdict.differences, recurring=recurring)
 
     def accept(self, *, operator: str, reason: str) -> HoldResult:
-        """Let the programs go on, and hold nothing: nothing was lost, as after `pg_upgrade` or a failover to a
-        synchronous standby."""
+        """Let the programs continue without holding anything, because nothing was lost, as after `pg_upgrade` or a
+        failover to a synchronous standby."""
         verdict = self._verdict()
         begun = self._begin("accept_database", verdict, operator, reason)
         self._repository.accept(verdict)
@@ -105,11 +108,12 @@ class Restored:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ReleaseResult:
-        """Send what is held: with these ids, all that the filter finds, or everything. At its time if that has not
-        come; what had a call without an answer is looked up first; what is over becomes `expired`.
+        """Send held notifications: those with these ids, all that the filter finds, or everything. Each is sent at
+        its time if that has not passed. Calls without an answer are looked up first. Notifications past their
+        `expires_at` become `expired`.
 
         Raises:
-            WrongSelection: nothing is selected, or in two ways at once.
+            WrongSelection: nothing is selected, or it is selected in two ways at once.
             ConfigurationError: nothing is held yet.
         """
         self._check_release(wanted, ids, everything=everything)
@@ -140,7 +144,9 @@ class Restored:
     def _verdict(self) -> IdentityCheck:
         verdict = self._repository.verdict()
         if verdict is None:
-            raise ServiceUnavailable("the database has not the tables of this version: run `notifier db upgrade`")
+            raise ServiceUnavailable(
+                "the database does not have the tables of this version: run `notifier db upgrade`"
+            )
         return verdict
 
     def _begin(self, action: str, verdict: IdentityCheck, operator: str, reason: str | None) -> Begun:

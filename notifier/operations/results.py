@@ -1,4 +1,4 @@
-"""How actions run, page by page, and what they give back."""
+"""Runs actions page by page, and defines their results."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from notifier.store.rejected import CodeCount
 
 L = TypeVar("L")
 
-#: Called after each page with the counts so far. What it raises ends the run.
+#: Called after each page with the counts so far. If it raises, the run ends.
 Progress = Callable[[ActionCounts], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """One that was left alone, and why."""
+    """A notification that was left unchanged, and why."""
 
     id: str
     why: str
@@ -29,21 +29,21 @@ class Skipped:
 class ActionResult:
     """What an action did, or would do."""
 
-    #: The operator record; None for a dry run.
+    #: The id of the operator record; None for a dry run.
     record_id: UUID | None
-    #: Looked at.
+    #: How many were looked at.
     matched: int
-    #: Moved, published or deleted.
+    #: How many were moved, published or deleted.
     changed: int
-    #: Left alone because their `expires_at` has passed.
+    #: How many were left alone because their `expires_at` has passed.
     expired: int
-    #: Of those that were named by id.
+    #: Only of those that were named by id.
     skipped: tuple[Skipped, ...] = ()
-    #: Of a dry run over notifications.
+    #: Only for a dry run over notifications.
     groups: tuple[SelectionGroup, ...] = ()
-    #: Of a dry run over rejected messages.
+    #: Only for a dry run over rejected messages.
     codes: tuple[CodeCount, ...] = ()
-    #: Of a dry run of a retry: how many of `changed` would end as suppressed.
+    #: Only for a dry run of a retry: how many of `changed` would end as suppressed.
     suppressed: int = 0
 
 
@@ -68,8 +68,8 @@ def event_text(verb: str, operator: str, reason: str | None, record: UUID) -> st
 def recorded(
     operating: Operating, operator: str, action: str, selection: Mapping[str, Any]
 ) -> Iterator[Callable[..., None]]:
-    """An operator record of a long action, begun before it. What is yielded notes counts, and more of the result,
-    each time in place of those before. The record stays open if the action fails or is interrupted."""
+    """An operator record for a long action, begun before it. Call the yielded function to note counts and results;
+    each call replaces the earlier ones. The record stays open if the action fails or is interrupted."""
     record = operating.begin(operator, action, selection, None).id
     noted: tuple[ActionCounts, dict[str, Any]] = ActionCounts(), {}
 
@@ -83,7 +83,7 @@ def recorded(
 
 
 def run_pages(act: Callable[[ActionCounts], ActionCounts | None], progress: Progress | None) -> ActionCounts:
-    """Act on page after page. `act` takes the counts so far and adds its page's; None: the page was empty."""
+    """Act page by page. `act` receives the counts so far and adds its page's; None: the page was empty."""
     tally = ActionCounts()
     while (found := act(tally)) is not None:
         tally = found
@@ -93,7 +93,7 @@ def run_pages(act: Callable[[ActionCounts], ActionCounts | None], progress: Prog
 
 
 def by_id(act: Callable[..., tuple[ActionCounts, UUID | None]]) -> Callable[[ActionCounts], ActionCounts | None]:
-    """For `run_pages`: each page begins `after` the id at which the one before ended."""
+    """For `run_pages`: each page begins `after` the id at which the previous page ended."""
     last: UUID | None = None
 
     def next_page(tally: ActionCounts) -> ActionCounts | None:

@@ -1,8 +1,8 @@
-"""Retention: what is redacted, deleted and dropped, and when; by the tables `[retention.<channel>]`.
+"""Retention: decides what is redacted, deleted and dropped, and when, by the tables `[retention.<channel>]`.
 
-Redacting comes first, and dropping before deleting: what goes with its month need not be deleted row by row. A
-month holds both channels, so it is dropped after the longer of their times; the rest of the channel with the
-shorter one is deleted in pages.
+Redacting comes first, and dropping before deleting, because what goes with its month need not be deleted row by
+row. A month holds both channels, so it is dropped after the longer of their times. The channel with the shorter
+time is deleted in pages.
 """
 
 from __future__ import annotations
@@ -19,32 +19,33 @@ from notifier.domain.statuses import Channel
 from notifier.store.retention import RetentionRepository, Span, Walked
 from notifier.store.schema.partitions import LAST_ID, Month, first_id
 
-#: On this day of a month the walks start from the beginning: an id may be older than the mark when it arrives.
+#: On this day of each month the walks start from the beginning, because a message's id may be older than the mark
+#: when it arrives.
 _WHOLE_WALK_DAY = 1
-#: The mark of the walk over keys of tests: when it last came to its end.
+#: The mark of the walk over keys of tests: when the walk was last completed.
 _TEST_KEYS = "test_keys"
 
 
 @dataclass
 class RetentionRun:
-    """What a run did, or would do. Counts of rows, and names of months."""
+    """What a run did, or would do: counts of rows, and names of months."""
 
     redacted: dict[str, int] = field(default_factory=dict)
     deleted: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
-    #: Messages that ended without being sent, and whose secrets were wiped.
+    #: Messages that ended without being sent and whose secrets were wiped.
     wiped: int = 0
     dropped: list[str] = field(default_factory=list)
     #: Months that stay because something in them has not ended.
     held: list[str] = field(default_factory=list)
     #: Months whose tables or rows were in use; the next run tries again.
     in_use: list[str] = field(default_factory=list)
-    #: Otherwise the next run goes on.
+    #: False: the next run continues.
     is_complete: bool = True
 
     @property
     def total(self) -> int:
-        """Rows. Those of dropped months are not among them."""
+        """Total rows, without those of dropped months."""
         return sum((*self.redacted.values(), *self.deleted.values(), *self.rejected.values(), self.wiped))
 
     @property
@@ -53,7 +54,7 @@ class RetentionRun:
 
 
 class RetentionJob:
-    """Does what the retention tables say. Thread-safe; several at once do no harm."""
+    """Applies the retention tables. Thread-safe; several runs at once do no harm."""
 
     def __init__(self, repository: RetentionRepository, tables: Mapping[Channel, Retention]) -> None:
         self._repository = repository
@@ -61,13 +62,14 @@ class RetentionJob:
 
     @property
     def tables(self) -> dict[str, dict[str, int | None]]:
-        """What it goes by, as JSON."""
+        """The retention times it uses, as JSON."""
         return {str(channel): table.model_dump() for channel, table in self._tables.items()}
 
     def run(
         self, *, seconds: float | None = None, progress: Callable[[RetentionRun], None] | None = None
     ) -> RetentionRun:
-        """Do all, or what `seconds` allow. Raises `ServiceUnavailable`; the pages until then are done."""
+        """Do everything, or as much as `seconds` allow. Raises `ServiceUnavailable`; pages completed before that
+        stay done."""
         kept = RetentionRun()
         over = None if seconds is None else time.monotonic() + seconds
         for _ in self._steps(kept):
@@ -79,7 +81,8 @@ class RetentionJob:
         return kept
 
     def kept_from(self) -> datetime | None:
-        """What has an id of since then is not deleted yet, of any channel; None: nothing ever is."""
+        """Whatever has an id from after this time is not deleted yet, on any channel; None: nothing is ever
+        deleted."""
         days = [table.drop_after_days for table in self._tables.values() if table.drop_after_days is not None]
         return self._end(min(days)) if days else None
 
@@ -131,8 +134,8 @@ class RetentionJob:
         yield from self._forget_test_keys()
 
     def _forget_test_keys(self) -> Iterator[None]:
-        """Keys of tests that outlived their notifications. Only a program of the version before leaves any, so
-        the walk is made once, and with the whole walks."""
+        """Delete keys of tests that outlived their notifications. Only a program of the previous version leaves
+        any, so the walk is made once, and together with the whole walks."""
         now = self._repository.now()
         if now.day != _WHOLE_WALK_DAY and self._repository.mark(_TEST_KEYS).int:
             return
@@ -146,7 +149,8 @@ class RetentionJob:
     def _walk(
         self, task: str | None, span: Span, look: Callable[[Span], Walked], counts: dict[str, int]
     ) -> Iterator[None]:
-        """From the mark of the task, if it has one, to the end. The mark moves while nothing is left behind it."""
+        """Walk from the task's mark, if it has one, to the end. The mark moves on as long as nothing is left
+        behind it."""
         if task is not None and self._repository.now().day != _WHOLE_WALK_DAY:
             span = replace(span, after=self._repository.mark(task))
         is_clean = True
@@ -160,9 +164,10 @@ class RetentionJob:
             yield
 
     def _drop(self, month: Month, kept: RetentionRun) -> Iterator[None]:
-        """States, keys and callbacks of its notifications first: their tables have no months. A run that ends in
-        between has deleted keys of notifications that still exist, but are too old to be repeated. What comes
-        alive or is accepted in between keeps its rows, and the month with them."""
+        """Drop a month. First delete states, keys and callbacks of its notifications, because their tables have no
+        months. A run that ends in between has deleted keys of notifications that still exist, but these are too
+        old to be repeated. If something becomes active or is accepted in between, its rows stay, and so does the
+        month."""
         if self._repository.live_in(month):
             kept.held.append(month.name)
             return
@@ -181,30 +186,30 @@ class RetentionJob:
         return {channel: first_id(self._end(count)) for channel, count in days.items() if count is not None}
 
     def _behind(self, cutoffs: Mapping[Channel, UUID]) -> list[Month]:
-        """Months that are older than every channel keeps."""
+        """Months that are older than what any channel keeps."""
         if len(cutoffs) < len(Channel):
             return []
         return [month for month in self._repository.months() if month.high <= min(cutoffs.values())]
 
     @staticmethod
     def _goes_with_months(before: UUID, cutoffs: Mapping[Channel, UUID]) -> bool:
-        """Whether this channel is kept longest: then only what is in no month is deleted."""
+        """Whether this channel is kept longest: then only rows that are in no month have to be deleted."""
         return len(cutoffs) == len(Channel) and before == min(cutoffs.values())
 
     def _spans(self, channel: Channel, days: int) -> tuple[Span, Span]:
-        """What is that old by its ids; and what was accepted that long ago under an id in the future, which a
-        wrong clock made: it would be kept for too long."""
+        """Two spans: notifications of that age by their ids, and those accepted that long ago under an id in the
+        future. A wrong clock made such an id, and they would be kept too long."""
         end = self._end(days)
         old = Span(channel, UUID(int=0), first_id(end))
         return old, Span(channel, first_id(self._repository.now()), LAST_ID, accepted_before=end)
 
     def _end(self, days: int) -> datetime:
-        # To the day, so that channels with the same number have the same end.
+        # Rounded to the day, so that channels with the same number of days end at the same time.
         today = self._repository.now().replace(hour=0, minute=0, second=0, microsecond=0)
         return today - timedelta(days=days)
 
 
 def _rejected_days(table: Retention) -> int | None:
-    """A rejected message is deleted when the first of the two times is over."""
+    """A rejected message is deleted when the shorter of the two times is over."""
     days = [count for count in (table.redact_after_days, table.drop_after_days) if count is not None]
     return min(days, default=None)

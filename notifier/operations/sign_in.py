@@ -1,8 +1,8 @@
-"""Who is at the console: they show a key once, or come from the identity provider, and get a session, whose token
-their browser keeps in a cookie.
+"""Sessions of the console: people show a key once, or come from the identity provider, and get a session. Their
+browser keeps its token in a cookie.
 
-A session of a key ends with the key. One of a person keeps the scopes that their groups had at the start: what
-the provider takes away has an effect at the next sign-in, half a day later at the latest. The token is 256 random
+A key's session ends with the key. A person's session keeps the scopes that their groups had at the start; if the
+provider removes a group, that takes effect at the next sign-in, at most half a day later. The token is 256 random
 bits; the database holds its hash.
 """
 
@@ -22,7 +22,7 @@ class Visitor:
     """Somebody who is signed in, with what they may see and do."""
 
     holder: Holder
-    #: Every form they send back carries it; other sites cannot know it.
+    #: Every form that they send carries it; other sites cannot know it.
     form_token: str
 
     def may_send_back(self, form_token: str) -> bool:
@@ -31,37 +31,37 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedPerson:
-    """Somebody whom the identity provider vouches for, with what their groups may do."""
+    """Somebody whom the identity provider has identified, with what their groups may do."""
 
     name: str
     scopes: frozenset[Scope]
 
 
 class SignIn:
-    """Thread-safe. Every method raises `ServiceUnavailable`."""
+    """Begins and reads sessions. Thread-safe. Every method raises `ServiceUnavailable`."""
 
     def __init__(
         self, sessions: ConsoleSessionRepository, keys: ApiKeys, *, has_identity_provider: bool = False
     ) -> None:
         self._sessions = sessions
         self._keys = keys
-        #: Without one, whoever came from it before is not signed in any more.
+        #: If there is no identity provider any more, people who signed in with it are signed out.
         self._has_identity_provider = has_identity_provider
 
     def with_key(self, token: str, *, instead_of: str = "") -> str | None:
-        """The token of a new session; None: the key is not valid, or it may read nothing. `instead_of`: the token
-        of the browser's session until now, which ends."""
+        """Begin a session with a key. Returns the session's token; None: the key is not valid, or may not read
+        anything. `instead_of`: token of the browser's previous session, which ends."""
         holder = self._keys.holder(token.strip())
         if holder is None or not holder.may(Scope.READ):
             return None
         return self._begin(holder.key_id, holder.name, sorted(holder.scopes), instead_of)
 
     def with_person(self, person: VerifiedPerson, *, instead_of: str = "") -> str:
-        """The token of a new session; see `with_key`."""
+        """Begin a session for a person. Returns its token; see `with_key`."""
         return self._begin(None, person.name, sorted(person.scopes), instead_of)
 
     def visitor(self, token: str) -> Visitor | None:
-        """Whose session this is; None: nobody's, or it is over."""
+        """The visitor of this session; None: there is no such session, or it is over."""
         if not token:
             return None
         hashed = _hash(token)

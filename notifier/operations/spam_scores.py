@@ -1,6 +1,6 @@
-"""How SpamAssassin judges the mails that templates make, by the rules on this machine: no network is used.
+"""Scores the mails that templates make with SpamAssassin, by the rules on this machine, without the network.
 
-A score grows with what spam has and other mail has not; receivers call a mail spam at 5 as a rule.
+A score grows with features that spam has and other mail does not. Receivers usually call a mail spam at 5.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NOT_INSTALLED = (
     "SpamAssassin is not installed: sudo apt-get install spamassassin (macOS: brew install spamassassin), or "
     "leave --spam out"
 )
-#: Neither what this user has taught it nor what it has seen before: everybody gets the same score.
+#: Uses neither what this user has taught it nor what it has seen before, so everybody gets the same score.
 _ARGUMENTS = (
     *("--local", "--test-mode", "--nocreate-prefs", f"--prefspath={os.devnull}"),
     *("--cf=use_bayes 0", "--cf=clear_report_template"),
@@ -36,9 +36,9 @@ _ARGUMENTS = (
 _SCORE = re.compile(r"^NOTIFIER-SCORE (-?[0-9]+(?:\.[0-9]+)?)$", re.MULTILINE)
 _RULE = re.compile(r"^ *(-?[0-9]+\.[0-9]+) (\w+) +(.+(?:\n {20,}\S.*)*)", re.MULTILINE)
 _REPAIR = "Run `spamassassin --lint` to see what is wrong with it, or leave --spam out"
-#: Of what it says.
+#: Maximum length of SpamAssassin's output that is shown.
 _SHOWN = 200
-#: A mail takes a tenth of a second, the start two.
+#: A mail takes a tenth of a second, and the start takes two seconds.
 _TIMEOUT_SECONDS = 300.0
 
 
@@ -54,13 +54,13 @@ class SpamRule:
 
 @dataclass(frozen=True, slots=True)
 class SpamScore:
-    """What one sample in one language gets."""
+    """The score of one sample in one language."""
 
     template: str
     sample: str
     locale: str
     points: float
-    #: Those that add points, the dearest first.
+    #: Rules that add points, the most points first.
     rules: tuple[SpamRule, ...]
 
 
@@ -69,11 +69,11 @@ def spam_scores(
 ) -> list[SpamScore]:
     """Score every sample of every mail template, or of those called `name`, in every language.
 
-    `sender` gives the From address of an identity's name.
+    `sender` returns the From address for an identity's name.
 
     Raises:
-        ConfigurationError: SpamAssassin is not installed, or does not start or score each mail; the text has what
-            it said.
+        ConfigurationError: SpamAssassin is not installed, does not start, or does not score each mail; the text
+            has its output.
         ServiceUnavailable: it took minutes.
         TemplateInvalid, RenderingFailed: `check_templates` says more.
     """
@@ -98,10 +98,10 @@ def spam_scores(
 
 
 def parse_reports(text: str) -> Iterator[tuple[float, tuple[SpamRule, ...]]]:
-    """The score of each mail in what SpamAssassin prints, and the rules that add points."""
+    """The score of each mail in SpamAssassin's output, and the rules that add points."""
     parts = _SCORE.split(text)
     for points, report in zip(parts[1::2], parts[2::2], strict=True):
-        # An empty line ends it, and the next mail follows.
+        # An empty line ends a report, and the next mail follows.
         found = _RULE.findall(report.strip("\n").partition("\n\n")[0])
         rules = [SpamRule(name, float(cost), " ".join(description.split())) for cost, name, description in found]
         adding = sorted((rule for rule in rules if rule.points > 0), key=lambda rule: -rule.points)
@@ -110,7 +110,7 @@ def parse_reports(text: str) -> Iterator[tuple[float, tuple[SpamRule, ...]]]:
 
 
 def _judge(program: str, mails: Sequence[EmailMessage]) -> list[tuple[float, tuple[SpamRule, ...]]]:
-    """One process for all: it takes seconds to read its rules."""
+    """Score all mails in one process, because reading the rules takes seconds."""
     if not mails:
         return []
     with tempfile.TemporaryDirectory(prefix="notifier-spam-") as folder:
@@ -141,14 +141,14 @@ def _judge(program: str, mails: Sequence[EmailMessage]) -> list[tuple[float, tup
 
 
 def _first_words(*streams: bytes) -> str:
-    """The first line of the first that has one."""
+    """The first line of the first stream that has one."""
     lines = (stream.decode("utf-8", "replace").strip().partition("\n")[0] for stream in streams)
     said = next(filter(None, lines), None)
     return f"said {said[:_SHOWN]!r}" if said else "said nothing"
 
 
 def _mail(rendered: Rendered, template: Template, sender: str) -> EmailMessage:
-    """As our SMTP provider composes it, but for encodings, which no rule reads."""
+    """The mail as our SMTP provider composes it, except encodings, which no rule reads."""
     mail = EmailMessage(SMTP)
     mail["Date"] = format_datetime(datetime.now(UTC))
     mail["From"] = sender

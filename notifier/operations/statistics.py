@@ -1,9 +1,9 @@
-"""Daily statistics: which days are counted, and what was counted.
+"""Daily statistics: decides which days are counted, and returns what was counted.
 
-Each night counts the last days again, because statuses change after their day: a mail comes back, a report is
-late, or a message is accepted with an id of a month ago. A day that retention may have begun to delete is left as
-it was counted. So can be a day that was counted by another zone: docs/reference/database.md says what that makes
-of sums.
+Each night counts recent days again, because statuses change after their day: a mail bounces, a report is late, or
+a message is accepted with an id of a month ago. If retention may have begun to delete a day, its earlier count
+stays. This can also happen to a day that was counted in another time zone; docs/reference/database.md says what
+that means for sums.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from notifier.domain.local_days import day_bounds, day_of
 from notifier.domain.message import MAX_AGE
 from notifier.store.daily_statistics import StatisticsKey, StatisticsRepository, StatisticsRow
 
-#: How many days ago those are that a night counts. The last week: most mail servers give a mail up, and say so,
-#: within five days. Then once a week, until no message with an id of that day is accepted any more: that is two
-#: nights after its last hour, as a clock may be changed in between.
+#: How many days back each night counts. The last week, because most mail servers give up within five days and then
+#: report it. Then once a week, until no message with an id of that day is accepted any more: two nights after its
+#: last hour, because a clock may be changed in between.
 RECOUNTED_DAYS = (*range(1, 8), *range(14, MAX_AGE.days + 2 + 7, 7))
 #: Earlier days that a night counts again because something of them had not ended: it may be sent a year later.
 UNENDED_DAYS = 5
@@ -30,12 +30,12 @@ _DAY = timedelta(days=1)
 @dataclass(frozen=True, slots=True)
 class StatisticsReport:
     rows: list[StatisticsRow]
-    #: Days that are over and were not counted.
+    #: Days that are over but were not counted.
     missing: list[date]
 
 
 class Statistics:
-    """`kept_from()`: everything since then is still there; None: nothing is ever deleted."""
+    """Counts days. `kept_from()`: nothing since then has been deleted; None: nothing is ever deleted."""
 
     def __init__(
         self, repository: StatisticsRepository, zone: ZoneInfo, kept_from: Callable[[], datetime | None]
@@ -48,8 +48,8 @@ class Statistics:
         return day_of(self._repository.now(), self.zone)
 
     def count_recent_days(self) -> list[date]:
-        """Count the days before today, the latest first, then some of which not everything had ended. Returns
-        those that were written."""
+        """Count the days before today, latest first, then some days of which not everything had ended. Returns the
+        days that were written."""
         today, kept_from = self.today(), self._kept_from()
         days = [today - days * _DAY for days in RECOUNTED_DAYS]
         since = date.min if kept_from is None else day_of(kept_from, self.zone)
@@ -62,7 +62,7 @@ class Statistics:
         return written
 
     def report(self, since: date, until: date, by: Sequence[StatisticsKey]) -> StatisticsReport:
-        """What was counted of the days from `since` to before `until`."""
+        """What was counted for the days from `since` to before `until`."""
         counted = {row.values[0] for row in self._repository.rows(since, until, [StatisticsKey.DAY])}
         days = (since + number * _DAY for number in range((min(until, self.today()) - since).days))
         return StatisticsReport(

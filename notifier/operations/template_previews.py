@@ -1,4 +1,4 @@
-"""What templates make of a context, in every language, before anything is sent with it."""
+"""Shows what templates make of a context, in every language, before anything is sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from notifier.domain.statuses import Channel
 from notifier.operations.api_keys import Holder
 from notifier.rendering import Rendered, Renderer, Template, limited_time
 
-#: Of the processor, for a preview in every language: whoever may read may ask for one as often as they like.
+#: Processor time for a preview in every language. Anybody with the scope `read` may ask for one as often as they
+#: like.
 MAX_SECONDS = 0.5
 
 
@@ -27,7 +28,7 @@ class TemplatePreview:
 
 
 def seen_templates(renderer: Renderer, holder: Holder, channel: Channel) -> dict[str, Template | None]:
-    """The templates of a channel that the holder may see, by name. None: it is broken."""
+    """The templates of a channel that the holder may see, by name. None: the template is broken."""
     found: dict[str, Template | None] = {}
     for name in renderer.names(channel):
         try:
@@ -35,15 +36,16 @@ def seen_templates(renderer: Renderer, holder: Holder, channel: Channel) -> dict
                 found[name] = renderer.template(channel, name)
         except TemplateInvalid:
             found[name] = None
-        except NotFound:  # removed since its name was read
+        except NotFound:  # removed since the names were read
             continue
     return found
 
 
 def unseen_faults(renderer: Renderer, holder: Holder, channel: Channel, name: str) -> list[Fault]:
-    """Why the holder may not see this template: who may not send it, or write its HTML, may not see it either.
+    """Why the holder may not see this template: whoever may not send it or write its HTML may not see it either.
 
-    Raises `NotFound`, only to a holder that may know that there is none. What a broken one declares is unknown.
+    Raises `NotFound`, but only to a holder that may know that the template does not exist. What a broken template
+    declares is unknown.
     """
     if faults := holder.template_faults(channel, name):
         return faults
@@ -55,13 +57,13 @@ def unseen_faults(renderer: Renderer, holder: Holder, channel: Channel, name: st
 
 
 def read_context(text: str) -> dict[str, Any]:
-    """The JSON object that somebody typed. Raises `InvalidMessage`."""
+    """Read the JSON object that somebody typed. Raises `InvalidMessage`."""
     try:
         context = from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise _wrong(f"is not JSON: {error}", "Correct it there") from None
     if not isinstance(context, dict):
-        raise _wrong("is not an object", 'Write variables and values, as {"name": "Ada"}')
+        raise _wrong("is not an object", 'Write variables and values, such as {"name": "Ada"}')
     return context
 
 
@@ -70,10 +72,10 @@ def _wrong(problem: str, fix: str) -> InvalidMessage:
 
 
 def previews(renderer: Renderer, channel: Channel, name: str, context: Mapping[str, Any]) -> list[TemplatePreview]:
-    """One for each language of the template, the default one first.
+    """A preview for each language of the template, the default one first.
 
     Raises:
-        InvalidMessage: variables are missing or of the wrong type.
+        InvalidMessage: variables are missing or have the wrong type.
         NotFound: there is no such template.
         TemplateInvalid: it is broken.
     """
@@ -81,7 +83,7 @@ def previews(renderer: Renderer, channel: Channel, name: str, context: Mapping[s
     faults = renderer.check_context(channel, name, context)
     if faults:
         raise InvalidMessage(faults)
-    # Of all languages together: people wait for it.
+    # For all languages together, because people wait for it.
     with limited_time(MAX_SECONDS):
         return [_preview(renderer, channel, name, locale, context) for locale in template.locales]
 
@@ -89,7 +91,7 @@ def previews(renderer: Renderer, channel: Channel, name: str, context: Mapping[s
 def preview(
     renderer: Renderer, channel: Channel, name: str, locale: str | None, context: Mapping[str, Any]
 ) -> Rendered:
-    """In one language. Raises what `Renderer.render` raises."""
+    """A preview in one language. Raises what `Renderer.render` raises."""
     with limited_time(MAX_SECONDS):
         return renderer.render(channel, name, locale, context)
 

@@ -1,4 +1,4 @@
-"""The story of one notification as a timeline: events and attempts in the order in which they happened."""
+"""Builds the timeline of one notification: events and attempts in the order in which they happened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Step:
     text: str
     #: The status from here on, for its colour; "" if it did not change.
     status: str = ""
-    #: Among steps of one instant: a claim, then its call, then the answer, then what it means.
+    #: Order of steps at the same instant: a claim, then its call, then the answer, then what follows from it.
     rank: int = 0
 
 
@@ -29,7 +29,7 @@ def timeline(story: Story) -> list[Step]:
     attempts = {attempt.number: attempt for attempt in story.attempts}
     steps = [step for event in story.events for step in _event_steps(event, attempts)]
     steps += _all_attempts(story.attempts, story.accepted_version)
-    # Stable: events of one instant stay in the order of recording.
+    # The sort is stable, so events of one instant stay in the order of recording.
     return sorted(steps, key=lambda step: (step.at, step.rank))
 
 
@@ -46,14 +46,15 @@ def _event_steps(event: EventView, attempts: dict[int, AttemptView]) -> Iterator
         text += f" — {event.detail}"
     if event.occurred_at:
         text += f" (the provider's time: {event.occurred_at.astimezone(UTC):%Y-%m-%d %H:%M:%S})"
-    # Events of one instant keep the order in which they were recorded; before an attempt come these two only.
+    # Only these two events come before an attempt of the same instant.
     rank = 0 if event.kind == "accepted" or event.status == "sending" else 3
     label = event.status if event.kind in ("accepted", "status", "provider") else ""
     yield Step(event.recorded_at, text, label or "", rank)
 
 
 def _all_attempts(attempts: Sequence[AttemptView], version: str | None) -> Iterator[Step]:
-    """From where, and with which version of the template, is said where it changes; `version`: as accepted."""
+    """All attempts. The sender and the template's version are named only where they change; `version` is the one
+    at acceptance."""
     sender: str | None = None
     for attempt in attempts:
         words = f"attempt {attempt.number}: calling {attempt.provider}"

@@ -1,4 +1,4 @@
-"""What the page of an unsubscribe link calls the mails that it ends, and their sender."""
+"""Names for the unsubscribe page: what people call the mails that a link ends, and who sends them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from notifier.rendering import Renderer
 
 
 class UnsubscribeNames:
-    """Reads templates from disk, and no database. Thread-safe."""
+    """Finds names. Reads templates from disk, and no database. Thread-safe."""
 
     def __init__(self, renderer: Renderer, settings: Settings) -> None:
         self._renderer = renderer
         self._settings = settings
 
     def of_category(self, category: str, locales: Sequence[str]) -> str:
-        """In the first of these languages for which a template has a word; the category itself if none has one."""
+        """The category's name in the first of these languages for which a template has one; otherwise the category
+        itself."""
         names: dict[str, str] = {}
         for name in self._renderer.names(Channel.EMAIL):
             try:
@@ -31,7 +32,7 @@ class UnsubscribeNames:
         return next((names[locale] for locale in locales if locale in names), category)
 
     def of_sender(self, identity: str) -> str:
-        """The name beside the address in its mails, as "Corner Shop"; "" if there is none."""
+        """The display name in the sender's mails, such as "Corner Shop"; "" if there is none."""
         email = self._settings.sender(identity or None).email
         try:
             return parse_mailbox(email or "").name

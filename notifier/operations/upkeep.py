@@ -1,11 +1,11 @@
-"""Upkeep: the daily work that keeps the service running. Each step stands alone: one that fails is logged by name,
+"""Upkeep: the daily work that keeps the service running. Steps are independent: one that fails is logged by name,
 stops no other, and is tried again an hour later.
 
-Beat starts the steps at night. Every minute it also starts a late one, because it may have been down at night, or
-one that an operator asked for.
+Beat starts the steps at night. Every minute it also starts a step that is late, because Beat may have been down at
+night, or one that an operator asked for.
 
-Crash points: what an operator asks for, or runs, is recorded before; it stays due until a run begins. A run that
-dies is late, and tried again.
+Crash points: a step that an operator asks for or runs is recorded first, and stays due until a run begins. If a
+run dies, the step is late and is tried again.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from notifier.store.upkeep import AGAIN_HOURS, UpkeepRepository, UpkeepState
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-#: A night's retention ends after this: RabbitMQ takes a task that lasts for half an hour for lost. Seconds.
+#: A night's retention ends after this: RabbitMQ takes a task that lasts half an hour for lost. Seconds.
 RETENTION_SECONDS = 900.0
 
-#: The steps that Beat asks for together; "retention" has an hour of its own. "report": if somebody gets one.
+#: The steps that Beat starts together; "retention" has an hour of its own. "report" exists if somebody receives
+#: it.
 AFTER_MIDNIGHT = ("statistics", "report")
 NIGHTLY = (
     "partitions",
@@ -47,39 +48,39 @@ NIGHTLY = (
     "attachments",
 )
 
-#: Step → when Beat asks for it, in NOTIFIER_TIMEZONE. Retention comes after the partitions, and away from what
-#: reports at midnight.
+#: Step → when Beat starts it, in NOTIFIER_TIMEZONE. Retention comes after the partitions, and away from reports at
+#: midnight.
 DAILY_AT: Mapping[str, time_of_day] = {
     **dict.fromkeys(NIGHTLY, time_of_day(3, 7)),
     "retention": time_of_day(3, 37),
     **dict.fromkeys(AFTER_MIDNIGHT, time_of_day(0, 5)),
 }
 
-#: What a step did, as JSON takes it.
+#: Returns what the step did, in a form that JSON can hold.
 Work = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledStep:
-    """When a step runs, and how its last runs ended, whoever made them."""
+    """When a step runs, and how its last runs ended, whoever started them."""
 
     name: str
     #: "every day at 03:07 Europe/Berlin"
     when: str
-    #: As far as Beat and a worker are there.
+    #: If Beat and a worker are running then.
     next_run_at: datetime
     last_success_at: datetime | None
     last_failure_at: datetime | None
-    #: Why that one failed.
+    #: Why the last run failed.
     failure: str | None
-    #: It has failed since its last success, or has had none for a day.
+    #: It has failed since its last success, or has had no success for a day.
     is_late: bool
-    #: An operator asked for it: it begins within a minute.
+    #: An operator asked for it; it begins within a minute.
     is_asked: bool = False
 
 
 class Upkeep:
-    """Runs steps by name. Thread-safe; several at once do no harm."""
+    """Runs steps by name. Thread-safe; several runs at once do no harm."""
 
     def __init__(self, repository: UpkeepRepository, steps: Mapping[str, Work], operating: Operating) -> None:
         self._repository = repository
@@ -88,15 +89,16 @@ class Upkeep:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of its steps."""
+        """Names of the steps."""
         return tuple(self._steps)
 
     def run(self, names: Iterable[str]) -> dict[str, Any]:
-        """Run those of these that there are, one after the other. Returns what each did, or `{"failed": why}`."""
+        """Run those of these steps that exist, one after the other. Returns what each did, or `{"failed":
+        why}`."""
         return {name: self._run(name) for name in names if name in self._steps}
 
     def schedule(self, zone: ZoneInfo) -> list[ScheduledStep]:
-        """Every step, in the order of their times. `zone`: NOTIFIER_TIMEZONE."""
+        """Every step, in the order of their times. `zone` is NOTIFIER_TIMEZONE."""
         states = {state.step: state for state in self._repository.states()}
         now = self._repository.now()
         return [
@@ -121,7 +123,7 @@ class Upkeep:
             return self._steps[name]()
 
     def run_late(self) -> dict[str, Any]:
-        """Run the first step that is late and that nobody runs. Raises `ServiceUnavailable`."""
+        """Run the first step that is late and that nobody is running. Raises `ServiceUnavailable`."""
         name = self._repository.take_late(list(self._steps))
         return {} if name is None else self.run([name])
 
@@ -139,7 +141,7 @@ class Upkeep:
 
     @contextmanager
     def _by(self, operator: str, name: str, reason: str | None) -> Iterator[None]:
-        """The operator record; it stays open if the act fails."""
+        """The operator record. It stays open if the action fails."""
         self._check(name)
         begun = self._operating.begin(operator, "run_step", {"step": name}, reason)
         yield
@@ -160,7 +162,7 @@ class Upkeep:
         return done
 
     def _record(self, write: Callable[[], None], name: str) -> None:
-        """A step runs even where it cannot be recorded: without a right to the table, for example."""
+        """Write a record. A step runs even if it cannot be recorded, for example without rights on the table."""
         try:
             write()
         except ServiceUnavailable as error:
@@ -172,7 +174,7 @@ def _scheduled(
 ) -> ScheduledStep:
     when = f"every day at {at:%H:%M} {zone.key}"
     if state is None:
-        # Beat asks for it as a late one.
+        # Beat starts it as a late one.
         return ScheduledStep(name, when, now, None, None, None, is_late=False)
     next_run_at = next_daily(now, at, zone)
     if state.is_late:
@@ -199,7 +201,7 @@ def make_partitions(engine: Engine) -> list[str]:
 
 
 def keep(job: RetentionJob) -> dict[str, Any]:
-    """Redact, delete and drop what is old enough; what there is no time for waits for the next night."""
+    """Redact, delete and drop what is old enough. What is left when the time is over waits for the next night."""
     kept = job.run(seconds=RETENTION_SECONDS)
     log.info(
         "retention.done",
@@ -215,7 +217,7 @@ def keep(job: RetentionJob) -> dict[str, Any]:
 
 
 def log_statistics(statistics: Statistics) -> list[dict[str, Any]]:
-    """Count the last days. Returns yesterday's notifications by channel and status."""
+    """Count recent days. Returns yesterday's notifications by channel and status."""
     statistics.count_recent_days()
     today = statistics.today()
     by = (StatisticsKey.CHANNEL, StatisticsKey.STATUS)
@@ -229,5 +231,5 @@ def log_statistics(statistics: Statistics) -> list[dict[str, Any]]:
 
 
 def why_failed(error: Exception) -> str:
-    """The words of other errors may hold anything, so they are not shown."""
+    """Why a step failed. The texts of unknown errors may hold anything, so they are not shown."""
     return str(error) if isinstance(error, NotifierError) else f"{type(error).__name__}, see the worker's log"

@@ -1,1 +1,2 @@
-"""Plug-ins that send, one folder each. `base` is their interface, `registry` finds them by entry point."""
+"""Plug-ins that send messages, one folder each. `base` is their interface, `registry` finds them by entry
+point."""

@@ -1,9 +1,9 @@
 """The interface between delivery and a provider: one call takes an `Outgoing` and returns a `Receipt` or raises.
 
-A provider is one folder and one entry point of the group `notifier.providers`. It answers with a receipt or one of
-the four `SendError`s, keeps its own connections, sets a deadline on every call, and never retries: delivery
-decides when and where to try again. By implementing `Queues`, `Reconciles`, `Reports` or `CallsBack` it says what
-else it can do.
+A provider is one folder and one entry point in the group `notifier.providers`. It answers with a receipt or one of
+the four `SendError`s, keeps its own connections, limits the time of every call, and never retries: delivery
+decides when and where to try again. If a provider can do more, it implements `Queues`, `Reconciles`, `Reports` or
+`CallsBack`.
 """
 
 from __future__ import annotations
@@ -28,94 +28,98 @@ class Attachment:
     """A file sent with a mail."""
 
     name: str
-    #: "application/pdf", "text/csv; charset=utf-8".
+    #: Such as "application/pdf" or "text/csv; charset=utf-8".
     content_type: str
     content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One notification, rendered, on its way to one provider."""
+    """One rendered notification, to be sent by one provider."""
 
     notification_id: UUID
-    #: From 1.
+    #: Number of the attempt, from 1.
     attempt: int
-    #: Address (display name allowed) or E.164 number.
+    #: E-mail address (a display name is allowed) or E.164 number.
     to: str
-    #: E-mail: the From address, display name allowed. SMS: a number, an alphanumeric sender or a service id.
+    #: E-mail: the From address, with an optional display name. SMS: a number, an alphanumeric sender or a service
+    #: id.
     sender: str
-    #: Text of the SMS, or text part of the mail.
+    #: Text of the SMS, or the text part of the mail.
     text: str
-    #: Subject of the mail; empty for SMS.
+    #: Subject of the mail; "" for SMS.
     subject: str = ""
-    #: HTML part of the mail; None leaves it out.
+    #: HTML part of the mail; None: there is none.
     html: str | None = None
-    #: BCP 47 of the text, for Content-Language.
+    #: Language of the text as a BCP 47 tag, for Content-Language.
     locale: str = ""
-    #: None leaves the header out.
+    #: E-mail: the Reply-To address; None: no such header.
     reply_to: str | None = None
-    #: Mail: the envelope sender, where bounces go; None: the From address.
+    #: E-mail: the envelope sender, where bounces go; None: the From address.
     return_path: str | None = None
-    #: Mail: what the recipient's mail program calls to unsubscribe; None: they cannot.
+    #: E-mail: the URL that the recipient's mail program calls to unsubscribe; None: recipients cannot unsubscribe.
     unsubscribe_url: str | None = None
-    #: The provider should drop the message after this, if it can; None: never. From the database's clock: that of
-    #: this machine may be wrong.
+    #: The provider should drop the message after so many seconds, if it can; None: never. Computed with the
+    #: database's clock, because this machine's clock may be wrong.
     seconds_to_expiry: float | None = None
-    #: Number of messages that the network makes of an SMS; 1 for a mail.
+    #: Number of messages into which the network splits an SMS; 1 for a mail.
     segments: int = 1
-    #: Files sent with a mail, in order.
+    #: Files to send with a mail, in order.
     attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The provider's acceptance."""
+    """A provider's acceptance of a message."""
 
-    #: The provider's own id of the message: Twilio's SID, the queue id in an SMTP answer.
+    #: The provider's id of the message: Twilio's SID, or the queue id in an SMTP answer.
     provider_message_id: str
-    #: The provider's words, for the record.
+    #: What the provider said, for the record.
     detail: str = ""
 
 
-#: A provider may still create the message this long after the end of a call. Seconds.
+#: How long after the end of a call the provider may still create the message. Seconds.
 LATEST_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """An attempt that ended as `OutcomeUnknown`, or without any result: did the provider take it?"""
+    """An attempt without a certain result: it ended as `OutcomeUnknown`, or nothing was recorded. Did the provider
+    take the message?"""
 
     notification_id: UUID
     attempt: int
-    #: As in the `Outgoing` of the attempt.
+    #: As in the attempt's `Outgoing`.
     to: str
     sender: str
     text: str
     #: When the call began, by the database's clock.
     started_at: datetime
-    #: When it ended; None: unknown, as after the death of a worker.
+    #: When the call ended; None: unknown, for example because the worker died.
     finished_at: datetime | None = None
-    #: Ids that the provider gave to other attempts, for this or another notification to the same recipient: one
+    #: Ids that the provider gave to other attempts, for this or another notification to the same recipient. One
     #: message never stands for two attempts.
     exclude: frozenset[str] = frozenset()
-    #: Now, by the same clock as `started_at`; None: this machine's.
+    #: The current time, by the same clock as `started_at`; None: use this machine's clock.
     asked_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a provider says later about a message that it took: by a webhook, or when asked."""
+    """What a provider says about a message after taking it: by a webhook, or when asked."""
 
     provider_message_id: str
-    #: For the record, without personal data: "undelivered: handset cannot be reached now (code 30003)".
+    #: The report in words, without personal data, for the record: "undelivered: handset cannot be reached now
+    #: (code 30003)".
     words: str
-    #: `sent`: it has the message; `delivered` or `undelivered`: how it ended; None: a word that we do not know.
+    #: `sent`: the provider has the message. `delivered` or `undelivered`: how it ended. None: a word that we do
+    #: not know.
     status: Status | None
-    #: Why it did not arrive.
+    #: Why the message did not arrive.
     reason: Reason | None = None
     #: The recipient should not be sent to again.
     suppress: bool = False
-    #: By the provider's clock.
+    #: When it happened, by the provider's clock.
     occurred_at: datetime | None = None
 
     @property
@@ -124,97 +128,100 @@ class Report:
 
 
 class Provider(Protocol):
-    """What delivery calls. Created in the event loop that calls it, and used from that loop only."""
+    """What delivery calls. A provider is created in the event loop that calls it, and used only there."""
 
-    #: Unique among the configured providers.
+    #: The provider's name; unique among the configured providers.
     name: str
     channel: Channel
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
-        """Create one from its table in notifier.toml (all values are strings). Opens no connection.
+        """Create a provider from its table in notifier.toml, in which all values are strings. Opens no connection.
 
         Raises:
-            ConfigurationError: naming the option that is missing or wrong, and what to put there.
+            ConfigurationError: an option is missing or wrong; the text names it and says what to put there.
         """
         ...
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
-        """Send it within `deadline_seconds` of the call, waiting for a free connection included.
+        """Send the message within `deadline_seconds` of this call, including any wait for a free connection.
 
         Raises:
-            Rejected, Throttled, Unavailable, OutcomeUnknown: see `notifier.domain.errors`. Nothing else.
+            Rejected, Throttled, Unavailable, OutcomeUnknown: see `notifier.domain.errors`. Nothing else may be
+                raised.
         """
         ...
 
     async def check(self, *, deadline_seconds: float) -> str:
-        """Connect and log in without sending. Returns one line for `notifier doctor`; raises as `send`."""
+        """Connect and log in without sending. Returns one line for `notifier doctor`. Raises the errors of
+        `send`."""
         ...
 
     async def close(self) -> None:
-        """Close every connection. Calls under way may fail."""
+        """Close every connection. Calls in progress may fail."""
         ...
 
 
 class QueuedCall(Protocol):
-    """One call in the hands of a provider that keeps a queue."""
+    """One call that waits in the queue of a provider that implements `Queues`."""
 
     outgoing: Outgoing
-    #: It begins no later than then, on the monotonic clock, and has ended a deadline later.
+    #: The latest time to begin the call, on the monotonic clock. It must end within one deadline after that.
     start_by: float
 
     def begin(self) -> SendError | None:
-        """Ask right before the first byte of it goes out. What comes back, if anything, is how it ends instead: it
-        must not be made any more."""
+        """The provider calls this right before it sends the first byte. If it returns an error, the call has ended
+        with that error and must not be made any more."""
         ...
 
     def end(self, answer: Receipt | SendError) -> None:
-        """Tell what came of it, once. Raises nothing."""
+        """The provider calls this once, with the call's result. Raises nothing."""
         ...
 
 
 @runtime_checkable
 class Queues(Protocol):
-    """What a provider may implement besides `Provider`, if it keeps a queue of its own: then there is no task for
-    each call. `Provider.send` remains, for single calls and for those with a turn under a rate limit."""
+    """Optional, for a provider that has its own queue, so that delivery needs no task for each call.
+    `Provider.send` remains for single calls, and for calls that have a turn under a rate limit."""
 
     def put(self, call: QueuedCall, *, deadline_seconds: float) -> None:
-        """Take it, and return at once; it is ended exactly once, whatever happens.
+        """Queue the call and return at once. The provider ends it exactly once, whatever happens.
 
         A call waits for a connection no longer than `deadline_seconds`, and takes no longer than that once it has
-        begun. It is begun once more only if the first beginning was surely in vain.
+        begun. It may begin a second time only if the first beginning certainly had no effect.
         """
         ...
 
 
 @runtime_checkable
 class Reconciles(Protocol):
-    """What a provider may implement besides `Provider`, if it can look up what it has accepted.
+    """Optional, for a provider that can look up the messages it has accepted.
 
-    SMTP has no such command, and Vonage's SMS API no search: their unknown outcomes wait for a receipt, and then
-    for the template's policy.
+    SMTP has no such command, and Vonage's SMS API has no search. Their unknown outcomes wait for a receipt, and
+    then for the template's policy.
     """
 
     async def find(self, sought: Sought, *, deadline_seconds: float) -> Sequence[Receipt]:
-        """Every message that may be it, in any state, the likeliest first; none if the provider certainly has
-        none.
+        """Return every message that may belong to this attempt, in any state, the likeliest first. Return nothing
+        if the provider certainly has no such message.
 
-        There may be several, as the same text may have gone to the same number more than once; their number
-        decides whether they can be attributed. If `finished_at` is None, the call is assumed to have taken
+        There may be several, because the same text may have gone to the same number more than once; their number
+        decides whether they can be attributed. If `finished_at` is None, assume that the call took
         `deadline_seconds`. A message may be created until `LATEST_SECONDS` after the end of the call.
 
         Raises:
-            Unavailable: it cannot tell now; `retry_after_seconds` is set if it knows when it can.
+            Unavailable: the provider cannot tell now; `retry_after_seconds` is set if it is known when it can.
         """
         ...
 
 
 def id_space(provider: object, name: str | None = None) -> str | None:
-    """The space in which each id of this provider's messages is unique for ever; None: ids may be reused.
+    """The name of the space in which this provider's message ids are unique for ever; None: ids may be reused.
 
-    A provider says so by an attribute `id_space`, which all of one kind share, as two tables for one account see
-    the same messages. One that can look messages up has its own name unless it says otherwise. The record keeps
-    messages with such ids apart: each belongs to one attempt. For a class, `name` is its provider's.
+    A provider declares it by an attribute `id_space`. All providers of one kind share the space, because two
+    tables for one account see the same messages. A provider that can look messages up uses its own name unless it
+    declares another space. The record keeps messages with such ids apart: each belongs to one attempt. If
+    `provider` is a class, give the provider's `name`.
     """
     own: str | None = getattr(provider, "id_space", None)
     if own or not isinstance(provider, Reconciles):
@@ -224,13 +231,13 @@ def id_space(provider: object, name: str | None = None) -> str | None:
 
 @runtime_checkable
 class Reports(Protocol):
-    """What a provider may implement besides `Provider`, if it can be asked how a message ended."""
+    """Optional, for a provider that can be asked how a message ended."""
 
     async def ask(self, provider_message_id: str, *, deadline_seconds: float) -> Report:
-        """How the message stands now.
+        """Return the message's current state.
 
         Raises:
-            Unavailable: it cannot tell now.
+            Unavailable: the provider cannot tell now.
         """
         ...
 
@@ -239,32 +246,32 @@ class Reports(Protocol):
 class WebhookRequest:
     """A provider's call of one of its webhooks."""
 
-    #: What follows the public URL, unchanged: from the first slash on, with the query.
+    #: Path and query as they follow the public URL, from the first slash on, unchanged.
     path: str
-    #: The values in the path for the braces of `Webhook.path`.
+    #: Values of the placeholders in `Webhook.path`.
     parameters: Mapping[str, Any]
-    #: By names in lower case.
+    #: Headers, with names in lower case.
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptReport:
-    """A report that came by a webhook, with the attempt that the URL names."""
+    """A report that came by a webhook, with the attempt that its URL names."""
 
     notification_id: UUID
     attempt: int
     report: Report
-    #: Number of reports to expect: one for each part of a text, if the provider reports on parts.
+    #: Number of reports to expect: one for each part of a text, if the provider reports on each part.
     parts: int = 1
 
 
 class Wish(StrEnum):
-    """What a recipient who wrote to one of our numbers wants."""
+    """What a recipient wants who wrote to one of our numbers."""
 
     STOP = "STOP"  #: no more messages
     START = "START"  #: messages again
-    HELP = "HELP"  #: to know who we are; the provider answers by itself
+    HELP = "HELP"  #: to know who we are; the provider answers this itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,19 +279,20 @@ class InboundWish:
     """A recipient's wish, passed on by a provider."""
 
     wish: Wish
-    #: Who wrote it.
+    #: The number that wrote.
     number: str
-    #: The number of ours that they wrote to, and the service that it belongs to.
+    #: Our number that it wrote to, and the service that this number belongs to.
     senders: frozenset[str]
 
 
 class Webhook(ABC, Generic[OptionsT]):
-    """One call of `POST /webhooks/<kind>/<path>`. Created for each request.
+    """One call of `POST /webhooks/<kind>/<path>`. An object is created for each request.
 
-    Anybody can call it, so nothing is trusted before `is_signed_by` has confirmed a configured provider.
+    Anybody can call a webhook, so nothing in the request is trusted until `is_signed_by` has confirmed that it
+    comes from a configured provider.
     """
 
-    #: What follows the kind. `{name}` stands for a whole number, `{name:uuid}` for an id.
+    #: The path after the kind. `{name}` stands for a whole number, `{name:uuid}` for an id.
     path: ClassVar[str]
     #: Body and content type of the answer to a signed call; None: 204 without a body.
     answer: ClassVar[tuple[str, str] | None] = None
@@ -294,14 +302,15 @@ class Webhook(ABC, Generic[OptionsT]):
 
     @abstractmethod
     def is_signed_by(self, options: OptionsT) -> bool:
-        """Whether the account with these options made this call. Compare in constant time."""
+        """Whether the account with these options signed the request. Compare in constant time."""
 
     def is_fresh(self, clock: Callable[[], datetime]) -> bool:
-        """Whether it was signed recently, if the signed part holds the time. `clock` asks the database."""
+        """Whether the request was signed recently, if the signed part contains the time. `clock` returns the
+        database's time."""
         return True
 
     def reports(self) -> Sequence[AttemptReport]:
-        """Reports on our messages. Called only if the call is signed and fresh, as `wishes` is."""
+        """Reports on our messages. Called only if the request is signed and fresh, like `wishes`."""
         return ()
 
     def wishes(self) -> Sequence[InboundWish]:
@@ -311,13 +320,13 @@ class Webhook(ABC, Generic[OptionsT]):
 
 @runtime_checkable
 class CallsBack(Protocol):
-    """What a provider may implement besides `Provider`, if it calls webhooks of ours."""
+    """Optional, for a provider that calls our webhooks."""
 
-    #: The model of its table in notifier.toml; checking a signature needs it.
+    #: The model of its table in notifier.toml; needed to check signatures.
     options_model: ClassVar[type[ProviderOptions]]
     webhooks: ClassVar[Sequence[type[Webhook[Any]]]]
 
     @property
     def has_webhook(self) -> bool:
-        """Whether the provider calls us and we can check its signature, so that a report can be expected."""
+        """Whether the provider calls us and we can check its signature. If so, a report can be expected."""
         ...

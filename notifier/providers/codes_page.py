@@ -1,4 +1,5 @@
-"""docs/reference/provider-codes.md, written from the tables: `python -m notifier.providers.codes_page > …`."""
+"""Writes docs/reference/provider-codes.md from the tables of codes: `python -m notifier.providers.codes_page >
+…`."""
 
 from __future__ import annotations
 
@@ -18,11 +19,11 @@ from notifier.providers.vonage import webhooks as vonage_reports
 _INTRODUCTION = """\
 # Provider codes
 
-Look up what an answer of a provider means, and what follows. This page is made from the tables in
+This page says what a provider's answer means, and what follows from it. It is generated from the tables in
 `notifier/providers/` (`mail/code_table.py`, `twilio/codes.py`, `vonage/codes.py`):
 `python -m notifier.providers.codes_page > docs/reference/provider-codes.md`.
 
-Each row has a reason. Unless the row says otherwise, that implies the outcome, and what the answer is about:
+Each row has a reason. Unless the row says otherwise, the reason implies the outcome and the subject of the answer:
 
 | reason | outcome | about |
 |---|---|---|
@@ -30,39 +31,39 @@ Each row has a reason. Unless the row says otherwise, that implies the outcome, 
 
 _CONSEQUENCES = """\
 
-What follows from an outcome: [statuses](statuses.md#outcome-how-one-attempt-ended). *After*: not tried again
-before this pause. *Suppress*: the recipient is not sent to again.
+For what follows from an outcome, see [statuses](statuses.md#outcome-how-one-attempt-ended). *After*: it is not
+tried again before this pause is over. *Suppress*: nothing is sent to the recipient again.
 
-| about | what delivery does besides |
+| about | what delivery does in addition |
 |---|---|
 | `recipient`, `content` | nothing |
 | `destination` | tries the next provider. If none serves it, it fails; the detail names the country or domain |
-| `sender` | tries the next provider; three refusals hold this sender back, doubtful ones once a destination |
+| `sender` | tries the next provider; three refusals (doubtful ones count once a destination) hold the sender |
 | `account`, `provider` | opens the [circuit](../explanation/architecture.md#providers-and-failover) |
 
-*Doubtful*: we are at fault, or this one destination is not served. The message waits for
+*Doubtful*: either our side is at fault, or this one destination is not served. The message waits for
 [evidence](../explanation/decisions.md#evidence-says-what-an-answer-is-about-where-words-do-not).
 
-† rests on experience, not on the provider's page.
+† is based on experience, not on the provider's page.
 """
 
 _SMTP = """\
 ## E-mail (SMTP)
 
-The first row that fits decides: some by the server's words, then enhanced codes (RFC 3463), then basic ones. `*`
-stands for any digit or number. After a code stands the command it answers (otherwise any). *By words*: the text
-must fit, too. The patterns, and the source of each row, are in
+The first matching row decides: some rows go by the server's words, then come enhanced codes (RFC 3463), then basic
+codes. `*` stands for any digit or number. The word after a code is the command that it answers; without one, any
+command. *By words*: the text must also match. The patterns, and the source of each row, are in
 [the table](../../notifier/providers/mail/code_table.py).
 
-- Without a row, 2xx, 3xx and what is not SMTP mean `unavailable` before the end of the mail was sent. After it
-  they mean `unknown`, as does an answer that never comes.
-- Where the text repeats what another server said ("host … said: 550 …"), that server's code counts, and it is
-  about the `destination`, never our account.
-- An address of ours in it makes a refusal one of the `sender`, in doubt. A recipient is suppressed only if it
-  names the recipient or nobody.
-- At `rcpt`, an answer about our account is doubtful: a relay refuses one domain in the same words.
-- Bounces are read as at `rcpt`. Only reason and *suppress* count; `provider_unavailable` of a server that gave up
-  trying becomes `unreachable_recipient`.
+- If no row matches, 2xx, 3xx and answers that are not SMTP mean `unavailable` before the end of the mail was sent.
+  After the end they mean `unknown`, as does an answer that never comes.
+- If the text quotes another server ("host … said: 550 …"), that server's code counts. The answer is then about the
+  `destination`, never about our account.
+- If the text contains an address of ours, a refusal is about the `sender`, in doubt. A recipient is suppressed
+  only if the text names the recipient or no address.
+- At `rcpt`, an answer about our account is doubtful, because relays refuse a single domain in the same words.
+- Bounces are read like answers to `rcpt`. Only reason and *suppress* count. If a server gave up trying,
+  `provider_unavailable` becomes `unreachable_recipient`.
 
 | answer | means | reason |
 |---|---|---|
@@ -71,13 +72,13 @@ must fit, too. The patterns, and the source of each row, are in
 _TWILIO = """\
 ## SMS (Twilio)
 
-For answers to a send and the ErrorCode of status callbacks, of which only reason and *suppress* count. Each code
-links to Twilio's page.
+These codes come in answers to a send and as the ErrorCode of status callbacks. For status callbacks only reason
+and *suppress* count. Each code links to Twilio's page.
 
-| without a row | means |
+| answer without a row | means |
 |---|---|
 | HTTP 5xx, whatever its code; no answer, or an unreadable one | `unknown` |
-| 401, 403, 404, 405, 407, 3xx without a code of Twilio's | our account or address |
+| 401, 403, 404, 405, 407, 3xx without a Twilio code | our account or address is at fault |
 | 408, 429 without a code | `unavailable`, `throttled` |
 | any other 4xx | `rejected`, `provider_rejected` |
 
@@ -89,17 +90,17 @@ _VONAGE = """\
 ## SMS (Vonage)
 
 Vonage answers HTTP 200 with a status for each part of the text. Source: [Vonage's page]({url}),
-or the link of a status.
+or the page that a status links to.
 
 | answer | means |
 |---|---|
 | all parts `0` | a receipt |
-| all parts refused | the gravest of their outcomes: `unknown`, then `rejected`, `unavailable`, `throttled` |
-| some accepted, some refused; no answer, or an unreadable one | `unknown`: sending again could double it |
+| all parts refused | the most serious of their outcomes: `unknown`, then `rejected`, `unavailable`, `throttled` |
+| some accepted, some refused; no answer, or an unreadable one | `unknown`: sending it again could send it twice |
 | a status without a row | `rejected`, `provider_rejected` |
 | HTTP other than 2xx | as for Twilio without a code |
 
-The first row that fits decides, some by the words of the answer.
+The first matching row decides; some rows go by the words of the answer.
 
 | status | means | reason |
 |---|---|---|
@@ -109,23 +110,23 @@ The first row that fits decides, some by the words of the answer.
 _VONAGE_RECEIPTS = """\
 ### Delivery receipts of Vonage
 
-Why a message did not arrive, by the `err-code` of its [receipt]({url}). Any other is `provider_rejected`.
+The `err-code` of a [receipt]({url}) says why a message did not arrive. Any other code is `provider_rejected`.
 
 | err-code | means | reason |
 |---|---|---|
 """
 
-#: What providers report later, and what it makes of a notification.
+#: What providers report later, and what each report does to a notification.
 _REPORTS = """\
 ## What is reported later
 
-Any other word changes nothing; it is in the story.
+Any other word changes no status; it is recorded in the timeline.
 
 | status | Twilio | Vonage |
 |---|---|---|
 """
 
-#: What the page does not repeat in each row.
+#: Facts that the page does not repeat in each row.
 _IMPLIED = {
     Reason.INVALID_RECIPIENT: (Outcome.REJECTED, Subject.RECIPIENT),
     Reason.UNREACHABLE_RECIPIENT: (Outcome.REJECTED, Subject.RECIPIENT),
@@ -200,7 +201,7 @@ def _dagger(basis: str) -> str:
 
 
 def _reason(verdict: Verdict) -> str:
-    """The reason, and what it does not imply."""
+    """The reason, and what does not follow from it."""
     outcome, subject = _IMPLIED[verdict.reason]
     words = [f"`{verdict.reason}`"]
     if verdict.outcome != outcome:

@@ -1,7 +1,7 @@
-"""What an HTTP request of a provider came to: by its deadline, its status, and whether it was sent.
+"""Turns the end of an HTTP request into one of the `SendError`s: by deadline, status, and whether it was sent.
 
-If no byte of a request was sent, it was certainly not accepted. If it was sent and has no complete answer, or a
-5xx, it may have been.
+If no byte of the request was sent, it was certainly not accepted. If it was sent and has no complete answer, or a
+5xx, it may have been accepted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from notifier.providers.http_session import HttpCall
 from notifier.providers.outcomes import ACCOUNT, REFUSED, THROTTLED, UNAVAILABLE, UNKNOWN, Verdict
 from notifier.providers.redaction import sms_detail
 
-#: Longer waits are cut to this: one odd answer must not park a message for days.
+#: Longer waits are cut to this, so that one odd answer does not hold a message for days.
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
 _BY_STATUS: Mapping[int, Verdict] = MappingProxyType(
@@ -56,9 +56,10 @@ def _lost(call: HttpCall, error: Exception) -> SendError:
 
 
 def judge_status(status: int) -> Verdict:
-    """What an answer other than 2xx without a provider's code means: it comes from a proxy or a wrong address.
+    """What an answer other than 2xx means if it has none of the provider's codes: it comes from a proxy or a wrong
+    address.
 
-    A 5xx is unknown; a 3xx does not come from an API, so the address is wrong; any other 4xx is a refusal.
+    A 5xx is unknown. A 3xx does not come from an API, so the address is wrong. Any other 4xx is a refusal.
     """
     if status >= 500:
         return UNKNOWN
@@ -66,8 +67,8 @@ def judge_status(status: int) -> Verdict:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """RFC 9110 section 10.2.3: seconds or a date. None if it is absent or makes no sense. A date is compared with
-    the answer's own `Date`, because this machine's clock may be wrong."""
+    """The wait in `Retry-After` (RFC 9110 section 10.2.3), given in seconds or as a date. None if it is absent or
+    makes no sense. A date is compared with the answer's own `Date`, because this machine's clock may be wrong."""
     value = headers.get("Retry-After", "").strip()
     if value.isdecimal():
         return min(float(value), MAX_RETRY_AFTER_SECONDS)
@@ -81,5 +82,5 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def basic_authorization(user: str, password: str) -> dict[str, str]:
-    """The header of RFC 7617."""
+    """The Authorization header of RFC 7617."""
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}

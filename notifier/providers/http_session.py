@@ -1,10 +1,10 @@
-"""HTTP/1.1 connections of a provider, kept between requests.
+"""HTTP/1.1 connections of a provider, reused between requests.
 
-A general client spends most of an SMS's time on what such an API never needs: cookies, redirects, proxies,
-compression, signals, forms with files. Here a request is one write, and httptools reads the answer.
+A general HTTP client spends most of an SMS's time on things that such an API never needs: cookies, redirects,
+proxies, compression, signals, multipart forms. Here a request is one write, and httptools parses the answer.
 
-A connection has one request at a time. It is kept only if the answer was whole, nothing followed it, and the
-server keeps it too: so no answer can be taken for that of another request.
+A connection has one request at a time. It is reused only if the answer was complete, nothing followed it, and the
+server keeps the connection open. So no answer can be mistaken for the answer to another request.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from yarl import URL
 
 from notifier.providers.system_resolver import SystemResolver
 
-#: For DNS, TCP and TLS together.
+#: Time limit for DNS, TCP and TLS together.
 CONNECT_SECONDS = 3.0
-#: The next address is tried if one does not answer within this. Seconds.
+#: If an address does not answer within this, the next one is tried as well. Seconds.
 _NEXT_ADDRESS_SECONDS = 0.25
-#: Idle connections are dropped before a server or a balancer drops them (theirs last a minute or more): a POST on
-#: a connection that the other side just closed ends in an unknown outcome.
+#: Idle connections are dropped before a server or a load balancer drops them (they wait a minute or more). A POST
+#: on a connection that the other side has just closed would end in an unknown outcome.
 _KEEPALIVE_SECONDS = 10.0
-#: Of one answer, with its head. Bytes.
+#: Maximum size of an answer, headers included. Bytes.
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 _BREAKS = re.compile(r"[\r\n\0]")
@@ -42,22 +42,22 @@ _BREAKS = re.compile(r"[\r\n\0]")
 
 @dataclass(slots=True)
 class HttpCall:
-    """One request under way: its deadline, and what is known about it if it ends in an exception."""
+    """One request in progress: its deadline, and what is known about it if it ends in an exception."""
 
     deadline_seconds: float
     #: Set just before the first byte of the request is sent; until then the provider has nothing.
     was_written: bool = False
-    #: None until the headers of the answer are here.
+    #: HTTP status. None until the headers of the answer have arrived.
     status: int | None = None
     headers: Mapping[str, str] | None = None
-    #: None until the whole answer is here.
+    #: None until the whole answer has arrived.
     body: str | None = None
 
 
 class HttpConnection(asyncio.Protocol):
-    """One connection, for one request at a time."""
+    """One connection, with one request at a time."""
 
-    #: On the loop's clock.
+    #: When it became idle, on the loop's clock.
     idle_since = 0.0
 
     def __init__(self, loop: asyncio.AbstractEventLoop, all_open: set[HttpConnection]) -> None:
@@ -70,17 +70,18 @@ class HttpConnection(asyncio.Protocol):
         self._headers: CIMultiDict[str] = CIMultiDict()
         self._body: list[bytes] = []
         self._bytes_left = 0
-        #: Whether the answer ends where the connection does.
+        #: The answer ends when the server closes the connection.
         self._ends_with_connection = False
         self._is_kept = True
 
     @property
     def is_usable(self) -> bool:
-        """Whether it takes another request."""
+        """Whether it can take another request."""
         return self._is_kept and not self._transport.is_closing()
 
     async def ask(self, request: bytes, call: HttpCall) -> None:
-        """Send a request, and read its answer into `call`. After an exception it is of no use any more."""
+        """Send a request and read its answer into `call`. After an exception the connection cannot be used any
+        more."""
         self._parser, self._call, self._bytes_left = HttpResponseParser(self), call, MAX_ANSWER_BYTES
         self._answered = self._loop.create_future()
         call.was_written = True
@@ -93,7 +94,7 @@ class HttpConnection(asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -102,7 +103,7 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._bytes_left -= len(data)
         if self._parser is None:
-            self._is_kept = False  # nobody asked for it
+            self._is_kept = False  # bytes that belong to no request
         elif self._bytes_left < 0:
             self._fail(ConnectionError(f"an answer of more than {MAX_ANSWER_BYTES} bytes"))
         else:
@@ -120,7 +121,7 @@ class HttpConnection(asyncio.Protocol):
             self._complete()
         self._fail(exc or ConnectionResetError("the server closed the connection"))
 
-    # What the parser calls.
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
         if self._answered is None or self._answered.done():
@@ -143,7 +144,7 @@ class HttpConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         assert self._parser is not None
-        # After a 1xx the answer is still to come.
+        # After a 1xx, the answer is still to come.
         if self._parser.get_status_code() >= 200 and self._is_kept:
             self._is_kept = self._parser.should_keep_alive()
             self._complete()
@@ -160,13 +161,13 @@ class HttpConnection(asyncio.Protocol):
 
 
 class HttpSession:
-    """The connections of one provider. Create it in the event loop that uses it."""
+    """A provider's connections. Create it in the event loop that uses it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._names = SystemResolver(socket.AI_ADDRCONFIG)
         self._open: set[HttpConnection] = set()
-        #: By address of the server; what was used last is last.
+        #: Idle connections by server address; the most recently used is last.
         self._idle: defaultdict[tuple[str, str | None, int | None], deque[HttpConnection]] = defaultdict(deque)
         self._dropping: asyncio.TimerHandle | None = None
 
@@ -180,11 +181,12 @@ class HttpSession:
         data: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Send one request and read its answer into `call`; never a second request for the same call. `data` is
-        sent as a form, redirects are not followed. Only connecting has a deadline here; `in_time` has the call's.
+        """Send one request and read its answer into `call`. Never sends a second request for the same call. `data`
+        is sent as a form; redirects are not followed. Only connecting has a time limit here; `in_time` enforces
+        the call's deadline.
 
         Raises:
-            TimeoutError, OSError: `HttpCall.was_written` tells what that means.
+            TimeoutError, OSError: `HttpCall.was_written` says whether the request may have been accepted.
         """
         call.was_written, call.status, call.headers, call.body = False, None, None, None
         target = URL(url).update_query(params) if params else URL(url)
@@ -194,7 +196,7 @@ class HttpSession:
         try:
             await connection.ask(request, call)
         except BaseException:
-            # Its answer may still come.
+            # The answer may still come.
             connection.abort()
             raise
         if connection.is_usable:
@@ -204,12 +206,12 @@ class HttpSession:
                 self._dropping = self._loop.call_later(_KEEPALIVE_SECONDS, self._drop_idle)
 
     async def close(self) -> None:
-        """Close every connection. Calls under way fail."""
+        """Close every connection. Calls in progress fail."""
         if self._dropping is not None:
             self._dropping.cancel()
         for connection in list(self._open):
             connection.abort()
-        await asyncio.sleep(0)  # for the loop to close them
+        await asyncio.sleep(0)  # lets the event loop close them
 
     def _usable(self, idle: deque[HttpConnection]) -> HttpConnection | None:
         while idle:
@@ -234,7 +236,7 @@ class HttpSession:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        """Made when it is needed: it reads the system's certificates, which takes milliseconds."""
+        """Created when first needed, because loading the system's certificates takes milliseconds."""
         context = ssl.create_default_context()
         context.set_alpn_protocols(["http/1.1"])
         return context

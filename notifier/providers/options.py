@@ -1,4 +1,4 @@
-"""A provider's options: the strings of its table in notifier.toml, validated by a model."""
+"""Reads and validates a provider's options: the strings in its table of notifier.toml."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, 
 
 
 class ProviderOptions(BaseModel):
-    """The table of one provider. A field's description says what to put there: it is part of the error.
+    """The model of one provider's table. A field's description says what to put there, and is part of the error.
 
-    `public_url`, `message_id_domain` and `api_base` may be missing from the table: they default to the settings.
+    `public_url`, `message_id_domain` and `api_base` default to the settings if the table does not have them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    #: Options that its webhooks cannot be verified without.
+    #: Options that are needed to verify the provider's webhooks.
     needed_by_webhooks: ClassVar[tuple[str, ...]] = ("public_url",)
 
     @classmethod
     def read(cls, provider: str, values: Mapping[str, str]) -> Self:
-        """Read the table of `provider`. An empty value counts as absent.
+        """Read the table of `provider`. An empty value counts as missing.
 
         Raises:
-            ConfigurationError: naming the option that is missing, wrong or unknown, and never its value.
+            ConfigurationError: an option is missing, wrong or unknown; the text names it, but never repeats its
+                value.
         """
         known = cls.names()
         given = {key: value.strip() for key, value in values.items() if value.strip() or key not in known}
@@ -56,7 +57,7 @@ class ProviderOptions(BaseModel):
 
     @property
     def missing_for_webhooks(self) -> str | None:
-        """The first option without which no webhook can be verified; None if all are set."""
+        """The first missing option without which no webhook can be verified; None if there is none."""
         return next((name for name in self.needed_by_webhooks if not getattr(self, name)), None)
 
 
@@ -95,7 +96,7 @@ def whole_number(low: int, high: int) -> BeforeValidator:
 
 
 def matching(is_right: Callable[[str], object], meaning: str) -> AfterValidator:
-    """Annotation for a text that must be `meaning`: "an ASCII domain like example.com"."""
+    """Annotation for a text that must be `meaning`, such as "an ASCII domain like example.com"."""
 
     def read(value: str) -> str:
         if not is_right(value):
@@ -109,5 +110,5 @@ def matching(is_right: Callable[[str], object], meaning: str) -> AfterValidator:
 Boolean = Annotated[bool, BeforeValidator(_boolean)]
 #: The path of a file that exists.
 ExistingFile = Annotated[Path, AfterValidator(_file)]
-#: A base URL of http or https, without a slash at its end.
+#: A base URL with http or https, without a slash at the end.
 BaseUrl = Annotated[str, AfterValidator(_url)]

@@ -1,4 +1,4 @@
-"""What a provider's answer means, as a value: the right-hand side of every table of codes."""
+"""`Verdict`: what a provider's answer means, as a value. It is the right-hand side of every table of codes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Verdict:
     subject: Subject = Subject.PROVIDER
     #: With REJECTED: the recipient should not be sent to again.
     suppress: bool = False
-    #: With THROTTLED and UNAVAILABLE: the wait that the answer asks for.
+    #: With THROTTLED and UNAVAILABLE: how long the answer asks us to wait.
     retry_after_seconds: float | None = None
-    #: With UNAVAILABLE: it may be about this destination alone. See `Unavailable.is_doubtful`.
+    #: With UNAVAILABLE: the answer may be about this destination only. See `Unavailable.is_doubtful`.
     is_doubtful: bool = False
 
     def error(self, detail: str, *, code: str = "", retry_after_seconds: float | None = None) -> SendError:
-        """The exception to raise. `retry_after_seconds` from the answer overrides the table's.
+        """Make the exception to raise. `retry_after_seconds` from the answer takes precedence over the table's.
 
         Raises:
-            ValueError: for ACCEPTED, which is no error.
+            ValueError: for ACCEPTED, which is not an error.
         """
         wait = self.retry_after_seconds if retry_after_seconds is None else retry_after_seconds
         match self.outcome:
@@ -62,27 +62,28 @@ UNAVAILABLE = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, Subject.
 ACCOUNT = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, Subject.ACCOUNT)
 #: It may have been accepted.
 UNKNOWN = Verdict(Outcome.UNKNOWN, Reason.OUTCOME_UNKNOWN, Subject.PROVIDER)
-#: Too fast.
+#: We send too fast.
 THROTTLED = Verdict(Outcome.THROTTLED, Reason.PROVIDER_THROTTLED, Subject.PROVIDER)
-#: Refused for good, and the recipient does not exist.
+#: Permanently refused: the recipient does not exist.
 NO_SUCH_RECIPIENT = Verdict(Outcome.REJECTED, Reason.INVALID_RECIPIENT, Subject.RECIPIENT, suppress=True)
-#: Refused for good because of the recipient, by an answer too vague to suppress them.
+#: Permanently refused because of the recipient, but the answer is too vague to suppress them.
 BAD_RECIPIENT = Verdict(Outcome.REJECTED, Reason.INVALID_RECIPIENT, Subject.RECIPIENT)
-#: Refused for good: the recipient exists but cannot be reached.
+#: Permanently refused: the recipient exists but cannot be reached.
 UNREACHABLE = Verdict(Outcome.REJECTED, Reason.UNREACHABLE_RECIPIENT, Subject.RECIPIENT)
-#: Refused for good: the recipient asked for no more.
+#: Permanently refused: the recipient asked for no more messages.
 OPTED_OUT = Verdict(Outcome.REJECTED, Reason.OPTED_OUT, Subject.RECIPIENT, suppress=True)
-#: Refused for good for this recipient alone: a policy of theirs, or a trial account that does not know them.
+#: Permanently refused for this recipient only: because of their policy, or because a trial account does not know
+#: them.
 NOT_FOR_RECIPIENT = Verdict(Outcome.REJECTED, Reason.PROVIDER_REJECTED, Subject.RECIPIENT)
-#: Refused for good because of its content or size.
+#: Permanently refused because of the content or its size.
 CONTENT = Verdict(Outcome.REJECTED, Reason.CONTENT_REFUSED, Subject.CONTENT)
-#: Refused for good, for another or no stated reason.
+#: Permanently refused for another reason, or none is given.
 REFUSED = Verdict(Outcome.REJECTED, Reason.PROVIDER_REJECTED, Subject.CONTENT)
-#: Our sender identity is refused: its messages wait until that is fixed, those of others go on.
+#: Our sender identity is refused. Its messages wait until that is fixed; messages of other senders go on.
 SENDER_REFUSED = Verdict(Outcome.UNAVAILABLE, Reason.SENDER_REFUSED, Subject.SENDER)
-#: The same, by an answer that also means that this sender may not send to this destination.
+#: The same, but the answer may also mean that this sender may not send to this destination.
 SENDER_REFUSED_HERE = Verdict(Outcome.UNAVAILABLE, Reason.SENDER_REFUSED, Subject.SENDER, is_doubtful=True)
-#: The country, prefix or domain is not served: this message fails, others go on.
+#: The country, prefix or domain is not served. This message fails; others go on.
 DESTINATION_REFUSED = Verdict(Outcome.REJECTED, Reason.DESTINATION_REFUSED, Subject.DESTINATION)
-#: Our account is refused, by an answer that also means that it may not send to this destination.
+#: Our account is refused, but the answer may also mean that it may not send to this destination.
 REFUSED_HERE = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, Subject.DESTINATION, is_doubtful=True)

@@ -1,4 +1,5 @@
-"""From a `[[providers]]` table to a provider: kinds are entry points, imported when first needed."""
+"""Makes a provider from a `[[providers]]` table. Kinds of providers are entry points, imported when first
+needed."""
 
 from __future__ import annotations
 
@@ -20,16 +21,16 @@ GROUP = "notifier.providers"
 
 
 def kinds() -> tuple[str, ...]:
-    """Every kind that an installed package offers, sorted. Imports none of them."""
+    """Every kind that installed packages offer, sorted. Imports none of them."""
     return tuple(sorted(_entries()))
 
 
 def load(table: ProviderTable, settings: Settings) -> Provider:
-    """Create the provider of one table. Its package is imported only now.
+    """Create the provider of one table. Its package is imported here.
 
     Raises:
-        ConfigurationError: for an unknown kind, or an option that the provider refuses.
-        MissingPackage: if the kind exists but what it needs is not installed.
+        ConfigurationError: the kind is unknown, or the provider refuses an option.
+        MissingPackage: the kind exists, but a package that it needs is not installed.
     """
     found = provider_class(table)
     return found.from_options(table.name, _options(found, table, settings))
@@ -39,8 +40,8 @@ def provider_class(table: ProviderTable) -> type[Provider]:
     """The class of the table's kind.
 
     Raises:
-        ConfigurationError: for an unknown kind.
-        MissingPackage: if the kind exists but what it needs is not installed.
+        ConfigurationError: the kind is unknown.
+        MissingPackage: the kind exists, but a package that it needs is not installed.
     """
     entry = _entries().get(table.kind)
     if entry is None:
@@ -51,7 +52,7 @@ def provider_class(table: ProviderTable) -> type[Provider]:
 
 
 def channel_of(table: ProviderTable) -> Channel | None:
-    """None if the kind is not installed."""
+    """The channel of the table's kind; None if the kind is not installed."""
     try:
         return provider_class(table).channel
     except ConfigurationError:
@@ -59,7 +60,7 @@ def channel_of(table: ProviderTable) -> Channel | None:
 
 
 def can_look_up(table: ProviderTable) -> bool:
-    """Whether it can be asked what it accepted. False if the kind is not installed."""
+    """Whether the provider can look up what it accepted. False if the kind is not installed."""
     try:
         return issubclass(provider_class(table), Reconciles)
     except ConfigurationError:
@@ -79,7 +80,8 @@ class WebhookKind:
 def webhook_kinds(
     settings: Settings, leave_out: Callable[[ProviderTable, ConfigurationError], None]
 ) -> dict[str, WebhookKind]:
-    """Every configured kind that calls webhooks. A provider whose table cannot be read is left out."""
+    """Every configured kind that calls webhooks. A provider whose table cannot be read is reported to `leave_out`
+    and left out."""
     kinds: dict[str, WebhookKind] = {}
     for table in settings.provider_tables():
         try:
@@ -95,10 +97,10 @@ def webhook_kinds(
 
 
 def read_options(provider: Any, table: ProviderTable, settings: Settings) -> ProviderOptions:
-    """The table, read by the options model of this provider class.
+    """Read the table with the options model of this provider class.
 
     Raises:
-        ConfigurationError: naming the option that is missing or wrong.
+        ConfigurationError: an option is missing or wrong; the text names it.
     """
     model: type[ProviderOptions] = provider.options_model
     return model.read(table.name, _options(provider, table, settings))
@@ -109,7 +111,7 @@ def _options(provider: object, table: ProviderTable, settings: Settings) -> Mapp
     return settings.provider_options(table, model.names() if model else ())
 
 
-# To read what is said of every installed package takes 12 ms, and the console asks for each provider.
+# Reading the metadata of every installed package takes 12 ms, and the console asks for each provider.
 @cache
 def _entries() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
@@ -120,7 +122,7 @@ def _imported(table_name: str, entry: EntryPoint) -> type[Provider]:
         found: type[Provider] = entry.load()
     except ModuleNotFoundError as error:
         package, where = entry.module.partition(".")[0], f"provider {table_name}"
-        # A missing module of the plug-in itself is a broken package: no extra would add it.
+        # If a module of the plug-in itself is missing, the package is broken, and no extra would add it.
         if (error.name or "").partition(".")[0] == package:
             problem = f"{entry.value} (kind {entry.name}) cannot be imported: {error}"
             raise ConfigurationError(f"{where}: {problem}", setting="kind") from error

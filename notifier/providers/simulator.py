@@ -1,8 +1,8 @@
-"""Replaces the providers for messages of test keys: accepts them, calls nobody, and answers as the recipient's
-address says. See docs/how-to/test-without-sending.md.
+"""Takes the place of providers for messages of test keys: it accepts them, calls nobody, and answers as the
+recipient's address says. See docs/how-to/test-without-sending.md.
 
-It stores nothing: the id that it gives says how a message ends, so any process can ask later, as it asks a
-provider for a missing receipt.
+It stores nothing. The id that it returns says how a message ends, so any process can ask for it later, as with a
+real provider's missing receipt.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ from notifier.providers.base import Outgoing, Receipt, Report
 
 
 class Fate(StrEnum):
-    DELIVERED = "delivered"  #: taken, and reported as delivered
-    BOUNCED = "bounced"  #: taken, and reported as undelivered
-    DEFERRED = "deferred"  #: not taken by the first attempt; then as `delivered`
-    REFUSED = "refused"  #: refused for good: no such mailbox or number
-    OPTED_OUT = "opted-out"  #: refused for good: they asked for no more
+    DELIVERED = "delivered"  #: accepted, and reported as delivered
+    BOUNCED = "bounced"  #: accepted, and reported as undelivered
+    DEFERRED = "deferred"  #: the first attempt is not accepted; then as `delivered`
+    REFUSED = "refused"  #: permanently refused: no such mailbox or number
+    OPTED_OUT = "opted-out"  #: permanently refused: the recipient asked for no more messages
     UNKNOWN = "unknown"  #: the first attempt ends without an answer; then as `delivered`
 
 
-#: Mails to these names @ this domain, optionally with "+" and a suffix.
+#: The domain of simulated mail addresses. The local part is one of the names above, optionally with "+" and a
+#: suffix.
 DOMAIN = "simulator.example"
-#: SMS to these numbers, which belong to nobody.
+#: Simulated numbers, which belong to nobody.
 NUMBERS: Mapping[str, Fate] = MappingProxyType({f"+1555010020{digit}": fate for digit, fate in enumerate(Fate)})
 
 _ID = re.compile(r"sim-(?P<kind>email|sms)-(?P<fate>[a-z-]+)-[0-9a-f]{32}-\d+")
 
 
 class Simulator:
-    """One for both channels; no `[[providers]]` can name it."""
+    """The simulator, one for both channels. No `[[providers]]` table can name it."""
 
     name = SIMULATOR
     channel = Channel.EMAIL
-    #: Seconds after acceptance at which it is asked how a message ended.
+    #: How long after acceptance it is asked how a message ended. Seconds.
     report_after_seconds = 2.0
 
     @classmethod
@@ -77,11 +78,11 @@ class Simulator:
         return "simulated"
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: no connection is open."""
 
 
 def fate_of(to: str) -> Fate:
-    """A recipient who is in neither list gets `delivered`."""
+    """How a message to this recipient ends. Recipients that are in neither list get `delivered`."""
     address = recipient_identity(to)
     name, _, domain = address.rpartition("@")
     if domain == DOMAIN:

@@ -1,4 +1,4 @@
-"""What providers of SMS share: tables of codes, and reports about messages that they took."""
+"""What SMS providers share: tables of codes, and reports on messages that they accepted."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from notifier.providers.base import Report
 from notifier.providers.outcomes import REFUSED, Verdict
 from notifier.providers.redaction import sms_detail
 
-#: What a row of a table rests on: the provider's page, or experience.
+#: The source of a row: the provider's page, or experience.
 DOCUMENTED, OBSERVED = "documented", "observed"
 
-#: A carrier's time further from ours than this is ignored.
+#: A carrier's time that is further from ours than this is ignored.
 _PLAUSIBLE = timedelta(days=4)
 
 
 @dataclass(frozen=True, slots=True)
 class SmsCodeRow:
-    """One code, or one code with certain words in the answer."""
+    """The meaning of one code, or of one code together with certain words in the answer."""
 
     code: int
     meaning: str
     verdict: Verdict
     basis: str = DOCUMENTED
-    #: Regular expression that the answer's text must contain; empty: any text.
+    #: Regular expression that must match in the answer's text; empty: any text.
     words: str = ""
     #: The page that documents it.
     url: str = ""
@@ -48,7 +48,7 @@ def report_of(
     code: str | None,
     occurred_at: datetime | None,
 ) -> Report:
-    """A report from the provider's word for a status, and its error code (None: it gives none)."""
+    """Make a report from the provider's word for a status and its error code (None: it gives none)."""
     status = statuses.get(word)
     shown = word if status else f"reports {sms_detail(word)[:40]!r}"
     if status is not Status.UNDELIVERED:
@@ -62,7 +62,7 @@ def report_of(
 
 
 def carrier_time(text: str) -> datetime | None:
-    """When the carrier was done with a message: YYMMDDhhmm, taken as UTC. None if it cannot be right."""
+    """When the carrier finished with a message: YYMMDDhhmm, read as UTC. None if it cannot be right."""
     try:
         done_at = datetime.strptime(text, "%y%m%d%H%M").replace(tzinfo=UTC)
     except ValueError:
@@ -71,7 +71,8 @@ def carrier_time(text: str) -> datetime | None:
 
 
 def validity(seconds_to_expiry: float | None, *, longest: int, shortest: int, problem: str) -> int:
-    """Whole seconds that the provider may keep trying, rounded down, so that it never sends what has expired.
+    """Whole seconds for which the provider may keep trying, rounded down, so that it never sends an expired
+    message.
 
     Raises:
         Rejected: with `problem`, if less than `shortest` is left.

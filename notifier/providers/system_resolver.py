@@ -1,7 +1,7 @@
-"""The system's look-up of host names, in which slow names do not delay others.
+"""Looks up host names with the system's resolver, so that slow names do not delay others.
 
-asyncio looks names up in the few threads of the loop's executor, uvloop in two threads of the whole process: two
-names that are answered late hold up all others for as long as that takes, 40 seconds or more.
+asyncio looks names up in the few threads of the loop's executor, uvloop in two threads of the whole process. Two
+slow names there delay all others for as long as they take, 40 seconds or more.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _Found = list[tuple[Any, ...]]
 
 
 class SystemResolver(AbstractResolver):
-    """Looks each name up in a thread of its own, at most one per name; concurrent requests share it.
+    """Looks each name up in a separate thread, at most one for each name; concurrent requests share it.
 
-    For hosts from the configuration, of which there are few. A look-up cannot be cancelled, only abandoned: its
-    thread holds up neither the loop nor the end of the program.
+    It is meant for hosts from the configuration, of which there are few. A look-up cannot be cancelled, only
+    abandoned: its thread delays neither the loop nor the end of the program.
     """
 
     def __init__(self, flags: int = 0) -> None:
-        """`flags` of getaddrinfo."""
+        """`flags` are those of getaddrinfo."""
         self._flags = flags
         self._under_way: dict[tuple[str, int, int], asyncio.Future[_Found]] = {}
 
     async def look_up(self, host: str, port: int, family: int = socket.AF_UNSPEC) -> _Found:
-        """As `socket.getaddrinfo` for a stream. Has no deadline of its own.
+        """Look up a host, like `socket.getaddrinfo` for a stream. Has no time limit of its own.
 
         Raises:
             OSError: the name cannot be looked up.
@@ -53,14 +53,14 @@ class SystemResolver(AbstractResolver):
                 future.set_result(found)
             else:
                 future.set_exception(problem)
-                future.exception()  # all who asked may have left
+                future.exception()  # all callers may have left
 
         def look() -> None:
             found: _Found = []
             problem: Exception | None = None
             try:
                 found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=self._flags)
-            except Exception as error:  # a UnicodeError, of a name that is none
+            except Exception as error:  # such as UnicodeError, if it is not a valid name
                 problem = error
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(end, found, problem)
@@ -82,4 +82,4 @@ class SystemResolver(AbstractResolver):
         return results
 
     async def close(self) -> None:
-        """Nothing is kept."""
+        """Does nothing: nothing is kept open."""

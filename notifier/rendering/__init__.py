@@ -1,9 +1,10 @@
-"""Template files → `Rendered`: subject, text and HTML of a mail, or the text of an SMS and its segments.
+"""Turns template files into a `Rendered`: subject, text and HTML of a mail, or the text of an SMS and its
+segments.
 
 Read in this order: `renderer` (what the service calls), `loader` (files → template), `output` (template and
 context → text), then `lint` (`notifier templates check`). `sandbox` and `static_checks` say what a template may
-do, `filters` what it may write with, `manifest` what it declares, by the types of `domain.template_variables`.
-`render_limits` says how much it may make; `limited_filters` and `limited_nodes` count that.
+do, `filters` which filters it has, `manifest` what it declares, by the types in `domain.template_variables`.
+`render_limits` says how much a template may produce; `limited_filters` and `limited_nodes` count it.
 """
 
 from notifier.domain.template_variables import Type, Variable

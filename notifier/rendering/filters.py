@@ -1,7 +1,7 @@
 """The filters that templates may use: Jinja's harmless ones, and ours, which write in a reader's locale.
 
-A filter finds the locale in a context variable, because macros of an imported file do not see the rendering's own
-context; `writing_in` sets it around every rendering.
+Filters take the locale from a context variable, because macros of an imported file do not see the rendering's own
+context. `writing_in` sets it around every rendering.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from notifier.domain.local_days import zone_of
 from notifier.domain.template_variables import ValueRefused, read_date, read_datetime, read_money, read_number
 from notifier.rendering.limited_filters import BUILT_IN
 
-#: Of dates: CLDR's four lengths, and "day": weekday, day and month, abbreviated ("Thu, Mar 5").
+#: Styles of dates: CLDR's four lengths, and "day": weekday, day and month, abbreviated ("Thu, Mar 5").
 STYLES = ("short", "medium", "long", "full", "day")
 
 _locale: ContextVar[Locale] = ContextVar("locale")
@@ -50,7 +50,7 @@ def number(value: Any) -> str:
 
 def percent(value: Any) -> str:
     """`{{ 0.055 | percent }}`: "5.5%"."""
-    # Babel would round 0.055 to "6%": a tax rate is written in full.
+    # Babel would round 0.055 to "6%", but a tax rate is written in full.
     return _format_percent(read_number(value), locale=_locale.get(), decimal_quantization=False)
 
 
@@ -60,7 +60,7 @@ def date(value: Any, style: str = "long") -> str:
 
 
 def time(value: Any, timezone: str | None = None) -> str:
-    """`{{ starts_at | time }}`: "2:30 PM" at the offset that the value itself gives, or in a named time zone."""
+    """`{{ starts_at | time }}`: "2:30 PM" at the offset in the value itself, or in a named time zone."""
     return _format_time(_clock_time(value, timezone), "short", locale=_locale.get())
 
 
@@ -88,13 +88,13 @@ def _write_date(value: Date, style: str, locale: Locale) -> str:
 @lru_cache(maxsize=4096)
 def _write_datetime(value: DateTime, style: str, locale: Locale) -> str:
     day = _write_date(value.date(), style, locale)
-    # CLDR's own long date and time carries seconds and a zone, which nobody wants to read in a message.
+    # CLDR's own long date and time has seconds and a zone, which nobody wants to read in a message.
     frame = str(locale.datetime_formats["medium" if style == "day" else style]).replace("'", "")
     return frame.format(_format_time(value, "short", locale=locale), day)
 
 
 def _clock_time(value: Any, timezone: str | None) -> DateTime:
-    """Local time without an offset: aware times of one instant are equal whatever their offsets, so they must not
+    """Local time without an offset. Aware times of one instant are equal whatever their offsets, so they must not
     be keys of a cache."""
     moment = read_datetime(value)
     return (moment.astimezone(_zone(timezone)) if timezone else moment).replace(tzinfo=None)

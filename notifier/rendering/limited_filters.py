@@ -1,5 +1,5 @@
-"""Jinja's filters within the limits of a rendering: what they make is counted, and refused before it is made where
-a small value could make a huge one, or take minutes."""
+"""Jinja's filters within the limits of a rendering. What they produce is counted; if a small value could make a
+huge result or take minutes, it is refused beforehand."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ _Filter = Callable[..., Any]
 _AS_THEY_ARE = (
     "abs", "count", "d", "default", "first", "float", "last", "length",
 )
-#: They go through a list, or whatever it may be.
+#: These go through a list, or through whatever they get.
 _OVER_LISTS = ("items", "map", "max", "min", "reject", "rejectattr", "select", "selectattr", "unique")
-#: They make lists.
+#: These make lists.
 _OF_LISTS = ("dictsort", "groupby", "list", "reverse", "sort")
-#: They make texts, of whatever they get.
+#: These make texts of whatever they get.
 _OF_TEXTS = (
     "capitalize", "e", "escape", "forceescape", "join", "lower", "replace", "string", "striptags", "title", "trim",
     "truncate", "upper", "urlencode", "wordcount", "wordwrap",
 )
 # fmt: on
-#: Of a number: floats have fewer, and Python takes minutes for a power with millions.
+#: Maximum digits of a number: floats have fewer, and Python takes minutes for a power with millions of digits.
 _MAX_DIGITS = 300
-#: Of a text whose tags are removed, or that is wrapped: both may take seconds for more.
+#: Maximum length of a text from which tags are removed, or that is wrapped: longer ones may take seconds.
 _MAX_SLOW_TEXT = 250_000
-#: Of the characters that `trim` looks for.
+#: Maximum number of characters that `trim` looks for.
 _MAX_TRIMMED = 100
 
 
 def _place(function: _Filter) -> int:
-    """Of the value in its arguments: Jinja gives some of them its environment before it."""
+    """Position of the value in the arguments: Jinja passes its environment before it to some filters."""
     return 1 if hasattr(function, "jinja_pass_arg") else 0
 
 
@@ -61,7 +61,7 @@ def _counted(function: _Filter) -> _Filter:
 
 
 def _checked(function: _Filter) -> _Filter:
-    """Beside it, what the text is made of is looked at first."""
+    """Like the function beside it, but the text's parts are checked first."""
     values = slice(_place(function), None)
 
     @wraps(function)
@@ -86,7 +86,7 @@ def _join(context: EvalContext, value: Any, d: Any = "", attribute: Any = None) 
 @pass_eval_context
 def _replace(context: EvalContext, s: Any, old: Any, new: Any, count: int | None = None) -> Any:
     check_text(s, old, new)
-    # Jinja escapes some of the three in HTML; this is the most that it can be.
+    # In HTML, Jinja escapes some of the three arguments; this is the maximum count.
     times = max(str(text).count(str(old)) for text in (s, escape(s)))
     if count is not None and count >= 0:
         times = min(times, count)
@@ -120,7 +120,7 @@ def _wordwrap(
 
 
 def _int(value: Any, default: int = 0, base: int = 10) -> Any:
-    """As Jinja's; a text that is no number of usual length is none."""
+    """Like Jinja's, but a text that is not a number of usual length counts as no number."""
     is_long = isinstance(value, str) and len(value) > _MAX_DIGITS
     return default if is_long else FILTERS["int"](value, default, base)
 

@@ -1,4 +1,4 @@
-"""Parts of a template's tree that are counted when they run: loops, `~`, slices, and lists written in place."""
+"""Counts parts of a template when they run: loops, `~`, slices, and list literals."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from notifier.rendering.render_limits import (
     too_much,
 )
 
-#: What can be written, besides text.
+#: What can be written besides text.
 _WRITABLE = (int, float, Undefined)
 
 
 def _turns(values: Any) -> Any:
-    """What a loop goes through, as it is. Its turns are counted before the first."""
+    """The values of a loop, unchanged. Its turns are counted before the first one."""
     count_turns(values)
     return values
 
 
 @pass_eval_context
 def _joined(context: EvalContext, values: list[Any]) -> str:
-    """What `~` makes of them."""
+    """The result of `~`."""
     check_text(*values)
     text: str = count_value((markup_join if context.autoescape else str_join)(values))
     return text
 
 
 def _made(value: Any) -> Any:
-    """A slice, or a list of what a template has: as it is."""
+    """A slice or a list from the template, unchanged."""
     check_text(value)
     return count_value(value)
 
 
-@pass_context  # or Jinja would evaluate `{{ "a" | replace("a", "aa") }}` when it compiles
+@pass_context  # otherwise Jinja would evaluate `{{ "a" | replace("a", "aa") }}` at compile time
 def written(_: Context, value: Any) -> Any:
-    """What is written, counted and as it is: only texts and numbers."""
+    """The value that is written, unchanged but counted. Only texts and numbers are allowed."""
     # "Dear None", "True" or "['a', 'b']" is never what was meant. An undefined value raises when it is written.
     if isinstance(value, str):
-        # Not by `count_made`: a mail has hundreds of pieces.
+        # Does not call `count_made`, because a mail has hundreds of pieces.
         limit = current_limit.get()
         if limit is not None:
             limit.characters -= len(value) + OVERHEAD
@@ -65,14 +65,14 @@ def written(_: Context, value: Any) -> Any:
     raise TemplateRuntimeError(f"texts and numbers can be written, and this is {kind}: test it or loop over it")
 
 
-#: Filters around such parts. No template can name them.
+#: Filters around these parts. Templates cannot name them.
 NODE_FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {" turns": _turns, " joined": _joined, " made": _made}
 )
 
 
 def limit_nodes(tree: nodes.Template) -> None:
-    """Have what is made in the template counted, in place."""
+    """Change the tree in place, so that what the template produces is counted."""
     _Counting().visit(tree)
 
 
@@ -104,7 +104,8 @@ class _Counting(NodeTransformer):
 
 
 def _unless_constant(node: nodes.Expr) -> nodes.Expr:
-    """Constants take no more than their file. And an include needs its list of names as it is."""
+    """Leave constants alone: they take no more memory than their file. An include also needs its list of names
+    unchanged."""
     return node if node.find(nodes.Name) is None else _filtered(node, " made")
 
 

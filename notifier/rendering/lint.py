@@ -1,4 +1,4 @@
-"""Checks of templates, for `notifier templates check`."""
+"""Checks templates, for `notifier templates check`."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ _PARTS = (SUBJECT, TEXT, HTML)
 def check_templates(root: Path, *, name: str | None = None) -> list[TemplateProblem]:
     """Load every template below `root` (or those called `name`), check its files, and render its samples.
 
-    Errors would make a message fail. Sorted by path and line.
+    Problems that are errors would make a message fail. Sorted by path and line.
     """
     return TemplateChecks(root).problems(name=name)
 
 
 class TemplateChecks:
-    """`check_templates` again and again: only templates whose files have changed are checked anew. Thread-safe."""
+    """Repeated `check_templates`, which checks only templates whose files have changed. Thread-safe."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._checked: dict[tuple[Channel, str], _Checked] = {}
 
     def problems(self, *, name: str | None = None) -> list[TemplateProblem]:
-        """As `check_templates`."""
+        """Like `check_templates`."""
         if not self._root.is_dir():
             return [TemplateProblem(str(self._root), None, "there is no such folder: check NOTIFIER_TEMPLATES")]
         problems = {problem for channel in Channel if (problem := folder_problem(self._root, channel))}
@@ -62,7 +62,8 @@ class TemplateChecks:
 
     def _problems_of(self, channel: Channel, name: str) -> tuple[TemplateProblem, ...]:
         folders = locate(self._root, channel, name)
-        # Before they are read: a change meanwhile is seen the next time. Rights change without a new signature.
+        # Taken before the files are read, so that a change during the check is seen next time. Access rights can
+        # change without a new signature.
         version = (sign(folders), changed_at(folders))
         checked = self._checked.get((channel, name))
         if checked is None or checked.version != version:
@@ -73,7 +74,7 @@ class TemplateChecks:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A template when its files were as `version` says."""
+    """The result for a template whose files were as `version` says."""
 
     version: tuple[Signature, float]
     problems: tuple[TemplateProblem, ...]
@@ -91,7 +92,7 @@ def _check_template(root: Path, channel: Channel, name: str) -> Iterator[Templat
 
 
 def _check_variables(loaded: Loaded) -> Iterator[TemplateProblem]:
-    """Used and not declared, and the other way round."""
+    """Variables that are used but not declared, or declared but not used."""
     declared, used = loaded.template.variables, set[str]()
     given = set[str]() if loaded.template.transactional else {UNSUBSCRIBE_URL}
     for edition in loaded.editions.values():
@@ -109,7 +110,7 @@ def _check_variables(loaded: Loaded) -> Iterator[TemplateProblem]:
 
 
 def _check_files(loaded: Loaded) -> Iterator[TemplateProblem]:
-    """Files in the template's own folders that no edition uses: usually a slip in the name."""
+    """Files in the template's own folders that no edition uses, usually because of a misspelt name."""
     used = {source.path for edition in loaded.editions.values() for source in edition.sources.values()}
     for source in loaded.shelf.files.values():
         is_own = source.path.startswith(f"{_folder(loaded)}/")
@@ -119,7 +120,7 @@ def _check_files(loaded: Loaded) -> Iterator[TemplateProblem]:
 
 
 def _check_languages(loaded: Loaded) -> Iterator[TemplateProblem]:
-    """Editions in which a reader would find words of another language."""
+    """Editions in which a reader would find text in another language."""
     default, names = loaded.template.default_locale, loaded.template.category_names
     for locale in loaded.editions if names else ():
         if not any(tag in names for tag in fallbacks(locale)):

@@ -1,4 +1,4 @@
-"""From files to a template that renders: manifest, editions (the template in one language), version."""
+"""Loads a template from its files: manifest, editions (the template in one language) and version."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from notifier.rendering.sandbox import environment_of
 from notifier.rendering.static_checks import Examined, Reference, examine
 from notifier.rendering.template_files import HTML, MANIFEST, SUBJECT, TEXT, Shelf, Source, chain, locate, read
 
-#: What a template that is not transactional may use without declaring it.
+#: A variable that templates for mails that are not transactional may use without declaring it.
 UNSUBSCRIBE_URL = "unsubscribe_url"
 
 _ON_UNKNOWN = {Channel.EMAIL: OnUnknown.RESEND, Channel.SMS: OnUnknown.HOLD}
@@ -29,25 +29,25 @@ _ON_UNKNOWN = {Channel.EMAIL: OnUnknown.RESEND, Channel.SMS: OnUnknown.HOLD}
 class Template:
     channel: Channel
     name: str
-    #: 16 hex digits of the SHA-256 of every file that it uses, including shared ones.
+    #: The first 16 hex digits of the SHA-256 of every file that it uses, shared ones included.
     version: str
     description: str
     variables: Mapping[str, Variable]
     default_locale: str
     #: The default one first.
     locales: tuple[str, ...]
-    #: Name of the sender identity where the message names none; None: the service's default.
+    #: Name of the sender identity if the message names none; None: the service's default.
     sender: str | None
     on_unknown: OnUnknown
-    #: Kind of message, which can be suppressed alone; None: none.
+    #: Kind of message, which recipients can suppress by itself; None: none.
     category: str | None
     #: Locale → what people call the category.
     category_names: Mapping[str, str]
-    #: False: its mails carry an unsubscribe link for their category.
+    #: False: its mails have an unsubscribe link for their category.
     transactional: bool
-    #: It is sent against recipients' wishes.
+    #: It is sent even if the recipient opted out.
     suppression_exempt: bool
-    #: Maximum of segments of a sample; None: no limit.
+    #: Maximum number of segments of a sample; None: no limit.
     max_segments: int | None
     samples: tuple[Sample, ...]
 
@@ -58,7 +58,8 @@ class Template:
 
     @property
     def html_names(self) -> frozenset[str]:
-        """Variables whose markup is written as it is: with any, the mail says whatever its producer wants."""
+        """Variables whose markup is written unescaped. With one of these, the producer decides what the mail
+        says."""
         return frozenset(name for name, variable in self.variables.items() if variable.type is Type.HTML)
 
 
@@ -73,7 +74,7 @@ class Edition:
     #: Mails only.
     subject: jinja2.Template | None
     html: jinja2.Template | None
-    #: Every file that it uses, by the name that templates use.
+    #: Every file that it uses, by the name by which templates refer to it.
     sources: Mapping[str, Source]
     examined: Mapping[str, Examined]
 
@@ -96,7 +97,7 @@ class Loaded:
 
 
 def load(root: Path, channel: Channel, name: str) -> tuple[Loaded | None, list[TemplateProblem]]:
-    """Read and compile one template that exists. None: it cannot be used. A usable one may have warnings."""
+    """Read and compile one existing template. None: it cannot be used. A usable template may have warnings."""
     shelf, problems = read(root, locate(root, channel, name))
     folder = f"{channel}/{name}"
     manifest, found = _manifest(shelf, channel, folder)
@@ -142,7 +143,7 @@ def _manifest(shelf: Shelf, channel: Channel, folder: str) -> tuple[Manifest | N
 
 
 def _endless(manifest: Manifest, channel: Channel) -> Iterator[str]:
-    """Why it cannot have an unsubscribe link."""
+    """Reasons why it cannot have an unsubscribe link."""
     if channel is not Channel.EMAIL:
         yield "false is for e-mail only; remove it"
     if manifest.category is None:
@@ -192,7 +193,7 @@ def _edition(
 
 
 def _parts(shelf: Shelf, channel: Channel, folder: str) -> tuple[list[str], list[TemplateProblem]]:
-    """Parts of every edition. The default locale must have all: the others fall back to it."""
+    """The parts of every edition. The default locale must have all of them, because the others fall back to it."""
     needed = {Channel.EMAIL: (SUBJECT, TEXT), Channel.SMS: (TEXT,)}[channel]
     missing = [part for part in needed if part not in shelf.files]
     if channel is Channel.EMAIL and HTML not in shelf.files and shelf.locales_of(HTML):
@@ -210,7 +211,7 @@ def _parts(shelf: Shelf, channel: Channel, folder: str) -> tuple[list[str], list
 def _collect(
     shelf: Shelf, parts: Iterable[str], locales: tuple[str, ...]
 ) -> tuple[dict[str, Source], dict[str, Examined], list[TemplateProblem]]:
-    """The parts and all that they extend, include and import, in the given locales."""
+    """The parts, and all files that they extend, include and import, in the given locales."""
     sources: dict[str, Source] = {}
     examined: dict[str, Examined] = {}
     problems: list[TemplateProblem] = []
@@ -235,6 +236,6 @@ def _version(shelf: Shelf, editions: Iterable[Edition]) -> str:
     used = {source for edition in editions for source in edition.sources.values()} | {shelf.files[MANIFEST]}
     digest = hashlib.sha256()
     for source in sorted(used, key=lambda source: source.path):
-        # With the lengths, no text can move from one file into the next unnoticed.
+        # Includes the lengths, so that moving text from one file to the next changes the digest.
         digest.update(f"{source.path}\0{len(source.text)}\0{source.text}\0".encode())
     return digest.hexdigest()[:16]

@@ -1,7 +1,8 @@
-"""Locales: which folder serves a reader, and how numbers and dates are written for them. Pure functions.
+"""Chooses the locale for a reader: which folder serves them, and how numbers and dates are written. Pure
+functions.
 
-A tag is BCP 47 ("fr-CA", "zh-Hans"). What script a language is written in where nobody says so ("zh-TW" is
-Traditional Chinese) comes from CLDR's likely subtags, through Babel.
+A tag is BCP 47 ("fr-CA", "zh-Hans"). If a tag does not name the script ("zh-TW" is Traditional Chinese), it comes
+from CLDR's likely subtags, through Babel.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def canonical(tag: str) -> str:
 def fallbacks(tag: str) -> tuple[str, ...]:
     """The tags whose texts a reader of `tag` can read, best first.
 
-    "fr-CA" → fr-CA, fr-Latn-CA, fr-Latn, fr. "zh-CN" → zh-CN, zh-Hans-CN, zh-Hans, zh. "zh-TW" ends with
-    zh-Hant: plain zh is Simplified Chinese, another script. A text of no known shape has no fallbacks.
+    "fr-CA" → fr-CA, fr-Latn-CA, fr-Latn, fr. "zh-CN" → zh-CN, zh-Hans-CN, zh-Hans, zh. "zh-TW" ends with zh-Hant,
+    because plain zh is Simplified Chinese, another script. A text that is no known tag has no fallbacks.
     """
     if not is_tag(tag):
         return ()
@@ -51,7 +52,7 @@ def fallbacks(tag: str) -> tuple[str, ...]:
 def formats_for(requested: str | None, written: str) -> Locale:
     """The conventions for numbers and dates in a text whose language is `written`.
 
-    Those of the reader ("fr-CA") as long as they are of the same language and script as the text.
+    They are the reader's ("fr-CA") if the reader's locale has the same language and script as the text.
     """
     reader = known_locale(requested) if requested else None
     if requested and reader is not None and same_language(requested, written):
@@ -60,7 +61,7 @@ def formats_for(requested: str | None, written: str) -> Locale:
 
 
 def known_locale(tag: str) -> Locale | None:
-    """The CLDR locale of a tag, or None where CLDR has none or the text is no tag."""
+    """The CLDR locale for a tag; None if CLDR has none, or the text is not a tag."""
     try:
         return Locale.parse(canonical(tag), sep="-")
     except (ValueError, UnknownLocaleError):
@@ -68,12 +69,12 @@ def known_locale(tag: str) -> Locale | None:
 
 
 def same_language(tag: str, other: str) -> bool:
-    """Whether readers of the one read the other: "en-GB" and "en" yes, "zh-Hans" and "zh-Hant" no."""
+    """Whether readers of one can read the other: "en-GB" and "en" yes, "zh-Hans" and "zh-Hant" no."""
     return _family(canonical(tag).split("-")) == _family(canonical(other).split("-"))
 
 
 def _family(parts: list[str]) -> tuple[str, str]:
-    """The language and the script it is written in ("" where CLDR does not know the language)."""
+    """The language and its script ("" if CLDR does not know the language)."""
     language, rest = parts[0], parts[1:]
     if rest and len(rest[0]) == 4 and rest[0].isalpha():
         return language, rest[0]

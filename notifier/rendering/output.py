@@ -1,4 +1,4 @@
-"""One edition and one context → subject, text and HTML, within the limits of mail and SMS."""
+"""Renders one edition with one context to subject, text and HTML, within the limits of mail and SMS."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from notifier.rendering.problems import readable
 from notifier.rendering.render_limits import limited_time
 from notifier.rendering.sms_segments import Segments, segments
 
-#: The link of a mail that is only previewed.
+#: The unsubscribe link in a mail that is only previewed.
 SAMPLE_LINK = "https://notify.example.com/u/sample"
 #: Twilio's limit on the body of a message (error 21617). Characters.
 MAX_SMS_LENGTH = 1600
 
-# Whitespace that may end a header line or look as if it did; no-break spaces are French typography and stay.
+# White space that may end a header line or look as if it did. No-break spaces are French typography and stay.
 _BREAKS = re.compile(r"[ \t\n\r\v\f\x1c-\x1f\x85\u2028\u2029]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _BLANK_LINES = re.compile(r"\n{3,}")
-# No-break spaces are not in the GSM alphabet: one of them would double the price of an SMS.
+# No-break spaces are not in the GSM alphabet: a single one would double the price of an SMS.
 _PLAIN_SPACES = str.maketrans("\u00a0\u2007\u202f", "   ")
 
 
 @record(frozen=True, slots=True)
 class Rendered:
     template: str
-    #: Of the template.
+    #: The template's version.
     version: str
-    #: Language of the text, BCP 47: of the edition that was found, not the one that was asked for.
+    #: Language of the text (BCP 47): that of the edition that was found, not the one that was asked for.
     locale: str
     #: One line; "" for SMS.
     subject: str
     #: Body of the SMS, or the text part of the mail.
     text: str
-    #: None for SMS, and for mails of text alone: also where a template's HTML part comes out empty.
+    #: None for SMS, and for mails with text only, including mails whose HTML part comes out empty.
     html: str | None
     #: SMS only.
     segments: Segments | None
@@ -59,18 +59,18 @@ def write(
     """Render the edition for a reader of `locale`. A template that is not transactional may use `unsubscribe_url`.
 
     Raises:
-        RenderingFailed: template and context do not fit.
+        RenderingFailed: the context does not fit the template.
     """
     template, edition = loaded.template, loaded.edition(locale)
     names = completed(template.variables, context)
     if not template.transactional:
-        # If the template declares it, the producer's value counts.
+        # If the template declares it, the producer's value is used.
         names.setdefault(UNSUBSCRIBE_URL, unsubscribe_url)
-    # Last, so that no producer can change them.
+    # Set last, so that no producer can change them.
     names.update(locale=edition.locale, direction=edition.direction)
     for name in template.html_names:
         if isinstance(names.get(name), str):
-            # The type says so, and intake lets only named producers use it.
+            # The variable's type allows it, and the intake lets only named producers use that type.
             names[name] = Markup(names[name])  # noqa: S704
     with writing_in(formats_for(locale, edition.locale)), limited_time():
         if template.channel is Channel.SMS:
@@ -81,7 +81,7 @@ def write(
             text = _without_gaps(_text(edition, names)) + "\n"
             html, size = (_part(edition.html, names) if edition.html else None), None
             if html is not None and (not html or html.isspace()):
-                html = None  # its template writes it for some contexts only
+                html = None  # the template writes it for some contexts only
     return Rendered(
         template=template.name,
         version=template.version,
@@ -96,14 +96,14 @@ def write(
 def _part(part: jinja2.Template, names: dict[str, Any]) -> str:
     text = ""
     try:
-        # Not `part.generate`: it hands on each piece once more, which takes a tenth of the time.
+        # Not `part.generate`, which passes on each piece once more and takes a tenth of the time.
         stream = part.root_render_func(part.new_context(names))
-        # In portions: a text without end is stopped before it fills the memory.
+        # In portions, so that an endless text is stopped before it fills the memory.
         while pieces := list(islice(stream, 64)):
             text += "".join(pieces)
             if len(text) > MAX_PART_LENGTH:
                 break
-    except Exception as error:  # whatever a template of the operator's does, it is not our bug
+    except Exception as error:  # any error of an operator's template; it is not our bug
         raise _failed(part, error) from None
     if len(text) > MAX_PART_LENGTH:
         raise RenderingFailed(f"{part.filename}: longer than {MAX_PART_LENGTH} characters: send less data")
@@ -113,7 +113,7 @@ def _part(part: jinja2.Template, names: dict[str, Any]) -> str:
 
 
 def _subject(edition: Edition, names: dict[str, Any]) -> str:
-    """One line: a line break in a header would begin another header."""
+    """The subject as one line: a line break would begin another header."""
     assert edition.subject is not None, "a mail without a subject does not load"
     where = edition.subject.filename
     subject = _part(edition.subject, names)
@@ -137,8 +137,8 @@ def _text(edition: Edition, names: dict[str, Any]) -> str:
 
 
 def _without_gaps(text: str) -> str:
-    """With one empty line where there are more."""
-    # Looked for first: the expression alone takes longer than to find that there is nothing for it.
+    """The text with at most one empty line in a row."""
+    # A plain search first: the expression takes longer to find that there is nothing to replace.
     return _BLANK_LINES.sub("\n\n", text) if "\n\n\n" in text else text
 
 
@@ -160,7 +160,7 @@ def _is_encodable(text: str) -> bool:
 
 def _failed(part: jinja2.Template, error: Exception) -> RenderingFailed:
     try:
-        # It gives the frames of the template the lines of its file.
+        # Gives the frames of the template the lines of its file.
         part.environment.handle_exception()
     except Exception as same:
         error = same

@@ -6,22 +6,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-#: Of a problem's text, whatever a file holds. Characters.
+#: Maximum length of a problem's text. Characters.
 _MAX_LENGTH = 1000
 
 
 class Severity(StrEnum):
-    ERROR = "error"  #: the template cannot be used, or will fail for messages that keep to its contract
+    ERROR = "error"  #: the template cannot be used, or will fail for messages that keep its contract
     WARNING = "warning"  #: it renders, but probably not as meant
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateProblem:
-    #: File or folder, relative to the folder of templates, with forward slashes.
+    #: File or folder, relative to the templates folder, with forward slashes.
     path: str
-    #: Line in that file, from 1; None where it is not about a line.
+    #: Line in that file, from 1; None: it is not about a line.
     line: int | None
-    #: What is wrong and the fix. Never holds a value of a context: it may be personal.
+    #: What is wrong, and the fix. Never contains a value from a context, because it may be personal.
     text: str
     severity: Severity = Severity.ERROR
 
@@ -35,7 +35,7 @@ class TemplateProblem:
 
 
 def readable(text: str) -> str:
-    """A text that repeats what a file or its name says, on one line, of a length to read, and with nothing that a
+    """A text that quotes a file or its name, on one line, of readable length, and without characters that a
     terminal or a database would not take."""
     if len(text) > _MAX_LENGTH:
         # The fix is at the end.

@@ -1,9 +1,8 @@
-"""How long a rendering may compute, and how much it may make.
+"""Limits how long a rendering may compute, and how much it may produce.
 
-Turns of loops are counted, and calls of macros and files: loops within loops take a list's length to the power of
-their depth, so that a template that works with 5 items might keep a worker busy for minutes with 20. Texts and
-lists are counted as they are made: nine `replace` in a row, or a text added to itself 30 times, would fill the
-memory.
+Turns of loops, and calls of macros and files, are counted: nested loops take a list's length to the power of their
+depth, so a template that works with 5 items might keep a worker busy for minutes with 20. Texts and lists are
+counted as they are produced: nine `replace` in a row, or a text added to itself 30 times, would fill the memory.
 """
 
 from __future__ import annotations
@@ -17,22 +16,23 @@ from typing import Any
 from jinja2.environment import TemplateModule
 from jinja2.exceptions import TemplateRuntimeError
 
-#: Of the processor, so that a busy machine fails no message: a large mail takes some milliseconds. Seconds.
+#: Processor time, so that a busy machine fails no message: a large mail takes some milliseconds. Seconds.
 MAX_SECONDS = 2.0
-#: Of all texts that one rendering makes on its way, together: over thirty times what a part may hold.
+#: Total length of all texts that one rendering produces on its way: over thirty times what a part may hold.
 MAX_CHARACTERS = 16_000_000
-#: What an entry of a list, or a piece that is written, is counted for besides its text. Characters.
+#: What an entry of a list, or a written piece, counts in addition to its text. Characters.
 OVERHEAD = 32
 
-#: Steps between two looks at the clock, which takes as long as some of them.
+#: Steps between two looks at the clock, which take as long as a few steps.
 _STEPS = 50
-#: Pieces of most macros.
+#: Most macros have no more pieces than this.
 _FEW = 64
-#: What one character becomes at most: four bytes, each as %F0. What text is made of must leave room for it.
+#: The most that one character can become: four bytes, each as %F0. There must be room for that before a text is
+#: made.
 _GROWTH = 12
-#: Of a text that is looked through.
+#: Characters of a text that is searched which count as one step.
 _CHARACTERS_A_STEP = 100
-#: What an entry adds to its list's text, as quotes, a comma and a space.
+#: What an entry adds to its list's text: quotes, a comma and a space.
 _ENTRY = 8
 
 
@@ -43,7 +43,7 @@ class Limit:
         self._seconds = seconds
         self._ends = time.thread_time() + seconds
         self._left = _STEPS
-        #: May still be made.
+        #: Characters that may still be produced.
         self.characters = MAX_CHARACTERS
 
     def count(self, steps: int) -> None:
@@ -61,8 +61,8 @@ current_limit: ContextVar[Limit | None] = ContextVar("limit", default=None)
 
 @contextmanager
 def limited_time(seconds: float = MAX_SECONDS) -> Iterator[None]:
-    """What is rendered within has so many seconds in all, also if this is entered again within. What it makes is
-    counted anew then: the memory of one rendering is free before the next."""
+    """What is rendered inside has this many seconds in total, even if this is entered again inside. The amount
+    produced is counted from zero again then, because the memory of one rendering is free before the next."""
     limit = current_limit.get()
     if limit is not None:
         limit.characters = MAX_CHARACTERS
@@ -76,20 +76,20 @@ def limited_time(seconds: float = MAX_SECONDS) -> Iterator[None]:
 
 
 def count_step(steps: int = 1) -> None:
-    """Raises `TemplateRuntimeError` if the time is over."""
+    """Count steps. Raises `TemplateRuntimeError` if the time is over."""
     limit = current_limit.get()
     if limit is not None:
         limit.count(steps)
 
 
 def count_turns(values: Any) -> None:
-    """As `count_step`, for a loop over these values, before its first turn."""
-    # What has no length is of a filter, as long as any list.
+    """Like `count_step`, for all turns of a loop over these values, before its first turn."""
+    # A value without a length comes from a filter, and is as long as any list.
     count_step(len(values) if hasattr(values, "__len__") else _STEPS)
 
 
 def count_made(characters: int) -> None:
-    """Raises `TemplateRuntimeError` if that is more than may still be made."""
+    """Count what was produced. Raises `TemplateRuntimeError` if it is more than allowed."""
     limit = current_limit.get()
     if limit is not None:
         limit.characters -= characters
@@ -98,14 +98,14 @@ def count_made(characters: int) -> None:
 
 
 def check_room(characters: int) -> None:
-    """As `count_made`, of what is only going to be made: a text that does not fit must not come to be."""
+    """Like `count_made`, but before a text is made: a text that does not fit must not be made."""
     limit = current_limit.get()
     if limit is not None and characters > limit.characters:
         raise too_much()
 
 
 def check_text(*values: Any) -> None:
-    """As `check_room`, of a text that is made of these values, lists and objects written out."""
+    """Like `check_room`, for a text made of these values, with lists and objects written out."""
     limit = current_limit.get()
     if limit is not None:
         left = room = limit.characters // _GROWTH
@@ -117,7 +117,7 @@ def check_text(*values: Any) -> None:
 
 
 def count_value(value: Any) -> Any:
-    """The value as it is, once it is counted. Raises `TemplateRuntimeError`."""
+    """Count a value and return it unchanged. Raises `TemplateRuntimeError`."""
     if isinstance(value, str):
         count_made(len(value))
     elif isinstance(value, list | tuple | dict):
@@ -128,7 +128,7 @@ def count_value(value: Any) -> Any:
 def concat(pieces: Iterable[str]) -> str:
     """What a macro, a block or a `{% set %}` writes, as one text."""
     if isinstance(pieces, list) and len(pieces) <= _FEW:
-        # Joined first: values are counted when they are written, and so few constants are no longer than files.
+        # Joined first: values are counted when they are written, and constants are no longer than their files.
         text = "".join(pieces)
         limit = current_limit.get()
         if limit is not None:
@@ -144,8 +144,8 @@ def concat(pieces: Iterable[str]) -> str:
 
 
 def _weigh(value: Any, most: int) -> int:
-    """Characters of a value as text; more than `most` if there are more. A list that is in another many times
-    makes it long as text, and slow to compare, but takes no memory: so each time counts."""
+    """Length of a value as text; if it is more than `most`, some number above `most`. A list that occurs many
+    times inside another counts each time: it takes no memory, but is long as text and slow to compare."""
     weight, waiting = 0, [value]
     while waiting and weight <= most:
         one = waiting.pop()

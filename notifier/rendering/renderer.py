@@ -1,9 +1,9 @@
-"""Template + locale + context → `Rendered`. Thread-safe.
+"""Renders a template for a locale and a context. Thread-safe.
 
-A template is loaded when it is first used, and again when its files have changed and then stood still for a
-second, so that a folder is not read while it is copied. What is loaded is only ever replaced; renderings under way
-finish with the old. A template that worked and was then broken on disk stays in use until it is repaired: a slip
-in a file must not fail notifications. `notifier templates check` and the log report it.
+A template is loaded when it is first used, and again when its files have changed and then stayed unchanged for a
+second, so that a folder is not read while it is being copied. Loaded templates are replaced as a whole; renderings
+in progress finish with the old one. If a working template is broken on disk, the old one stays in use until the
+files are repaired: a slip in a file must not fail notifications. `notifier templates check` and the log report it.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from notifier.rendering.template_files import Signature, changed_at, folder_name
 @dataclass(frozen=True, slots=True)
 class _Entry:
     signature: Signature
-    #: When the disk is looked at again, by the renderer's clock.
+    #: When to look at the disk again, by the renderer's clock.
     check_at: float
-    #: None: it has never been usable since it was first asked for.
+    #: None: it has not been usable since it was first asked for.
     loaded: Loaded | None
     problems: tuple[str, ...]
-    #: The signature at the last look, if it had changed: the files are loaded if it is the same next time.
+    #: The signature at the last look, if it had changed. If it is the same next time, the files are loaded.
     changed_to: Signature | None = None
 
 
 class Renderer:
     """The templates below one folder.
 
-    `clock` is monotonic, `wall_clock` that of files' dates. A rendering looks at the files of its template if
-    `recheck_seconds` have passed since the last look.
+    `clock` is monotonic; `wall_clock` is the clock of the files' dates. A rendering checks its template's files if
+    `recheck_seconds` have passed since the last check.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Renderer:
         return folder_names(self._root / channel)
 
     def template(self, channel: Channel, name: str) -> Template:
-        """Raises `NotFound`, whose text lists similar names, or `TemplateInvalid`."""
+        """The template. Raises `NotFound`, whose text lists similar names, or `TemplateInvalid`."""
         return self._loaded(channel, name).template
 
     def channel_of(self, name: object) -> Channel | None:
@@ -73,9 +73,9 @@ class Renderer:
         return found[0] if len(found) == 1 else None
 
     def check_context(self, channel: Channel, name: str, context: Mapping[str, Any]) -> list[Fault]:
-        """Why `context` cannot be rendered with this template; surplus variables are tolerated.
+        """Why `context` cannot be rendered with this template. Extra variables are allowed.
 
-        Never raises: a missing or broken template is a fault of the field `template`.
+        Never raises: a missing or broken template is a fault in the field `template`.
         """
         try:
             template = self._loaded(channel, name).template
@@ -95,9 +95,10 @@ class Renderer:
         *,
         unsubscribe_url: str = SAMPLE_LINK,
     ) -> Rendered:
-        """One notification, in the best language for a reader of `locale` (BCP 47; None: the template's default).
+        """Render one notification, in the best language for a reader of `locale` (BCP 47; None: the template's
+        default).
 
-        `unsubscribe_url`: for templates that are not transactional; "" if there is none.
+        `unsubscribe_url` is for templates that are not transactional; "" if there is none.
 
         Raises:
             NotFound: there is no such template.
@@ -112,7 +113,7 @@ class Renderer:
             with self._loading:
                 entry = self._current(channel, name)
         elif self._clock() >= entry.check_at and self._loading.acquire(blocking=False):
-            # One thread looks at the disk; the others go on with the old.
+            # One thread looks at the disk; the others go on with the old template.
             try:
                 entry = self._current(channel, name)
             finally:
@@ -122,15 +123,15 @@ class Renderer:
         return entry.loaded
 
     def _current(self, channel: Channel, name: str) -> _Entry:
-        """The entry, refreshed if that is due. Called under the lock."""
-        # Read again under the lock: another thread may have replaced the entry.
+        """The entry, refreshed if that is due. Call it with the lock held."""
+        # Read again with the lock held, because another thread may have replaced the entry.
         entry = self._entries.get((channel, name))
         if entry is None or self._clock() >= entry.check_at:
             return self._refresh(channel, name, entry)
         return entry
 
     def _refresh(self, channel: Channel, name: str, old: _Entry | None) -> _Entry:
-        """Replace the entry by what the disk says now. Called under the lock."""
+        """Replace the entry by what is on the disk now. Call it with the lock held."""
         folders = locate(self._root, channel, name)
         if not folders:
             self._entries.pop((channel, name), None)
@@ -140,8 +141,9 @@ class Renderer:
         return entry
 
     def _next_entry(self, channel: Channel, name: str, folders: Sequence[Path], old: _Entry | None) -> _Entry:
-        """After a look at the disk. A template that works is replaced only by one that works and that has stood
-        still: by the file system's dates, or since the last look where its clock is ahead of ours."""
+        """The entry after a look at the disk. A working template is only replaced by another working one whose
+        files have stayed unchanged: by the file system's dates, or since the last look if its clock is ahead of
+        ours."""
         signature, check_at = sign(folders), self._clock() + self._recheck_seconds
         if old is not None and signature == old.signature:
             return replace(old, check_at=check_at, changed_to=None)
@@ -152,7 +154,7 @@ class Renderer:
             return replace(old, check_at=check_at, changed_to=signature)
         entry = self._load(channel, name, signature, check_at)
         if sign(folders) != signature:
-            # It changed again while it was read.
+            # It changed again while it was being read.
             return replace(old, check_at=check_at, changed_to=None)
         if entry.loaded is None:
             log.warning("template.broken", channel=channel, template=name, error=entry.problems[0])

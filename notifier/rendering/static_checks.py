@@ -1,6 +1,6 @@
-"""One template file, parsed, checked and compiled: what a notification does not need is refused here.
+"""Parses, checks and compiles one template file, and refuses whatever a notification does not need.
 
-Authors of templates are trusted with the words, not with the machine: a slip, or a pasted snippet, must not read
+Authors of templates are trusted with the words, but not with the machine: a slip or a pasted snippet must not read
 Python objects or make a text that fills the memory.
 """
 
@@ -25,9 +25,9 @@ from notifier.rendering.limited_nodes import limit_nodes
 from notifier.rendering.problems import TemplateProblem
 from notifier.rendering.sandbox import ENVIRONMENT, PROVIDED
 
-#: Of what is not plain text: more take seconds to compile.
+#: Maximum number of tokens that are not plain text; more take seconds to compile.
 MAX_TOKENS = 20_000
-#: Of the names that Jinja gives to a template's variables.
+#: The prefix that Jinja gives to a template's variables.
 _JINJA_PREFIX = re.compile(r"\bl_\d+_")
 
 _Referring: TypeAlias = nodes.Extends | nodes.Include | nodes.Import | nodes.FromImport
@@ -46,18 +46,18 @@ class Examined:
     #: None if there are problems.
     code: CodeType | None
     references: tuple[Reference, ...] = ()
-    #: Variables that it takes from the context → the first line that does.
+    #: Variables that the file takes from the context → the first line that does.
     variables: Mapping[str, int] = field(default_factory=dict)
-    #: Names set or imported at its top: files that it extends or includes see them, too.
+    #: Names set or imported at the top of the file. Files that it extends or includes see them as well.
     assigned: frozenset[str] = frozenset()
     problems: tuple[TemplateProblem, ...] = ()
 
 
 @lru_cache(maxsize=2048)
 def examine(name: str, path: str, text: str) -> Examined:
-    """A pure function of the text, cached because every edition shares the layout.
+    """Examine one file. A pure function of the text, cached because all editions share the layout.
 
-    `name` is what templates call the file; `path` is for messages.
+    `name` is what templates call the file; `path` is used in messages.
     """
     try:
         if sum(1 for _ in islice(ENVIRONMENT.lex(text), MAX_TOKENS + 1)) > MAX_TOKENS:
@@ -78,7 +78,7 @@ def examine(name: str, path: str, text: str) -> Examined:
             variables=MappingProxyType({name: lines.get(name, 1) for name in undeclared}),
             assigned=assigned,
         )
-    except Exception as error:  # whatever Jinja or Python makes of the file, it is the file's fault
+    except Exception as error:  # whatever Jinja or Python says about the file, it is the file's fault
         line = error.lineno if isinstance(error, TemplateSyntaxError) else None
         return Examined(None, problems=(TemplateProblem(path, line, _why_not_compiled(error)),))
 
@@ -87,7 +87,7 @@ def _why_not_compiled(error: Exception) -> str:
     match error:
         case TemplateSyntaxError(message=what):
             return f"{str(what).rstrip('.')}; correct the syntax"
-        # The last two are Python's, of the code that Jinja makes.
+        # The last two come from Python, about the code that Jinja makes.
         case RecursionError() | MemoryError() | IndentationError():
             return "nested too deeply: split it into files"
         case SyntaxError(msg=what) if "nested" in what:
@@ -98,7 +98,7 @@ def _why_not_compiled(error: Exception) -> str:
 
 
 def _undeclared(tree: nodes.Template) -> set[str]:
-    """As Jinja's `find_undeclared_variables`, which would evaluate constants, under no limit."""
+    """Like Jinja's `find_undeclared_variables`, which would evaluate constants under no limit."""
     generator = TrackingCodeGenerator(ENVIRONMENT)
     generator.optimizer = None
     generator.visit(tree)
@@ -106,7 +106,7 @@ def _undeclared(tree: nodes.Template) -> set[str]:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: "did you mean …", or the names that there are."""
+    """The end of a sentence about an unknown name: "did you mean …", or the names that exist."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3)
     if close:
@@ -121,7 +121,7 @@ def _refusals(tree: nodes.Template) -> Iterator[tuple[int, str]]:
 
 
 def _refusal(node: nodes.Node) -> str:
-    """The problem with one node, and the fix; "": none."""
+    """The problem with one node, and the fix; "": there is none."""
     match node:
         case nodes.Mul() | nodes.Pow():
             return "templates do not multiply: let the producer send the result"
@@ -142,7 +142,7 @@ def _refusal(node: nodes.Node) -> str:
 
 
 def _named(node: _Referring) -> list[str | None]:
-    """The names in one reference; None: an expression, known only when it runs."""
+    """The names in one reference; None: an expression that is only known at run time."""
     several = node.template.items if isinstance(node.template, nodes.List | nodes.Tuple) else [node.template]
     return [str(name.value) if isinstance(name, nodes.Const) else None for name in several]
 

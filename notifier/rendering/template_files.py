@@ -1,4 +1,4 @@
-"""The files of templates on disk: found, read whole, and asked whether they have changed."""
+"""Finds the files of templates on disk, reads them whole, and tells whether they have changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from notifier.rendering.locales import fallbacks
 from notifier.rendering.problems import Severity, TemplateProblem
 
-#: The parts of a template; a mail's html may be left out.
+#: The parts of a template. A mail may have no html.
 SUBJECT, TEXT, HTML = "subject.txt", "body.txt", "body.html"
 MANIFEST = "template.toml"
 #: Larger files are refused. Bytes.
@@ -22,31 +22,31 @@ MAX_FILE_BYTES = 512 * 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SUFFIXES = (".txt", ".html", ".toml")
 
-#: (file, time of the change in ns, size, inode) of each file.
+#: For each file: its name, change time in ns, size, and inode.
 Signature = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    #: Relative to the folder of templates, with forward slashes.
+    #: Relative to the templates folder, with forward slashes.
     path: str
-    #: The locale folder it lies in; "" directly in the template's folder.
+    #: The locale folder that it is in; "" if it is directly in the template's folder.
     locale: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """All files that one template can use: its own, and those of the shared folders of its channel.
+    """All files that one template can use: its own, and those in the shared folders of its channel.
 
-    The keys are paths below the channel's folder for shared files ("_layout/fr/base.html"), below the
-    template's folder for its own ("fr/body.txt").
+    The keys are paths: below the channel's folder for shared files ("_layout/fr/base.html"), below the template's
+    folder for its own ("fr/body.txt").
     """
 
     files: Mapping[str, Source]
 
     def find(self, name: str, locales: Sequence[str]) -> Source | None:
-        """The file of that name in the first of the locale folders that has it, or outside of them."""
+        """The file of that name in the first locale folder that has it, or outside the locale folders."""
         folder, _, file = name.rpartition("/")
         prefix = f"{folder}/" if folder else ""
         keys = [*(f"{prefix}{locale}/{file}" for locale in locales), name]
@@ -66,16 +66,16 @@ def folder_names(channel_folder: Path) -> tuple[str, ...]:
     """The templates of one channel, sorted: every folder whose name begins with a letter or a digit."""
     try:
         found = sorted(channel_folder.iterdir())
-    except OSError:  # `folder_problem` tells
+    except OSError:  # `folder_problem` reports it
         return ()
     return tuple(path.name for path in found if is_name(path.name) and _is_folder(path))
 
 
 def folder_problem(root: Path, channel: str) -> TemplateProblem | None:
-    """Why no template of the channel can be found; None: they can, or there are none."""
+    """Why no template of the channel can be found; None: there is no problem, even if there are no templates."""
     try:
         os.scandir(root / channel).close()
-        (root / channel / "..").stat()  # a folder may be listed and still not be entered
+        (root / channel / "..").stat()  # a folder may be listed although it cannot be entered
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -84,7 +84,7 @@ def folder_problem(root: Path, channel: str) -> TemplateProblem | None:
 
 
 def is_name(text: str) -> bool:
-    """Whether it is the name of a template. Nothing else is ever looked up on disk."""
+    """Whether it can be the name of a template. Nothing else is ever looked up on disk."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -96,13 +96,13 @@ def locate(root: Path, channel: str, name: str) -> tuple[Path, ...]:
         return ()
     try:
         others = sorted(channel_folder.iterdir())
-    except OSError:  # `folder_problem` tells
+    except OSError:  # `folder_problem` reports it
         others = []
     return (own, *(other for other in others if other.name.startswith("_") and _is_folder(other)))
 
 
 def sign(folders: Sequence[Path]) -> Signature:
-    """It changes when a file in these folders is added, removed or written to. Reads no file."""
+    """A signature that changes when a file in these folders is added, removed or written to. Reads no file."""
     found = []
     for folder in folders:
         for path in _walk(folder):
@@ -115,20 +115,20 @@ def sign(folders: Sequence[Path]) -> Signature:
 
 
 def changed_at(folders: Sequence[Path]) -> float:
-    """When something in these folders was last added, removed or written to, in seconds since 1970: whatever dates
-    a copy gave the files."""
+    """When something in these folders was last added, removed or written to, in seconds since 1970. Independent of
+    the dates that a copy gave the files."""
     newest = 0.0
     for folder in folders:
         for path in (folder, *(file.parent for file in _walk(folder)), *_walk(folder)):
             try:
                 newest = max(newest, path.stat().st_ctime)
-            except OSError:  # removed since it was listed, which its folder's date says
+            except OSError:  # removed since it was listed, which its folder's date shows
                 continue
     return newest
 
 
 def read(root: Path, folders: Sequence[Path]) -> tuple[Shelf, list[TemplateProblem]]:
-    """Read the files of one template, and say which cannot be read."""
+    """Read the files of one template. Also returns which files cannot be read."""
     files: dict[str, Source] = {}
     problems = []
     for index, folder in enumerate(folders):
@@ -146,13 +146,13 @@ def read(root: Path, folders: Sequence[Path]) -> tuple[Shelf, list[TemplateProbl
 
 
 def chain(locale: str, default_locale: str) -> tuple[str, ...]:
-    """The locale folders in which the files of an edition are looked for, best first."""
+    """The locale folders that are searched for an edition's files, best first."""
     return tuple(dict.fromkeys((locale, *fallbacks(locale), *fallbacks(default_locale))))
 
 
 def _walk(folder: Path, *, deeper: bool = True) -> Iterator[Path]:
-    """The files of a folder and of its locale folders, sorted, without hidden files and editors' copies; and what
-    ought to be such a file or folder, but cannot be read: `read` says why."""
+    """The files of a folder and its locale folders, sorted, without hidden files and editors' copies. Includes
+    entries that should be such a file or folder but cannot be read; `read` says why."""
     try:
         paths = sorted(folder.iterdir())
     except OSError:
@@ -168,7 +168,7 @@ def _walk(folder: Path, *, deeper: bool = True) -> Iterator[Path]:
 
 
 def _is_folder(path: Path) -> bool:
-    """As `Path.is_dir`, and False where that may not be looked at."""
+    """Like `Path.is_dir`, but False if access is denied."""
     try:
         return path.is_dir()
     except OSError:
@@ -187,7 +187,7 @@ def _read_text(path: Path) -> str:
     str(path).encode()
     kind = path.stat().st_mode
     if stat.S_ISDIR(kind):
-        os.scandir(path).close()  # it may be here because it cannot be read
+        os.scandir(path).close()  # it may be listed because it cannot be read
         raise ValueError("is a folder, and a file is expected: rename or remove it")
     if not stat.S_ISREG(kind):
         raise ValueError("is no file that holds text: replace it, or remove it")
@@ -195,7 +195,7 @@ def _read_text(path: Path) -> str:
         content = file.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
         raise ValueError(f"larger than {MAX_FILE_BYTES} bytes: split it, or link to what it holds")
-    # Some editors on Windows begin a file with a byte order mark, which must not reach a subject.
+    # Some editors on Windows write a byte order mark, which must not get into a subject.
     text = content.decode("utf-8-sig")
     if "\0" in text:
         raise ValueError("holds a null character, which no message can carry: save the file as UTF-8 text")

@@ -1,1 +1,1 @@
-"""How a program runs: its orderly end, and how many connections its servers take."""
+"""How a program runs: its orderly shutdown, and the number of connections that its servers take."""

@@ -1,26 +1,25 @@
-"""How many connections a server takes, in all and from one peer, and which one makes room for a new one.
+"""Limits the connections of a server, in total and from one peer, and chooses which one makes room for a new one.
 
 If only the newest were refused, a thousand silent connections would close the server to everybody. So a new one is
-let in as long as another one waits for its peer: the one that has waited longest is closed.
+let in as long as some connection waits for its peer: the one that has waited longest is closed.
 """
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from ipaddress import IPv6Address, ip_address
 from typing import Generic, Protocol, TypeVar
 
-from notifier.config.logs import log
+from notifier.config.rare_warnings import RareWarning
 
-#: File descriptors that programs ask for, if the hard limit allows them. Never fewer than they have.
+#: Number of file descriptors that programs ask for, if the hard limit allows it. Never fewer than they have.
 WANTED_FILES = 65_536
-#: Refused connections that may stay until their peer has read why. More are closed at once.
+#: Maximum number of refused connections that stay open until their peer has read why. Others are closed at once.
 MAX_LINGERING = 100
-#: Shortest time between two log lines about refused connections. Seconds.
-_TELL_SECONDS = 10.0
-#: Descriptors for everything but peers: database, broker, logs, templates.
+#: File descriptors reserved for everything but peers: database, broker, logs, templates.
 RESERVED_FILES = 100
+
+_warn_turned_away = RareWarning("connections.turned_away")
 
 
 class LimitedConnection(Protocol):
@@ -29,17 +28,17 @@ class LimitedConnection(Protocol):
         """See `peer_of`."""
 
     def eviction_rank(self) -> float | None:
-        """The connection with the largest rank is closed first; None: never, because we work for it."""
+        """The connection with the largest rank is closed first. None: never close it, because we work for it."""
 
     def evict(self) -> None:
-        """Close it now, to make room."""
+        """Close the connection now, to make room."""
 
 
 C = TypeVar("C", bound=LimitedConnection)
 
 
 class ConnectionLimit(Generic[C]):
-    """The open connections. For one event loop; not thread-safe."""
+    """The open connections of one event loop. Not thread-safe."""
 
     def __init__(self, most: int, most_of_peer: int) -> None:
         self.most = most
@@ -47,18 +46,16 @@ class ConnectionLimit(Generic[C]):
         self._open: defaultdict[str, set[C]] = defaultdict(set)
         self._count = 0
         self._lingering: set[C] = set()
-        self._turned_away = 0
-        self._told_at = -_TELL_SECONDS
 
     def __len__(self) -> int:
         return self._count
 
     def enter(self, new: C) -> bool:
-        """Let it in, in another's place if need be. False: there is no place, and none can be made."""
+        """Let a connection in, in place of another if need be. False: there is no place and none can be made."""
         if len(self._open.get(new.peer, ())) >= self.most_of_peer:
             has_place = self._make_place(new.peer)
         elif self._count >= self.most:
-            # The peer with the most connections gives up one of its own, or else the next.
+            # The peer with the most connections gives up one of its own; if it cannot, the next peer does.
             peers = sorted(self._open, key=lambda peer: len(self._open[peer]), reverse=True)
             has_place = any(map(self._make_place, peers))
         else:
@@ -67,7 +64,7 @@ class ConnectionLimit(Generic[C]):
             self._open[new.peer].add(new)
             self._count += 1
         else:
-            self._tell()
+            _warn_turned_away()
         return has_place
 
     def may_linger(self, refused: C) -> bool:
@@ -78,7 +75,7 @@ class ConnectionLimit(Generic[C]):
         return True
 
     def leave(self, one: C) -> None:
-        """It is closed. Does nothing for one that is not in."""
+        """The connection is closed. Does nothing for a connection that was not let in."""
         self._lingering.discard(one)
         of_peer = self._open.get(one.peer, set())
         if one in of_peer:
@@ -86,13 +83,6 @@ class ConnectionLimit(Generic[C]):
             self._count -= 1
             if not of_peer:
                 del self._open[one.peer]
-
-    def _tell(self) -> None:
-        self._turned_away += 1
-        now = time.monotonic()
-        if now - self._told_at >= _TELL_SECONDS:
-            log.warning("connections.turned_away", count=self._turned_away)
-            self._told_at, self._turned_away = now, 0
 
     def _make_place(self, peer: str) -> bool:
         candidates = [(rank, one) for one in self._open[peer] if (rank := one.eviction_rank()) is not None]
@@ -105,8 +95,8 @@ class ConnectionLimit(Generic[C]):
 
 
 def peer_of(address: object) -> str:
-    """Whose address this is, as a socket's `peername` has it: an IPv4 address, or the /64 network of an IPv6 one,
-    of which one host has all addresses. "" for a socket without addresses."""
+    """The peer of an address from a socket's `peername`: an IPv4 address, or the /64 network of an IPv6 address,
+    because one host has all addresses of it. "" for a socket without addresses."""
     text = str(address[0]) if isinstance(address, tuple) and address else ""
     try:
         found = ip_address(text.partition("%")[0])
@@ -120,7 +110,7 @@ def peer_of(address: object) -> str:
 
 
 def raise_file_limit() -> int:
-    """Raise the limit of file descriptors of this process. Returns the limit."""
+    """Raise the limit on file descriptors of this process. Returns the limit."""
     try:
         import resource
     except ImportError:
@@ -132,7 +122,7 @@ def raise_file_limit() -> int:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (ValueError, OSError):
-        return soft  # macOS allows fewer than it says
+        return soft  # macOS allows fewer than it reports
     return wanted
 
 

@@ -1,13 +1,13 @@
-"""Python's garbage collector, set for what this package imports and for programs that run for long."""
+"""Tunes Python's garbage collector for this package's imports and for programs that run for long."""
 
 from __future__ import annotations
 
 import atexit
 import gc
 
-#: New objects before a collection, instead of 700: a batch makes tens of thousands, and hardly any is in a cycle.
+#: New objects before a collection, instead of 700: a batch makes tens of thousands, hardly any of them in cycles.
 _OBJECTS_BEFORE_COLLECTION = 20_000
-#: While a program starts. All of a command makes some hundred thousand, nearly all by its imports.
+#: The same while a program starts. A whole command makes some hundred thousand objects, nearly all by its imports.
 _OBJECTS_AT_START = 100_000
 
 
@@ -20,17 +20,17 @@ def spare_imports() -> None:
 def spare_exit() -> None:
     """Let the process give back its memory as it is. Call it once, at the start.
 
-    At its end the interpreter looks several times for cycles in everything that was imported, which took a fifth
-    of the time of a command. Files and connections are closed by who opened them, and do not wait for that.
+    At exit the interpreter looks several times for cycles in everything that was imported, which took a fifth of
+    the time of a command. Code that opens files and connections closes them itself, and does not rely on this.
     """
     atexit.register(gc.freeze)
 
 
 def tune_gc() -> None:
-    """Tell the garbage collector that what exists now stays. Call it when a program has started.
+    """Tell the garbage collector that all present objects stay. Call it when a program has started.
 
-    The libraries of a worker are 140 000 objects; a full collection that goes through them holds every message up
-    for 100 ms. Only what comes from here on is looked at.
+    The libraries of a worker are 140 000 objects. A full collection that goes through them holds up every message
+    for 100 ms. From here on only new objects are looked at.
     """
     gc.freeze()
     gc.set_threshold(_OBJECTS_BEFORE_COLLECTION, 10, 10)

@@ -1,4 +1,4 @@
-"""How many threads of a process may be busy with one kind of work, so that the others are free for the rest."""
+"""Limits the threads of a process that may be busy with one kind of work, so that others are free for the rest."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from threading import BoundedSemaphore
 
 
 class ThreadShare:
-    """At most `most` threads, and one at least. Nobody waits: who gets no turn leaves the work for later."""
+    """At most `most` threads, at least one. No thread waits: one that gets no turn leaves the work for later."""
 
     def __init__(self, most: int) -> None:
         self._free = BoundedSemaphore(max(1, most))
 
     @contextmanager
     def turn(self) -> Iterator[bool]:
-        """Whether this thread may be busy with it meanwhile."""
+        """Whether this thread may do the work during the block."""
         is_ours = self._free.acquire(blocking=False)
         try:
             yield is_ours

@@ -1,1 +1,1 @@
-"""Who can read what: encryption of stored data, hashes of recipients and messages, signed tokens."""
+"""Encryption of stored data, hashes of recipients and messages, and signed tokens."""

@@ -1,7 +1,7 @@
-"""Sealing: what is personal, encrypted before it reaches the database. AES-256-GCM, from `cryptography`.
+"""Sealing: encrypts personal data before it reaches the database. AES-256-GCM, from `cryptography`.
 
-A sealed value names its key, so any number of keys can be in use: the first one seals, all of them open. It is
-bound to its place (table, column and id): moved to another row it does not open.
+A sealed value names its key, so any number of keys can be in use: the first key seals, and all keys open. The
+value is bound to its place (table, column and id): moved to another row, it does not open.
 
     1 byte    version, 1
     1 byte    length of the key's id
@@ -26,12 +26,13 @@ from notifier.domain.errors import CannotOpen, MissingPackage, add_extra
 _VERSION = 1
 _NONCE_BYTES = 12
 KEY_BYTES = 32
-#: Ids of keys: a date does well, as 2026-11.
+#: The id of a key, for example a date such as 2026-11.
 _KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 
 class Sealer:
-    """Seals under the first of its keys and opens under any; without keys it is off. About 3 µs a value."""
+    """Seals with the first of its keys and opens with any of them; without keys it is off. About 3 µs for each
+    value."""
 
     def __init__(self, keys: Mapping[str, bytes] | None = None) -> None:
         self._ciphers = _ciphers(keys) if keys else {}
@@ -45,12 +46,12 @@ class Sealer:
 
     @property
     def key_ids(self) -> tuple[str, ...]:
-        """The first one seals."""
+        """The keys' ids. The first key seals."""
         return tuple(self._ciphers)
 
     @cached_property
     def header(self) -> bytes:
-        """What every value that is sealed now begins with; empty without a key."""
+        """The beginning of every value that is sealed now; empty if there is no key."""
         if not self._ciphers:
             return b""
         key_id = self.key_ids[0].encode()
@@ -62,7 +63,8 @@ class Sealer:
         return b"".join((self.header, nonce, sealed))
 
     def open(self, place: str, sealed: bytes) -> bytes:
-        """Raises `CannotOpen` if the key is missing, or this was not sealed for this place."""
+        """Decrypt a value. Raises `CannotOpen` if the key is missing, or the value was sealed for another
+        place."""
         key_id, start = _key_of(sealed)
         cipher = self._ciphers.get(key_id)
         if cipher is None:
@@ -85,7 +87,7 @@ class Sealer:
 
 
 def _ciphers(keys: Mapping[str, bytes]) -> dict[str, Any]:
-    # Imported here: who imports this may have no key, and the library takes a while to load.
+    # Imported here because the importing program may have no key, and the library takes a while to load.
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError:
@@ -94,7 +96,7 @@ def _ciphers(keys: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _key_of(sealed: bytes) -> tuple[str, int]:
-    """The key's id, and where the nonce begins."""
+    """The key's id, and the position of the nonce."""
     start = 2 + sealed[1] if len(sealed) > 2 and sealed[0] == _VERSION else 0
     if not 2 < start <= len(sealed) - _NONCE_BYTES:
         raise CannotOpen("a sealed value is damaged, or of a later version of notifier", key_id="")
@@ -102,10 +104,11 @@ def _key_of(sealed: bytes) -> tuple[str, int]:
 
 
 def read_keys(text: str) -> dict[str, bytes]:
-    """The keys of NOTIFIER_ENCRYPTION_KEYS: `<id>:<32 bytes in base64>`, with commas, spaces or lines between.
+    """Read the keys of NOTIFIER_ENCRYPTION_KEYS: `<id>:<32 bytes in base64>`, separated by commas, spaces or
+    newlines.
 
     Raises:
-        ValueError: saying what is wrong with which of them. No text holds a key.
+        ValueError: says which key is wrong, and why. No text holds a key.
     """
     keys: dict[str, bytes] = {}
     for number, part in enumerate(re.split(r"[\s,]+", text.strip()), 1):
@@ -125,7 +128,7 @@ def read_keys(text: str) -> dict[str, bytes]:
 
 
 def new_key(key_id: str) -> str:
-    """A key as NOTIFIER_ENCRYPTION_KEYS takes it. Raises `ValueError` if the id is none."""
+    """Make a key in the form of NOTIFIER_ENCRYPTION_KEYS. Raises `ValueError` if the id is not valid."""
     if not _KEY_ID.fullmatch(key_id):
         raise ValueError("an id has letters, digits, '.', '_' or '-', at most 32 of them")
     return f"{key_id}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"

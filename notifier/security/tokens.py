@@ -1,8 +1,8 @@
-"""What the service puts into a mail to know it again: the return path of its bounces, the link that ends its kind.
+"""Tokens that the service puts into mails and recognises later: return paths for bounces, and unsubscribe links.
 
-Each token names what it is about and carries a keyed hash of it, so only who was given one can hand it back, and
-one made for a return path is none for a link. Nothing in them is readable as a person: ids, and the keyed hash of
-an address.
+Each token names what it is about and carries a keyed hash of it. So only somebody who received a token can return
+it, and a token made for a return path is not valid as a link. Tokens contain ids and the keyed hash of an address,
+and nothing from which a person could be read.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from uuid import UUID
 from notifier.domain.statuses import Channel
 from notifier.security.recipient_hash import HashKey
 
-#: Of the keyed hash so much goes along: 96 bits, which nobody guesses one mail at a time. Bytes.
+#: How much of the keyed hash is included: 96 bits, which nobody can guess one mail at a time. Bytes.
 _PROOF = 12
-#: 16 bytes of id, 2 of the attempt, 12 of proof: 30 bytes are 48 letters without padding. Mail servers may fold
-#: case, which base32 does not mind.
+#: 16 bytes of id, 2 of attempt, 12 of proof: 30 bytes are 48 letters without padding. Mail servers may change
+#: case, which base32 tolerates.
 _BOUNCE_LENGTH = 48
-#: More attempts than two bytes count have no return path of their own.
+#: Attempts with a number above two bytes have no return path of their own.
 _MAX_ATTEMPT = 0xFFFF
-#: Return paths that are looked at in one mail.
+#: Maximum number of return paths that are checked in one mail.
 _MAX_QUOTED = 20
-#: A link is never longer; of more nothing is even decoded. Characters.
+#: No link is longer than this; longer ones are not even decoded. Characters.
 _MAX_LINK = 400
 #: A longer name of an identity is left out, so that the link stays short. Bytes.
 _MAX_IDENTITY = 64
@@ -37,19 +37,20 @@ _MAX_IDENTITY = 64
 class UnsubscribeLink:
     """What a link ends: mails of one category to one recipient."""
 
-    #: The mail that the link was in.
+    #: The notification whose mail had the link.
     notification_id: UUID
     #: See `HashKey.recipient`.
     address_hash: bytes
     category: str
-    #: BCP 47: in which language its page is.
+    #: The language of its page, BCP 47.
     locale: str
-    #: Name of the identity that sent the mail; "" in older links, and where it is long.
+    #: Name of the identity that sent the mail; "" in older links, or if the name is long.
     identity: str = ""
 
 
 class Tokens:
-    """Thread-safe; one for each process. Without the setting for a kind, none is made."""
+    """Makes and reads tokens; one object for each process. Thread-safe. A kind of token is only made if it is
+    configured."""
 
     def __init__(self, key: HashKey, *, bounce_address: str | None = None, public_url: str | None = None) -> None:
         self._key = key
@@ -58,11 +59,11 @@ class Tokens:
         self._has_bounces = bool(name)
         path = rf"{re.escape(self._before)}[a-z2-7]{{{_BOUNCE_LENGTH}}}{re.escape(self._after)}"
         self._return_path = re.compile(path.encode(), re.IGNORECASE)
-        # Under the key that everybody knows, everybody could end what others want to get.
+        # With the key that everybody knows, everybody could unsubscribe others.
         self._links = f"{public_url.rstrip('/')}/u/" if public_url and not key.is_public else ""
 
     def return_path(self, notification_id: UUID, attempt: int) -> str | None:
-        """The envelope sender of one attempt; None: that of the From header. Made for every mail: 5 µs."""
+        """The envelope sender of one attempt; None: use the From address. Made for every mail, in 5 µs."""
         if not self._has_bounces or attempt > _MAX_ATTEMPT:
             return None
         body = notification_id.bytes + attempt.to_bytes(2, "big")
@@ -70,13 +71,13 @@ class Tokens:
         return f"{self._before}{token.lower()}{self._after}"
 
     def is_bounce_address(self, address: str) -> bool:
-        """Whether mail to it is for us: the configured address, with or without a token."""
+        """Whether mail to this address is for us: the configured address, with or without a token."""
         local, _, domain = address.strip().strip("<>").lower().rpartition("@")
         name = self._before[:-1].lower()
         return self._has_bounces and f"@{domain}" == self._after.lower() and local.partition("+")[0] == name
 
     def is_return_path(self, address: str) -> bool:
-        """Whether it looks like one of ours, whoever made it."""
+        """Whether the address looks like one of our return paths, whoever made it."""
         return self.is_bounce_address(address) and "+" in address.rpartition("@")[0]
 
     def has_return_path(self, content: bytes) -> bool:
@@ -85,7 +86,7 @@ class Tokens:
         return any(self.read_return_path(one[0].decode("utf-8", "replace")) for one in found)
 
     def read_return_path(self, address: str) -> tuple[UUID, int] | None:
-        """(id, attempt) of a return path that we made, in whatever case it comes back; otherwise None."""
+        """(id, attempt) from a return path that we made, whatever case it comes back in; otherwise None."""
         if not self.is_bounce_address(address):
             return None
         token = address.rpartition("@")[0].partition("+")[2]

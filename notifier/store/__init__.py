@@ -1,2 +1,5 @@
-"""The record, in Postgres: `models` (tables), `engine` (connections, migrations), `partitions` (upkeep),
-`ledger` (every write) and `audit` (every read). No SQL lives anywhere else."""
+"""The record, in Postgres, and the only SQL.
+
+`engine` connects, `ledger` and `acceptance` write deliveries, `search` reads, `operator_actions` holds what
+operators do, and `schema/` has the tables, partitions and revisions.
+"""

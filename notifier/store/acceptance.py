@@ -1,6 +1,6 @@
-"""How a batch of messages gets into the record, once for each (producer, key), and what each is answered.
+"""Writes a batch of messages into the record, once for each (producer, key), and gives the answer to each.
 
-Inserting a notification also fires the trigger that writes its first callback: see `ledger`.
+Inserting a notification also fires the trigger that makes its first callback: see `ledger`.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from notifier.store.personal_data import Person, PersonalData
 from notifier.store.records import TEST_KEYS, Acceptance, NewNotification, NewRejection
 from notifier.store.sanitize import storable
 
-#: A queued notification that nobody claims within this time is dispatched again. Seconds, by lane: short enough
-#: that a lost task is hardly noticed. Each later time is further away.
+#: A queued notification that nobody claims within this time is dispatched again; each later time is longer. By
+#: lane, in seconds: short enough that a lost task is hardly noticed.
 REDISPATCH_SECONDS = {Lane.URGENT: 30, Lane.NORMAL: 120, Lane.BULK: 600}
-#: More rows than this are joined by hash: two more statements, but no quadratic time.
+#: More rows than this are joined by hash: that costs two more statements, but avoids quadratic time.
 _MANY_ROWS = 16
-#: How often a message is inserted whose key came free under its hands.
+#: Number of tries to insert a message whose key changes hands meanwhile.
 _TRIES = 5
-#: A longer rejected body is cut. Bytes.
+#: A rejected body is cut to this length. Bytes.
 KEPT_BODY_BYTES = 64 * 1024
-#: Of what was not accepted.
+#: The id in the answer for a message that was not accepted.
 _NO_ID = UUID(int=0)
-#: Fields of a message that do not go into the row as they are.
+#: Fields of a message that do not go into the row unchanged.
 _PUT_AWAY = {"to", "id", "channel", "lane", "context", "attachments"}
 
 
@@ -45,7 +45,7 @@ def accept(
     notifications: Sequence[NewNotification],
     rejections: Sequence[NewRejection],
 ) -> list[Acceptance]:
-    """See `Ledger.accept`. A row that Postgres cannot store makes the batch fall apart into single ones."""
+    """See `Ledger.accept`. If Postgres cannot store a row, each message is written alone."""
     try:
         return _accept_batch(engine, personal_data, notifications, rejections)
     except (DataError, IntegrityError):
@@ -81,7 +81,7 @@ def _accept_batch(
             else:
                 raise ServiceUnavailable("the key of a message changed hands again and again; try again")
         if rejections:
-            # The connection knows the database's clock: a row is sealed with its id.
+            # The id comes from the database's clock, which the connection knows: it is needed to seal the row.
             clock = clock_of(connection)
             rows = [_rejected_row(personal_data, rejection, clock.new_id()) for rejection in rejections]
             connection.execute(ledger_sql.REJECT, rows)
@@ -89,10 +89,10 @@ def _accept_batch(
 
 
 def _is_one_statement(notifications: Sequence[NewNotification], rejections: Sequence[NewRejection]) -> bool:
-    """Whether each statement of the batch may commit itself.
+    """Whether each statement of the batch may commit by itself.
 
-    What follows the insertion of a few looks at what was there before, and notes it. After a crash between them
-    the message comes again and finds the same, even the key of one whose id was taken.
+    The statements after the insertion of a few messages read what was there before, and note it. After a crash
+    between them the message comes again and finds the same, even the key of a message whose id was taken.
     """
     has_attachments = any(new.message.attachments for new in notifications)
     return len(notifications) <= _MANY_ROWS and not rejections and not has_attachments
@@ -101,10 +101,10 @@ def _is_one_statement(notifications: Sequence[NewNotification], rejections: Sequ
 def _insert(
     connection: Connection, personal_data: PersonalData, notifications: Sequence[NewNotification]
 ) -> dict[int, Acceptance]:
-    """Insert those whose key and id are free. Returns their answers by position."""
+    """Insert the messages whose key and id are free. Returns their answers by position."""
     clock = clock_of(connection)
     ids = {new.position: new.message.id or clock.new_id() for new in notifications}
-    # By key, so that two intakes with the same keys wait for each other instead of locking up.
+    # In the order of keys, so that two intakes with the same keys do not deadlock.
     ordered = sorted(notifications, key=lambda new: (new.key_owner, new.message.key))
     rows = [_row(personal_data, new, ids[new.position]) for new in ordered]
     values = {"rows": as_json(rows)}
@@ -124,8 +124,8 @@ def _explain(
     missing: Sequence[NewNotification],
     faults: Mapping[int, Fault],
 ) -> dict[int, Acceptance]:
-    """Answers for those that were not inserted: a duplicate of an earlier message, another content under a taken
-    key, or one of `faults`. None for those whose key has come free: they are to be inserted again."""
+    """Answers for messages that were not inserted: a duplicate of an earlier message, another content under a
+    taken key, or one of `faults`. There is no answer if the key has become free: the message is inserted again."""
     if not missing:
         return {}
     wanted = [{"producer": new.key_owner, "key": new.message.key} for new in missing]
@@ -135,9 +135,9 @@ def _explain(
     duplicates = []
     for new in missing:
         first = earlier.get((new.key_owner, new.message.key))
-        # A repetition gets the answer of the first time, even if what it names has been deleted since.
+        # A duplicate gets the answer of the first message, even if what it names has been deleted since.
         if first is None or (first.id_taken and first.notification_id != new.message.id):
-            # Another message had this key with an id that was taken; the key is free again, or will be at once.
+            # Another message with a taken id had this key; the key is free again, or will be at once.
             if new.position in faults:
                 answers[new.position] = _not_inserted(new, _NO_ID, faults[new.position])
             continue
@@ -147,7 +147,7 @@ def _explain(
             again = "the broker delivered it again, or the intake took it in again"
             detail = again if new.redelivered else "the producer sent it again"
             duplicates.append((first.notification_id, new.note or detail))
-    # Keys of messages that were not accepted because their id was taken are free again.
+    # Keys of messages that were refused because their id was taken are free again.
     free = [
         {"producer": row.producer, "key": row.key, "id": str(row.notification_id)}
         for row in earlier.values()
@@ -161,8 +161,8 @@ def _explain(
 
 
 def _note_duplicates(connection: Connection, found: Sequence[tuple[UUID, str]]) -> None:
-    """Write (notification, detail), as many as the record lists: a producer may repeat a message without end, and
-    each event makes the story longer. Two that note the hundredth at once write one too many."""
+    """Write events for (notification, detail), up to the limit for each notification: a producer may repeat a
+    message without end. If two sessions note the last event at the same time, there is one too many."""
     ids = list({id_ for id_, _ in found})
     rows = connection.execute(_COUNT_DUPLICATES, {"ids": ids, "limit": LISTED_DUPLICATES})
     listed: dict[UUID, int] = {row.id: row.listed for row in rows}
@@ -177,7 +177,7 @@ def _note_duplicates(connection: Connection, found: Sequence[tuple[UUID, str]]) 
         connection.execute(_NOTE_DUPLICATES, {"rows": as_json(wanted)})
 
 
-# Reads the events of each by their key, and no more of them than are listed.
+# Finds the events of each notification by their key, and reads no more of them than the limit.
 _COUNT_DUPLICATES: TextClause = text("""
 SELECT w.id, (SELECT count(*) FROM (
   SELECT FROM events AS e WHERE e.notification_id = w.id AND e.kind = 'duplicate' LIMIT :limit) AS few) AS listed
@@ -191,7 +191,7 @@ SELECT id, 'duplicate', detail FROM json_to_recordset(CAST(:rows AS json)) AS r(
 
 
 def _conflict(personal_data: PersonalData, new: NewNotification, first: Row[Any]) -> Fault | None:
-    """Why `new` is no repetition of the first message with its key; None: it is one."""
+    """Why `new` does not repeat the first message with its key. None: it repeats it."""
     if first.id_taken:
         return id_in_use()
     if personal_data.is_same_body(new.message, bytes(first.body_hash)):
@@ -200,12 +200,12 @@ def _conflict(personal_data: PersonalData, new: NewNotification, first: Row[Any]
 
 
 def id_in_use() -> Fault:
-    """Of an id under which another message was accepted, with a key of its own."""
+    """The fault of an id under which another message, with a key of its own, was accepted."""
     return Fault("id", "id_in_use", "another notification has this id", "Make a new UUIDv7 for each message")
 
 
 def another_content(field: str) -> Fault:
-    """Of a key under which another message was accepted; `field` is the one that holds it."""
+    """The fault of a key under which another message was accepted; `field` is the field that holds the key."""
     return Fault(
         field,
         "idempotency_conflict",
@@ -223,7 +223,7 @@ def _not_inserted(new: NewNotification, id_: UUID, fault: Fault | None) -> Accep
 
 
 def _row(personal_data: PersonalData, new: NewNotification, notification_id: UUID) -> dict[str, Any]:
-    """What is not NULL of it: a column that is missing from the JSON is NULL."""
+    """The columns of its row that are not NULL: a column that is missing from the JSON is NULL."""
     message = new.message
     content = message.content()
     row = {name: value for name, value in content.items() if name not in _PUT_AWAY}
@@ -243,7 +243,7 @@ def _row(personal_data: PersonalData, new: NewNotification, notification_id: UUI
         person = Person(message.to, message.context)
         row |= personal_data.put_away(notification_id, new.channel, person, new.secret_names)
     except ValueError:
-        # JSON cannot hold it: Postgres refuses this row, and no other.
+        # JSON cannot hold this value, so Postgres refuses this row, and no other.
         row |= {"recipient": message.to, "context": message.context}
     if message.attachments:
         row["attachments"] = content["attachments"]

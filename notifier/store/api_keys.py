@@ -1,4 +1,4 @@
-"""Keys of the HTTP API: grants, times, and the hash of the secret."""
+"""The keys of the HTTP API: grants, times, and the hash of the secret."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row
 from notifier.store.schema.operations import ApiKey
 
-#: Least time between two writes of `last_used_at`: a key in steady use costs no write for each request. Seconds.
+#: Minimum time between two writes of `last_used_at`, so that a busy key costs no write for each request. Seconds.
 TOUCH_SECONDS = 60
 
 
@@ -49,18 +49,18 @@ class StoredKey:
     secret_hash: bytes
     #: Neither revoked nor expired, by the database's clock.
     is_valid: bool
-    #: Its last use must be written again.
+    #: `last_used_at` is old enough to be written again.
     is_stale: bool
 
 
 @dataclass(frozen=True, slots=True)
 class PlanLeft:
-    """A recurring notification that goes on without a key."""
+    """A recurring notification that goes on without the key."""
 
     id: UUID
     name: str
     producer: str
-    #: The operator records say that the key made or changed it.
+    #: The operator records say that this key made or changed it.
     is_by_key: bool
 
 
@@ -68,7 +68,7 @@ _VIEW = columns_of(KeyView, ApiKey)
 
 
 class ApiKeyRepository(Repository):
-    """It keeps nothing in memory: what it finds is valid or not at that moment."""
+    """Reads and writes keys. It caches nothing, so its answers are true at that moment."""
 
     def add(self, values: dict[str, Any]) -> None:
         """`values` are columns of `api_keys`."""
@@ -90,33 +90,33 @@ class ApiKeyRepository(Repository):
         return from_row(StoredKey, rows[0], view=from_row(KeyView, rows[0])) if rows else None
 
     def touch(self, key_id: str) -> None:
-        """Write that it was used now, unless that was written within the last minute."""
+        """Record that the key was used now, unless a use was recorded within the last minute."""
         self._execute(_TOUCH, {"id": key_id, "seconds": TOUCH_SECONDS})
 
     def all(self) -> list[KeyView]:
-        """Every key, the newest first."""
+        """All keys, newest first."""
         return self._records(KeyView, select(*_VIEW).order_by(ApiKey.created_at.desc()))
 
     def view(self, key_id: str) -> KeyView:
-        """Raises `NotFound`."""
+        """Return the key. Raises `NotFound`."""
         found = self.find(key_id)
         if found is None:
             raise NotFound(f"no key has the id {key_id!r}; notifier keys list shows those there are")
         return found.view
 
     def revoke(self, key_id: str) -> bool:
-        """Returns whether it was not revoked before."""
+        """Revoke the key. Returns False if it was revoked before."""
         query = update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
         return bool(self._rows(query.values(revoked_at=func.now()).returning(ApiKey.id)))
 
     def plans_left(self, view: KeyView, operator: str) -> list[PlanLeft]:
-        """Recurring notifications that go on, of the key's producer and of others that it changed. Its own come
-        first. `operator`: its name in the operator records."""
+        """Recurring notifications that go on: those of the key's producer, and others that the key changed. The
+        key's own come first. `operator`: the name of the key in the operator records."""
         values = {"producer": view.producer, "is_test": view.is_test, "operator": operator}
         return self._records(PlanLeft, _PLANS_LEFT, values)
 
     def expire_in(self, key_id: str, seconds: float) -> None:
-        """Unless it expires before that."""
+        """Let the key expire after `seconds`, unless it expires earlier anyway."""
         self._execute(_EXPIRE, {"id": key_id, "seconds": seconds})
 
 
@@ -125,7 +125,7 @@ UPDATE api_keys SET last_used_at = now()
 WHERE id = :id AND (last_used_at IS NULL OR last_used_at < now() - make_interval(secs => :seconds))
 """)
 
-# The record of one that is added is from just before it, and has no id of it.
+# The record of an addition is written just before it, so it has the name and not the id.
 _PLANS_LEFT: TextClause = text(f"""
 WITH by_key AS MATERIALIZED (
   SELECT action, at, selection FROM operator_records

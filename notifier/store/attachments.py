@@ -1,7 +1,7 @@
 """Files that producers upload, to be sent with their mails.
 
-Crash points. An upload whose answer was lost is repeated and finds the same file. A message names only files that
-exist: its row and the use of its files are one transaction, which locks them against deletion.
+Crash points. An upload whose answer was lost is repeated and finds the same file. A message can only name files
+that exist: its row is written in the transaction that marks its files as used and locks them against deletion.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 #: A file that no message has named is deleted after this.
 UNUSED_HOURS = 24
-#: A smaller file counts as this much against its producer's quota: its row takes as much. Bytes.
+#: A smaller file counts as this much against its producer's quota, because its row takes as much room. Bytes.
 LEAST_BYTES = 4096
-#: Files that one transaction deletes.
+#: Maximum number of files that one transaction deletes.
 FORGET_PAGE = 500
 
 
@@ -47,7 +47,7 @@ class StorageUse:
 
 @dataclass(frozen=True, slots=True)
 class NewAttachment:
-    #: Of a test key: with `records.TEST_KEYS` behind it.
+    #: For a test key: the producer's name followed by `records.TEST_KEYS`.
     producer: str
     name: str
     content_type: str
@@ -59,7 +59,7 @@ class AttachmentView:
     """A file without its content."""
 
     id: UUID
-    #: None, as the rest: it was deleted.
+    #: None, like the fields that follow: the file was deleted.
     name: str | None = None
     content_type: str | None = None
     #: Bytes.
@@ -77,10 +77,10 @@ class LoadedAttachment:
 
 class AttachmentRepository(Repository):
     def add(self, new: NewAttachment, *, quota: int | None = None) -> AttachmentView:
-        """Store a file, unless the producer has one with the same content, name and type; that one is returned.
+        """Store a file. If the producer has one with the same content, name and type, that one is returned.
 
         Raises:
-            QuotaExceeded: the producer's files would take up more than `quota` bytes with it.
+            QuotaExceeded: with this file, the producer's files would take up more than `quota` bytes.
         """
         digest, size = hashlib.sha256(new.content).digest(), len(new.content)
         key = {"producer": new.producer, "name": new.name, "content_type": new.content_type, "sha256": digest}
@@ -95,21 +95,21 @@ class AttachmentRepository(Repository):
         return AttachmentView(found, new.name, new.content_type, size, digest.hex())
 
     def storage(self) -> list[StorageUse]:
-        """The largest first."""
+        """The storage that each producer uses, largest first."""
         return self._records(StorageUse, _STORAGE, {"least": LEAST_BYTES})
 
     def sizes(self, ids: Collection[UUID]) -> dict[UUID, int]:
-        """Of those that are there. Bytes."""
+        """Sizes of those files that exist, in bytes."""
         return {row.id: row.size for row in self._rows(_SIZES, {"ids": list(ids)})}
 
     def load(self, ids: Collection[UUID]) -> dict[UUID, LoadedAttachment]:
-        """Those that are there."""
+        """Those files that exist, with their content."""
         return {row.id: from_row(LoadedAttachment, row) for row in self._rows(_LOAD, {"ids": list(ids)})}
 
     def forget_old(self, *, days: int) -> int:
-        """Delete files that no message named within a day, and those last needed `days` ago, unless a notification
-        that names them still waits. Returns how many. What is needed later, by none that waits, is needed no more
-        from now on."""
+        """Delete files that no message named within a day, and files last needed `days` ago, unless a waiting
+        notification names them. A file that is to be needed later, but is named by none that waits, is needed no
+        more from now on. Returns how many were deleted."""
         with transaction(self._engine) as connection:
             ids = list(connection.execute(_LOCK_UNNEEDED, {"limit": FORGET_PAGE}).scalars())
             if ids:
@@ -118,8 +118,8 @@ class AttachmentRepository(Repository):
 
 
 def _check_quota(connection: Connection, new: NewAttachment, quota: int) -> None:
-    """Raise if there is no room. From here to the end of their transactions a producer's uploads go one after the
-    other: two at once would both find the same room."""
+    """Raise `QuotaExceeded` if there is no room. From here to the end of their transactions the uploads of a
+    producer run one after the other; otherwise two at the same time would both find the same room."""
     lock_uploads(connection, new.producer)
     used = connection.execute(_USED, {"producer": new.producer, "least": LEAST_BYTES}).scalar_one()
     if used + max(len(new.content), LEAST_BYTES) > quota:
@@ -127,7 +127,7 @@ def _check_quota(connection: Connection, new: NewAttachment, quota: int) -> None
 
 
 def views_of(connection: Connection, ids: Sequence[UUID]) -> list[AttachmentView]:
-    """In the order of the ids; of a file that was deleted, the id alone."""
+    """The files in the order of the ids; of a deleted file, only the id."""
     query: Any = select(*columns_of(AttachmentView, StoredAttachment)).where(StoredAttachment.id.in_(ids))
     rows = connection.execute(query)
     found = {row.id: from_row(AttachmentView, row, sha256=row.sha256.hex()) for row in rows}
@@ -135,8 +135,8 @@ def views_of(connection: Connection, ids: Sequence[UUID]) -> list[AttachmentView
 
 
 def use_attachments(connection: Connection, notifications: Sequence[NewNotification]) -> dict[int, Fault]:
-    """Mark the files of these notifications as used, within the transaction that accepts them. Returns by position
-    what is wrong with those whose files are missing or too large. Without any file it costs no statement."""
+    """Mark the files of these notifications as used, within the transaction that accepts them. Returns, by
+    position, the faults of messages whose files are missing or too large. Without files it costs no statement."""
     users = [new for new in notifications if new.message.attachments]
     if not users:
         return {}
@@ -186,7 +186,7 @@ SELECT producer, count(*) AS files, sum(greatest(size, :least))::bigint AS size
 FROM attachments GROUP BY producer ORDER BY size DESC, producer
 """)
 
-# Of two uploads of the same file at once, the second waits for the first and gets its id.
+# If the same file is uploaded twice at the same time, the second upload waits for the first and gets its id.
 _ADD: TextClause = text("""
 INSERT INTO attachments (id, producer, name, content_type, size, sha256, content)
 VALUES (:id, :producer, :name, :content_type, :size, :sha256, :content)
@@ -200,9 +200,10 @@ _LOAD: TextClause = text(
     "SELECT id, name, content_type, content FROM attachments WHERE id = ANY(:ids)"
 ).bindparams(binds.IDS)
 
-# Locked, so that none is deleted before the message that names it is committed. A file that goes with every mail
-# is written at most once an hour, or intakes would wait for each other at each batch. Files of test keys have
-# an owner of their own; a test may name live ones, too, and no live message those of tests.
+# Files are locked, so that none is deleted before the message that names it is committed. A file that goes with
+# every mail is written at most once an hour; otherwise intakes would wait for each other at each batch. Files of
+# test keys have an owner of their own. A test may also name live files; a live message may not name files of
+# tests.
 _USE: TextClause = text("""
 WITH wanted AS MATERIALIZED (
   SELECT producer, owner, id, greatest(max(until), now()) AS until

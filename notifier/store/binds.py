@@ -29,6 +29,6 @@ BOUNDS = (uuid("low"), uuid("high"))
 
 
 def among(column: Any, ids: Sequence[UUID]) -> ColumnElement[bool]:
-    """`column = ANY(ids)`: one parameter, however many they are."""
+    """`column = ANY(ids)`: a single parameter, however many ids there are."""
     found: ColumnElement[bool] = column == func.any(bindparam(None, list(ids), type_=ARRAY(PG_UUID(as_uuid=True))))
     return found

@@ -1,6 +1,6 @@
-"""The statements of status callbacks, made as in `ledger_sql`.
+"""The SQL statements of status callbacks, in the style of `ledger_sql`.
 
-Rows of `callbacks` are made by the triggers on `states`, in the transaction that moves a notification: see
+Rows of `callbacks` are made by the triggers on `states`, in the transaction that changes a notification: see
 `ledger`.
 """
 
@@ -10,7 +10,7 @@ from sqlalchemy import TextClause, text
 
 from notifier.store import binds
 
-# What is due for a suspended endpoint. Some may be in hand by now: their results count all the same.
+# Parks what is due for a suspended endpoint. A worker may have some of it in hand: its results still count.
 PARK_SUSPENDED: TextClause = text("""
 WITH due AS MATERIALIZED (
   SELECT c.id FROM callback_endpoints AS e JOIN callbacks AS c ON c.endpoint = e.endpoint AND c.due_at <= now()
@@ -20,12 +20,13 @@ UPDATE callbacks AS c SET state = 'parked', failure = 'suspended', due_at = NULL
 FROM due WHERE c.id = due.id
 """)
 
-# Endpoint by endpoint, so that no backlog hides another's, and for each as many as there is room for: all workers
-# together have `per_endpoint` in hand at once, or `per_failing` while all its calls fail. The endpoints of a
-# producer share the room of `per_producer`; those that have waited longest come first. If few are due, the
-# first query has all of them; otherwise the second one walks the index from one endpoint to the next, past the
-# backlog of each. In order: a callback waits while an earlier one of its notification has not been tried, or is
-# being called. Once that has failed it waits no more: what the endpoint refuses would hold up the rest for a day.
+# Callbacks are taken endpoint by endpoint, so that no backlog hides another endpoint's, and from each as many as
+# there is room for: all workers together have `per_endpoint` in hand at once, or `per_failing` while all its calls
+# fail. The endpoints of a producer share the room of `per_producer`; those that have waited longest come first. If
+# few are due, the first query finds all of them. Otherwise the second one walks the index from one endpoint to the
+# next, past the backlog of each. A callback waits while an earlier one of its notification has not been tried or
+# is being called. It does not wait for an earlier one that has failed: a callback that the endpoint refuses would
+# delay the rest for a day.
 GIVE_OUT: TextClause = text("""
 WITH RECURSIVE few AS MATERIALIZED (
   SELECT endpoint FROM callbacks WHERE due_at <= now() AND sequence > 0 AND CAST(:endpoint AS text) IS NULL
@@ -101,8 +102,8 @@ FROM claimed AS c LEFT JOIN messages AS m ON m.id = c.notification_id LEFT JOIN 
 ORDER BY c.sequence
 """).bindparams(binds.IDS)
 
-# A delivery counts in any case; any other result only while the call is the current one. The endpoint is suspended
-# when all calls have failed for long enough, and often enough.
+# A delivery always counts; any other result counts only while its call is the current one. The endpoint is
+# suspended when all calls have failed for long enough and often enough.
 RECORD: TextClause = text("""
 WITH results AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
@@ -150,7 +151,7 @@ ON CONFLICT (endpoint) DO UPDATE SET
 RETURNING endpoint, producer, suspended_at IS NOT NULL AND suspended_at = now() AS is_suspended_now
 """)
 
-# These are locked by the page's SELECT; ids find what was delivered, too.
+# The page's SELECT has locked these rows. A selection by ids also finds delivered callbacks.
 REPLAY: TextClause = text("""
 UPDATE callbacks SET state = 'waiting', due_at = now(), begun_at = now(), replayed_attempts = attempt_count,
   settled_at = NULL
@@ -172,7 +173,7 @@ WITH old AS MATERIALIZED (
 DELETE FROM callbacks AS c USING old WHERE c.id = old.id
 """)
 
-# Suspended endpoints, and what should have been dispatched or claimed long ago.
+# Suspended endpoints, and callbacks that should have been dispatched or claimed long ago.
 STUCK: TextClause = text("""
 SELECT 'endpoint_suspended' AS cause, e.endpoint, e.suspended_at AS oldest, e.failure, e.http_status,
   (SELECT count(*) FROM callbacks AS c WHERE c.endpoint = e.endpoint AND c.state = 'parked'

@@ -1,8 +1,8 @@
-"""Status callbacks in the record: dispatched, claimed under a lease, their results, and what operators ask for.
+"""Status callbacks in the record: dispatching, claiming under a lease, results, and what operators ask for.
 
-Crash points. A trigger makes the row, in the transaction that moves its notification. If the task is lost between
-dispatch and claim, the row is due again. If the worker dies between claim and result, the lease ends and the call
-is made again: an endpoint may get a callback twice, with the same id.
+Crash points. A trigger makes the row, in the transaction that changes its notification. If the task is lost
+between dispatch and claim, the row is due again. If the worker dies between claim and result, the lease ends and
+the call is made again: an endpoint may get a callback twice, with the same id.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row, matching, newest, oldest, within
 from notifier.store.schema.callbacks import Callback, CallbackAttempt, CallbackEndpoint
 
-#: Most calls at once, by all workers together: of one endpoint, so that a slow one holds no more slots …
+#: Maximum calls in hand of all workers together: for one endpoint, so that a slow one holds no more slots …
 PER_ENDPOINT = 20
-#: … of an endpoint whose last calls have all failed …
+#: … for an endpoint whose last calls have all failed …
 PER_FAILING = 2
-#: … and of all endpoints of one producer.
+#: … and for all endpoints of one producer.
 PER_PRODUCER = 40
 LIMITS = {"per_endpoint": PER_ENDPOINT, "per_failing": PER_FAILING, "per_producer": PER_PRODUCER}
-#: A callback that was dispatched and that nobody claimed is dispatched again after this. Seconds.
+#: A callback that was dispatched but not claimed is dispatched again after this. Seconds.
 GIVE_AGAIN_SECONDS = 30.0
-#: An endpoint is suspended when every call for this long has failed, and at least this many.
+#: An endpoint is suspended when every call has failed for this long (seconds), and at least this many calls.
 SUSPEND_AFTER_SECONDS, SUSPEND_FAILURES = 3 * 86_400.0, 20
 #: Delivered and parked callbacks are deleted after this. Days.
 KEPT_DAYS = 31
-#: Callbacks of one page of an operator's run, and of one transaction that deletes.
+#: Maximum callbacks of one page of an operator's run, and of one transaction that deletes.
 PAGE, FORGET_PAGE = 1000, 5000
-#: The sweep runs every second; what was due this long ago is late. Seconds.
+#: Callbacks that were due this long ago are late: the sweep runs every second. Seconds.
 LATE_SECONDS = 300
 
 
@@ -59,31 +59,31 @@ class ClaimedCallback:
     reason: str | None
     attempt: int | None
     occurred_at: datetime
-    #: Of this call.
+    #: Number of this call.
     number: int
-    #: Calls since it was made or replayed, this one included.
+    #: Number of calls since it was made or replayed, this one included.
     tries: int
-    #: None, like the next four: its notification is no longer in the record.
+    #: None, like the four fields that follow: its notification is no longer in the record.
     channel: str | None
     reference: str | None
     metadata: dict[str, str] | None
     #: The message's own; None: the producer's configured one.
     callback_url: str | None
-    #: Where its trace goes on; None also: it has none.
+    #: The context that its trace goes on from. None also if it has no trace.
     traceparent: str | None
-    #: Of a notification of a test key.
+    #: It belongs to a notification of a test key.
     is_test: bool
     is_in_record: bool
-    #: Since it was made or replayed.
+    #: Time since it was made or replayed.
     age_seconds: float
-    #: Unix time by the database's clock …
+    #: Time of the claim in Unix time by the database's clock …
     claimed_at: float
-    #: … and by this process's monotonic one.
+    #: … and on this process's monotonic clock.
     claimed_monotonic: float
 
     @property
     def log_ids(self) -> dict[str, str]:
-        """For a log line about it."""
+        """The fields of a log line about it."""
         return log_ids(self.notification_id, self.traceparent)
 
 
@@ -94,7 +94,7 @@ class CallbackResult:
     #: None: delivered.
     failure: CallbackFailure | None
     http_status: int | None = None
-    #: Until the next call; None: there is none.
+    #: Time until the next call. None: there is none.
     pause_seconds: float | None = None
 
 
@@ -140,14 +140,14 @@ class CallView:
 
 @dataclass(frozen=True, slots=True)
 class StuckCallbacks:
-    """An endpoint that is suspended, or whose callbacks nobody calls."""
+    """An endpoint that is suspended, or whose callbacks are not being called."""
 
     cause: str
     endpoint: str
     oldest: datetime
     failure: str | None
     http_status: int | None
-    #: Parked for it, or late.
+    #: Number of its callbacks that are parked or late.
     count: int
 
 
@@ -161,7 +161,7 @@ class CallbackFilter:
     state: CallbackState | None = None
     failure: CallbackFailure | None = None
     status: Status | None = None
-    #: When the status changed.
+    #: Bounds of the time when the status changed.
     since: datetime | None = None
     until: datetime | None = None
 
@@ -176,9 +176,9 @@ _ENDPOINT = columns_of(EndpointView, CallbackEndpoint)
 
 class CallbackRepository(Repository):
     def give_out(self, endpoint: str | None = None) -> dict[str, list[UUID]]:
-        """Take what is due and has room, of one endpoint or of all: endpoint → ids. The caller publishes tasks.
+        """Dispatch what is due and has room, of one endpoint or all: endpoint → ids. The caller publishes tasks.
 
-        Safe to run at once with itself: rows are taken with SKIP LOCKED and their `due_at` moves with them.
+        May run several times at once: rows are taken with SKIP LOCKED, and their `due_at` changes with them.
         """
         found: dict[str, list[UUID]] = defaultdict(list)
         values = {"endpoint": endpoint, "again_after": GIVE_AGAIN_SECONDS, **LIMITS}
@@ -189,13 +189,13 @@ class CallbackRepository(Repository):
         return dict(found)
 
     def claim(self, ids: Sequence[UUID], *, lease_seconds: float) -> list[ClaimedCallback]:
-        """Take those of `ids` that were dispatched, in their order; their attempt rows are committed."""
+        """Claim those of `ids` that were dispatched, in their order, and commit the rows of their calls."""
         begun = time.monotonic()
         rows = self._rows(statements.CLAIM, {"ids": list(ids), "lease": lease_seconds})
         return [from_row(ClaimedCallback, row, claimed_monotonic=begun) for row in rows]
 
     def record(self, results: Sequence[CallbackResult]) -> list[str]:
-        """Returns the endpoints that these results suspend. Writing a result twice changes nothing."""
+        """Write results. Returns the endpoints that they suspend. Writing a result twice changes nothing."""
         rows = [
             {**asdict(result), "is_endpoints": result.failure in ENDPOINT_FAILURES}
             for result in sorted(results, key=lambda result: result.id)
@@ -208,16 +208,16 @@ class CallbackRepository(Repository):
         return [row.endpoint for row in self._rows(statements.RECORD, values) if row.is_suspended_now]
 
     def forget_old(self) -> int:
-        """Delete callbacks that were settled `KEPT_DAYS` ago. Returns how many."""
+        """Delete callbacks that were settled more than `KEPT_DAYS` ago. Returns how many."""
         return self._execute_in_pages(statements.FORGET, {"days": KEPT_DAYS}, FORGET_PAGE)
 
     def search(self, wanted: CallbackFilter, *, limit: int, before: UUID | None = None) -> list[CallbackView]:
-        """Newest first; `before` is the last id of the page before."""
+        """Newest first. `before` is the last id of the previous page."""
         query = select(*_VIEW).where(*_conditions(wanted))
         return self._records(CallbackView, newest(query, Callback.id, limit=limit, before=before))
 
     def show(self, callback: UUID) -> tuple[CallbackView, list[CallView]]:
-        """Raises `NotFound`."""
+        """One callback with its calls. Raises `NotFound`."""
         query: Any = select(*_VIEW).where(Callback.id == callback)
         calls: Any = select(*_CALL).where(CallbackAttempt.callback_id == callback)
         with transaction(self._engine) as connection:
@@ -232,14 +232,14 @@ class CallbackRepository(Repository):
         return self._records(EndpointView, select(*_ENDPOINT).order_by(CallbackEndpoint.endpoint))
 
     def stuck(self) -> list[StuckCallbacks]:
-        """Suspended endpoints, and those whose callbacks nobody calls; the oldest first."""
-        # A plan for any time would expect a third of the table, and bring helpers to read it.
+        """Suspended endpoints, and those whose callbacks are not being called; oldest first."""
+        # A plan for any values would expect a third of the table, and use parallel workers to read it.
         with transaction(self._engine, plans_by_values=True) as connection:
             rows = connection.execute(statements.STUCK, {"late": LATE_SECONDS}).all()
         return [from_row(StuckCallbacks, row, count=row.total) for row in rows]
 
     def count(self, wanted: CallbackFilter, ids: Sequence[UUID] = ()) -> dict[tuple[str, str | None], int]:
-        """(endpoint, failure) → how many callbacks a replay would find."""
+        """(endpoint, failure) → number of callbacks that a replay would find."""
         columns: list[Any] = [Callback.endpoint, Callback.failure]
         counted: Any = select(*columns, func.count()).group_by(*columns)
         return {(row[0], row[1]): row[2] for row in self._rows(counted.where(*_replayable(wanted, ids)))}
@@ -256,12 +256,12 @@ class CallbackRepository(Repository):
         return act_on_page(self._engine, query, record, tally, replay)
 
     def resume(self, endpoint: str) -> bool:
-        """Returns whether it was suspended."""
+        """Let the endpoint be called again. Returns whether it was suspended."""
         return bool(self._rows(statements.RESUME, {"endpoint": endpoint}))
 
 
 def _replayable(wanted: CallbackFilter, ids: Sequence[UUID]) -> list[ColumnElement[bool]]:
-    """A filter finds what is parked; ids find what was delivered, too."""
+    """A filter finds parked callbacks; ids also find delivered ones."""
     if ids:
         states = [CallbackState.PARKED, CallbackState.DELIVERED]
         return [among(Callback.id, ids), Callback.state.in_(states)]

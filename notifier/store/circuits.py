@@ -7,13 +7,15 @@ has the same effect. If it dies while it probes, the probe is free again when it
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import TextClause, text
 
+from notifier.domain.retry_policy import ASLEEP_SECONDS
+from notifier.domain.routing import NO_PROVIDER_NOW, PROBE_GRACE_SECONDS
 from notifier.domain.statuses import Channel, Reason
 from notifier.store import binds
 from notifier.store.repository import Repository
@@ -23,6 +25,11 @@ from notifier.store.rows import from_row
 HASTENED, HASTENED_PER_SECOND = 10_000, 100.0
 #: The first ones are due after this: all workers have heard of the resume. Seconds.
 HASTEN_AFTER_SECONDS = 2.0
+#: How many of a channel one sweep wakes when a provider can be called, and when one may be probed.
+WOKEN, WOKEN_TO_PROBE = 1000, 3
+#: What has just fallen asleep is left alone: a worker that has not heard of news for a second routes by the old.
+#: Seconds.
+LEAST_SLEEP_SECONDS = 5.0
 
 #: In place of a sender's name: the circuit of the provider itself.
 NO_SENDER = ""
@@ -158,6 +165,28 @@ class CircuitRepository(Repository):
         count = self._execute(_HASTEN, {**values, "first": HASTEN_AFTER_SECONDS, "rate": HASTENED_PER_SECOND})
         return count, HASTEN_AFTER_SECONDS + count / HASTENED_PER_SECOND if count else 0.0
 
+    def wake(self, providers: Mapping[Channel, Sequence[str]]) -> int:
+        """Make due what sleeps because no provider of its channel could be called: up to `WOKEN` if one can be by
+        now, urgent ones first; if one may only be probed, a few that may. Returns how many.
+
+        Nothing is remembered between two calls: what a crash left undone, the next one does. It looks only as
+        long after an outage as anything can sleep.
+        """
+        rows = [
+            {"channel": channel, "provider": name, "detail": NO_PROVIDER_NOW.format(channel)}
+            for channel, names in providers.items()
+            for name in names
+        ]
+        values = {
+            "rows": json.dumps(rows),
+            "woken": WOKEN,
+            "to_probe": WOKEN_TO_PROBE,
+            "least": LEAST_SLEEP_SECONDS,
+            "asleep": ASLEEP_SECONDS,
+            "grace": PROBE_GRACE_SECONDS,
+        }
+        return self._execute(_WAKE, values)
+
     def accepted_since_refused(self, key: CircuitKey, notification_id: UUID) -> bool:
         """Whether the provider accepted a message of that sender after it first refused this one."""
         reasons = [Reason.SENDER_REFUSED, Reason.PROVIDER_ACCOUNT]
@@ -238,16 +267,51 @@ WHERE provider = :provider AND sender = :sender AND open_until IS NOT NULL RETUR
 
 _CLOSE_ALL: TextClause = text(f"UPDATE circuits SET {_CLOSED} WHERE provider = :provider")  # noqa: S608
 
-_PROBE: TextClause = text("""
+# Nobody fresh came for so long that one that was tried before may probe.
+_TAKES_TRIED = """open_until <= now()
+    - make_interval(secs => :grace * power(2, least(coalesce(cardinality(probers), 0), 5)))"""
+
+_PROBE: TextClause = text(f"""
 UPDATE circuits SET probe_until = now() + make_interval(secs => :lease), probed_by = CAST(:by AS uuid),
   probers = probers || CAST(:by AS uuid)
 WHERE provider = :provider AND sender = :sender AND open_until <= now()
   AND (probe_until IS NULL OR probe_until <= now())
   AND NOT coalesce(CAST(:by AS uuid) = ANY(probers), false)
-  AND (:fresh OR open_until <= now()
-    - make_interval(secs => :grace * power(2, least(coalesce(cardinality(probers), 0), 5))))
+  AND (:fresh OR {_TAKES_TRIED})
 RETURNING provider
-""")
+""")  # noqa: S608 - constants joined with constants
+
+_WAKE: TextClause = text(f"""
+WITH known AS MATERIALIZED (
+  SELECT r.channel, r.detail, c.open_until IS NULL AS is_usable, c.probers,
+    coalesce(greatest(c.open_until, c.probe_until) <= now(), false) AS is_due, {_TAKES_TRIED} AS takes_tried
+  FROM json_to_recordset(CAST(:rows AS json)) AS r(channel text, provider text, detail text)
+  LEFT JOIN circuits AS c ON c.provider = r.provider AND c.sender = ''
+  LEFT JOIN provider_states AS s ON s.provider = r.provider
+  WHERE NOT coalesce(s.paused, false) AND EXISTS (
+    -- Of any provider: an operator may have put another in its place.
+    SELECT FROM circuits AS o WHERE o.sender = ''
+    AND greatest(o.open_until, o.probe_until, o.closed_at) > now() - make_interval(secs => :asleep))
+), channels AS (
+  SELECT channel, detail, bool_or(is_usable) AS is_usable,
+    CASE WHEN bool_or(is_usable) THEN CAST(:woken AS int) ELSE CAST(:to_probe AS int) END AS number
+  FROM known GROUP BY channel, detail HAVING bool_or(is_usable OR is_due)
+), waking AS MATERIALIZED (
+  SELECT w.id FROM channels AS c CROSS JOIN LATERAL (
+    SELECT n.id FROM states AS n
+    WHERE n.status = 'retrying' AND n.channel = c.channel AND n.detail = c.detail AND n.due_at > now()
+      AND n.updated_at <= now() - make_interval(secs => :least)
+      AND (c.is_usable OR EXISTS (
+        SELECT FROM known AS k WHERE k.channel = c.channel AND k.is_due
+        AND NOT coalesce(n.id = ANY(k.probers), false)
+        AND (k.takes_tried OR n.attempt_count = n.replayed_attempts)))
+    ORDER BY CASE n.lane WHEN 'urgent' THEN 1 WHEN 'normal' THEN 2 ELSE 3 END, n.due_at
+    LIMIT c.number FOR UPDATE SKIP LOCKED
+  ) AS w
+)
+-- An array is looked up by id, however many rows the planner expects.
+UPDATE states SET due_at = now() WHERE id = ANY(ARRAY(SELECT id FROM waking))
+""")  # noqa: S608 - constants joined with constants
 
 # An operator's retry says nothing in its detail, and keeps its time.
 _HASTEN: TextClause = text("""

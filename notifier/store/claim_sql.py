@@ -1,10 +1,10 @@
-"""The statements of claims and of beginning attempts, made as in `ledger_sql`.
+"""The statements that claim notifications and begin attempts, in the style of `ledger_sql`.
 
-A new notification goes the short way: `READ_QUEUED`, then `CLAIM_AND_START`. Any other is claimed before anybody
+A new notification takes the short way: `READ_QUEUED`, then `CLAIM_AND_START`. Any other is claimed before anybody
 looks into it: `CLAIM`, then `START_ATTEMPTS`, which also begins the attempts at further providers.
 
-The answer to each of them may be lost although it was carried out. Then it is repeated, after `WAIT_FOR`: `CLAIM`
-finds its own by its token, and `STARTED` finds what `START_ATTEMPTS` or `CLAIM_AND_START` had begun.
+The answer of each may be lost although the statement was carried out. Then it is repeated, after `WAIT_FOR`.
+`CLAIM` finds its own claims by its token; `STARTED` finds what `START_ATTEMPTS` or `CLAIM_AND_START` had begun.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from notifier.store import binds
 
 _TOKEN = binds.uuid("token")
 
-# Before a statement is repeated: if the server is still at it, it ends first.
+# Runs before a statement is repeated: if the server is still executing the first one, that ends first.
 WAIT_FOR: TextClause = text("""
 SELECT id FROM states WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
 """).bindparams(binds.IDS)
 
-# Of `messages AS m` and `states AS n`: what `_OF_CLAIM` is made of.
+# Columns of `messages AS m` and `states AS n` that `_OF_CLAIM` uses.
 _BOTH = """m.*, n.status, n.is_test, n.claim, n.crash_count, n.attempt_count, n.replayed_at, n.replayed_attempts"""
 
-# Columns of `NotificationToSend`, besides the number of the claim, of `_BOTH` as `n`.
-# `tries` counts calls; an attempt that was begun and not called (see `GIVE_BACK`) is none.
+# Columns of `NotificationToSend`, except the number of the claim, from `_BOTH` as `n`. `tries` counts calls; an
+# attempt that was begun and not called (see `GIVE_BACK`) does not count.
 _OF_CLAIM = """
   n.id, n.producer, n.channel, n.lane, n.recipient, n.template, n.locale, n.context, n.sealed, n.secrets, n.sender,
   n.reply_to, n.expires_at, n.on_unknown, n.attachments, n.traceparent, n.is_test, n.attempt_count,
@@ -34,8 +34,8 @@ _OF_CLAIM = """
   extract(epoch FROM now() - greatest(n.accepted_at, n.send_at, n.replayed_at)) AS age_seconds,
   extract(epoch FROM n.expires_at - now()) AS seconds_to_expiry"""
 
-# What is `sending` under the same token was claimed by this very statement, whose answer was lost: it is returned
-# again, with the same number and a whole lease. Each run of a task has a token of its own.
+# A row that is `sending` under the same token was claimed by this very statement, whose answer was lost. It is
+# returned again, with the same number and a whole lease. Each run of a task has a token of its own.
 CLAIM: TextClause = text(f"""
 WITH wanted AS MATERIALIZED (
   SELECT n.status = 'queued' AS is_new, m.* FROM unnest(:ids) AS w(id)
@@ -63,7 +63,7 @@ SELECT {_OF_CLAIM}, n.claim, n.crash_count
 FROM claimed AS n WHERE n.status = 'sending' ORDER BY n.id
 """).bindparams(binds.IDS, _TOKEN)  # noqa: S608 - constants joined with constants
 
-# Only for those that were in hand when a worker died.
+# Only for notifications that a worker had in hand when it died.
 CONFIRM_CLAIMS: TextClause = text("""
 UPDATE states AS n SET confirmed_claim = n.claim
 FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE
@@ -76,12 +76,12 @@ _WANTED = """
     expires_at timestamptz, template_version text, sender_address text)
 """
 
-# What is sent stands in the row before the call: later the template or the sender may be another.
+# The row has what is sent before the call is made: later the template or the sender may have changed.
 _INSERT = "INSERT INTO attempts (notification_id, number, provider, template_version, sender_address)"
 
-# Suppressions are looked up here and not with the claim: the sender identity and the template are known only now,
-# it costs no further statement, and a wish of a moment ago is respected. With a limit of its own it is looked up
-# row by row, however small the planner believes the table to be.
+# Suppressions are looked up here and not with the claim: only now are the sender identity and the template known,
+# it costs no further statement, and an opt-out of a moment ago counts. LIMIT 1 makes the planner look up row by
+# row, however small it believes the table to be.
 _SUPPRESSION = """LATERAL (
     SELECT CASE s.reason WHEN 'manual' THEN 'operator' ELSE s.reason END AS reason,
       format('%s, since %s, by %s', s.scope, to_char(s.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), s.source)
@@ -127,8 +127,8 @@ WITH wanted AS MATERIALIZED ({_WANTED}), barred AS MATERIALIZED (
 SELECT id, claim, number, provider FROM held
 """).bindparams(binds.texts("wishes"))  # noqa: S608 - constants joined with constants
 
-# New is what nobody has touched since the intake accepted it. A move of any kind sets `updated_at`: what was
-# dispatched again is claimed before anybody looks into it, for its first worker may have died of it.
+# A notification is new if nobody has touched it since the intake accepted it. Any change sets `updated_at`. What
+# was dispatched again is claimed before anybody looks into it, because its first worker may have died of it.
 READ_QUEUED: TextClause = text(f"""
 SELECT {_OF_CLAIM}, n.claim + 1 AS claim,
   n.claim = 0 AND n.updated_at = n.accepted_at AND n.attachments IS NULL
@@ -141,9 +141,9 @@ FROM (
 ORDER BY n.id
 """).bindparams(binds.IDS)  # noqa: S608 - constants joined with constants
 
-# The claim and its first attempt, for what `READ_QUEUED` had found: its lease begins here. `claim` of a row is the
-# number that the claim gets. Rows come in the order of their ids, so that two tasks with the same ones wait for
-# each other instead of locking up. Without a number: it is suppressed now, and no attempt was begun.
+# Claims what `READ_QUEUED` had found and begins its first attempt; the lease begins here. `claim` of a row is the
+# number that the claim gets. Rows come in the order of their ids, so that two tasks with the same ids wait for
+# each other instead of deadlocking. No `number` in the answer: it is suppressed now, and no attempt was begun.
 CLAIM_AND_START: TextClause = text(f"""
 WITH wanted AS MATERIALIZED ({_WANTED}), judged AS MATERIALIZED (
   SELECT w.id, w.claim, w.number, w.provider, w.template_version, w.sender_address, w.expires_at,
@@ -177,7 +177,7 @@ SELECT id, claim, CASE WHEN status = 'sending' THEN number END AS number, provid
 FROM moved WHERE status <> 'expired'
 """).bindparams(binds.texts("wishes"), _TOKEN)  # noqa: S608 - constants joined with constants
 
-# Those that `START_ATTEMPTS` or, under `token`, `CLAIM_AND_START` had begun, after its answer was lost.
+# Finds, after a lost answer, what `START_ATTEMPTS` or, under `token`, `CLAIM_AND_START` had begun.
 STARTED: TextClause = text("""
 SELECT n.id, n.claim, a.number, a.provider
 FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, number int, provider text)

@@ -1,7 +1,7 @@
-"""Claims and the beginning of attempts, also again after an answer that was lost.
+"""Claims notifications and begins attempts, also again after a lost answer.
 
 Crash point: between a statement's commit and its answer nobody knows whether it was carried out. It is repeated
-with the same token, or for the same attempt numbers, and finds what it did. Reading what is queued writes nothing.
+with the same token, or for the same attempt numbers, and finds what it did. Reading queued rows writes nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from notifier.store.rows import from_row
 def claim_rows(
     engine: Engine, ids: Sequence[UUID], token: UUID, *, lease_seconds: float, again: bool
 ) -> list[Any]:
-    """Rows of `CLAIM`. Those that were in hand when a worker died are confirmed before anybody looks into them: if
-    they end this process too, it counts."""
+    """Rows of `CLAIM`. Notifications that were in hand when a worker died are confirmed before anybody looks into
+    them: if they end this process too, that counts as a second death."""
     values = {"ids": list(ids), "token": token, "lease": lease_seconds}
     with transaction(engine, is_one_statement=not again) as connection:
         if again:
@@ -44,7 +44,7 @@ def queued_rows(engine: Engine, ids: Sequence[UUID]) -> list[Any]:
 
 
 def start(engine: Engine, calls: Sequence[NewAttempt], *, margin_seconds: float, again: bool) -> list[Started]:
-    """Those of the attempts that are committed now."""
+    """The attempts that are committed now."""
     values = {"margin": margin_seconds}
     return [from_row(Started, row) for row in _begin(engine, calls, statements.START_ATTEMPTS, values, again)]
 
@@ -58,9 +58,9 @@ def claim_and_start(
     margin_seconds: float,
     again: bool,
 ) -> dict[UUID, Started | None]:
-    """Those of the attempts that are committed now with their claims; None: it is suppressed now."""
+    """The attempts that are committed now together with their claims. None: it is suppressed now."""
     values = {"token": token, "lease": lease_seconds, "margin": margin_seconds}
-    # In one order, so that two tasks with the same ids do not lock each other up.
+    # In the order of ids, so that two tasks with the same ids do not deadlock.
     ordered = sorted(calls, key=lambda call: call.notification.id)
     begun = _begin(engine, ordered, statements.CLAIM_AND_START, values, again)
     return {row.id: from_row(Started, row) if row.number is not None else None for row in begun}
@@ -69,7 +69,7 @@ def claim_and_start(
 def _begin(
     engine: Engine, calls: Sequence[NewAttempt], statement: TextClause, values: dict[str, Any], again: bool
 ) -> list[Any]:
-    """Rows of `statement` and, `again` after its answer was lost, of `STARTED`."""
+    """Rows of `statement`, and of `STARTED` if it is called `again` after a lost answer."""
     rows = [call_row(call) for call in calls]
     with transaction(engine, is_one_statement=not again) as connection:
         begun: list[Any] = []

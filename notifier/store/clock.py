@@ -1,8 +1,8 @@
-"""The database's clock, without asking it each time.
+"""The database's clock, without asking the database each time.
 
-A process measures it against its own monotonic clock, which nobody can set: when it takes a connection out of the
-pool and the last measurement is some seconds old. So a machine whose clock is wrong, or is stepped, makes ids of
-the right time, and no batch costs another round trip.
+A process compares it with its own monotonic clock, which nobody can set. It does so when it takes a connection out
+of the pool and the last comparison is some seconds old. So a machine whose clock is wrong, or is stepped, still
+makes ids with the right time, and no batch costs another round trip.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from sqlalchemy import Connection, Engine
 
 from notifier.domain import message
 
-#: The clock is measured again after this: the database's own may be stepped, too. Seconds.
+#: The clock is compared again after this, because the database's clock may be stepped, too. Seconds.
 MEASURED_SECONDS = 5.0
 _OPTION = "notifier_clock"
 
 
 class DatabaseClock:
-    """Of one engine's database; slow by at most the time of one answer. Thread-safe."""
+    """The clock of one engine's database. Slow by at most the time of one answer. Thread-safe."""
 
     def __init__(self) -> None:
         #: Our monotonic clock and the database's, at the same moment.
@@ -40,17 +40,17 @@ class DatabaseClock:
         self._is_another = True
 
     def measure(self, connection: Any) -> None:
-        """By a connection of the driver in autocommit."""
+        """Measure the clock on a connection of the driver in autocommit."""
         found = connection.execute(_TELL, prepare=False).fetchone()
         self._measured = (time.monotonic(), float(found[0]))
         self._is_another = False
 
     def now(self) -> datetime:
-        """To be called after a connection was taken out of the pool, which measures the clock."""
+        """The database's time. Take a connection out of the pool before, because that measures the clock."""
         return datetime.fromtimestamp(self._seconds(), UTC)
 
     def new_id(self) -> UUID:
-        """A UUIDv7 of now."""
+        """A UUIDv7 of the database's present time."""
         return message.new_id(self._seconds())
 
     def _seconds(self) -> float:
@@ -60,13 +60,13 @@ class DatabaseClock:
 
 
 def clock_of(bind: Engine | Connection) -> DatabaseClock:
-    """Of an engine of `make_engine`, or of one of its connections."""
+    """The clock of an engine that `make_engine` made, or of one of its connections."""
     found: DatabaseClock = bind.get_execution_options()[_OPTION]
     return found
 
 
 def set_clock(engine: Engine, clock: DatabaseClock) -> None:
-    """For `clock_of`."""
+    """Attach the clock to the engine, for `clock_of`."""
     engine.update_execution_options(**{_OPTION: clock})
 
 

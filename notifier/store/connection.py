@@ -1,11 +1,11 @@
-"""Connections whose every answer has a deadline on our side.
+"""Database connections on which our side sets a deadline for every answer.
 
-The server's `statement_timeout` is nothing while the server itself stands still (a stopped process, a full disk, a
-hypervisor that paused it), and its kernel still acknowledges what we send, so TCP's timeouts and keepalives do not
-end it either. A connection that had to be given up so is closed: what it was at may or may not be done, as if it
-had broken.
+The server's `statement_timeout` does not help while the server itself stands still (a stopped process, a full
+disk, a hypervisor that paused it). Its kernel still acknowledges what we send, so TCP timeouts and keepalives do
+not end the connection either. A connection that is given up is closed. Its last statement may or may not be done,
+as after a broken connection.
 
-How long a statement may take is the server's to say; a new connection tells within seconds whether it still can.
+The server decides how long a statement may take; a new connection shows within seconds whether it still can.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import psycopg
 from psycopg import OperationalError
 from psycopg.errors import ConnectionTimeout
 
-#: A statement's: the server's own limit of 30 s comes first, and says more.
+#: Deadline of a statement. The server's own limit of 30 s comes first, and its error says more. Seconds.
 ANSWER_SECONDS = 32.0
-#: Of what a server does at once: accept a connection, say that it is there.
+#: Deadline of what a server does at once: accept a connection, say that it is there. Seconds.
 CONTACT_SECONDS = 5
 
 
@@ -31,13 +31,13 @@ class ServerSilent(OperationalError):
 
 
 class DeadlineConnection(psycopg.Connection[Any]):
-    #: How long an answer is waited for; None: as long as the server is there.
+    #: Maximum wait for an answer. None: as long as the server is there.
     answer_seconds: float | None = ANSWER_SECONDS
-    #: Whether the server is there: asked every `CONTACT_SECONDS` that a statement takes.
+    #: Whether the server is there. Asked after every `CONTACT_SECONDS` that a statement takes.
     is_there: Callable[[], bool] = staticmethod(lambda: True)
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Everything that psycopg waits for on an open connection comes by here."""
+        """Wait for the server. psycopg calls this for every wait on an open connection."""
         limit = self.answer_seconds if timeout is None else timeout
         begun = time.monotonic()
         while True:
@@ -47,7 +47,7 @@ class DeadlineConnection(psycopg.Connection[Any]):
             except psycopg.errors._WaitTimeout:
                 if rest > CONTACT_SECONDS and self.is_there():
                     continue
-                # Not cancelled: that takes a new connection, to a server that is silent.
+                # Not cancelled, because cancelling needs a new connection, and the server is silent.
                 self.pgconn.finish()
                 waited = time.monotonic() - begun
                 raise ServerSilent(f"the server did not answer within {waited:.0f} s") from None
@@ -62,8 +62,8 @@ class DeadlineConnection(psycopg.Connection[Any]):
 
 
 class Contact:
-    """Whether the server answers at all. While it does not, one thread at a time finds out, and the others fail at
-    once instead of waiting, too. Thread-safe."""
+    """Whether the server answers at all. While it does not, one thread at a time tries, and the other threads fail
+    at once instead of waiting. Thread-safe."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
@@ -71,7 +71,7 @@ class Contact:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Around a first word to the server. Raises `ServerSilent` if it is silent, and somebody tries already."""
+        """Wrap the first contact with a server. Raises `ServerSilent` if it is silent and another thread tries."""
         has_turn = self._turn.acquire(blocking=False)
         try:
             if self._is_silent and not has_turn:

@@ -1,4 +1,4 @@
-"""How many connections PostgreSQL allows us, and how many there are."""
+"""How many connections PostgreSQL allows us, and how many are open."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 
 from notifier.store.engine import transaction
 
-# The view shows every connection's database and role, whoever asks; its other columns only to some.
+# Every role sees the database and role of every connection in this view; its other columns are restricted.
 _TIGHTEST = text("""
     WITH used AS (
         SELECT count(*) AS by_all,
@@ -34,18 +34,18 @@ _TIGHTEST = text("""
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """The limit that leaves the fewest."""
+    """The limit that leaves the fewest connections free."""
 
-    #: What sets it: max_connections, the role's limit or the database's.
+    #: The setting behind it: max_connections, the role's limit or the database's.
     name: str
-    #: Without those kept for superusers.
+    #: Without the connections reserved for superusers.
     allowed: int
-    #: By everyone whom this limit counts.
+    #: Connections of everyone whom this limit counts.
     used: int
 
 
 def connection_limits(engine: Engine) -> ConnectionLimits:
-    """Raises `ServiceUnavailable` if the database cannot be asked now."""
+    """The tightest limit. Raises `ServiceUnavailable` if the database cannot be asked now."""
     with transaction(engine) as connection:
         row = connection.execute(_TIGHTEST).one()
     return ConnectionLimits(row.name, row.allowed, row.used)

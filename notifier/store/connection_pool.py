@@ -1,13 +1,13 @@
-"""Connections of an engine's pool: how each is opened, examined when it is new, and tried before it is used again.
+"""The connections of a pool: how they are opened, examined when new, and tried before they are used again.
 
-A connection of the pool leads to a session of the server. What is found out about it: whether it has the options
-that we asked for, whether a pooler stands between, and whether the database is still the one it was.
+A connection of the pool leads to a session of the server. Three things are found out about it: whether it has the
+options that we asked for, whether a pooler stands in between, and whether the database is still the same one.
 
 A pooler in transaction mode (pgbouncer, RDS Proxy, …) gives each transaction another session of the server. It
-refuses or drops startup options, keeps no prepared statement, and may lead to another database from one
-transaction to the next. So each new connection is examined: options that did not arrive are set with each
-transaction, and behind a pooler nothing is prepared. The server's process id tells whether there is one: a pooler
-gives its clients numbers of its own.
+refuses or drops startup options, keeps no prepared statements, and may lead to another database from one
+transaction to the next. So each new connection is examined. Options that did not arrive are set with each
+transaction, and behind a pooler nothing is prepared. The server's process id shows whether there is a pooler,
+because a pooler gives its clients numbers of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from notifier.store.connection import ANSWER_SECONDS, CONTACT_SECONDS, Contact, 
 from notifier.store.identity import IdentityCheck, SeenTimeline, judge
 from notifier.store.session_options import OPTIONS
 
-#: A connection is tried before use if it has rested this long. Seconds.
+#: A connection that was not used for this long is tried before use. Seconds.
 TRIED_AFTER_SECONDS = 1.0
 
 OLDEST_VERSION = 150_000
@@ -45,7 +45,7 @@ STATEMENT_MODE_FIX = (
     "the pooler gives every statement another session (pool_mode = statement), so there are no transactions: set "
     "pool_mode = transaction or session, or connect to PostgreSQL itself"
 )
-#: "Invalid statement name", "duplicate prepared statement": nothing was done, and nothing is prepared any more.
+#: "Invalid statement name", "duplicate prepared statement": nothing was done, the prepared statements are lost.
 _PREPARED_LOST = ("26000", "42P05")
 #: "Read-only SQL transaction".
 _READ_ONLY = "25006"
@@ -60,11 +60,11 @@ _SESSION = "notifier_session"
 class Sessions:
     """What is known about all sessions of one engine."""
 
-    #: Refuse to work on a database that is not the one it was.
+    #: Refuse to work on a database that was replaced by another one.
     guarded: bool = False
-    #: A failover to a standby does not make it another database.
+    #: A failover to a standby does not count as another database.
     trusts_failover: bool = False
-    #: Our user may read the cluster's identifier and its timeline.
+    #: Our role may read the cluster's identifier and its timeline.
     has_control: bool = True
     #: A pooler refuses startup options.
     refuses_options: bool = False
@@ -77,9 +77,9 @@ class Sessions:
 @dataclass(slots=True)
 class DatabaseSession:
     of: Sessions
-    #: There is a pooler between us and the server.
+    #: A pooler stands between us and the server.
     is_pooled: bool
-    #: Options that did not arrive and are set with each transaction. Name → what it is.
+    #: Options that did not arrive and are set with each transaction: name → the value that they have.
     wrong: dict[str, str] = field(default_factory=dict)
     looked_at: float = 0.0
     verdict: IdentityCheck | None = None
@@ -97,14 +97,14 @@ class DatabaseSession:
 
     @property
     def refusal(self) -> str | None:
-        """Why it must not be used: it is of another database."""
+        """Why it must not be used: it leads to another database. None: it may be used."""
         return self.verdict.in_words if self.verdict is not None and self.verdict.is_another else None
 
 
 def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
-    """Have the engine examine new connections, and try those that rested before they are used.
+    """Make the engine examine new connections, and try those that rested before they are used.
 
-    SQLAlchemy's `pool_pre_ping` tries each time: another round trip for every transaction.
+    SQLAlchemy's `pool_pre_ping` tries every time, which costs another round trip for every transaction.
     """
 
     def open_one(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
@@ -130,10 +130,10 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
             with sessions.contact.attempt(), connection.within(CONTACT_SECONDS):
                 _try(connection, session, clock)
         except ServerSilent as error:
-            # So are the others of the pool.
+            # The other connections of the pool lead to the same silent server.
             raise InvalidatePoolError from error
         except OperationalError as error:
-            # The pool opens another one.
+            # The pool opens another connection.
             raise DisconnectionError from error
 
     def give_back(connection: DeadlineConnection | None, record: Any) -> None:
@@ -143,8 +143,8 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
             record.info[_SESSION].is_used = True
 
     def leave_read_only(context: ExceptionContext) -> None:
-        # It was a primary once, or the pooler leads elsewhere: no statement of ours will do here. So the pool
-        # opens new connections, which may lead to the primary.
+        # The server was a primary once, or the pooler now leads elsewhere, so no statement of ours will succeed
+        # here. The pool opens new connections, which may lead to the primary.
         if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
             context.is_disconnect = True
 
@@ -156,20 +156,20 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
 
 
 def _open(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> DeadlineConnection:
-    """A connection, without our options if they are refused."""
+    """Open a connection; without our options if they are refused."""
     connection = _connect(sessions, arguments, options)
     info = connection.info
     if problem := unfit(info.server_version, info.parameter_status("server_encoding")):
         connection.close()
         raise ConfigurationError(problem, setting="NOTIFIER_DATABASE_URL")
-    # The URL may name several servers: another one that answers says nothing about this one.
+    # The URL may name several servers; only this one's answer counts for this connection.
     this = {"host": info.host, "hostaddr": info.hostaddr, "port": info.port}
     connection.is_there = lambda: _is_there(sessions, arguments, {**options, **this})
     return connection
 
 
 def unfit(version: int, encoding: str | None) -> str | None:
-    """Why this server or this database will not do; None: it will. `version` as libpq has it: 150018 is 15.18."""
+    """Why this server or this database cannot be used. None: it can. `version` as in libpq: 150018 is 15.18."""
     if version < OLDEST_VERSION:
         return f"the server is PostgreSQL {version // 10_000}: {OLDEST_VERSION // 10_000} or newer is needed"
     if encoding not in ("UTF8", None):
@@ -186,7 +186,7 @@ def _is_there(sessions: Sessions, arguments: list[Any], options: dict[str, Any])
     except (ServerSilent, ConnectionTimeout):
         return False
     except OperationalError:
-        pass  # it refuses us, so it is there
+        pass  # it refuses the connection, so it is there
     return True
 
 
@@ -241,7 +241,7 @@ def _try(connection: psycopg.Connection[Any], session: DatabaseSession, clock: D
 
 @contextmanager
 def _autocommit(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Without BEGIN and ROLLBACK around it."""
+    """Without BEGIN and ROLLBACK around the statements."""
     before = connection.autocommit
     connection.autocommit = True
     try:
@@ -252,34 +252,34 @@ def _autocommit(connection: psycopg.Connection[Any]) -> Iterator[None]:
 
 
 def session_of(connection: Connection) -> DatabaseSession | None:
-    """None: its engine was not made by `make_engine`."""
+    """The session of a connection. None: its engine was not made by `make_engine`."""
     found: DatabaseSession | None = connection.info.get(_SESSION)
     return found
 
 
 def is_used(connection: Connection) -> bool:
-    """Whether the pool has handed it out before."""
+    """Whether the pool has handed this connection out before."""
     session = session_of(connection)
     return session is not None and session.is_used
 
 
 def prepares(connection: Connection) -> bool:
-    """Whether the driver prepares statements on it."""
+    """Whether the driver prepares statements on this connection."""
     return driver_of(connection).prepare_threshold is not None
 
 
 def prepare_nothing(connection: Connection) -> None:
-    """From here on; what was prepared is not used any more."""
+    """From now on, prepare nothing on this connection, and use nothing that was prepared."""
     driver_of(connection).prepare_threshold = None
 
 
 def driver_of(connection: Connection) -> Any:
-    """psycopg's connection under SQLAlchemy's."""
+    """psycopg's connection below SQLAlchemy's."""
     return connection.connection.driver_connection
 
 
 def note_failure(session: DatabaseSession | None, error: BaseException | None) -> str | None:
-    """What an error says about the sessions, if it is not the statement's fault; None: nothing."""
+    """What an error says about the sessions, if the statement is not at fault. None: nothing."""
     if _STATEMENT_MODE in str(error):
         return STATEMENT_MODE_FIX
     if getattr(error, "sqlstate", None) not in _PREPARED_LOST:
@@ -290,13 +290,13 @@ def note_failure(session: DatabaseSession | None, error: BaseException | None) -
 
 
 def prepare_twice(connection: Connection) -> None:
-    """Execute a prepared statement, as the driver does by itself. To be called in two transactions."""
+    """Execute a prepared statement as the driver does by itself. To be called in two transactions."""
     if prepares(connection):
         driver_of(connection).execute("SELECT 'notifier'", prepare=True)
 
 
 def verdict_of(connection: Connection, *, trusts_failover: bool = False) -> IdentityCheck | None:
-    """Whether it is the database it was; None: it has no table that could say so. Not within a transaction."""
+    """Whether this is still the same database. None: it has no table that says so. Not within a transaction."""
     raw = driver_of(connection)
     with _autocommit(raw):
         return judge(raw, trusts_failover=trusts_failover)

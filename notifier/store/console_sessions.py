@@ -1,4 +1,4 @@
-"""Who is signed in to the console."""
+"""The sessions of people who are signed in to the console."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 from notifier.store.schema.operations import ConsoleSession
 
-#: A session that nobody used for this long is over …
+#: A session ends when nobody has used it for this long …
 IDLE_HOURS = 2
-#: … and any is after this.
+#: … and in any case after this.
 LONGEST_HOURS = 12
 
 
@@ -22,23 +22,23 @@ class StoredSession:
     key_id: str | None
     person: str
     scopes: list[str]
-    #: Its last use must be written again.
+    #: Its last use is old enough to be written again.
     is_stale: bool
 
 
 class ConsoleSessionRepository(Repository):
     def add(self, values: dict[str, Any]) -> None:
-        """`values` are columns of `console_sessions`. What is over is deleted with it."""
+        """Add a session. `values` are columns of `console_sessions`. Deletes sessions that have ended."""
         self._execute(_FORGET_OLD, _LIMITS)
         self._execute(insert(ConsoleSession).values(**values))
 
     def find(self, token_hash: bytes) -> StoredSession | None:
-        """None: there is none, or it is over."""
+        """The session. None: there is none, or it has ended."""
         rows = self._rows(_FIND, {"token_hash": token_hash, **_LIMITS}, is_one_statement=True)
         return from_row(StoredSession, rows[0]) if rows else None
 
     def touch(self, token_hash: bytes) -> None:
-        """Write that it was used now."""
+        """Record that the session was used now."""
         self._execute(_TOUCH, {"token_hash": token_hash})
 
     def end(self, token_hash: bytes) -> None:

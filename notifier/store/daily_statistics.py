@@ -1,7 +1,7 @@
-"""Counts of whole days, which stay when retention drops the notifications.
+"""Counts of whole days, which stay when retention deletes the notifications.
 
-Crash points: each day is one transaction, so it is counted or it is not; the next night counts it again. Two who
-count at once do so one after the other, and the later one sees what the earlier one wrote.
+Crash points: each day is one transaction, so it is counted or it is not; the next night counts it again. If two
+programs count at the same time, one waits for the other and sees what it wrote.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from notifier.store.repository import Repository
 from notifier.store.schema.operations import DailyStatistic
 from notifier.store.schema.partitions import first_id
 
-#: What has these was not to be sent, or not yet: it has no part in the share that was sent within ten seconds.
+#: Notifications that were not to be sent, or not yet: they do not count in the share sent within ten seconds.
 NOT_TO_BE_SENT = (Status.SCHEDULED, Status.CANCELLED, Status.SUPPRESSED)
 
-#: A day of ten million notifications takes half a minute, and longer if they have to come from a slow disk.
+#: A day of ten million notifications takes half a minute, and longer if they are read from a slow disk.
 _COUNTING_SECONDS = 600.0
 
 
 class StatisticsKey(StrEnum):
-    """What the counts are kept by."""
+    """What the counts are grouped by."""
 
     DAY = "day"
     CHANNEL = "channel"
@@ -42,22 +42,22 @@ class StatisticsKey(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StatisticsRow:
-    #: One for each key asked for, in their order.
+    #: One value for each requested key, in their order.
     values: tuple[date | str, ...]
     count: int
-    #: 95 % of what was sent of these was sent within it; of several counts the largest, so maybe sooner.
+    #: 95 % of those that were sent took at most this long. Of several counts the largest value, so an upper bound.
     sent_seconds_p95: float | None
     #: Of those that were to be sent, the share (0 to 1) that was sent within ten seconds of being accepted or, if
-    #: later, due. What was never sent was not. None: none was to be sent, or these were not counted yet.
+    #: later, due. Those never sent count as late. None: none was to be sent, or the count is older than this.
     share_within_10s: float | None
 
 
 class StatisticsRepository(Repository):
     def count_day(self, day: date, bounds: tuple[datetime, datetime]) -> bool:
-        """Count the notifications with ids between the two, and write them as those of `day`.
+        """Count the notifications with ids within `bounds`, and write the counts as those of `day`.
 
-        Returns False, and leaves the day as it is, if there are fewer than were counted before: retention has
-        begun to delete them, or they were counted by another zone, which looks the same.
+        Returns False, and leaves the day as it is, if there are fewer than were counted before. Then retention has
+        begun to delete them, or the day was counted in another time zone, which looks the same.
         """
         low, high = map(first_id, bounds)
         with transaction(self._engine, plans_by_values=True) as connection:
@@ -74,8 +74,8 @@ class StatisticsRepository(Repository):
         return [row.day for row in self._rows(query)]
 
     def rows(self, since: date, until: date, by: Sequence[StatisticsKey]) -> list[StatisticsRow]:
-        """Sums of the days from `since` to before `until`, in the order of `by`. A day without notifications has a
-        row if `by` has the day."""
+        """Sums of the days from `since` to before `until`, in the order of `by`. If `by` has the day, a day
+        without notifications has a row, too."""
         keys = [getattr(DailyStatistic, key) for key in by]
         sums = (func.sum(DailyStatistic.count), func.max(DailyStatistic.sent_seconds_p95), _SHARE)
         query = select(*keys, *sums).where(DailyStatistic.day >= since, DailyStatistic.day < until)
@@ -95,8 +95,8 @@ _SHARE = cast(
 _KEYS = "channel, template, provider, producer, status, lane"
 _FROM = "greatest(m.accepted_at, m.send_at)"
 
-# The bounds are said of both tables, for the planner to read a span of each. A group that a status has left is
-# deleted, so that its notifications are not counted twice.
+# The bounds are given for both tables, so that the planner reads only a range of each. A group that a status has
+# left is deleted, so that its notifications are not counted twice.
 COUNT_DAY: TextClause = text(f"""
 WITH counted AS MATERIALIZED (
   SELECT m.channel, m.template, coalesce(s.provider, '') AS provider, m.producer, s.status, m.lane,

@@ -1,4 +1,4 @@
-"""The URL of the database, as SQLAlchemy wants it."""
+"""Converts the URL of the database into the form that SQLAlchemy takes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from sqlalchemy.exc import ArgumentError
 
 from notifier.domain.errors import ConfigurationError
 
-#: postgresql://user:password@a:5432,b:5433/name?…, and the folder of a socket as %2Frun%2Fpostgresql: as libpq has
-#: them.
+#: libpq's form: postgresql://user:password@a:5432,b:5433/name?…, and a socket's folder as %2Frun%2Fpostgresql.
 _SEVERAL_SERVERS = re.compile(
     r"(?P<start>\w+://(?:[^/?]*@)?)(?P<servers>[^/?@]*(?:,|%2[Ff])[^/?@]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?"
 )
@@ -18,9 +17,9 @@ _SERVER = re.compile(r"\[(?P<v6>[^]]*)\](?::(?P<v6_port>\d+))?|(?P<host>[^:]*)(?
 
 
 def _with_servers_in_query(url: str) -> str:
-    """SQLAlchemy wants them so: postgresql://user:password@/name?host=a,b&port=5432,5433&…
+    """Move several servers into the query, as SQLAlchemy wants them: postgresql://user:password@/name?host=a,b&…
 
-    Raises ValueError: one of them is none.
+    Raises ValueError: one of them is not host:port.
     """
     several = _SEVERAL_SERVERS.fullmatch(url)
     if several is None:
@@ -38,7 +37,7 @@ def database_url(url: str) -> URL:
     """The URL with our driver in it. It may name several servers.
 
     Raises:
-        ConfigurationError: if it is no PostgreSQL URL. The text holds no part of the URL.
+        ConfigurationError: it is not a PostgreSQL URL. The text holds no part of the URL.
     """
     try:
         parsed = make_url(_with_servers_in_query(url))

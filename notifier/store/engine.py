@@ -1,4 +1,4 @@
-"""The engine of a process, and transactions: what everything that speaks SQL begins with."""
+"""The database engine of a process, and its transactions: all code that runs SQL starts here."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from notifier.store.session_options import SET_OPTIONS, START_OPTIONS, STATEMENT
 
 
 def _from_json(data: bytes) -> Any:
-    """As `json.loads` reads it, in a fraction of the time: there is a context in every row that is sent."""
+    """Like `json.loads`, but much faster: there is a context in every row that is sent."""
     try:
         return msgspec.json.decode(data)
     except msgspec.DecodeError:
-        # A number that is out of range to it; PostgreSQL has no bounds for them.
+        # For example a number that is out of msgspec's range; PostgreSQL has no bounds for numbers.
         return json.loads(data)
 
 
@@ -45,11 +45,12 @@ def make_engine(
     guarded: bool = False,
     trusts_failover: bool = False,
 ) -> Engine:
-    """An engine whose every wait has an end: 5 s to connect, 30 s a statement, dead peers found by keepalives. A
-    server that stands still is given up after 5 s, or 10 s in the middle of a statement: see `store.connection`.
+    """An engine on which every wait has an end: 5 s to connect, 30 s for a statement; keepalives detect dead
+    peers. A server that stands still is given up after 5 s, or 10 s in the middle of a statement: see
+    `store.connection`.
 
     A pooled connection that rested is tried before use, so no statement fails once the database is back.
-    `guarded`: refuse to work on a database that is not the one it was (see `store.identity`).
+    `guarded`: refuse to work on a database that was replaced by another one (see `store.identity`).
     """
     engine = create_engine(
         database_url(url),
@@ -67,7 +68,7 @@ def make_engine(
             "tcp_user_timeout": 30000,
         },
         json_deserializer=_from_json,
-        # An error would hold the values of its statement: people's data, one-time codes.
+        # Otherwise an error would hold the values of its statement: people's data, one-time codes.
         hide_parameters=True,
     )
     clock = DatabaseClock()
@@ -77,10 +78,10 @@ def make_engine(
 
 
 def database_now(engine: Engine) -> datetime:
-    """By the database's clock, which is asked every few seconds.
+    """The present time by the database's clock, which is asked every few seconds.
 
     Raises:
-        ServiceUnavailable: it cannot be asked now.
+        ServiceUnavailable: the clock cannot be asked now.
     """
     clock = clock_of(engine)
     if clock.is_due:
@@ -89,7 +90,7 @@ def database_now(engine: Engine) -> datetime:
     return clock.now()
 
 
-#: Milliseconds. Statements lock rows for one or two.
+#: Milliseconds. Statements usually hold a row lock for only one or two.
 _IMPATIENT = "SET LOCAL lock_timeout = 500"
 _BY_VALUES = (
     "SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_hashjoin', 'on', true), "
@@ -100,8 +101,9 @@ _UNPREPARED: ContextVar[bool] = ContextVar("unprepared", default=False)
 
 @contextmanager
 def unprepared() -> Iterator[None]:
-    """Within this, transactions of this thread use connections that prepare nothing, new ones if need be: what
-    failed because of its session does not fail so again. Nor do they wait long for a locked row."""
+    """Within this, transactions of this thread use connections that prepare nothing, new ones if need be. So a
+    statement that failed because of its session does not fail for that again. Nor does it wait long for a row
+    lock."""
     token = _UNPREPARED.set(True)
     try:
         yield
@@ -125,16 +127,18 @@ def _connect(engine: Engine) -> Connection:
 def transaction(
     engine: Engine, *, is_one_statement: bool = False, plans_by_values: bool = False
 ) -> Iterator[Connection]:
-    """One transaction, committed at the end. With `is_one_statement` each statement commits itself, which saves
-    the round trips of BEGIN and COMMIT. With `plans_by_values` each is planned for its values, with every way
-    to join: the best index of a selection depends on what a person filters by, and how much that finds.
+    """One transaction, committed at the end.
+
+    `is_one_statement`: each statement commits by itself, which saves the round trips of BEGIN and COMMIT.
+    `plans_by_values`: each statement is planned for its values, with every kind of join. The best index of a
+    selection depends on what a person filters by, and on how much that finds.
 
     Raises:
-        ServiceUnavailable: if the database cannot be used now. If the connection broke during the commit the
-            work may or may not be in; callers look (claims and results are conditional, inserts idempotent).
-        StatementCancelled: if a statement was cancelled, as a rule after its 30 s. Nothing was done.
-        RowsHeld: if it may not wait longer for rows that another session holds. Nothing was done.
-        DatabaseChanged: if the engine is guarded, and its database is not the one it was. Nothing was done.
+        ServiceUnavailable: the database cannot be used now. If the connection broke during the commit, the work
+            may or may not be in. Callers cope: claims and results are conditional, inserts idempotent.
+        StatementCancelled: a statement was cancelled, usually after its 30 s. Nothing was done.
+        RowsHeld: another session holds rows for longer than this may wait. Nothing was done.
+        DatabaseChanged: the engine is guarded, and its database was replaced by another one. Nothing was done.
     """
     session: DatabaseSession | None = None
     try:
@@ -164,17 +168,17 @@ def transaction(
 
 
 def allow_seconds(connection: Connection, seconds: float | None) -> None:
-    """Of statements of this transaction, in place of 30: the server's limit, and ours. None: none."""
+    """Replace the 30 s that statements of this transaction may take, on the server and here. None: no limit."""
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round((seconds or 0) * 1000)}")
     spare = ANSWER_SECONDS - STATEMENT_SECONDS
     connection_pool.driver_of(connection).answer_seconds = None if seconds is None else seconds + spare
 
 
 def execute_directly(connection: Connection, statement: TextClause, values: Mapping[str, Any]) -> list[Any]:
-    """Rows of `statement`, as named tuples, straight from the driver; none if it returns none.
+    """Execute `statement` straight on the driver. Returns its rows as named tuples, or none if it has none.
 
-    For the few statements of every message: what SQLAlchemy does around each takes as long as the driver itself.
-    It raises what `connection.execute` raises, and a connection that broke is given up in the same way.
+    For the few statements that run for every message: around each, SQLAlchemy takes as long as the driver itself.
+    It raises what `connection.execute` raises, and a broken connection is given up in the same way.
     """
     driver, cursor = connection_pool.driver_of(connection), None
     try:
@@ -182,20 +186,21 @@ def execute_directly(connection: Connection, statement: TextClause, values: Mapp
         cursor.execute(for_driver(statement), values)
         return cursor.fetchall() if cursor.pgresult.nfields else []
     except BaseException as error:
-        # Its own errors, and its bookkeeping of the pool: a copy of that would go its own way some day.
+        # SQLAlchemy's own errors and pool bookkeeping, because a copy of them would diverge some day.
         query = statement.text if isinstance(error, PsycopgError) else None
         connection._handle_dbapi_exception(error, query, None, cursor, None)
 
 
-# A few are kept: those of `execute_directly` are constants.
+# The cache stays small: the statements of `execute_directly` are constants.
 @cache
 def for_driver(statement: TextClause) -> str:
-    """Its text as psycopg takes it."""
+    """The text of the statement in psycopg's form."""
     return str(statement.compile(dialect=PGDialect_psycopg()))  # type: ignore[no-untyped-call]
 
 
 def check_sessions(engine: Engine) -> DatabaseSession | None:
-    """The sessions, after a look at what a pooler may do to them. None: not an engine of `make_engine`.
+    """The kind of sessions that the engine gets, after a test of what a pooler may do. None: not an engine of
+    `make_engine`.
 
     Raises:
         ConfigurationError: work is not possible through this pooler.
@@ -214,21 +219,21 @@ def check_sessions(engine: Engine) -> DatabaseSession | None:
                 ) from error
             raise
         except PsycopgError as error:
-            # Not by way of SQLAlchemy, which would have prepared it by itself much later.
+            # Straight on the driver, because SQLAlchemy would have prepared it only much later.
             if connection_pool.note_failure(found, error) is None:
                 raise ServiceUnavailable(f"the database cannot be used now: {type(error).__name__}") from error
     return found
 
 
 def who_and_where(engine: Engine) -> tuple[str, str]:
-    """(our role, our database)."""
+    """Our role and our database."""
     with transaction(engine) as connection:
         row = connection.exec_driver_sql("SELECT current_user, current_database()").one()
     return row[0], row[1]
 
 
 def database_verdict(engine: Engine, *, trusts_failover: bool = False) -> IdentityCheck | None:
-    """None: the database has no table that says which one it is.
+    """Whether this is still the same database. None: it has no table that says so.
 
     Raises:
         ServiceUnavailable: the database cannot be used now.

@@ -1,4 +1,4 @@
-"""What ended without success lately, counted by cause."""
+"""Notifications that ended without success lately, counted by cause."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 from notifier.store.schema.partitions import first_id
 
-#: Notifications that `newest` reads: an outage of a night may fail a million.
+#: Maximum number of notifications that `newest` reads: an outage of one night may fail a million.
 COUNTED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
-    """Notifications that ended alike."""
+    """Notifications that ended in the same way."""
 
     status: str
     reason: str | None
@@ -31,16 +31,16 @@ class FailureGroup:
 
 class FailureRepository(Repository):
     def newest(self, statuses: Sequence[Status], since: datetime) -> list[FailureGroup]:
-        """Of the `COUNTED` newest in these statuses, accepted since then, the largest group first.
+        """Groups of the `COUNTED` newest notifications in these statuses, accepted since then, largest first.
 
-        `statuses`: of those that the partial index of states holds.
+        `statuses`: only statuses that the partial index of states covers.
         """
         values = {"statuses": list(statuses), "since": first_id(since), "most": COUNTED}
         return [from_row(FailureGroup, row) for row in self._rows(_NEWEST, values, is_one_statement=True)]
 
 
-# Each status is read from its newest end of the index, and no further than the limit; without a limit the planner
-# reads all states and messages of the time. The condition on the status is that of the index.
+# Each status is read from the newest end of the index, and no further than the limit. Without a limit the planner
+# reads all states and messages of that time. The condition on the status is the index's own.
 _NEWEST: TextClause = text("""
 WITH found AS MATERIALIZED (
   SELECT s.id, s.status, s.reason, s.provider

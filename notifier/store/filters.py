@@ -1,4 +1,4 @@
-"""The filter of notifications, and how much a search may read."""
+"""The filter of notifications, and the bounds on how much a search may read."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from notifier.store.rows import matching
 from notifier.store.schema.notifications import Notification, State, StoredMessage
 from notifier.store.schema.partitions import first_id
 
-#: A filter without an index reads notifications one by one: at most of this time.
+#: A condition without an index reads notifications one by one, so it may span at most this time.
 MAX_SPAN = timedelta(days=31)
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """All conditions must hold; None: no condition. Times are those of the ids, `since` inclusive, `until`
+    """All conditions must hold. None: no condition. Times are the times in the ids; `since` is inclusive, `until`
     exclusive."""
 
     #: An address, with or without display name, or a number.
     recipient: str | None = None
-    #: Its hashes, in place of an address.
+    #: The recipient's hashes, instead of an address.
     recipient_hashes: tuple[bytes, ...] | None = None
     reference: str | None = None
     idempotency_key: str | None = None
@@ -40,16 +40,16 @@ class Filter:
     provider: str | None = None
     since: datetime | None = None
     until: datetime | None = None
-    #: Names and values that the metadata holds. They have no index, see `check_span`.
+    #: Names and values that the metadata must hold. They have no index, see `check_span`.
     metadata: dict[str, str] | None = None
-    #: Those of test keys, or all others.
+    #: True: only those of test keys. False: only the others.
     is_test: bool | None = None
     #: Only these channels, and templates whose names match one of these patterns (`order_*`).
     channels: tuple[str, ...] | None = None
     templates: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Raises `InvalidMessage` for a bad number, which would find nothing."""
+        """Raises `InvalidMessage` for a wrong number, which would find nothing."""
         if self.recipient is not None and "@" not in self.recipient:
             faults = number_faults(self.recipient.strip(), "recipient")
             if faults:
@@ -93,10 +93,10 @@ def conditions(wanted: Filter, hash_key: HashKey) -> Iterator[ColumnElement[bool
         yield Notification.address_hash.in_(hashes_of(wanted, hash_key))
     if wanted.recipient_hashes is not None:
         yield Notification.address_hash.in_(wanted.recipient_hashes)
-    # An index of what has a `due_at` holds these, and that of the others does not.
+    # The index on rows with a `due_at` holds these; the index on the other statuses does not.
     if wanted.status in (Status.QUEUED, Status.SENDING):
         yield State.due_at.is_not(None)
-    # Ids sort by time, so a span of time is a span of the primary keys, and of partitions.
+    # Ids sort by time, so a span of time is a range of the primary keys, and of partitions.
     if wanted.since is not None:
         yield from after(first_id(wanted.since), inclusive=True)
     if wanted.until is not None:
@@ -104,25 +104,26 @@ def conditions(wanted: Filter, hash_key: HashKey) -> Iterator[ColumnElement[bool
 
 
 def before(id_: UUID) -> Iterator[ColumnElement[bool]]:
-    """Notifications with smaller ids. Said of both tables, for the planner to begin with either."""
+    """Notifications with smaller ids. The condition is given for both tables, so that the planner can begin with
+    either."""
     yield from (StoredMessage.id < id_, State.id < id_)
 
 
 def after(id_: UUID, *, inclusive: bool = False) -> Iterator[ColumnElement[bool]]:
-    """Notifications with larger ids, as `before`."""
+    """Notifications with larger ids; see `before`."""
     for column in (StoredMessage.id, State.id):
         yield column >= id_ if inclusive else column > id_
 
 
 def _like(pattern: str) -> str:
-    """For LIKE: a pattern of template names, in which only `*` and `?` are special."""
+    """The pattern for LIKE of a pattern of template names, in which only `*` and `?` are special."""
     return pattern.replace("_", "\\_").replace("*", "%").replace("?", "_")
 
 
 def hashes_of(wanted: Filter, hash_key: HashKey) -> list[bytes]:
-    """The recipient's hashes: on the channel asked for, or on both."""
+    """The recipient's hashes: on the given channel, or on both."""
     recipient = wanted.recipient or ""
     known = [channel for channel in Channel if wanted.channel in (None, channel)]
-    # A number gets no mail, and an address no text.
+    # Numbers get no mail, and addresses no SMS.
     likely = [channel for channel in known if (channel is Channel.EMAIL) == ("@" in recipient)]
     return [form for channel in likely or known for form in hash_key.recipient_forms(channel, recipient)]

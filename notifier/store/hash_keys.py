@@ -1,7 +1,7 @@
-"""Which hash keys notifications were accepted under: under another one they are not found by their address.
+"""The hash keys under which notifications were accepted. Under another key they are not found by their address.
 
-Crash points: a key is noted before the first notification that is accepted under it, so none can be there without
-its key. One that was noted and never used is harmless.
+Crash points: a key is noted before the first notification is accepted under it, so no notification is there
+without its key. A key that was noted and never used is harmless.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from notifier.domain.message import time_of_id
 from notifier.store.database_errors import NO_RIGHT, sqlstate_of
 from notifier.store.repository import Repository
 
-#: A process that accepts notes its key this often.
+#: A process that accepts notifications notes its key this often.
 NOTED_EVERY = timedelta(hours=1)
 
 
@@ -27,7 +27,7 @@ class HashKeyUse:
     """A key under which notifications of the record may have been accepted."""
 
     fingerprint: str
-    #: Later by up to `NOTED_EVERY`.
+    #: The last use, or up to `NOTED_EVERY` before it.
     last_used_at: datetime
 
 
@@ -35,24 +35,25 @@ class HashKeyRepository(Repository):
     _due = 0.0
 
     def note(self, fingerprint: str) -> None:
-        """Before notifications are accepted under it. Writes once an hour."""
+        """Note the key, before notifications are accepted under it. Writes once an hour."""
         now = time.monotonic()
         if now < self._due:
             return
         try:
             self._execute(_NOTE, {"fingerprint": fingerprint}, is_one_statement=True)
         except ServiceUnavailable as error:
-            # Rights that were granted before this table came: no reason to accept nothing.
+            # Rights may have been granted before this table existed: no reason to accept nothing.
             if sqlstate_of(error) != NO_RIGHT:
                 raise
         self._due = now + NOTED_EVERY.total_seconds()
 
     def forget_others(self, fingerprint: str) -> None:
-        """After every hash was made again under this one. What is redacted keeps its hash, so its key stays."""
+        """Forget all other keys, after every hash was made anew under this one. Redacted notifications keep their
+        hashes, so as long as there are any, the keys stay."""
         self._execute(_FORGET_OTHERS, {"fingerprint": fingerprint}, is_one_statement=True)
 
     def uses(self) -> list[HashKeyUse]:
-        """Those under which there may still be notifications, the oldest first."""
+        """The keys under which there may still be notifications, oldest first."""
         oldest = self._rows(_OLDEST, is_one_statement=True)
         if not oldest:
             return []
@@ -65,7 +66,7 @@ INSERT INTO hash_keys (fingerprint) VALUES (:fingerprint)
 ON CONFLICT (fingerprint) DO UPDATE SET last_used_at = now()
 """)
 
-# A look at every notification, after all of them were written.
+# The condition looks at every notification, after all hashes were written.
 _FORGET_OTHERS: TextClause = text("""
 DELETE FROM hash_keys WHERE fingerprint <> :fingerprint
 AND NOT EXISTS (SELECT FROM messages WHERE recipient IS NULL AND sealed IS NULL)

@@ -1,4 +1,4 @@
-"""The newest heartbeats of each channel and lane."""
+"""Reads the newest heartbeats of each channel and lane."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from notifier.store.schema.partitions import first_id
 class NewestHeartbeat:
     channel: Channel
     lane: Lane
-    #: When the newest was accepted.
+    #: When the newest heartbeat was accepted.
     accepted_at: datetime
-    #: When the newest that a provider took was sent; None: none was.
+    #: When the newest one that a provider took was sent. None: no provider took any.
     sent_at: datetime | None
-    #: Since then.
+    #: Time since then.
     sent_seconds_ago: float | None
 
 
 class HeartbeatRepository(Repository):
     def newest(self, producer: str, since: datetime) -> list[NewestHeartbeat]:
-        """Of those with an id from `since` on, so that it costs the same however many there ever were."""
+        """The newest heartbeats with ids from `since` on, so that the cost does not grow with their number."""
         return self._records(NewestHeartbeat, NEWEST, {"producer": producer, "low": first_id(since)})
 
 
-# OFFSET keeps the planner from reading the states of all other messages of that time, too.
+# OFFSET keeps the planner from also reading the states of all other messages of that time.
 NEWEST: TextClause = text("""
 SELECT m.channel, m.lane, max(m.accepted_at) AS accepted_at, max(s.sent_at) AS sent_at,
   CAST(extract(epoch FROM now() - max(s.sent_at)) AS float8) AS sent_seconds_ago

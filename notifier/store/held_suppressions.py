@@ -1,5 +1,7 @@
-"""Suppressions in bulk: those that a mass alarm held, and those that an operator lifts by filter. Each page is one
-transaction with the counts of the operator's record."""
+"""Bulk changes of suppressions: those that a mass alarm held, and those that an operator lifts by filter.
+
+Each page is one transaction, together with the counts of the operator's record.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,13 @@ from notifier.store.schema.feedback import HeldSuppression
 from notifier.store.schema.notifications import Suppression
 from notifier.store.suppressions import SuppressionFilter, add_suppressions, conditions
 
-#: Rows of one transaction.
+#: Maximum rows of one transaction.
 PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class HeldFilter:
-    """All conditions must hold; None: no condition."""
+    """All conditions must hold. None: no condition."""
 
     provider: str | None = None
     sender: str | None = None
@@ -60,7 +62,7 @@ _ROW = columns_of(NewSuppression, HeldSuppression, without=["is_refusal"])
 
 class HeldSuppressionRepository(Repository):
     def page(self, wanted: HeldFilter, *, limit: int, before: UUID | None = None) -> list[HeldView]:
-        """Newest first; `before` is the last id of the page before."""
+        """Newest first. `before` is the last id of the previous page."""
         query = select(*_VIEW).where(*_held(wanted))
         return self._records(HeldView, newest(query, HeldSuppression.id, limit=limit, before=before))
 
@@ -69,11 +71,11 @@ class HeldSuppressionRepository(Repository):
 
     @contextmanager
     def deciding(self) -> Iterator[Callable[[], None]]:
-        """For the whole of a decision, which nobody else makes meanwhile. It gives what has to be called before
-        each page: a session that rests for long is ended, and its lock with it.
+        """Hold the lock for the whole of a decision, so that nobody else decides meanwhile. It yields a function
+        to call before each page: a session that rests for long is ended, and its lock with it.
 
         Raises:
-            WrongSelection: somebody decides just now.
+            WrongSelection: somebody else is deciding at this moment.
         """
         with transaction(self._engine) as connection:
             if not try_lock(connection, AdvisoryLock.HELD_SUPPRESSIONS):
@@ -83,7 +85,7 @@ class HeldSuppressionRepository(Repository):
     def end_page(
         self, wanted: HeldFilter, record: UUID, tally: ActionCounts, *, apply: bool
     ) -> ActionCounts | None:
-        """Suppress the next ones, or delete them. Returns the counts so far; None: there are no more."""
+        """Suppress the next ones, or delete them. Returns the counts so far. None: there are no more."""
 
         def end(connection: Connection, rows: Sequence[Any]) -> None:
             if apply:
@@ -96,13 +98,13 @@ class HeldSuppressionRepository(Repository):
         return None if last is None else tally
 
     def count_liftable(self, wanted: SuppressionFilter) -> int:
-        """How many `lift_page` would lift in all."""
+        """How many suppressions `lift_page` would lift in total."""
         return int(self._scalar(select(func.count()).select_from(Suppression).where(*conditions(wanted))))
 
     def lift_page(
         self, wanted: SuppressionFilter, record: UUID, tally: ActionCounts, *, by: str, detail: str
     ) -> ActionCounts | None:
-        """Lift the next ones that the filter finds. Returns the counts so far; None: there are no more."""
+        """Lift the next ones that the filter finds. Returns the counts so far. None: there are no more."""
 
         def lift(connection: Connection, rows: Sequence[Any]) -> None:
             values = {"lifted_at": func.now(), "lifted_by": by, "lifted_detail": storable(detail)[:500]}

@@ -1,10 +1,10 @@
 """The identity of the database, which a restored backup, a failover or another server changes.
 
-A backup carries the identity of the database it was made of. Where it is restored, something differs: `pg_restore`
-makes new tables, with new oids; another cluster has another identifier; recovery to a point in time, and a standby
-that takes over, begin a new timeline. A copy of the files of a stopped server, or a snapshot of its disk, changes
-nothing and is not noticed. Nor does a primary from before a failover that starts again; but who has worked on its
-successor remembers a later timeline.
+A backup carries the identity of the database that it was made from. Where it is restored, something differs.
+`pg_restore` makes new tables, with new oids. Another cluster has another identifier. Recovery to a point in time,
+and a standby that takes over, begin a new timeline. A copy of the files of a stopped server, or a snapshot of its
+disk, changes nothing and is not noticed. Nor is a primary from before a failover that starts again; but a program
+that has worked on its successor remembers a later timeline.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from notifier.domain.errors import ServiceUnavailable
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """None: not known, and not compared."""
+    """What identifies a database. None: not known, and not compared."""
 
-    #: Of the cluster, given by initdb. None where `pg_control_system()` may not be called.
+    #: Identifier of the cluster, given by initdb. None: our role may not call `pg_control_system()`.
     system_identifier: int | None
-    #: Of its log: a new one begins with each recovery and each failover.
+    #: Timeline of its log. Each recovery and each failover begins a new one.
     timeline: int | None
     database_oid: int | None
-    #: Of the table `messages`.
+    #: The oid of the table `messages`.
     table_oid: int | None
 
 
 @dataclass(slots=True)
 class SeenTimeline:
-    """The latest timeline that one engine has worked on, by when the stored identity was noted: whoever accepts
-    another database stores it anew, and begins from there."""
+    """The latest timeline that one engine has worked on. It belongs to the time when the stored identity was
+    noted: accepting another database stores the identity anew, and the timeline begins from there."""
 
     _latest: dict[datetime, int] = field(default_factory=dict)
 
@@ -46,17 +46,17 @@ class SeenTimeline:
 
     def note(self, noted_at: datetime | None, timeline: int | None) -> None:
         if noted_at is not None and timeline is not None:
-            # One assignment, so that threads need no lock; what two of them note at once is noted again.
+            # One assignment, so that threads need no lock. If two assign at once, the lost one is noted again.
             self._latest = {noted_at: max(timeline, self._latest.get(noted_at, 0))}
 
 
 @dataclass(frozen=True)
 class IdentityCheck:
-    #: None: none is stored.
+    #: None: no identity is stored.
     stored: Identity | None
     current: Identity
     trusts_failover: bool = False
-    #: The latest timeline that this program has worked on; None: not known.
+    #: The latest timeline that this program has worked on. None: not known.
     seen_timeline: int | None = None
 
     @cached_property
@@ -78,7 +78,7 @@ class IdentityCheck:
 
     @property
     def is_from_before(self) -> bool:
-        """Whether a later one took over from this one, as far as this program has seen."""
+        """Whether this program has seen a later timeline, so that another server has taken over from this one."""
         timeline = self.current.timeline
         return None not in (timeline, self.seen_timeline) and timeline < self.seen_timeline  # type: ignore[operator]
 
@@ -107,8 +107,8 @@ _OIDS = (
     "(SELECT oid::bigint FROM pg_database WHERE datname = current_database()), "
     "to_regclass('messages')::oid::bigint"
 )
-# The timeline of the log, not of the last checkpoint, which comes minutes after a failover. A standby has none of
-# its own, and nothing can be written there.
+# The timeline of the log, not of the last checkpoint, which comes minutes after a failover. A standby has no
+# timeline of its own, and nothing can be written there.
 _CONTROL = (
     "(SELECT system_identifier FROM pg_control_system()), CASE WHEN NOT pg_is_in_recovery() THEN "
     "('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint END"
@@ -118,7 +118,7 @@ _FROM = "FROM (VALUES (1)) AS one LEFT JOIN database_identity AS i ON true"
 _WITH_CONTROL = f"SELECT i.noted_at, {_STORED}, {_CONTROL}, {_OIDS} {_FROM}"
 _WITHOUT_CONTROL = f"SELECT i.noted_at, {_STORED}, NULL::bigint, NULL::bigint, {_OIDS} {_FROM}"
 
-#: Where a managed database lacks these functions or forbids them.
+#: Raised if a managed database lacks these functions or forbids them.
 _NOT_ALLOWED = (errors.InsufficientPrivilege, errors.FeatureNotSupported, errors.UndefinedFunction)
 
 
@@ -129,14 +129,14 @@ def judge(
     trusts_failover: bool = False,
     seen: SeenTimeline | None = None,
 ) -> IdentityCheck | None:
-    """Compare what is stored with what is, and with what was seen. None: the table for it is missing, which an
-    upgrade makes.
+    """Compare the stored identity with the present one and with what was seen. None: the table for it is missing;
+    an upgrade makes it.
 
-    The connection is in autocommit: a statement that fails leaves nothing behind. Without `with_control` only oids
-    are compared.
+    The connection is in autocommit, so a statement that fails leaves nothing behind. Without `with_control` only
+    oids are compared.
 
     Raises:
-        ServiceUnavailable: our user may not read the table.
+        ServiceUnavailable: our role may not read the table.
     """
     try:
         row = _read(connection, with_control)
@@ -177,7 +177,7 @@ _STORE_NEW: TextClause = text(
 
 
 def store_first(connection: Connection, current: Identity) -> None:
-    """Unless one is stored."""
+    """Store the identity, unless one is stored."""
     connection.execute(_STORE_FIRST, asdict(current))
 
 

@@ -1,20 +1,20 @@
 """Jobs: long actions on notifications that workers carry out, page by page.
 
-A job is an operator record, with where its next page begins. Nothing of its progress is in a worker's memory.
-Two workers do not run one at once: a worker takes it under a number and holds it for `LEASE_SECONDS` after each
-page, by the database's clock, and during a page by the lock of its row. Whoever comes back with an earlier number
-finds that it has lost the job. Between two pages of a job with a rate nobody holds it, and no worker waits: it is
-due again when the next page is to be planned.
+A job is an operator record, plus the place where its next page begins. Nothing of its progress is in a worker's
+memory. A worker takes the job under a number, so two workers never run it at the same time. Its hold lasts for
+`LEASE_SECONDS` after each page, by the database's clock, and during a page by the lock of the job's row. A worker
+that comes back with an earlier number finds that it has lost the job. Between two pages of a job with a rate
+nobody holds it, and no worker waits: the job is due again when its next page is to be planned.
 
 Crash points:
 
-- before the job is committed: there is none, and nobody was told that there is;
+- before the job is committed: there is no job, and nobody was told that there is;
 - after that, before its task is published or taken: it stays due, and the sweep dispatches it again;
 - between two pages of a job with a rate: when it is due the sweep dispatches it, and any worker goes on;
-- within a page: the page is one transaction, with the place where the next one begins and the counts; none of it
-  was done;
-- after a page: the lease runs out, the sweep dispatches it again, and another worker goes on from that place. So
-  each notification is moved once, even if it has failed again meanwhile.
+- within a page: none of the page was done. A page is one transaction, together with the counts and the place where
+  the next page begins;
+- after a page: the lease runs out, the sweep dispatches the job again, and another worker goes on from that place.
+  So each notification is changed once, even if it has failed again meanwhile.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 from notifier.store.selection import Selection
 
-#: A worker that has not ended a page for this long has lost the job, unless it is still at the page. Seconds.
+#: A worker that has not ended a page for this long has lost the job, unless it is still working on one. Seconds.
 LEASE_SECONDS = 5
-#: Dispatched at once, at most.
+#: Maximum number of jobs dispatched at a time.
 DISPATCHED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A long action, and how far it is. Counts are as in `ActionCounts`."""
+    """A long action, and its progress. Counts are as in `ActionCounts`."""
 
-    #: That of its operator record.
+    #: The id of its operator record.
     id: UUID
     at: datetime
     operator: str
@@ -60,9 +60,9 @@ class JobView:
     changed: int
     expired: int
     skipped: int
-    #: When an operator asked that it stop.
+    #: When an operator asked to stop it.
     stop_asked_at: datetime | None
-    #: None: it has not ended.
+    #: None: it has not ended yet.
     finished_at: datetime | None
     #: Why it failed.
     failure: str | None
@@ -70,20 +70,20 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """A job whose next page is to be done, in the hand of one worker."""
+    """A job whose next page is due, held by one worker."""
 
     id: UUID
     operator: str
     action: str
     selection: dict[str, Any]
     reason: str | None
-    #: So far.
+    #: Counts so far.
     matched: int
     changed: int
     expired: int
     skipped: int
     last_id: UUID | None
-    #: When its next retry is due.
+    #: When the next notification of the job is due to be retried.
     next_at: datetime
     is_stopped: bool
 
@@ -107,8 +107,8 @@ class JobRepository(Repository):
         total: int,
         next_at: datetime | None,
     ) -> UUID:
-        """Make a job, and its operator record. `selection` is as in `Operating.begin`; `next_at`: the first retry
-        is due then, if that is later than now."""
+        """Add a job and its operator record. `selection` is as in `Operating.begin`. `next_at`: when the first
+        retry is due, if that is later than now."""
         with transaction(self._engine) as connection:
             begun = begin_record(connection, operator, action, selection, reason)
             row = {"id": begun.id, "total": total, "next_at": max(begun.at, next_at or begun.at)}
@@ -116,19 +116,19 @@ class JobRepository(Repository):
         return begun.id
 
     def dispatch(self) -> list[UUID]:
-        """Jobs that wait for a worker, or have lost theirs. They are due again if none takes them soon."""
+        """Jobs that wait for a worker or have lost theirs. They are due again if no worker takes them soon."""
         with transaction(self._engine) as connection:
             return list(connection.execute(_DISPATCH, {"limit": DISPATCHED, **_LEASE}).scalars())
 
     def take(self, job: UUID) -> int | None:
-        """The number under which the caller holds the job now; None: another worker does, or it has ended."""
+        """The number under which the caller now holds the job. None: another worker holds it, or it has ended."""
         with transaction(self._engine) as connection:
             lease: int | None = connection.execute(_TAKE, {"id": job, **_LEASE}).scalar()
             return lease
 
     def work_page(self, job: UUID, lease: int, move_of: Callable[[JobPage], Move]) -> bool:
-        """Do the next page, as `move_of` says. False: nothing is left to do for now, or it is another worker's by
-        now."""
+        """Do the next page, as `move_of` says. False: nothing is left to do for now, or another worker has the job
+        by now."""
         with transaction(self._engine, plans_by_values=True) as connection:
             row = connection.execute(_HOLD, {"id": job, "lease": lease}).one_or_none()
             if row is None:
@@ -158,11 +158,11 @@ class JobRepository(Repository):
             return False
 
     def give_back(self, job: UUID, lease: int) -> None:
-        """Let another worker go on, at once."""
+        """Let another worker go on at once."""
         self._execute(_GIVE_BACK, {"id": job, "lease": lease})
 
     def fail(self, job: UUID, lease: int, failure: str) -> None:
-        """End it: whoever went on would fail, too."""
+        """End the job as failed, because the next worker would fail in the same way."""
         with transaction(self._engine) as connection:
             row = connection.execute(_HOLD, {"id": job, "lease": lease}).one_or_none()
             if row is not None:
@@ -172,10 +172,10 @@ class JobRepository(Repository):
                 )
 
     def stop(self, job: UUID, operator: str, reason: str | None) -> None:
-        """Ask that it stop after the page under way, and leave an operator record.
+        """Ask the job to stop after the present page, and leave an operator record.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such job.
             WrongSelection: it has ended.
         """
         state = self.find(job).state
@@ -186,7 +186,7 @@ class JobRepository(Repository):
             note_result(connection, begun.id, ActionCounts(1, 1), is_finished=True)
 
     def find(self, job: UUID) -> JobView:
-        """Raises `NotFound`."""
+        """The job. Raises `NotFound`."""
         found = self._records(JobView, _FIND, {"id": job})
         if not found:
             raise NotFound(f"no job has the id {job}")
@@ -199,7 +199,7 @@ class JobRepository(Repository):
 
 _LEASE = {"lease_seconds": LEASE_SECONDS}
 
-# Of `operator_records AS r` and `jobs AS j`.
+# Columns of `operator_records AS r` and `jobs AS j`.
 _COUNTS = ", ".join(
     f"coalesce(CAST(r.result->>'{name}' AS bigint), 0) AS {name}"
     for name in ("matched", "changed", "expired", "skipped")
@@ -231,7 +231,7 @@ FROM jobs AS j JOIN operator_records AS r ON r.id = j.id
 WHERE j.id = :id AND j.lease = :lease AND j.state = 'running' FOR UPDATE OF j
 """)
 
-# From now, and not from when the page began. Whether it is ahead of its rate, and rests.
+# The lease runs from now, not from when the page began. Returns whether the job is ahead of its rate, and rests.
 _GO_ON: TextClause = text("""
 UPDATE jobs SET last_id = :last_id, next_at = :next_at,
   due_at = CASE WHEN CAST(:rest_until AS timestamptz) > clock_timestamp() THEN :rest_until

@@ -1,8 +1,8 @@
-"""Every write to the record. Each method is one transaction of set-based statements, whatever the batch's size;
-only for a small batch do the statements of `accept` commit one by one.
+"""The ledger: the writes of intake and delivery to the record.
 
-A status moves only along `statuses.TRANSITIONS`: the table is part of every `UPDATE … WHERE`. Every move also
-appends an event. Only the database's clock decides.
+Each method is one transaction of set-based statements, whatever the size of the batch. Only for a small batch do
+the statements of `accept` commit one by one. A status changes only along `statuses.TRANSITIONS`: the table is part
+of every `UPDATE … WHERE`. Every change also appends an event. Only the database's clock counts.
 
 No statement here writes a callback. The triggers `note_callback_of_new` and `note_callback` on `states` do, at
 every change of status that the producer asked for: see migrations/versions/0001_tables.py.
@@ -54,9 +54,9 @@ from notifier.store.sanitize import storable
 from notifier.store.suppressions import add_suppressions
 from notifier.telemetry import metrics
 
-#: When a task could not be published, the sweep dispatches it again after this. Seconds.
+#: When a task could not be published, the sweep dispatches its notifications again after this. Seconds.
 REQUEUE_SECONDS = 2
-#: A notification whose worker died this often is poison.
+#: A notification whose worker died this often counts as poison.
 MAX_CRASHES = 3
 
 
@@ -72,9 +72,9 @@ class Ledger(Repository):
     def accept(
         self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection] = ()
     ) -> list[Acceptance]:
-        """Put a batch into the record, once for each (producer, key); all of it or nothing.
+        """Write a batch into the record, once for each (producer, key); all of it or nothing.
 
-        A row that Postgres cannot store makes the batch fall apart into single ones, so that it is refused alone.
+        If Postgres cannot store a row, each message is written alone, so that only that row is refused.
         """
         if notifications:
             self._hash_keys.note(self._personal_data.hash_key.fingerprint)
@@ -83,17 +83,17 @@ class Ledger(Repository):
     def claim(
         self, ids: Sequence[UUID], *, lease_seconds: float, token: UUID | None = None, again: bool = False
     ) -> list[NotificationToSend]:
-        """Take those of `ids` that are queued, for `lease_seconds`. The others are claimed or done.
+        """Claim those of `ids` that are queued, for `lease_seconds`. The others are claimed or done.
 
-        `token`: the caller's own, for this one claim. If its answer was lost, the claim is made `again` with the
-        same token, and finds what it had taken. A notification that expired meanwhile becomes `expired` here.
+        `token`: the caller's own, for this one claim. If the answer was lost, claim `again` with the same token:
+        this finds what was claimed. A notification that has expired meanwhile becomes `expired` here.
         """
         read_at = time.monotonic()
         rows = claim_rows(self._engine, ids, token or uuid4(), lease_seconds=lease_seconds, again=again)
         return notifications_of(rows, self._personal_data, read_at)
 
     def read_queued(self, ids: Sequence[UUID]) -> Queued:
-        """Those of `ids` that are queued, without a claim: nothing is written, and nobody holds them."""
+        """Read those of `ids` that are queued, without a claim: nothing is written, and nobody holds them."""
         read_at = time.monotonic()
         rows = queued_rows(self._engine, ids)
         return Queued(
@@ -111,12 +111,12 @@ class Ledger(Repository):
         margin_seconds: float,
         again: bool = False,
     ) -> dict[UUID, Started | None]:
-        """Claim what `read_queued` found to be new, and commit its first attempt, in one; `again` after an answer
-        that was lost, with the same token.
+        """Claim notifications that `read_queued` found to be new, and commit their first attempts, in one
+        statement; `again` after a lost answer, with the same token.
 
-        None: its recipient must not be sent to, and it became `suppressed`. Left out are those that are no longer
-        queued, those that expired meanwhile, which become `expired`, and after a lost answer those whose lease
-        ends within `margin_seconds`.
+        None: its recipient must not be sent to, and it became `suppressed`. Left out are notifications that are no
+        longer queued, those that have expired meanwhile and become `expired`, and, after a lost answer, those
+        whose lease ends within `margin_seconds`.
         """
         return claim_and_start(
             self._engine,
@@ -128,27 +128,27 @@ class Ledger(Repository):
         )
 
     def requeue_soon(self, ids: Sequence[UUID], *, seconds: float = REQUEUE_SECONDS) -> None:
-        """Those of `ids` that are still queued are due again after `seconds`: their tasks could not be published,
-        or a worker has no room for them."""
+        """Make those of `ids` that are still queued due again after `seconds`, because their tasks could not be
+        published or a worker has no room for them."""
         self._execute(ledger_sql.REQUEUE_SOON, {"ids": list(ids), "seconds": seconds})
 
     def start_attempts(
         self, calls: Iterable[NewAttempt], *, margin_seconds: float, again: bool = False
     ) -> dict[UUID, Started]:
-        """Commit one attempt row for each call before it is made; `again` after an answer that was lost.
+        """Commit one attempt row for each call before it is made; `again` after a lost answer.
 
-        Left out are claims that are no longer ours or whose lease ends within `margin_seconds`, those that have
-        expired, which become `expired`, and those whose recipient must not be sent to, which become `suppressed`:
-        no call for them.
+        Left out, so that no call is made: claims that are no longer ours, claims whose lease ends within
+        `margin_seconds`, notifications that have expired (they become `expired`), and notifications to a recipient
+        who must not be sent to (they become `suppressed`).
         """
         begun = start(self._engine, list(calls), margin_seconds=margin_seconds, again=again)
         return {started.id: started for started in begun}
 
     def give_back(self, results: Sequence[DeliveryResult], *, token: UUID | None = None) -> None:
-        """End claims under which no provider was called, or will be.
+        """End claims under which no provider was or will be called.
 
-        The `number` of a result is that of an attempt that may have been begun: it is closed as not called.
-        Nothing is written for a claim that is no longer the current one, or not of this `token`, nor twice.
+        The `number` of a result is the number of an attempt that may have been begun: it is closed as not called.
+        Nothing is written if the claim is no longer the current one or not of this `token`, or for a second time.
         """
         values = {**_values([result_row(result) for result in results]), "token": token}
         self._execute(ledger_sql.GIVE_BACK, values, is_one_statement=True)
@@ -156,12 +156,12 @@ class Ledger(Repository):
     def finish(self, results: Sequence[DeliveryResult]) -> None:
         """Write results: complete the attempts, move the statuses, append the events.
 
-        An acceptance counts from any status that may still become `sent`; any other result only while the claim
-        is the current one. Writing a result twice changes nothing. The suppression of a result is written with it,
-        or neither is. A message that is another attempt's is not written: see `attribute`.
+        An acceptance counts from any status that may still become `sent`. Any other result counts only while its
+        claim is the current one. Writing a result twice changes nothing. A result and its suppression are written
+        together or not at all. A result whose message belongs to another attempt is not written: see `attribute`.
 
-        Crash point: between the commit of the others and that of a result whose message was another attempt's. Its
-        attempt stays open, becomes unknown when the lease ends, and is looked up.
+        Crash point: after the other results are committed, before a contested one is. Its attempt stays open,
+        becomes unknown when the lease ends, and is looked up.
         """
         suppressions = [result.suppression for result in results if result.suppression]
         with transaction(self._engine, is_one_statement=not suppressions) as connection:
@@ -172,11 +172,12 @@ class Ledger(Repository):
                 self.attribute(result)
 
     def attribute(self, result: DeliveryResult) -> bool:
-        """Write one acceptance whose message another attempt may have, or get just now. Returns whether the
-        message is ours.
+        """Write one acceptance whose message another attempt may have, or may get at the same time. Returns
+        whether the message is this attempt's.
 
         A provider's answer takes the message from an attempt that only guessed, which becomes unknown again. If
-        the message is not ours, an attempt with an answer becomes unknown, and one that was looked up stays so.
+        the message is not this attempt's, an attempt with an answer becomes unknown, and one that was looked up
+        stays unknown.
         """
         wanted = message_assignment(result)
 
@@ -193,14 +194,14 @@ class Ledger(Repository):
         return with_retries(self._engine, write)
 
     def note_failed_attempts(self, results: Sequence[DeliveryResult]) -> None:
-        """Complete attempts whose delivery goes on with the next provider: the status stays `sending`."""
+        """Complete attempts whose delivery goes on to the next provider: the status stays `sending`."""
         self._execute(ledger_sql.FINISH_ATTEMPTS, {"rows": as_json([result_row(result) for result in results])})
 
     def take_due(self, *, limit: int, unknown_after_seconds: float) -> list[Due]:
-        """The sweep: move what is due, and return what is queued now and needs a deliver task.
+        """The sweep: change what is due, and return the notifications that are queued now and need a deliver task.
 
-        An attempt whose worker died waits `unknown_after_seconds` for a late result before it is looked up.
-        Sweeps may run at once: rows are taken with SKIP LOCKED and their `due_at` moves with them.
+        An attempt whose worker died waits `unknown_after_seconds` for a late result before it is looked up. Sweeps
+        may run at the same time: rows are taken with SKIP LOCKED, and their `due_at` changes with them.
         """
         pauses = {f"redispatch_{lane}": seconds for lane, seconds in REDISPATCH_SECONDS.items()}
         ended = {"limit": limit, "unknown_after": unknown_after_seconds, "max_crashes": MAX_CRASHES}
@@ -213,8 +214,8 @@ class Ledger(Repository):
     def take_unanswered(
         self, *, limit: int, unknown_again_after_seconds: float, receipt_again_after_seconds: float
     ) -> list[Due]:
-        """Unknown outcomes and missing reports that are due to be looked up; due again after these times if nobody
-        settles them."""
+        """Unknown outcomes and missing reports that are due to be looked up. They are due again after these times
+        if nobody settles them."""
         values = {
             "limit": limit,
             "unknown_again_after": unknown_again_after_seconds,
@@ -223,7 +224,7 @@ class Ledger(Repository):
         return self._records(Due, ledger_sql.TAKE_UNANSWERED, values)
 
     def unknown_attempts(self, ids: Sequence[UUID]) -> list[Unknown]:
-        """The attempts with unknown outcome of those of `ids` that still are `unknown`."""
+        """The attempts with unknown outcome of those of `ids` that are still `unknown`."""
         rows = self._rows(ledger_sql.UNKNOWN, {"ids": list(ids)})
         return [unknown_of(row, self._personal_data) for row in rows]
 
@@ -236,11 +237,11 @@ class Ledger(Repository):
         *,
         near_seconds: float,
     ) -> Rivals:
-        """Whose the messages with the ids `found` may be, other than this attempt's.
+        """The other attempts that the messages with the ids `found` may belong to, and the ids that others have.
 
-        Attempts at the same recipient, through one of `providers`, that ended not more than `near_seconds` before
-        this one began, or began not more than that after it ended. Ids that were given within a day are among the
-        known ones also if they were not found.
+        Attempts: calls for the same recipient through one of `providers` that ended at most `near_seconds` before
+        this attempt began, or began at most that long after it ended. Known ids: those of `found` that other
+        attempts have, and all that other attempts at this recipient got from a day before this one on.
         """
         values = {
             "id": unknown.id,
@@ -254,13 +255,13 @@ class Ledger(Repository):
         }
         with transaction(self._engine) as connection:
             rows = connection.execute(ledger_sql.RIVALS, values).all()
-            # After the others: what was an answer in between is known, and counts among both rather than in none.
+            # Read after the attempts: an answer that comes in between counts in both lists rather than in neither.
             known = connection.execute(ledger_sql.KNOWN_IDS, values).one()
         attempts = tuple(unknown_of(row, self._personal_data) for row in rows)
         return Rivals(frozenset(known.known_ids), attempts, known.looked_at)
 
     def settle_unknown(self, settled: Sequence[tuple[UUID, int, bool, str]]) -> None:
-        """(id, claim, resend, detail): send it again, or hold it until a receipt or an operator decides."""
+        """Takes (id, claim, resend, detail): send it again, or hold it until a receipt or an operator decides."""
         rows = [
             {"id": str(id_), "claim": claim, "resend": resend, "detail": storable(detail)[:500]}
             for id_, claim, resend, detail in settled
@@ -269,7 +270,7 @@ class Ledger(Repository):
 
 
 def _finish(connection: Connection, results: Sequence[DeliveryResult]) -> set[tuple[UUID, int | None]]:
-    """Returns those (id, number) that were not written because of their messages."""
+    """Returns the (id, number) of results that were not written because another attempt has their message."""
     rows = [result_row(result) for result in results]
     values = _values(rows)
     if not any(row["id_space"] for row in rows):

@@ -1,4 +1,4 @@
-"""Records as rows of a statement's JSON, and back."""
+"""Converts records into rows of a statement's JSON, and rows into records."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _RESULT_FIELDS = [field.name for field in fields(DeliveryResult) if field.name !
 
 
 def as_json(rows: Any) -> str:
-    """For the parameter `:rows`."""
+    """The JSON for the parameter `:rows`."""
     try:
         return msgspec.json.encode(rows).decode()
     except (TypeError, ValueError):
-        # Something in it is no JSON, as a lone surrogate; PostgreSQL will say in which row.
+        # Some value is not JSON, such as a lone surrogate; PostgreSQL will say in which row.
         return json.dumps(rows, default=str)
 
 
 def result_row(result: DeliveryResult) -> dict[str, Any]:
-    """For `FINISH…` and `FINISH_ATTEMPTS`."""
+    """A row for `FINISH…` and `FINISH_ATTEMPTS`."""
     return {name: getattr(result, name) for name in _RESULT_FIELDS} | {
         "id": str(result.id),
         "detail": _words(result.detail),
@@ -51,7 +51,7 @@ def message_assignment(result: DeliveryResult) -> MessageAssignment:
 
 
 def not_ours(result: DeliveryResult, due_in_seconds: float) -> DeliveryResult:
-    """The result of an acceptance whose message is proven to be another attempt's."""
+    """The result of an acceptance whose message is proven to belong to another attempt."""
     return replace(
         result,
         status=Status.UNKNOWN,
@@ -64,7 +64,7 @@ def not_ours(result: DeliveryResult, due_in_seconds: float) -> DeliveryResult:
 
 
 def notifications_of(rows: Sequence[Any], personal_data: PersonalData, read_at: float) -> list[NotificationToSend]:
-    """Rows of `CLAIM` or `READ_QUEUED`."""
+    """The notifications of rows of `CLAIM` or `READ_QUEUED`."""
     if not rows:
         return []
     read = reader(NotificationToSend, rows[0]._fields, "recipient", "address", "context", "problem", "read_at")
@@ -76,7 +76,7 @@ def notifications_of(rows: Sequence[Any], personal_data: PersonalData, read_at: 
 
 
 def unknown_of(row: Any, personal_data: PersonalData) -> Unknown:
-    """A row of `UNKNOWN` or `RIVALS`."""
+    """The attempt of a row of `UNKNOWN` or `RIVALS`."""
     person = personal_data.open_to_send(row, row.secrets)
     return from_row(
         Unknown,
@@ -89,7 +89,7 @@ def unknown_of(row: Any, personal_data: PersonalData) -> Unknown:
 
 
 def call_row(call: NewAttempt) -> dict[str, Any]:
-    """For `START_ATTEMPTS` and `CLAIM_AND_START`."""
+    """A row for `START_ATTEMPTS` and `CLAIM_AND_START`."""
     guard = call.guard
     row: dict[str, Any] = {
         "id": str(call.notification.id),

@@ -1,15 +1,16 @@
-"""The statements of the ledger. Each takes its rows as one JSON array, so its text does not change with the size
-of a batch and Postgres plans it once. What they write has one time: `now()` is the transaction's.
+"""The SQL statements of the ledger.
 
-What moves a notification locks and writes its row of `states`. The row of `messages` is written only to wipe
-secrets, after that lock.
+Each takes its rows as one JSON array, so its text does not change with the size of a batch and Postgres plans it
+once. All times that a statement writes are the same: `now()` is the transaction's.
 
-Conditions on `status` stand inside of `CASE`, so that the planner cannot use them to find rows: it is to go by id.
-Without statistics it takes `status = 'queued'` for rare, and would read the whole backlog for every claim.
+A statement that changes a notification locks and writes its row of `states`. The row of `messages` is written only
+to wipe secrets, after that lock.
 
-Secrets end with their message: the statement that marks it as sent, or stops it for good, wipes them.
+Conditions on `status` stand inside `CASE`, so that the planner finds rows by id and not by these conditions.
+Without statistics it takes `status = 'queued'` to be rare, and would read the whole backlog for every claim.
 
-A trigger makes a callback of each change of `status`: see `ledger`.
+A message's secrets end with it: the statement that marks it as sent, or stops it for good, wipes them. A trigger
+makes a callback for each change of `status`: see `ledger`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from notifier.store.notification_rules import GONE
 def wipe(moved: str) -> str:
     """An UPDATE of `messages` that wipes the secrets of those in `moved`, a query with `id` and `has_secrets`.
 
-    Sealed ones are a column of their own, plain ones members of the context. `secret_names` is empty from then on:
-    it had secrets, and cannot be sent again.
+    Sealed secrets are a column of their own, plain ones are members of the context. An empty `secret_names` then
+    means that the message had secrets and cannot be sent again.
     """
     return f"""
   UPDATE messages AS m SET context = m.context - m.secret_names, secrets = NULL, secret_names = '{{}}'
@@ -32,9 +33,9 @@ def wipe(moved: str) -> str:
   WHERE ended.has_secrets AND m.id = ended.id AND CASE WHEN cardinality(m.secret_names) > 0 THEN true END"""
 
 
-# Nobody waits long for a key that another session is writing: that session may stand still. The rows are read
-# behind the setting, so it holds before the first of them is written, and until the end of the transaction.
-# What is written is written in the order of keys, then in that of ids: two sessions do not lock each other up.
+# No session waits long for a key that another session is writing, because that session may stand still. The rows
+# are read after the setting, so it holds before the first row is written, and until the transaction ends.
+# Rows are written in the order of keys, then in the order of ids, so that two sessions do not deadlock.
 _ACCEPT = """
 WITH patience AS MATERIALIZED (
   SELECT set_config('lock_timeout', '500ms', true)
@@ -91,13 +92,13 @@ SELECT position, id, channel, lane, status FROM accepted
 """
 
 ACCEPT: TextClause = text(_ACCEPT)
-# For many rows: joined row by row they would take quadratic time. The comment makes it another text, because
-# PostgreSQL keeps a plan for each text.
+# For many rows, because joining them row by row would take quadratic time. The comment makes the text different:
+# PostgreSQL keeps one plan for each text.
 ACCEPT_MANY: TextClause = text(f"/* many */ {_ACCEPT}")
 JOIN_BY_HASH: TextClause = text("SET LOCAL enable_hashjoin = on")
 JOIN_BY_ID: TextClause = text("SET LOCAL enable_hashjoin = off")
 
-# A statement of its own sees what another intake committed meanwhile.
+# A separate statement, so that it sees what another intake committed meanwhile.
 FIND_KEYS: TextClause = text("""
 SELECT k.producer, k.key, k.body_hash, k.notification_id, EXISTS (
     SELECT 1 FROM messages AS m JOIN states AS n ON n.id = m.id WHERE m.id = k.notification_id
@@ -114,7 +115,7 @@ USING json_to_recordset(CAST(:rows AS json)) AS r(producer text, key text, id uu
 WHERE k.producer = r.producer AND k.key = r.key AND k.notification_id = r.id
 """)
 
-#: Repetitions of one notification that become events; later ones leave none.
+#: Maximum number of duplicates of one notification that become events.
 LISTED_DUPLICATES = 100
 
 REJECT: TextClause = text("""
@@ -124,7 +125,7 @@ VALUES (:id, :queue, :producer, :broker_user, :body, :body_size, :entry, CAST(:h
         CAST(:faults AS jsonb), :redelivered)
 """)
 
-# Their task could not be published, or there is no room for them.
+# For notifications whose task could not be published, or for which a worker has no room.
 REQUEUE_SOON: TextClause = text("""
 UPDATE states AS n SET due_at = now() + make_interval(secs => :seconds)
 FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE WHEN n.status = 'queued' THEN true END
@@ -137,7 +138,7 @@ _RESULTS = """
     provider_message_id text, id_space text, proof text)
 """
 
-# A result replaces the "unknown" of the sweep. A look-up does not tell when the call ended.
+# A result replaces the "unknown" of the sweep. A look-up does not say when the call ended.
 _COMPLETE = """
   UPDATE attempts AS a SET
     finished_at = CASE WHEN r.proof = 'look_up' THEN coalesce(a.finished_at, now()) ELSE now() END,
@@ -186,9 +187,9 @@ WITH results AS MATERIALIZED ({_RESULTS}), completed AS ({_COMPLETE}), moved AS 
 {_NOTED}
 """).bindparams(*_STATUSES)
 
-# No provider was called. If an attempt was begun all the same, because the answer to its beginning was lost, it is
-# closed: under the current claim its number is ours. If the sweep has called it unknown, this corrects that.
-# With a token: where it is not known whether the claim was made, it is ours if it has that.
+# For claims without a call. An attempt may have been begun all the same if the answer to its start was lost; it is
+# closed, because under the current claim its number is ours. If the sweep has called it unknown, this corrects
+# that. `token`: if it is not known whether the claim was made, the claim is ours if it has this token.
 GIVE_BACK: TextClause = text(f"""
 WITH results AS MATERIALIZED (
   SELECT r.* FROM ({_RESULTS}) AS r JOIN states AS n ON n.id = r.id
@@ -206,10 +207,10 @@ SELECT moved.id, 'status', moved.status, moved.reason, closed.number, moved.deta
 FROM moved LEFT JOIN closed ON closed.notification_id = moved.id
 """).bindparams(*_STATUSES, binds.uuid("token"))
 
-# As FINISH, for providers whose message ids stand for one message each. A message belongs to one attempt: a result
-# whose message is another attempt's, or whose attempt was accepted under another id, is returned instead of
-# written; `provider_messages.assign_message` decides. Locks are taken in one order: states by id, then provider
-# messages, then attempts. So the moves come first.
+# Like FINISH, for providers whose message ids stand for one message each. A message belongs to one attempt. If it
+# is another attempt's, or the attempt was accepted under another id, the result is returned instead of written,
+# and `provider_messages.assign_message` decides. Locks are taken in one order: states by id, then provider
+# messages, then attempts. So the changes of `states` come first.
 FINISH_WITH_MESSAGES: TextClause = text(f"""
 WITH given AS MATERIALIZED ({_RESULTS}), locked AS MATERIALIZED (
   SELECT n.id FROM given AS r JOIN states AS n ON n.id = r.id
@@ -236,10 +237,10 @@ WHERE (SELECT count(*) FROM noted) IS NOT NULL AND r.id_space IS NOT NULL
   AND (a.outcome IS DISTINCT FROM 'accepted' OR a.provider_message_id IS DISTINCT FROM r.provider_message_id)
 """).bindparams(*_STATUSES)
 
-# Leases that ended: their workers died. With an open attempt nobody knows whether the provider took it; without
-# one no call was made, and it is tried again. What keeps killing its workers is poison: given up, or held if a
-# provider may have it. The first lease that ends counts as a death in any case, later ones only if the worker had
-# confirmed its claim: a lost answer, however often, is no poison.
+# Leases that ended because their workers died. If an attempt is open, nobody knows whether the provider took the
+# message. Otherwise no call was made, and it is tried again. A notification that keeps killing its workers is
+# poison: it fails, or is held if a provider may have it. The first lease that ends always counts as a death. Later
+# ones count only if the worker had confirmed its claim, because lost answers, however many, are not poison.
 END_LEASES: TextClause = text("""
 WITH ended AS MATERIALIZED (
   SELECT id, crash_count, crash_count = 0 OR coalesce(confirmed_claim = claim, false) AS is_heard
@@ -277,7 +278,7 @@ INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
 SELECT id, 'status', status, reason, attempt, detail FROM moved
 """)
 
-# Unknown outcomes and missing reports, about which the provider is asked; due again if nobody settles them.
+# Unknown outcomes and missing reports, to ask the provider about; due again if nobody settles them.
 TAKE_UNANSWERED: TextClause = text("""
 WITH due AS (
   SELECT id, status AS old FROM states WHERE due_at <= now() AND status IN ('unknown', 'sent')
@@ -308,7 +309,7 @@ ORDER BY n.id, a.number
 _PROVIDERS = binds.texts("providers")
 
 # The same text may have gone to the same number before, or be on its way to it just now. (A row from before there
-# were hashes has none until it is resealed: it was sent long ago.)
+# were hashes has none until it is resealed; it was sent long ago.)
 RIVALS: TextClause = text(f"""
 SELECT {_OF_UNKNOWN}
 FROM messages AS m JOIN states AS n ON n.id = m.id JOIN attempts AS a ON a.notification_id = m.id
@@ -320,7 +321,7 @@ WHERE m.address_hash = (SELECT address_hash FROM messages WHERE id = :id)
 ORDER BY n.id, a.number
 """).bindparams(_PROVIDERS)
 
-# The second part: further ids of other attempts, as for the parts of a long text, whatever hash the recipient had.
+# The second part finds further ids of other attempts by id, such as those of the parts of a long text.
 KNOWN_IDS: TextClause = text("""
 SELECT now() AS looked_at, ARRAY(
   SELECT a.provider_message_id FROM messages AS m JOIN attempts AS a ON a.notification_id = m.id
@@ -334,9 +335,10 @@ SELECT now() AS looked_at, ARRAY(
 ) AS known_ids
 """).bindparams(_PROVIDERS, binds.texts("found"))
 
-# No provider has it, or none can be asked: the template's policy decides. `hold` leaves no due_at, so only a
-# report or an operator moves it again. So it is with poison, and with what lost its secrets when a look-up found a
-# message for it that was another's. What is held already is not held again.
+# For outcomes that no look-up settles: no provider has the message, or none can be asked, so the template's policy
+# decides. `hold` leaves no due_at, so only a report or an operator changes it again. The same holds for poison,
+# and for a message that lost its secrets when a look-up found a message for it that was another attempt's. What is
+# held already is not held again.
 SETTLE_UNKNOWN: TextClause = text(f"""
 WITH wanted AS (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, resend boolean, detail text)

@@ -1,12 +1,15 @@
-"""The mass alarm: too many hard bounces of one sender identity or one provider in an hour mean that something is
-wrong with us, not with the recipients. What they would suppress is then held for an operator.
+"""The mass alarm: too many hard bounces of one sender identity or one provider within an hour.
 
-Only answers that would suppress somebody pay for it. Their transaction counts bounces per scope and minute. It
-keeps the row of the count locked until it commits, so two of one scope are judged one after the other, and the
-alarm goes off within a batch of the threshold, however many processes there are. Mails sent are counted only if
-there are enough bounces for an alarm, and only the newest; a count that was enough is kept for a minute.
+They mean that something is wrong on our side, not with the recipients. So the suppressions that they would cause
+are held for an operator.
 
-Crash points: counts, held and added suppressions are one transaction with the answer that caused them.
+Only answers that would suppress somebody pay for this. Their transaction counts bounces by scope and minute. It
+keeps the row of the count locked until it commits. So two transactions of one scope are judged one after the
+other, and the alarm goes off within a batch of the threshold, however many processes there are. Sent mails are
+counted only if there are enough bounces for an alarm, and only the newest; a count that was enough is used for a
+minute.
+
+Crash points: counts and held or added suppressions are in one transaction with the answer that caused them.
 """
 
 from __future__ import annotations
@@ -31,14 +34,14 @@ from notifier.store.records import NewSuppression
 from notifier.store.repository import Repository
 from notifier.store.schema.partitions import first_id
 
-#: Bounces and mails are counted over this time. An alarm lasts this long after the last bounce that was too many.
+#: Bounces and mails are counted over this time. An alarm lasts this long after the last bounce beyond the limit.
 WINDOW = timedelta(hours=1)
-#: Maximum number of mails that are counted, the newest first. If a sender has few among these, its alarm goes off
+#: Maximum number of mails that are counted, newest first. If a sender has only few of these, its alarm goes off
 #: early.
 _MOST = 500_000
-#: How long a count that was enough is trusted. Seconds.
+#: How long a count that was enough is used. Seconds.
 _FRESH_SECONDS = 60.0
-#: The pause between two counts, as a multiple of what the first one took.
+#: The pause between two counts, as a multiple of the time that the first one took.
 _PAUSE = 10.0
 
 #: (channel, sender, template) of a notification → the name of its sender identity.
@@ -47,9 +50,9 @@ Identify = Callable[[str, str | None, str], str]
 
 @dataclass(frozen=True, slots=True)
 class AlarmRule:
-    #: Of hard bounces among the mails sent.
+    #: Maximum share of hard bounces among the mails sent.
     max_share: float
-    #: Fewer mails raise no alarm.
+    #: With fewer mails there is no alarm.
     min_messages: int
 
     def is_too_much(self, bounced: int, sent: int) -> bool:
@@ -67,7 +70,7 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A count of mails, when it was made and when it may be made again, by this process's monotonic clock."""
+    """A count of mails; when it was made, and when it may be repeated, on this process's monotonic clock."""
 
     sent: int
     at: float
@@ -75,7 +78,7 @@ class _Known:
 
 
 class HardBounceWatch:
-    """Counts hard bounces and decides which suppressions wait. Thread-safe; one a process."""
+    """Counts hard bounces and decides which suppressions wait. Thread-safe; one per process."""
 
     def __init__(self, rule: AlarmRule, identify: Identify) -> None:
         self._rule = rule
@@ -84,7 +87,7 @@ class HardBounceWatch:
         self._known: dict[str, _Known] = {}
 
     def admit(self, connection: Connection, rows: Sequence[NewSuppression]) -> list[NewSuppression]:
-        """Returns those that may be suppressed now; the others are held, each with an event."""
+        """Returns those that may be added now. The others are held, each with an event."""
         watched = [row for row in rows if row.is_watched]
         if not watched:
             return list(rows)
@@ -95,12 +98,12 @@ class HardBounceWatch:
         return [row for row in rows if row not in held]
 
     def _alarmed(self, connection: Connection, rows: Sequence[NewSuppression]) -> set[str]:
-        """Count these bounces. Returns the scopes of `rows` with an alarm."""
+        """Count these bounces. Returns the scopes of `rows` that have an alarm."""
         counts: Counter[str] = Counter(scope for row in rows for scope in row.origins)
         refused: Counter[str] = Counter(scope for row in rows if row.is_refusal for scope in row.origins)
         given = [{"scope": one, "count": counts[one], "refused": refused[one]} for one in sorted(counts)]
         connection.execute(_COUNT, {"rows": json.dumps(given)})
-        # A statement of its own: it sees what others committed while the one before waited for them.
+        # A separate statement, so that it sees what others committed while the first one waited for them.
         values = {"scopes": json.dumps(sorted(counts)), "seconds": WINDOW.total_seconds()}
         found = connection.execute(_LOOK, values).all()
         alarmed = {row.scope for row in found if row.is_on}
@@ -110,13 +113,13 @@ class HardBounceWatch:
                 told = {"scope": row.scope, "bounced": row.bounced, "sent": sent}
                 connection.execute(_RAISE, {**told, "seconds": WINDOW.total_seconds()})
                 if not row.is_on:
-                    # A scope is a name of notifier.toml, no personal data.
+                    # A scope is a name in notifier.toml, not personal data.
                     log.error("suppressions.mass_alarm", **told)
                 alarmed.add(row.scope)
         return alarmed
 
     def _sent(self, connection: Connection, rows: Sequence[NewSuppression], row: Any) -> int | None:
-        """The number of mails the bounces of a scope are judged against; None: too few bounces for an alarm."""
+        """The number of mails to judge the bounces of a scope against. None: too few bounces for an alarm."""
         if row.bounced <= self._rule.max_share * self._rule.min_messages:
             return None
         now = time.monotonic()
@@ -134,8 +137,8 @@ class HardBounceWatch:
         return sent + int(row.refused)
 
     def _count_sent(self, connection: Connection, rows: Sequence[NewSuppression], scope: str) -> int:
-        """Of the last hour, or of the hour around the bounced mail's acceptance if that had more: what was sent in
-        the evening comes back at night."""
+        """Mails sent in the last hour, or in the hour around the acceptance of the bounced mail if that is more: a
+        mail sent in the evening may bounce at night."""
         now = clock_of(connection).now()
         spans = [(now - WINDOW, now + WINDOW)]
         ids = [row.notification_id for row in rows if row.notification_id and scope in row.origins]
@@ -154,22 +157,21 @@ class HardBounceWatch:
 
 class AlarmRepository(Repository):
     def active(self) -> list[Alarm]:
-        """Alarms that are on, the oldest first."""
+        """Alarms that are on, oldest first."""
         return self._records(Alarm, _ACTIVE)
 
     def forget_old(self) -> int:
-        """Delete counts that no window reaches any more. Returns how many rows."""
+        """Delete counts that no window reaches any more. Returns the number of rows."""
         return self._execute(_FORGET)
 
 
 def rows_of(connection: Connection, suppressions: Iterable[NewSuppression]) -> str:
-    """As JSON, in one order for all, so that two who write the same rows wait for each other instead of locking
-    up."""
+    """The rows as JSON. All callers use the same order, so that two that write the same rows do not deadlock."""
     ordered = sorted(suppressions, key=lambda new: (new.address_hash, new.scope, new.reason))
     return as_json([new.as_dict(clock_of(connection).new_id()) for new in ordered])
 
 
-# ORDER BY: two who count the same scopes wait for each other instead of locking up.
+# ORDER BY, so that two transactions that count the same scopes do not deadlock.
 _COUNT: TextClause = text("""
 INSERT INTO hard_bounces AS b (scope, minute, count, refused)
 SELECT r.scope, date_trunc('minute', clock_timestamp()), r.count, r.refused
@@ -185,7 +187,7 @@ JOIN hard_bounces AS b ON b.scope = w.scope AND b.minute > now() - make_interval
 GROUP BY w.scope ORDER BY w.scope
 """)
 
-# The page is cut before its rows are judged, so no more than `limit` rows are read.
+# The page is cut before its rows are judged, so that no more than `limit` rows are read.
 _SENT: TextClause = text("""
 WITH page AS MATERIALIZED (
   SELECT m.channel, m.sender, m.template, n.provider, n.sent_at, n.is_test

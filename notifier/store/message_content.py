@@ -1,4 +1,4 @@
-"""What a notification says, for people: its context without the values of its secrets."""
+"""What a notification says, for people: its context, without the values of its secrets."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from notifier.store.schema.notifications import Attempt, Notification
 class StoredContent:
     channel: str
     template: str
-    #: Of its last attempt; before the first, the version that it was accepted against.
+    #: Version of its last attempt; before the first attempt, the version that it was accepted against.
     template_version: str
     locale: str | None
-    #: None: it was redacted. Without the values of `secret_names`.
+    #: The context without the values of `secret_names`. None: it was redacted.
     context: dict[str, Any] | None
-    #: Empty: their values were wiped, and their names with them. None: it had none.
+    #: Empty: the secrets were wiped, and their names with them. None: it had no secrets.
     secret_names: tuple[str, ...] | None
 
 
@@ -33,9 +33,11 @@ class ContentRepository(Repository):
         self._personal_data = personal_data
 
     def find(self, notification_id: UUID) -> StoredContent:
-        """Raises:
-        NotFound: no notification has this id.
-        CannotOpen: naming the key.
+        """The content of this notification.
+
+        Raises:
+            NotFound: no notification has this id.
+            CannotOpen: the key is missing; the error names it.
         """
         rows = self._rows(select(*_COLUMNS).where(Notification.id == notification_id))
         if not rows:

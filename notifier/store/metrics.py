@@ -1,6 +1,6 @@
-"""Counts for monitoring; nothing about a person.
+"""Reads counts for monitoring, without anything about a person.
 
-Each number is read through an index that holds little else: it costs what waits now, not what ever was.
+Each number is read through an index that holds little else. So it costs what waits now, not what ever was.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ class QueueBacklog:
 @dataclass(frozen=True, slots=True)
 class OldestQueued:
     """The `queued` notification of a channel and lane with the smallest id: nearly always the one that has waited
-    longest. It may be one that was scheduled long ago and has just become due, while another waits for longer."""
+    longest. It may also be one that was scheduled long ago and has just become due, while another has waited for
+    longer."""
 
     channel: str
     lane: str
-    #: Since it was accepted, its `send_at`, or an operator's retry.
+    #: Time since it was accepted, since its `send_at`, or since an operator requeued it.
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Calls to a provider within the last hour that ended alike."""
+    """Calls to a provider within the last hour with the same outcome."""
 
     provider: str
     outcome: str
@@ -50,30 +51,30 @@ class Calls:
 @dataclass(frozen=True, slots=True)
 class CallbackCounts:
     producer: str
-    #: Not told yet.
+    #: The producer has not been notified yet.
     waiting: int
-    #: Given up, until somebody replays them.
+    #: Given up until somebody replays them.
     parked: int
     suspended_endpoints: int
-    #: Ever.
+    #: Total number ever delivered.
     delivered: int
-    #: Calls, ever.
+    #: Total number of calls that ever failed.
     failed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
     waiting: tuple[QueueBacklog, ...]
-    #: Their time has come, and no sweep has seen them yet.
+    #: Number of notifications whose time has come and that no sweep has seen yet.
     due: int
-    #: How long ago the time of the oldest of these came; 0 without any. Seconds.
+    #: How long the oldest of these has been due; 0 without any. Seconds.
     oldest_due_seconds: float
     calls: tuple[Calls, ...]
-    #: Within the last hour.
+    #: Number within the last hour.
     rejected: int
     callbacks: tuple[CallbackCounts, ...] = ()
     oldest_queued: tuple[OldestQueued, ...] = ()
-    #: How long a recurring notification has been due, or its run has not come further; 0: none is due. Seconds.
+    #: How long a recurring notification has been due, or its run has made no progress; 0: none is due. Seconds.
     recurring_late_seconds: float = 0.0
 
 
@@ -100,8 +101,8 @@ class GaugeRepository(Repository):
         )
 
 
-# Times of acceptance are in `messages`, and joining it would cost seconds with a million that wait. Ids are in
-# order of time, so the age of the smallest one is enough. (PostgreSQL has no min(uuid) before 18.)
+# Times of acceptance are in `messages`, and joining it would take seconds if a million wait. Ids sort by time, so
+# the age of the smallest one is good enough. (PostgreSQL has no min(uuid) before 18.)
 _WAITING: TextClause = text(f"""
 SELECT n.channel, n.lane, n.status, count(*)::int AS count, min(CAST(n.id AS text) COLLATE "C") AS oldest
 FROM states AS n WHERE {LIVE} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3

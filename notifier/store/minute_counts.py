@@ -1,4 +1,4 @@
-"""Counts of each minute, for charts: programs add theirs, and nobody ever reads notifications for them."""
+"""Counts of each minute, for charts. Programs add their own counts, so no chart has to read notifications."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from notifier.store.engine import transaction
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 
-#: A week is shown, and a day more is kept.
+#: Charts show a week; one more day is kept.
 KEPT_DAYS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class MinuteAddition:
-    """What a program counted since it last wrote."""
+    """What a program has counted since its last write."""
 
     channel: str
     lane: str
     accepted: int
-    #: A count for each bucket of `metrics.SENT_BOUNDS`, and one for what took longer.
+    #: A count for each bucket of `metrics.SENT_BOUNDS`, and one for longer times.
     sent: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FailedAddition:
-    """What a program saw end without success since it last wrote."""
+    """Notifications that a program saw end without success since its last write."""
 
     channel: str
     reason: str
@@ -39,12 +39,12 @@ class FailedAddition:
 
 @dataclass(frozen=True, slots=True)
 class EndedCount:
-    """Sends of one channel that ended within ten minutes."""
+    """Sends of one channel that ended within the same ten minutes."""
 
     channel: str
-    #: The beginning of these.
+    #: The beginning of the ten minutes.
     begins_at: datetime
-    #: Why they failed; None: they were sent.
+    #: Why they failed. None: they were sent.
     reason: str | None
     count: int
 
@@ -53,29 +53,29 @@ class EndedCount:
 class WaitingNow:
     channel: str
     lane: str
-    #: Not ended yet.
+    #: Number of notifications that have not ended yet.
     waiting: int
 
 
 @dataclass(frozen=True, slots=True)
 class SpanCounts:
-    """All channels and lanes in one span of time."""
+    """All channels and lanes together in one span of time."""
 
-    #: Its beginning.
+    #: The beginning of the span.
     begins_at: datetime
     accepted: int
     #: By bucket, as in `MinuteAddition`.
     sent: list[int]
-    #: The most that anybody saw waiting; None: nobody looked.
+    #: The largest number that anybody saw waiting. None: nobody looked.
     waiting: int | None
 
 
 class MinuteCountRepository(Repository):
     def add(self, counted: Sequence[MinuteAddition], failed: Sequence[FailedAddition] = ()) -> None:
-        """To the minute of now, by the database's clock; all or nothing."""
+        """Add to the counts of the present minute, by the database's clock; all or nothing."""
         if not counted and not failed:
             return
-        # Always in one order, or two programs would wait for each other's rows.
+        # Always in the same order, because otherwise two programs might deadlock on each other's rows.
         ordered = sorted(counted, key=lambda one: (one.channel, one.lane))
         rows = [asdict(one) | {"sent": list(one.sent)} for one in ordered]
         failures = [asdict(one) for one in sorted(failed, key=lambda one: (one.channel, one.reason))]
@@ -86,7 +86,7 @@ class MinuteCountRepository(Repository):
                 connection.execute(_ADD_FAILED, failures)
 
     def ended(self) -> list[EndedCount]:
-        """What ended within the last hour; a few hundred rows are read, whatever the volume."""
+        """Counts of the last hour. Reads a few hundred rows, whatever the volume."""
         return [from_row(EndedCount, row) for row in self._rows(_ENDED, is_one_statement=True)]
 
     def note_waiting(self, waiting: Sequence[WaitingNow]) -> None:
@@ -95,12 +95,12 @@ class MinuteCountRepository(Repository):
             self._execute(_NOTE_WAITING, asdict(one), is_one_statement=True)
 
     def spans(self, since: datetime, seconds: int, buckets: int) -> list[SpanCounts]:
-        """Spans of so many seconds, oldest first, of all channels and lanes. Without those where nothing was."""
+        """Spans of `seconds` each, oldest first, of all channels and lanes. Spans without counts are left out."""
         rows = self._rows(_spans(buckets), {"since": since, "seconds": seconds}, is_one_statement=True)
         return [from_row(SpanCounts, row) for row in rows]
 
     def forget_old(self) -> int:
-        """Delete what is older than `KEPT_DAYS`. Returns how many rows."""
+        """Delete counts older than `KEPT_DAYS`. Returns the number of rows."""
         return sum(self._execute(statement, {"days": KEPT_DAYS}) for statement in _FORGET_OLD)
 
 
@@ -137,7 +137,7 @@ ON CONFLICT (minute, channel, lane) DO UPDATE SET waiting = excluded.waiting
 """)
 
 
-# Places of arrays are added up as columns: taking the arrays apart makes a million rows of a week.
+# Array elements are added up as columns: unnesting the arrays would make a million rows for a week.
 @cache
 def _spans(buckets: int) -> TextClause:
     places = range(1, buckets + 1)

@@ -1,6 +1,6 @@
-"""Rules about notifications that several statements share. Each stands here once.
+"""Rules about notifications that several statements share; each is written here once.
 
-In SQL they are about `states AS n` and `messages AS m`; with SQLAlchemy, about `Notification`.
+SQL rules are about `states AS n` and `messages AS m`; rules for SQLAlchemy are about `Notification`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from notifier.store.schema.notifications import Notification, StoredMessage
 
 #: A test whose outcome is unknown has ended when it is held: there is nothing to find out, and nobody decides.
 HELD_TEST = "(n.is_test AND n.status = 'unknown' AND n.due_at IS NULL)"
-#: It has not ended. The second condition is for the planner and holds for all of these: one index finds what has a
-#: `due_at`, and another one what is in these three statuses.
+#: It has not ended. The second condition is always true for these and helps the planner: one index finds rows with
+#: a `due_at`, another one those in these three statuses.
 LIVE = f"""(n.status IN ({", ".join(f"'{status}'" for status in LIVE_STATUSES)})
   AND (n.due_at IS NOT NULL OR n.status IN ('scheduled', 'retrying', 'unknown')) AND NOT {HELD_TEST})"""
 
@@ -27,15 +27,15 @@ def _gone(messages: str) -> str:
     )
 
 
-#: It cannot be sent any more, for its secrets were wiped or it was redacted.
+#: It can no longer be sent, because its secrets were wiped or it was redacted.
 GONE = _gone("m")
 IS_GONE: ColumnElement[bool] = literal_column(_gone(StoredMessage.__tablename__), Boolean)
-#: In words.
+#: Why it is held, for people.
 GONE_WORDS = "held: its secrets were wiped when it counted as sent, so it cannot be sent again"
 
 
 def has_expired_by(moment: Any) -> ColumnElement[bool]:
-    """Whether its `expires_at` has passed at that moment. Statements in SQL say `expires_at <= now()`."""
+    """Whether its `expires_at` has passed at that moment. SQL statements say `expires_at <= now()` instead."""
     return func.coalesce(Notification.expires_at <= moment, false())
 
 

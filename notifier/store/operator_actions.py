@@ -1,8 +1,8 @@
-"""Operators' records, and the moves of notifications that operators order.
+"""Operator records, and the changes of notifications that operators order.
 
-A page of notifications is one transaction: lock them in the order of their ids, move those that may move, append
-their events, and note the counts in the operator's record. So two operators at once share the work, and a run that
-dies leaves whole pages and a record of its progress. A trigger makes the callbacks of what moves: see `ledger`.
+A page of notifications is one transaction: lock them in the order of their ids, change those that may change,
+append their events, and note the counts in the operator record. So two operators at the same time share the work,
+and a run that dies leaves whole pages and a record of its progress. A trigger makes the callbacks: see `ledger`.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from notifier.store.schema.notifications import Notification, State
 from notifier.store.schema.operations import OperatorRecord
 from notifier.store.selection import Selection
 
-#: Notifications of one transaction.
+#: Maximum notifications of one transaction.
 PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class ActionCounts:
-    """Progress of a run. Counts."""
+    """The progress of a run, as numbers of notifications or other rows."""
 
-    #: Looked at.
+    #: Looked at so far.
     matched: int = 0
-    #: Moved, published or deleted.
+    #: Changed, published or deleted.
     changed: int = 0
     #: Left alone because `expires_at` has passed.
     expired: int = 0
@@ -59,22 +59,22 @@ class ActionCounts:
 @dataclass(frozen=True, slots=True)
 class Begun:
     id: UUID
-    #: By the database's clock.
+    #: Time by the database's clock.
     at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One notification before the move."""
+    """One notification before the change."""
 
     id: UUID
     #: None: there is no such notification.
     status: Status | None
     #: Its `expires_at` has passed.
     is_expired: bool = False
-    #: It cannot be sent any more: its secrets were wiped, or it was redacted.
+    #: It can no longer be sent, because its secrets were wiped or it was redacted.
     is_gone: bool = False
-    #: A provider was called for it.
+    #: A provider has been called for it.
     is_tried: bool = False
     expires_at: datetime | None = None
 
@@ -89,15 +89,15 @@ class Move:
     sources: tuple[Status, ...]
     #: The text of the event.
     detail: str = ""
-    #: The first retry is due then …
+    #: The first retry is due at this time …
     start: datetime | None = None
-    #: … and each later one this much later.
+    #: … and each further one this much later.
     pause_seconds: float = 0.0
-    #: Notifications of a page; None, or above it: `PAGE`.
+    #: Maximum notifications of a page. None, or more than `PAGE`: `PAGE`.
     limit: int | None = None
-    #: A job does the next page no longer than this before it is due.
+    #: A job does its next page at most this long before the page is due.
     ahead_seconds: float = 0.0
-    #: The new time, for a move to `scheduled`.
+    #: The new time, if `to` is `scheduled`.
     send_at: datetime | None = None
 
     def may_move(self, one: Seen) -> bool:
@@ -106,7 +106,7 @@ class Move:
         return not (one.is_gone if self.to is Status.RETRYING else self.send_at is not None and one.is_tried)
 
     def is_too_late_for(self, one: Seen) -> bool:
-        """Whether its `expires_at` stands against it."""
+        """Whether it must be left alone because of its `expires_at`."""
         if self.send_at is not None:
             return one.is_expired_at(self.send_at)
         return one.is_expired and self.to is Status.RETRYING
@@ -115,24 +115,24 @@ class Move:
 @dataclass(frozen=True, slots=True)
 class Page:
     tally: ActionCounts
-    #: Those of given ids that were not moved.
+    #: Of ids given one by one: those that were not changed.
     left: tuple[Seen, ...]
-    #: Where the next page begins; None: this one was empty.
+    #: The last id of this page, after which the next page begins. None: this page was empty.
     last: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
 class SelectionGroup:
-    """Notifications that a run would change, or leave because their time is over."""
+    """Notifications that a run would change, or leave because they have expired."""
 
     status: str
     reason: str | None
     provider: str | None
     template: str
     count: int
-    #: Of these, how many have an `expires_at` that has passed.
+    #: How many of these have an `expires_at` that has passed.
     expired: int
-    #: How many others cannot be sent any more: their secrets were wiped, or they were redacted.
+    #: How many others can no longer be sent, because their secrets were wiped or they were redacted.
     gone: int = 0
 
 
@@ -145,7 +145,7 @@ class RecordView:
     selection: dict[str, Any]
     reason: str | None
     result: dict[str, Any]
-    #: None: under way, or interrupted.
+    #: None: still running, or interrupted.
     finished_at: datetime | None
 
 
@@ -163,12 +163,13 @@ class Operating(Repository):
             return begin_record(connection, operator, action, selection, reason)
 
     def note(self, record: UUID, tally: ActionCounts, *, is_finished: bool, **more: Any) -> None:
-        """Write progress into the record, and whether the action has ended. `more`: of the result, as JSON."""
+        """Write progress into the record, and whether the action has ended. `more`: further parts of the
+        result."""
         with transaction(self._engine) as connection:
             note_result(connection, record, tally, is_finished=is_finished, **more)
 
     def record(self, record: UUID) -> RecordView:
-        """Raises `NotFound`."""
+        """The record. Raises `NotFound`."""
         found = self._records(RecordView, select(*_RECORD).where(OperatorRecord.id == record))
         if not found:
             raise NotFound(f"no operator record has the id {record}")
@@ -177,9 +178,9 @@ class Operating(Repository):
     def move_page(
         self, record: UUID, selection: Selection, move: Move, *, after: UUID | None, tally: ActionCounts
     ) -> Page:
-        """Move the next page of the selection: at most `PAGE` with an id above `after`, oldest first.
+        """Change the next page of the selection: at most `PAGE` notifications above `after`, oldest first.
 
-        `tally` is of the pages before; the sum goes into the record in the same transaction.
+        `tally` counts the pages before. The sum goes into the record in the same transaction.
         """
         with transaction(self._engine, plans_by_values=True) as connection:
             return self.move_page_in(connection, record, selection, move, after=after, tally=tally)
@@ -194,9 +195,9 @@ class Operating(Repository):
         after: UUID | None,
         tally: ActionCounts,
     ) -> Page:
-        """`move_page`, within a transaction."""
-        seen = self._lock_page(connection, selection, move.sources, after, min(move.limit or PAGE, PAGE))
-        if not seen:
+        """Like `move_page`, within the caller's transaction."""
+        seen, last = self._lock_page(connection, selection, move.sources, after, min(move.limit or PAGE, PAGE))
+        if last is None:
             return Page(tally, (), None)
         may = [one for one in seen if move.may_move(one)]
         over = [one for one in may if move.is_too_late_for(one)]
@@ -217,13 +218,13 @@ class Operating(Repository):
         note_result(connection, record, tally, is_finished=False)
         moved = set(moving)
         left = tuple(one for one in seen if one.id not in moved) if selection.filter is None else ()
-        return Page(tally, left, seen[-1].id)
+        return Page(tally, left, last)
 
     def preview(
         self, selection: Selection, sources: Sequence[Status], *, send_at: datetime | None = None
     ) -> list[SelectionGroup]:
-        """What a run with these sources would find, the largest group first. `send_at`: only what was not tried
-        yet, and what has expired by then."""
+        """What a run with these sources would find, largest group first. `send_at`: leave out what was tried
+        before, and count what has expired by then."""
         is_expired = HAS_EXPIRED if send_at is None else has_expired_by(func.greatest(func.now(), send_at))
         columns: list[Any] = [getattr(Notification, name) for name in ("status", "reason", "provider", "template")]
         counted: Any = select(
@@ -238,16 +239,16 @@ class Operating(Repository):
         return sorted(self._records(SelectionGroup, query), key=lambda group: -group.count)
 
     def look(self, ids: Sequence[UUID]) -> list[Seen]:
-        """The state of these, in the order of their ids."""
+        """The state of these notifications, in the order of their ids."""
         wanted = sorted(set(ids))
         return _with_missing(wanted, self._records(Seen, select(*_SEEN).where(among(Notification.id, wanted))))
 
     def last_due(self, selection: Selection) -> datetime | None:
-        """When the last notification of an earlier retry of the same selection is due; None: none waits. A run
-        that follows it is spaced from there."""
+        """When the last notification of an earlier retry of the same selection is due; a further run is spaced
+        from there. None: none waits."""
         wanted = replace(selection.filter or Filter(), status=Status.RETRYING, reason=Reason.OPERATOR)
-        # One with a detail was not retried: it waits because an operator paused its providers. Nor was one that
-        # waits for its `send_at`: it was released after the database was restored.
+        # A notification with a detail was not retried: it waits because an operator paused its providers. One that
+        # waits for its `send_at` was not retried either: it was released after the database was restored.
         is_retried = func.coalesce(Notification.send_at < Notification.due_at, true())
         found = [*conditions(wanted, self.hash_key), Notification.detail.is_(None), is_retried]
         if selection.filter is None:
@@ -256,7 +257,7 @@ class Operating(Repository):
         return last
 
     def selected(self, selection: Selection) -> list[ColumnElement[bool]]:
-        """As conditions on `Notification`."""
+        """The selection as conditions on `Notification`."""
         if selection.filter is None:
             return [among(Notification.id, selection.ids)]
         return list(conditions(selection.filter, self.hash_key))
@@ -268,18 +269,20 @@ class Operating(Repository):
         sources: Sequence[Status],
         after: UUID | None,
         limit: int,
-    ) -> list[Seen]:
-        """The next page, locked. If another operator moves a row meanwhile, it is read after that."""
-        query: Any = select(*_SEEN).with_for_update(of=State)
+    ) -> tuple[list[Seen], UUID | None]:
+        """The next page, locked, and the id after which the next page begins. None: this page is empty."""
+        query: Any = select(*_SEEN)
         if selection.filter is None:
             rest = sorted(value for value in set(selection.ids) if after is None or value > after)[:limit]
-            found = connection.execute(query.where(among(Notification.id, rest)).order_by(Notification.id))
-            return _with_missing(rest, [from_row(Seen, row) for row in found])
+            chosen = query.where(among(Notification.id, rest)).order_by(Notification.id)
+            found = connection.execute(chosen.with_for_update(of=State))
+            return _with_missing(rest, [from_row(Seen, row) for row in found]), rest[-1] if rest else None
         query = query.where(*self.selected(selection), Notification.status.in_(sources))
         if after is not None:
             query = query.where(*filters.after(after))
         query = oldest(query, Notification.id, limit=limit, after=None)
-        return [from_row(Seen, row) for row in connection.execute(query)]
+        rows, last = _locked(connection, query, Notification.id, State)
+        return [from_row(Seen, row) for row in rows], last
 
 
 _IS_TRIED: ColumnElement[bool] = Notification.attempt_count > 0
@@ -289,7 +292,7 @@ _SEEN: Any = columns_of(Seen, Notification, is_expired=HAS_EXPIRED, is_gone=IS_G
 def begin_record(
     connection: Connection, operator: str, action: str, selection: Mapping[str, Any], reason: str | None
 ) -> Begun:
-    """`Operating.begin`, within a transaction."""
+    """Like `Operating.begin`, within the caller's transaction."""
     row = {
         "id": clock_of(connection).new_id(),
         "operator": storable(operator),
@@ -303,7 +306,7 @@ def begin_record(
 def note_result(
     connection: Connection, record: UUID, tally: ActionCounts, *, is_finished: bool, **more: Any
 ) -> None:
-    """`Operating.note`, within a transaction."""
+    """Like `Operating.note`, within the caller's transaction."""
     row = {"id": record, "result": as_json({**asdict(tally), **more}), "is_finished": is_finished}
     connection.execute(_NOTE_RESULT, row)
 
@@ -317,22 +320,36 @@ def act_on_page(
     *,
     lock: Any = None,
 ) -> tuple[ActionCounts, UUID | None]:
-    """One page of a run, in one transaction: lock its rows, do `act` to them, and note the counts in the record.
+    """One page of a run, in one transaction: lock its rows, call `act` on them, and note the counts in the record.
 
-    `lock`: the table whose rows are locked; None: every one. `act` returns the counts of its page; None: all were
-    changed. Returns the counts so far, and where the next page begins; None: this one was empty.
+    `lock`: the table whose rows are locked; None: all tables. `act` returns the counts of its page; None: all rows
+    were changed. Returns the counts so far, and the last id of the page; None: the page was empty. If another
+    action was faster with the whole page, nothing is left to do.
     """
     with transaction(engine, plans_by_values=True) as connection:
-        rows = connection.execute(query.with_for_update(of=lock)).all()
-        if not rows:
-            return tally, None
-        tally += act(connection, rows) or ActionCounts(len(rows), len(rows))
-        note_result(connection, record, tally, is_finished=False)
-    return tally, rows[-1].id
+        rows, last = _locked(connection, query, query.selected_columns.id, lock)
+        if rows:
+            tally += act(connection, rows) or ActionCounts(len(rows), len(rows))
+            note_result(connection, record, tally, is_finished=False)
+    return tally, last
+
+
+def _locked(
+    connection: Connection, query: Select[Any], id_: ColumnElement[UUID], lock: Any
+) -> tuple[Sequence[Any], UUID | None]:
+    """The rows of a page that `query` still finds once they are locked, and the last id of it; None: it is empty.
+
+    First found, then locked. A statement that does both goes on behind the rows that another action has just
+    changed, waits for that one's next page there, and follows it to its end, longer than a statement may take.
+    """
+    ids = connection.execute(query.with_only_columns(id_)).scalars().all()
+    if not ids:
+        return (), None
+    return connection.execute(query.where(among(id_, ids)).with_for_update(of=lock)).all(), ids[-1]
 
 
 def as_json(value: Any) -> str:
-    """Of a selection or a result."""
+    """The JSON of a selection or a result."""
     return json.dumps(storable(value))
 
 
@@ -353,8 +370,8 @@ UPDATE operator_records SET result = CAST(:result AS jsonb),
 WHERE id = :id
 """)
 
-# The rows are locked by the page's SELECT; the status is checked again so that no move is illegal, whoever calls
-# this. A spaced retry is due later, and its deadline counts from when it is due.
+# The page's SELECT has locked the rows. The status is checked again, so that no change is illegal, whoever calls
+# this. A spaced retry is due later, and its deadline counts from its own due time.
 _MOVE: TextClause = text(f"""
 WITH given AS MATERIALIZED (
   SELECT id, greatest(now(), CAST(:start AS timestamptz)

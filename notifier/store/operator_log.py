@@ -1,4 +1,4 @@
-"""The operators' records, for those who ask who did what."""
+"""Reads the operator records, for people who ask who did what."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, matching, newest, within
 from notifier.store.schema.operations import OperatorRecord
 
-#: Records of one page of an export.
+#: Records on one page of an export.
 EXPORT_PAGE = 1000
-#: Records, the newest, of which `actions` names the actions.
+#: `actions` names the actions of this many of the newest records.
 _NAMED_FROM = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class RecordFilter:
-    """All conditions must hold; None: no condition."""
+    """All conditions must hold. None: no condition."""
 
-    #: How the operator's name begins; capitals are the same as small letters.
+    #: Beginning of the operator's name; upper and lower case are the same.
     operator: str | None = None
     action: str | None = None
     since: datetime | None = None
@@ -37,19 +37,19 @@ _VIEW = columns_of(RecordView, OperatorRecord)
 
 class OperatorLog(Repository):
     def page(self, wanted: RecordFilter, *, limit: int, before: UUID | None = None) -> Sequence[RecordView]:
-        """Newest first; `before` is the last id of the page before."""
+        """Newest first. `before` is the last id of the previous page."""
         query = select(*_VIEW).where(*_conditions(wanted))
         return self._records(RecordView, newest(query, OperatorRecord.id, limit=limit, before=before))
 
     def pages(self, wanted: RecordFilter) -> Iterator[Sequence[RecordView]]:
-        """All that the filter finds, newest first, page by page: no transaction waits for the reader."""
+        """All records that the filter finds, newest first, in pages, so that no transaction waits for a reader."""
         before: UUID | None = None
         while page := self.page(wanted, limit=EXPORT_PAGE, before=before):
             yield page
             before = page[-1].id
 
     def actions(self) -> list[str]:
-        """The actions that were done lately, by name."""
+        """The names of the actions that were done lately, sorted."""
         latest = newest(
             select(OperatorRecord.action), OperatorRecord.id, limit=_NAMED_FROM, before=None
         ).subquery()

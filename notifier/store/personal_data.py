@@ -1,8 +1,9 @@
-"""Personal data in rows, sealed or not.
+"""Stores personal data in rows, sealed or plain.
 
-With keys, recipient and context are one sealed value, `sealed`, and the columns of these names are NULL. Values of
-`secret` variables are another one, `secrets`, so that they can be wiped without decryption. Without keys
-everything stands in its own column. Each row shows which it is, so there can be both kinds.
+With keys, recipient and context are one sealed value, `sealed`, and the columns `recipient` and `context` are
+NULL. Values of `secret` variables are another sealed value, `secrets`, so that they can be wiped without
+decryption. Without keys everything is in its own column. Each row shows which kind it is, so both kinds can be
+there.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from notifier.security.encryption import Sealer
 from notifier.security.recipient_hash import HashKey
 from notifier.store.sanitize import bytea
 
-#: The place of each sealed value; the value is bound to it and to the row's id.
+#: The place that each sealed value is bound to, together with the id of its row.
 _PERSON, _SECRETS, _REJECTED = "notifications.sealed", "notifications.secrets", "rejected_messages.sealed"
 _BOUNCE = "unread_bounces.sealed"
 
@@ -40,11 +41,11 @@ class PersonalRow(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Recipient and context of a notification. Both empty: redacted, or they could not be decrypted."""
+    """Recipient and context of a notification. Both are empty if it was redacted or could not be decrypted."""
 
     recipient: str
     context: dict[str, Any]
-    #: Why they could not be decrypted, and the fix.
+    #: Why they could not be decrypted, and how to fix that.
     problem: str | None = None
 
     @property
@@ -54,14 +55,14 @@ class Person:
 
 
 class UnreadableRecipient(str):
-    """Stands for a recipient that cannot be decrypted: why, in brackets, for people. Known by its type: a display
-    name may be in brackets, too."""
+    """Stands in for a recipient that cannot be decrypted: the reason in brackets, for people. Code recognises it
+    by its type, because a display name may be in brackets, too."""
 
     __slots__ = ()
 
 
 class PersonalData:
-    """Thread-safe."""
+    """Seals and opens personal data. Thread-safe."""
 
     def __init__(self, hash_key: HashKey | None = None, sealer: Sealer | None = None) -> None:
         self.hash_key = hash_key or HashKey()
@@ -70,10 +71,10 @@ class PersonalData:
     def put_away(
         self, id_: UUID, channel: Channel, person: Person, secret_names: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """The columns of a notification that are not NULL, as JSON takes them.
+        """The columns of a notification that are not NULL, as JSON values.
 
         Raises:
-            ValueError: a context that JSON cannot hold.
+            ValueError: JSON cannot hold the context.
         """
         address = person.address
         row: dict[str, Any] = {"address_hash": bytea(self.hash_key.recipient(channel, address))}
@@ -90,10 +91,10 @@ class PersonalData:
         return row | {"sealed": bytea(self.sealer.seal(_place(_PERSON, id_), content))}
 
     def open(self, row: PersonalRow) -> Person:
-        """Without secrets that were sealed.
+        """Open a row, without its sealed secrets.
 
         Raises:
-            CannotOpen: naming the key.
+            CannotOpen: the key is missing; the error names it.
         """
         if row.sealed is None:
             return Person(row.recipient or "", row.context or {})
@@ -101,7 +102,7 @@ class PersonalData:
         return Person(recipient, context)
 
     def open_to_send(self, row: PersonalRow, secrets: bytes | None) -> Person:
-        """`open` with the secrets. If it fails, a person with a `problem`, so that other notifications go on."""
+        """`open`, with the secrets. On failure, a person with a `problem`, so that other notifications go on."""
         try:
             person = self.open(row)
             if secrets:
@@ -112,7 +113,7 @@ class PersonalData:
         return person
 
     def recipient_of(self, row: PersonalRow) -> str | None:
-        """For people: None if it was redacted, or an `UnreadableRecipient`."""
+        """The recipient for people. None: it was redacted. An `UnreadableRecipient`: it cannot be decrypted."""
         if row.sealed is None:
             return row.recipient
         try:
@@ -121,8 +122,8 @@ class PersonalData:
             return UnreadableRecipient(f"({error})")
 
     def body_hash(self, message: Message, content: Mapping[str, Any]) -> bytes:
-        """Of the message's `content`. With a hash key it is a keyed hash: it outlives what is wiped and redacted,
-        and without the key nobody finds that again by trying."""
+        """A hash of the message's `content`. With a hash key it is a keyed hash: it outlives what is wiped and
+        redacted, and without the key nobody can recover that by trying values."""
         digest = body_hash(message, content)
         return digest if self.hash_key.is_public else self.hash_key.digest("body", digest.hex())
 
@@ -131,7 +132,7 @@ class PersonalData:
         return self.is_same_digest(body_hash(message), known)
 
     def is_same_digest(self, digest: bytes, known: bytes) -> bool:
-        """The same of a message of which only the digest is there, as `notifier.security.body_hash` makes it."""
+        """`is_same_body` for the plain digest of a message, as `notifier.security.body_hash` makes it."""
         return known in (digest, self.hash_key.digest("body", digest.hex()))
 
     def put_away_rejected(self, id_: UUID, body: bytes, headers: dict[str, Any]) -> dict[str, Any]:
@@ -144,10 +145,10 @@ class PersonalData:
     def open_rejected(
         self, id_: UUID, body: bytes, headers: dict[str, Any], sealed: bytes | None
     ) -> tuple[bytes, dict[str, Any]]:
-        """(body, headers).
+        """Body and headers of a rejected message.
 
         Raises:
-            CannotOpen: naming the key.
+            CannotOpen: the key is missing; the error names it.
         """
         if sealed is None:
             return bytes(body), headers
@@ -155,24 +156,24 @@ class PersonalData:
         return content, json.loads(found)
 
     def put_away_bounce(self, id_: UUID, content: bytes) -> dict[str, Any]:
-        """The columns of a mail that came back."""
+        """The columns of a returned mail."""
         if not self.sealer.is_on:
             return {"content": content, "sealed": None}
         return {"content": b"", "sealed": self.sealer.seal(_place(_BOUNCE, id_), content)}
 
     def open_bounce(self, id_: UUID, content: bytes, sealed: bytes | None) -> bytes:
-        """The mail.
+        """The returned mail.
 
         Raises:
-            CannotOpen: naming the key.
+            CannotOpen: the key is missing; the error names it.
         """
         return bytes(content) if sealed is None else self.sealer.open(_place(_BOUNCE, id_), sealed)
 
     def reseal_secrets(self, id_: UUID, secrets: bytes) -> bytes:
-        """The same secrets under the first key.
+        """The same secrets, sealed under the first key.
 
         Raises:
-            CannotOpen: naming the key.
+            CannotOpen: the key is missing; the error names it.
         """
         place = _place(_SECRETS, id_)
         return self.sealer.seal(place, self.sealer.open(place, secrets))

@@ -1,4 +1,4 @@
-"""Producers whose notifications came without proof."""
+"""Finds producers whose notifications came without proof."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from notifier.domain.producers import ProducerProof
 from notifier.store.engine import transaction
 from notifier.store.schema.partitions import first_id
 
-#: How many of a producer's newest notifications are looked at.
+#: Number of a producer's newest notifications that are looked at.
 NEWEST = 100
 
 
 def unproven_producers(engine: Engine, since: datetime) -> list[str]:
-    """Producers with newest notifications since then that came without proof, by name."""
+    """Names of producers with newest notifications since then that came without proof, sorted."""
     values = {"since": first_id(since), "newest": NEWEST, "none": ProducerProof.NONE}
     with transaction(engine) as connection:
         return list(connection.execute(_UNPROVEN, values).scalars())
 
 
-# From name to name by the index: one step for each producer, not for each notification.
+# Steps from name to name by the index: one step for each producer, not for each notification.
 _UNPROVEN: TextClause = text("""
 WITH RECURSIVE names AS (
   SELECT min(producer) AS name FROM messages

@@ -1,4 +1,4 @@
-"""Health of the providers, shared by all workers: the outcomes of their calls, and what operators set."""
+"""The health of providers, shared by all workers: the outcomes of their calls, and what operators set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from notifier.domain.statuses import Outcome
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 
-#: Outcomes are counted in slices of this length, and kept for an hour.
+#: Outcomes are counted in slices of this length and kept for an hour. Seconds.
 SLICE_SECONDS = 10
 
 
@@ -51,7 +51,7 @@ class HealthRepository(Repository):
         return {row.provider: from_row(HealthState, row) for row in rows}
 
     def note(self, tallies: Sequence[HealthCounts], *, window_seconds: float) -> list[HealthWindow]:
-        """Add calls to the counts; returns what the window now holds for the providers concerned."""
+        """Add calls to the counts. Returns what the window now holds for these providers."""
         rows = [
             {
                 "provider": tally.provider,
@@ -59,7 +59,7 @@ class HealthRepository(Repository):
                 "count": tally.count,
                 "seconds": tally.seconds,
             }
-            # One order for all workers, so that they wait for each other instead of locking up.
+            # All workers use the same order, so that they do not deadlock.
             for tally in sorted(tallies, key=lambda t: (t.provider, t.outcome, t.is_fault))
         ]
         self._execute(_NOTE, {"rows": json.dumps(rows), "slice": SLICE_SECONDS}, is_one_statement=True)
@@ -71,14 +71,14 @@ class HealthRepository(Repository):
         return [from_row(HealthWindow, row) for row in rows]
 
     def forget_old(self) -> int:
-        """Delete counts that no window reaches any more. Returns how many rows."""
+        """Delete counts that no window reaches any more. Returns the number of rows."""
         return self._execute(_FORGET)
 
     def set_paused(self, provider: str, paused: bool) -> None:
         self._execute(_PAUSE, {"provider": provider, "paused": paused})
 
     def set_weight(self, provider: str, weight: int | None) -> None:
-        """None: the configured weight again."""
+        """Set the weight. None: use the configured weight again."""
         self._execute(_WEIGH, {"provider": provider, "weight": weight})
 
 

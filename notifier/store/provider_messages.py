@@ -1,18 +1,19 @@
-"""Which attempt a provider's message belongs to: one message, one attempt, as the table's key guarantees.
+"""Assigns provider messages to attempts: one message, one attempt, as the table's key guarantees.
 
-A look-up finds messages by their text, so what it gives to an attempt is a guess (`MessageProof.LOOK_UP`). An
-answer to our own call, and a signed report that names the attempt, are proof. Proof takes a message from an
-attempt that only guessed, which becomes `unknown` again with an event; never from one that has proof of its own.
+A look-up finds messages by their text, so its assignment is a guess (`MessageProof.LOOK_UP`). An answer to our own
+call, and a signed report that names the attempt, are proof. Proof takes a message from an attempt that only
+guessed: that attempt becomes `unknown` again, with an event. Proof never takes a message from an attempt that has
+proof of its own.
 
-Locks, in one order for all who write about messages: states by id, then provider messages, then attempts. The
-attempt that has a message is read before the locks and again under them; if another has it by then, all begins
-anew.
+All writers about messages take locks in one order: states by id, then provider messages, then attempts. The
+attempt that has a message is read before the locks and again under them. If another attempt has it by then, all
+begins again.
 
-Crash points. Everything is one transaction: before its commit nothing is written, and the result is looked up
-again or the report comes again; after it the message is one attempt's. An attempt that lost its message is due at
-once, so a crash of the process that took it loses nothing. `Ledger.finish` commits the results of others before it
-settles a contested one: see there. Of two look-ups that found the same message, two reports that cross, or a
-look-up and a late answer, the second finds the row of the first, waiting for its commit if need be.
+Crash points. Everything is one transaction. Before its commit nothing is written: the result is looked up again or
+the report comes again. After it the message belongs to one attempt. An attempt that lost its message is due at
+once, so nothing is lost if the process that took it crashes. `Ledger.finish` commits other results before it
+settles a contested one: see there. If two look-ups find the same message, two reports cross, or a look-up meets a
+late answer, the second one finds the row of the first, and waits for its commit if need be.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from notifier.store.engine import transaction, unprepared
 from notifier.store.notification_rules import GONE, GONE_WORDS
 from notifier.store.rows import from_row
 
-#: How often it is tried. Each time somebody else has made progress.
+#: Maximum number of tries. Whenever one fails, somebody else has made progress.
 _TRIES = 5
-#: The provider took the message, as it seems.
+#: Statuses that say that a provider took the message.
 _SEEM_TAKEN = (Status.SENT, Status.DELIVERED, Status.UNDELIVERED)
 
 _T = TypeVar("_T")
@@ -68,13 +69,13 @@ class _Holder:
 
 
 class _Overtaken(Exception):
-    """The message went to a notification that is not locked."""
+    """The message went meanwhile to a notification that is not locked."""
 
 
 def with_retries(engine: Engine, work: Callable[[Connection], _T]) -> _T:
-    """Do `work`, which calls `assign_message`, in a transaction, and begin anew while others are faster.
+    """Do `work`, which calls `assign_message`, in a transaction; begin again as long as others are faster.
 
-    If the database could not be used, it is tried once more by a new connection, because a report may not come
+    If the database could not be used, it is tried once more on a new connection, because a report may not come
     again. The first try may have been committed.
 
     Raises:
@@ -88,7 +89,7 @@ def with_retries(engine: Engine, work: Callable[[Connection], _T]) -> _T:
         except _Overtaken:
             continue
         except ServiceUnavailable as error:
-            # The order of locks allows no deadlock among ourselves.
+            # The order of locks allows no deadlock among our own transactions.
             is_deadlock = sqlstate_of(error) == DEADLOCK
             if was_unusable and not is_deadlock:
                 raise
@@ -99,18 +100,18 @@ def with_retries(engine: Engine, work: Callable[[Connection], _T]) -> _T:
 
 
 def assign_message(connection: Connection, wanted: MessageAssignment) -> bool:
-    """Assign the message to the attempt if no other has it, or if the other only guessed. Returns whether the
-    attempt has it now; if its notification has been deleted, it has not.
+    """Assign the message to the attempt if no other attempt has it, or if the other one only guessed. Returns
+    whether the attempt has it now; False also if its notification was deleted.
 
-    Locks the notification. To be called within `with_retries`, before any other lock is taken.
+    Locks the notification. Call it within `with_retries`, before any other lock is taken.
     """
     values = {**asdict(wanted), "id": wanted.notification_id}
     ids = {wanted.notification_id, *(holder.notification_id for holder in _holders(connection, values))}
     locked = set(connection.execute(_LOCK, {"ids": sorted(ids)}).scalars())
     if wanted.notification_id not in locked:
-        # Deleted meanwhile, and its messages with it.
+        # Deleted meanwhile, together with its messages.
         return False
-    # A statement after the lock sees what others wrote while we waited.
+    # A statement after the lock, which sees what others wrote while we waited.
     others = [holder for holder in _holders(connection, values) if not holder.is_of(wanted)]
     if any(holder.notification_id not in ids for holder in others):
         raise _Overtaken
@@ -156,7 +157,7 @@ def _holders(connection: Connection, values: dict[str, object]) -> list[_Holder]
 _ID = binds.uuid("id")
 
 # A program of an earlier version writes attempts without a row here. Such a message is looked for among the
-# attempts at the same recipient; its holder there may be wrong, as after a look-up.
+# attempts at the same recipient. The holder found there may be wrong, as after a look-up.
 _HOLDERS: TextClause = text("""
 WITH held AS MATERIALIZED (
   SELECT notification_id, attempt, proof, provider_message_id FROM provider_messages
@@ -175,14 +176,14 @@ _LOCK: TextClause = text("""
 SELECT id FROM states WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
 """).bindparams(binds.IDS)
 
-# Messages the attempt has by a look-up, other than the one it has by proof.
+# Messages that the attempt has by a look-up, except the one that it has by proof.
 _GUESSES: TextClause = text("""
 SELECT notification_id, attempt, proof, provider_message_id FROM provider_messages
 WHERE notification_id = :id AND attempt = :attempt AND proof = 'look_up' AND id_space = :id_space
   AND provider_message_id <> :provider_message_id
 """).bindparams(_ID)
 
-# DO UPDATE returns the row, whoever holds it.
+# DO UPDATE makes the statement return the row, whoever holds it.
 _TAKE: TextClause = text("""
 INSERT INTO provider_messages AS m (id_space, provider_message_id, notification_id, attempt, proof)
 VALUES (:id_space, :provider_message_id, :id, :attempt, :proof)
@@ -192,8 +193,9 @@ ON CONFLICT (id_space, provider_message_id) DO UPDATE SET proof = CASE
 RETURNING notification_id, attempt, proof, provider_message_id
 """).bindparams(_ID)
 
-# Only what this attempt caused moves: another one may have been accepted too, and an operator may have retried it.
-# It is due at once, to be looked up without that message; what cannot be sent any more is held.
+# Only what this attempt caused is changed: another attempt may have been accepted too, and an operator may have
+# retried the notification. It is due at once, to be looked up without that message; what can no longer be sent is
+# held.
 _RELEASE: TextClause = text(f"""
 WITH freed AS (
   DELETE FROM provider_messages

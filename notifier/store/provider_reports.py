@@ -1,11 +1,11 @@
-"""Provider reports: what a provider says later about a message. Each is written once, however often it comes.
+"""Records provider reports: what a provider says later about a message. A repeated report is written once.
 
-A report locks its notification first, so reports about one notification are written one after the other, and each
-sees the events of those before it. `statuses.TRANSITIONS` says what it may move, in the `WHERE`; the module
-`provider_messages` says whose message it is about. A trigger makes the callback of what is moved: see `ledger`.
+A report locks its notification first. So reports about one notification are written one after the other, and each
+sees the events of the earlier ones. `statuses.TRANSITIONS`, in the `WHERE`, says what a report may change; the
+module `provider_messages` says whose message it is about. A trigger makes the callback of a change: see `ledger`.
 
 Crash points. Before the commit nothing is written: the provider reports again, or is asked. After it the same
-report finds its event. Our own result, if it comes after a report (the row was still `sending`), finds the attempt
+report finds its event. If our own result comes after a report (the row was still `sending`), it finds the attempt
 closed and the status further on, and changes neither.
 """
 
@@ -40,6 +40,9 @@ from notifier.telemetry.traces import Attributes, SpanName
 #: The largest integer of Postgres: a query with a larger one would fail.
 _MAX_NUMBER = 2**31 - 1
 _NOT_COUNTED = " — not counted: the message"
+#: Reports on one attempt that become events though they move nothing; later ones leave none. Whoever got a mail
+#: has its return path, and could send any number. Far more than the parts of a text have.
+LISTED_REPORTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +52,25 @@ class NewReport:
     notification_id: UUID
     #: Number of the attempt.
     attempt: int
-    #: Names under which the provider is configured; a report on an attempt by another provider is not recorded.
-    #: None: it is proven otherwise which attempt the report is about.
+    #: Names under which the provider is configured: a report on an attempt by another provider is not recorded.
+    #: None: other proof says which attempt the report is about.
     providers: Sequence[str] | None
     provider_message_id: str
-    #: What it says, without personal data. The same words about the same message are the same report.
+    #: What the provider says, without personal data. The same words about the same message are the same report.
     words: str
-    #: `sent`: the provider has the message; `delivered` or `undelivered`: how it ended; None: not about a status.
+    #: `sent`: the provider has the message. `delivered`, `undelivered`: how it ended. None: not about a status.
     status: Status | None
     reason: Reason | None = None
-    #: The provider's time.
+    #: Time that the provider gives.
     occurred_at: datetime | None = None
-    #: Number of messages the text was split into, where the provider reports on each.
+    #: Number of messages that the text was split into, if the provider reports on each.
     parts: int = 1
-    #: If no other report comes, the provider is asked after this; None: never. Seconds.
+    #: Time after which the provider is asked if no other report comes. None: never. Seconds.
     ask_in_seconds: float | None = None
-    #: Within it the message's id stands for one message, see `providers.base.id_space`; None: it does not.
+    #: Within this space the message's id stands for one message, see `providers.base.id_space`. None: it does not.
     id_space: str | None = None
-    #: It names the attempt itself, as a signed webhook does. Otherwise we asked about the message's id, and may
-    #: only have guessed whose message that is.
+    #: True: the report names the attempt itself, as a signed webhook does. False: we asked about the message's id,
+    #: and may only have guessed whose message it is.
     is_proof: bool = True
 
 
@@ -81,7 +84,7 @@ class Reported:
     address_hash: bytes
     sender: str | None
     template: str
-    #: Of the attempt.
+    #: The provider of the attempt.
     provider: str
     #: Number of the attempt.
     attempt: int
@@ -89,14 +92,14 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """A notification that was sent, and on which no report has come."""
+    """A notification that was sent and on which no report has come."""
 
     id: UUID
     #: The attempt that was accepted.
     attempt: int
     provider: str
     provider_message_id: str
-    #: Since it was sent, by the database's clock.
+    #: Time since it was sent, by the database's clock.
     age_seconds: float
 
 
@@ -105,15 +108,16 @@ class RecordedReport(StrEnum):
 
     UNKNOWN = "unknown"  #: there is no such attempt; nothing was written
     REPEATED = "repeated"  #: it was written before
-    NOTED = "noted"  #: it has an event and moved nothing
-    MOVED = "moved"  #: it moved the status
+    NOTED = "noted"  #: it has an event and changed nothing
+    UNLISTED = "unlisted"  #: it changed nothing, and `LISTED_REPORTS` are there already; nothing was written
+    MOVED = "moved"  #: it changed the status
 
 
 class _Written(NamedTuple):
     outcome: RecordedReport
-    #: Channel, and seconds since it was sent, of a notification that arrived now.
+    #: If the notification has arrived now: its channel, and the seconds since it was sent.
     arrived: tuple[str, float] | None = None
-    #: The row of its attempt; None: nothing was written.
+    #: The row of its attempt. None: nothing was written.
     row: Row[Any] | None = None
 
 
@@ -128,11 +132,11 @@ class ProviderReportRepository(Repository):
     def record(
         self, report: NewReport, suppression: Callable[[Reported], NewSuppression | None] = lambda _: None
     ) -> RecordedReport:
-        """Write one report, in one short transaction. `suppression` is called if the report moves a status or is
-        about none; what it returns is added in the same transaction.
+        """Write one report, in one short transaction. `suppression` is called if the report changes a status or is
+        not about a status. What it returns is added in the same transaction.
 
-        A message that a look-up gave to another attempt is this one's from now on, and that one is unknown again.
-        A message proven to be another attempt's is noted and moves nothing.
+        If a look-up gave the message to another attempt, the message goes to this attempt, and the other one is
+        unknown again. If the message is proven to be another attempt's, the report is noted and changes nothing.
         """
         if not 0 < report.attempt <= _MAX_NUMBER:
             return RecordedReport.UNKNOWN
@@ -160,7 +164,7 @@ class ProviderReportRepository(Repository):
         row = connection.execute(_LOCK, about).one_or_none()
         if row is None or (not report.is_proof and row.provider_message_id != report.provider_message_id):
             return _Written(RecordedReport.UNKNOWN)
-        # A statement after the lock: it sees what another report wrote while we waited.
+        # A statement after the lock, which sees what another report wrote while we waited.
         known = set(connection.execute(_KNOWN, key).scalars())
         words = _words(report, row.provider_message_id)
         if not is_ours:
@@ -168,15 +172,16 @@ class ProviderReportRepository(Repository):
         if words in known:
             return _Written(RecordedReport.REPEATED)
         to = _status(report, known) if is_ours else None
-        moved = self._write(connection, report, row, words, to)
-        # A report that changes nothing about the message says nothing new about its recipient either. A complaint
-        # is about no status at all.
+        outcome = self._write(connection, report, row, words, to, is_listed=len(known) < LISTED_REPORTS)
+        moved = outcome is RecordedReport.MOVED
+        # A report that changes nothing about the message says nothing new about its recipient either. The
+        # exception is a complaint, which is not about a status.
         may_suppress = moved or (is_ours and report.status is None)
         new = suppression(self._reported(row)) if may_suppress else None
         if new is not None:
             add_suppressions(connection, [new], self._watch)
         if not moved:
-            return _Written(RecordedReport.NOTED, row=row)
+            return _Written(outcome, row=row)
         is_timed = to is Status.DELIVERED and row.sent_seconds is not None
         arrived = (str(row.channel), max(0.0, float(row.sent_seconds))) if is_timed else None
         return _Written(RecordedReport.MOVED, arrived, row)
@@ -188,15 +193,19 @@ class ProviderReportRepository(Repository):
         row: Row[tuple[object, ...]],
         words: str,
         to: Status | None,
-    ) -> bool:
-        is_bad = to is Status.UNDELIVERED
+        *,
+        is_listed: bool,
+    ) -> RecordedReport:
+        is_bad, is_news = to is Status.UNDELIVERED, row.outcome != "accepted"
         values = {
             "id": report.notification_id,
             "attempt": report.attempt,
             "provider": row.provider,
             "provider_message_id": row.provider_message_id or storable(report.provider_message_id)[:100] or None,
-            "is_news": row.outcome != "accepted",
+            "is_news": is_news,
             "taken": to is not None,
+            # What closes the attempt, and what is about no status (a complaint), is always told.
+            "is_listed": is_listed or to is None or is_news,
             "status": to or "",
             "sources": list(sources_of(to)) if to else [],
             "reason": report.reason if is_bad else None,
@@ -205,10 +214,13 @@ class ProviderReportRepository(Repository):
             "occurred_at": report.occurred_at,
             "words": words,
         }
-        return connection.execute(_WRITE, values).scalar_one() is not None
+        written = connection.execute(_WRITE, values).first()
+        if written is None:
+            return RecordedReport.UNLISTED
+        return RecordedReport.NOTED if written.status is None else RecordedReport.MOVED
 
     def find(self, notification_id: UUID, attempt: int | None = None) -> Reported | None:
-        """One attempt, or the last one; None if there is none."""
+        """The given attempt, or the last one. None: there is none."""
         if attempt is not None and not 0 < attempt <= _MAX_NUMBER:
             return None
         rows = self._rows(_FIND, {"id": notification_id, "attempt": attempt})
@@ -220,8 +232,8 @@ class ProviderReportRepository(Repository):
         return from_row(Reported, row, address_hash=hash_, attempt=row.number)
 
     def soft_bounces(self, address_hash: bytes, *, since: datetime) -> int:
-        """Mails to this address, accepted since then, that bounced although it exists, in a row: one that arrived
-        ends the row."""
+        """Number of mails in a row to this address, accepted since then, that bounced although the address exists.
+        A mail that arrived ends the row."""
         return int(self._scalar(_SOFT_BOUNCES, {"address_hash": address_hash, "since": first_id(since)}))
 
     def silent(self, ids: Sequence[UUID]) -> list[Silent]:
@@ -229,12 +241,12 @@ class ProviderReportRepository(Repository):
         return [from_row(Silent, row, attempt=row.number) for row in self._rows(_SILENT, {"ids": list(ids)})]
 
     def ask_again(self, waits: Sequence[tuple[UUID, float]]) -> None:
-        """(id, seconds): if it is still `sent`, the provider is asked again after this time."""
+        """Takes (id, seconds): if it is still `sent`, the provider is asked again after this time."""
         rows = [{"id": str(id_), "seconds": seconds} for id_, seconds in waits]
         self._execute(_ASK_AGAIN, {"rows": json.dumps(rows)})
 
     def give_up(self, ids: Sequence[UUID], detail: str) -> None:
-        """Wait no longer for a report: those that are still `sent` stay so, and get an event that says why."""
+        """Stop waiting for a report. Those that are still `sent` stay so, and get an event that says why."""
         self._execute(_GIVE_UP, {"ids": list(ids), "detail": detail})
 
 
@@ -253,7 +265,7 @@ def _trace(report: NewReport, outcome: RecordedReport, row: Row[Any], begun: int
 
 
 def _assignment(report: NewReport) -> MessageAssignment | None:
-    """Which attempt the message belongs to, as the report proves; None: it proves nothing."""
+    """The assignment of the message that the report proves. None: it proves nothing."""
     message = storable(report.provider_message_id)[:100]
     if report.id_space is None or not report.is_proof or not message:
         return None
@@ -267,22 +279,22 @@ def _assignment(report: NewReport) -> MessageAssignment | None:
 
 
 def _words(report: NewReport, known_id: str | None) -> str:
-    """What the report says, with the message's id if it is not the one we know: it is about another part of the
-    text, or about another message."""
+    """What the report says. The message's id is added if it is not the known one: then the report is about another
+    part of the text, or about another message."""
     words: str = storable(report.words)[:400]
     other = report.provider_message_id
     return f"{words} (message {storable(other)[:60]})" if known_id and other and other != known_id else words
 
 
 def _status(report: NewReport, known: set[str]) -> Status | None:
-    """What the report leads to. A text in several parts has arrived when all its parts have, in any order."""
+    """The status that the report leads to. A text in several parts has arrived when all have, in any order."""
     if report.status is not Status.DELIVERED or report.parts <= 1:
         return report.status
     arrived = 1 + sum(words.startswith(report.words) and _NOT_COUNTED not in words for words in known)
     return Status.DELIVERED if arrived >= report.parts else Status.SENT
 
 
-# The time since it was sent is of a row that is read and locked here anyway: eight bytes of the answer.
+# The time since it was sent comes from a row that is read and locked here anyway: eight bytes more in the answer.
 _ABOUT_ATTEMPT = """
 SELECT n.id, m.channel, m.recipient, m.address_hash, m.sender, m.template, a.provider, a.number, a.outcome,
   a.provider_message_id, m.lane, m.producer, m.traceparent,
@@ -303,8 +315,8 @@ WHERE m.id = :id AND a.number = coalesce(CAST(:attempt AS int), a.number)
 ORDER BY a.number DESC LIMIT 1
 """).bindparams(binds.uuid("id"))
 
-# A mail that a relay took has arrived if no bounce comes for five days: no relay tries longer by default.
-# The planner is to find rows by address and not by status: a condition inside of CASE is no way to find rows.
+# A mail that a relay took counts as arrived if no bounce comes for five days: by default no relay tries longer.
+# The condition is inside CASE, so that the planner finds rows by address and not by status.
 _SOFT_BOUNCES: TextClause = text("""
 WITH mails AS MATERIALIZED (
   SELECT m.id, CASE
@@ -322,7 +334,7 @@ SELECT count(*) FROM mails WHERE ended = 'soft'
   AND id > coalesce((SELECT id FROM mails WHERE ended = 'arrived' ORDER BY id DESC LIMIT 1), :since)
 """).bindparams(binds.uuid("since"))
 
-# Reports from before the attempt's message turned out to be another one are about that other message.
+# If the attempt's message later turned out to be another one, earlier reports are about that other message.
 _KNOWN: TextClause = text("""
 SELECT detail FROM events WHERE notification_id = :id AND kind = 'provider' AND attempt = :attempt
   AND id > coalesce((SELECT max(id) FROM events
@@ -330,13 +342,13 @@ SELECT detail FROM events WHERE notification_id = :id AND kind = 'provider' AND 
 """).bindparams(binds.uuid("id"))
 
 # If the provider has the message, the attempt was accepted, even without an answer or if we took it for refused,
-# and it is not made again. Three things a report does not do:
-# - one that only says that the provider has the message moves nothing that said so before: an operator may have
-#   retried the notification meanwhile;
-# - a failure does not count while a later attempt may still arrive,
-# - nor once an operator has retried the notification.
-# What was moved has no lease that ends. So another attempt under way counts as unknown until its worker, if it is
-# alive, records the answer.
+# and it is not made again. There are three things that a report does not do:
+# - a report that only says that the provider has the message changes nothing if the same was said before: an
+#   operator may have retried the notification meanwhile;
+# - a failure does not count while a later attempt may still arrive;
+# - nor does it count once an operator has retried the notification.
+# A notification that a report changed has no lease that will end. So another attempt under way counts as unknown
+# until its worker, if alive, records the answer.
 _WRITE: TextClause = text(f"""
 WITH taken AS (
   UPDATE attempts SET outcome = 'accepted', finished_at = coalesce(finished_at, now()), reason = NULL, code = NULL,
@@ -371,6 +383,7 @@ INSERT INTO events (notification_id, occurred_at, kind, status, reason, attempt,
 SELECT :id, CAST(:occurred_at AS timestamptz), 'provider', moved.status, moved.reason, :attempt,
   CAST(:words AS text)
 FROM (SELECT 1) AS report LEFT JOIN moved ON true
+WHERE :is_listed OR moved.id IS NOT NULL
 RETURNING status
 """).bindparams(binds.uuid("id"), binds.texts("sources"))
 

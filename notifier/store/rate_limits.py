@@ -1,4 +1,4 @@
-"""Turns under rate limits, and counts under caps and quotas, shared by every worker on every host."""
+"""Turns under rate limits, and counts under caps and quotas, shared by all workers on all hosts."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from notifier.domain.statuses import Lane
 from notifier.store.engine import transaction
 from notifier.store.repository import Repository
 
-#: The most urgent first.
+#: Most urgent first.
 LANES = (Lane.URGENT, Lane.NORMAL, Lane.BULK)
-#: If turns go unused for this long, nobody stands in the lines: who did was cancelled, or has expired. Longer than
-#: who comes back needs after its moment: a tick of the sweep, a task and a claim. Seconds.
+#: If turns go unused for this long, nobody stands in the lines any more: the messages were cancelled or have
+#: expired. Longer than a message needs to come back when its turn is due: a tick of the sweep, a task and a claim.
+#: Seconds.
 IDLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """When a call may begin, from now. Not `is_granted`: come back then and ask again."""
+    """When a call may begin, from now. If not `is_granted`, come back at that time and ask again."""
 
     in_seconds: float
     is_granted: bool
@@ -33,19 +34,19 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class TurnRequest:
-    """One message asks for a turn."""
+    """The request of one message for a turn."""
 
-    #: How much it counts.
+    #: How many units it counts.
     units: int
-    #: Those that wait in its lane do not come before it: it has stood in line.
+    #: It has stood in line already, so those that wait in its lane do not come before it.
     has_waited: bool = False
-    #: It asks again after this at the latest, and does not stand in line if its turn comes later. Seconds.
+    #: It asks again after this at the latest. If its turn comes later, it does not stand in line. Seconds.
     patience: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """The answer of a cap: whether there was room, what is used now, and when its window ends, from now."""
+    """The answer of a cap: whether there was room, what is used now, and in how many seconds its window ends."""
 
     is_granted: bool
     used: int
@@ -53,19 +54,19 @@ class Use:
 
 
 class RateLimitRepository(Repository):
-    """A limit is kept by handing out moments, one after the other: no window in which a burst fits, no counter to
-    reset. The database's clock decides.
+    """Keeps limits by handing out moments, one after the other. So there is no window that a burst fits into, and
+    no counter to reset. The database's clock counts.
 
-    Each lane has a line of its own, of which only the end is kept: who has to wait comes back about once. A line
-    is a plan and grants nothing.
+    Each lane has a line of its own, of which only the end is stored: a message that has to wait comes back about
+    once. A line is a plan and grants nothing.
     """
 
     def take_turns(
         self, scope: str, units: Sequence[int], *, per_second: float, at_most_seconds: float
     ) -> list[Turn]:
-        """The next turns of `scope`, one for each of `units` (how much it counts), in their order, past all lines.
+        """The next turns of `scope` for requests of `units` each, in their order, past all lines.
 
-        Granted as far as they begin within `at_most_seconds`; the others hear when it may be worth asking again.
+        Turns that begin within `at_most_seconds` are granted. The others say when it may be worth asking again.
         """
         requests = [TurnRequest(count, has_waited=True) for count in units]
         return self._take(scope, None, requests, per_second, at_most_seconds)
@@ -73,15 +74,15 @@ class RateLimitRepository(Repository):
     def take_turns_of_lane(
         self, scope: str, lane: Lane, requests: Sequence[TurnRequest], *, per_second: float, at_most_seconds: float
     ) -> list[Turn]:
-        """The next turns of `scope` for these of a lane.
+        """The next turns of `scope` for these requests of a lane.
 
-        Granted as far as they begin within `at_most_seconds`, and nobody waits in a more urgent lane, nor, for
-        those that have not waited yet, in this one. The others get a place at the end of their lane's line, and
-        hear when their turn comes. Who has no patience for that gets no place, and hears a moment within the
-        second half of its patience.
+        A turn is granted if it begins within `at_most_seconds` and nobody waits in a more urgent lane, nor, for a
+        request that has not waited yet, in this lane. Other requests get a place at the end of their lane's line,
+        and learn when their turn comes. A request without the patience for that gets no place, and is told a
+        moment within the second half of its patience.
 
-        Crash point: who dies after this has lost its turns, or its place: they pass unused. Who comes back early,
-        late or not at all never breaks the limit: only what is granted is a turn.
+        Crash point: a process that dies after this loses its turns or its places, which pass unused. Coming back
+        early, late or never cannot break the limit, because only what is granted is a turn.
         """
         return self._take(scope, lane, requests, per_second, at_most_seconds)
 
@@ -98,17 +99,17 @@ class RateLimitRepository(Repository):
             turns, ends_in, line = _hand_out(requests, lane, backlog, lines, per_second, at_most)
             if lane is not None:
                 lines[lane] = line
-            # From the moment that was read, not from now: what passes between the statements is not lost.
+            # Counted from the moment that was read, not from now, so that no time between the statements is lost.
             moved = {"scope": scope, "base": slot.base, "seconds": ends_in - backlog, "now": slot.now}
             connection.execute(_MOVE_SLOT, {**moved, **{str(each): end for each, end in lines.items()}})
         return turns
 
     def use(self, scope: str, units: int, *, cap: int, window_seconds: int) -> Use:
-        """Count `units` against a cap of the current window, if they fit."""
+        """Count `units` against a cap in the current window, if they fit."""
         return self._use(scope, units, cap, partial(_window, seconds=window_seconds))
 
     def use_of_day(self, scope: str, units: int, *, cap: int, zone: ZoneInfo) -> Use:
-        """As `use`, in a window that is a day of the zone."""
+        """Like `use`, with a day of the zone as the window."""
         return self._use(scope, units, cap, lambda now: day_bounds(day_of(now, zone), zone))
 
     def _use(
@@ -122,15 +123,15 @@ class RateLimitRepository(Repository):
         return Use(used is not None, used or cap, (ends_at - now).total_seconds())
 
     def give_back(self, scope: str, units: int, *, window_seconds: int) -> None:
-        """Take back what was counted in the current window."""
+        """Take back units that were counted in the current window."""
         self._execute(_GIVE_BACK, {"scope": scope, "units": units, "window": window_seconds})
 
     def note_quota(self, notification_id: object, detail: str) -> None:
-        """An event on the notification that came near its producer's quota."""
+        """Write an event for the notification that came near its producer's quota."""
         self._execute(_NOTE, {"id": str(notification_id), "detail": detail})
 
     def forget_old(self) -> int:
-        """Delete counts of windows that ended two days ago. Returns how many rows."""
+        """Delete counts of windows that ended two days ago. Returns the number of rows."""
         return self._execute(_FORGET)
 
 
@@ -147,16 +148,17 @@ def _hand_out(
     per_second: float,
     at_most: float,
 ) -> tuple[list[Turn], float, float]:
-    """Turns from `backlog` seconds on, when the last granted one ends, and when the lane's line does.
+    """The turns from `backlog` seconds on, when the last granted one ends, and when the lane's line ends.
 
-    `lines`: when the last one that waits would have had its turn. Without a lane the line is that of this call.
+    `lines`: when the last message that waits in each lane would have had its turn. Without a lane, the line is
+    only this call's.
     """
     turns: list[Turn] = []
     above = max([lines[each] for each in LANES[: LANES.index(lane)]], default=0.0) if lane else 0.0
     ends_in, line = backlog, lines[lane] if lane else 0.0
     for request in requests:
         seconds = request.units / per_second
-        # Once one has to wait, those behind it wait too: nobody overtakes.
+        # Once a request has to wait, those behind it wait too: nobody overtakes.
         if ends_in <= at_most and max(above, 0.0 if request.has_waited else line) <= at_most:
             turns.append(Turn(ends_in, True))
             ends_in += seconds
@@ -166,7 +168,7 @@ def _hand_out(
             turns.append(Turn(place, False))
             line = place + seconds
         else:
-            # Not all at one moment.
+            # Spread, so that they do not all come back at one moment.
             turns.append(Turn(request.patience * random.uniform(0.5, 1.0), False))  # noqa: S311 - spreads load
     return turns, ends_in, line
 
@@ -185,7 +187,7 @@ SELECT now, greatest(next_at, now) AS base, extract(epoch FROM greatest(next_at,
 FROM slot CROSS JOIN LATERAL (SELECT clock_timestamp() AS now) AS clock
 """)
 
-# What grants nothing leaves the next turn where it was: how long turns have gone unused is seen by it.
+# If nothing is granted, the next turn stays where it was, so that it shows how long turns have gone unused.
 _MOVE_SLOT: TextClause = text("""
 UPDATE rate_slots SET
   next_at = CASE WHEN :seconds > 0 THEN CAST(:base AS timestamptz) + make_interval(secs => :seconds)

@@ -1,9 +1,9 @@
-"""Re-encryption: old rows are sealed under the first key, and get the hash that searches use today.
+"""Re-encryption: seals old rows under the first key, and gives them the hash that searches use today.
 
-It walks a table in the order of ids. A page is read without a lock, and a row is then written only if it has not
-changed. Rows that a worker has in hand, or is about to claim, are left for the next walk: a claim passes over a
-locked row, and would come back to it minutes later. So it waits for nobody and nobody waits for it, any number may
-run at once, and the next run goes on where one ended in the middle.
+It walks a table in the order of ids. A page is read without a lock, and a row is written only if it has not
+changed since. Rows that a worker has in hand, or is about to claim, are left for the next walk: a claim passes
+over a locked row, and would come back to it only minutes later. So nobody waits for anybody. Any number may run at
+the same time, and the next run goes on where the last one ended.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from notifier.store.personal_data import PersonalData
 from notifier.store.repository import Repository
 from notifier.store.sanitize import bytea
 
-#: Rows that one statement looks at; it returns those that are to be written, each up to a megabyte.
+#: Rows that one statement looks at. It returns those to be written, each up to a megabyte.
 PAGE = 200
 _OLDEST = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Resealed:
-    """Progress of a run. Counts of rows."""
+    """The progress of a run, in numbers of rows."""
 
     seen: int = 0
     changed: int = 0
-    #: Left for a later run: they are being sent just now.
+    #: Left for a later run, because they are being sent at the moment.
     busy: int = 0
-    #: Left alone: they are sealed under a key that is missing.
+    #: Left alone, because they are sealed under a key that is missing.
     locked: int = 0
-    #: Ids.
+    #: Ids of the missing keys.
     missing_keys: tuple[str, ...] = ()
-    #: Suppressions that followed their recipient to another hash.
+    #: Suppressions that followed their recipient to a new hash.
     suppressions: int = 0
 
 
@@ -54,11 +54,11 @@ class Resealing(Repository):
         self._personal_data = personal_data
 
     def estimate(self) -> int:
-        """The number of rows to look at, roughly, from the planner's statistics."""
+        """A rough number of rows to look at, from the planner's statistics."""
         return int(self._scalar(_ESTIMATE))
 
     def is_wanted(self) -> bool:
-        """Whether a run would change something among the oldest notifications, which wait for one the longest."""
+        """Whether a run would change any of the oldest notifications, which have waited for one the longest."""
         values = {**self._wanted(rehash=False), "after": UUID(int=0), "limit": _OLDEST}
         return any(row.is_wanted for row in self._rows(_NOTIFICATIONS, values))
 
@@ -118,7 +118,7 @@ class Resealing(Repository):
         personal_data, names, channel = self._personal_data, row.secret_names or (), Channel(row.channel)
         person = personal_data.open(row)
         new: dict[str, Any] = {"secrets": None, "earlier_hash": None}
-        # Hashed in another spelling until now; under another NOTIFIER_HASH_KEY it is none of them.
+        # Until now it had the hash of another spelling. A hash under another NOTIFIER_HASH_KEY is not among these.
         _, *earlier = personal_data.hash_key.recipient_forms(channel, person.recipient)
         if row.address_hash in earlier:
             new["earlier_hash"] = bytea(row.address_hash)
@@ -159,7 +159,7 @@ def _resealed(row: Any, new: dict[str, Any]) -> dict[str, Any]:
 
 
 def unknown_keys(engine: Engine, sealer: Sealer) -> list[str]:
-    """Ids of keys that the sealer lacks and that notifications not yet sent are sealed under."""
+    """Ids of keys that the sealer lacks, and under which notifications not yet sent are sealed."""
     with transaction(engine) as connection:
         found = {bytes(row.header)[2:].decode("ascii", "replace") for row in connection.execute(_LIVE_KEYS)}
     return sorted(found - set(sealer.key_ids))
@@ -167,8 +167,8 @@ def unknown_keys(engine: Engine, sealer: Sealer) -> list[str]:
 
 _AFTER = binds.uuid("after")
 
-# Of notifications that have not ended, by their index, and of recurring ones; the second byte is the length of the
-# key's id.
+# Keys of notifications that have not ended, by their index, and of recurring ones. The second byte of a sealed
+# value is the length of the key's id.
 _LIVE_KEYS: TextClause = text(f"""
 SELECT DISTINCT substr(m.sealed, 1, 2 + get_byte(m.sealed, 1)) AS header
 FROM states AS n JOIN messages AS m ON m.id = n.id
@@ -183,8 +183,8 @@ WHERE c.oid = 'rejected_messages'::regclass
   OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'messages'::regclass)
 """)
 
-# The page is cut before its rows are judged: a statement never reads more than one page. What is redacted has
-# nothing to seal.
+# The page is cut before its rows are judged, so that a statement never reads more than one page. Redacted rows
+# have nothing to seal.
 _NOTIFICATIONS: TextClause = text("""
 WITH page AS MATERIALIZED (
   SELECT id, (recipient IS NOT NULL OR sealed IS NOT NULL) AND (
@@ -201,7 +201,7 @@ FROM page LEFT JOIN messages AS m ON m.id = page.id AND (page.is_wanted OR page.
 ORDER BY page.id
 """).bindparams(_AFTER)
 
-# A row that was sent meanwhile has lost its secrets: they must not come back.
+# A row that was sent meanwhile has lost its secrets, and they must not come back.
 _UPDATE_NOTIFICATIONS: TextClause = text("""
 WITH given AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
@@ -220,8 +220,8 @@ WHERE m.id = r.id AND m.recipient IS NOT DISTINCT FROM r.old_recipient
   AND m.secret_names IS NOT DISTINCT FROM r.old_names
 """)
 
-# A suppression has only the hash of its address: it follows a notification to the same recipient. If there is one
-# under the new hash already, both stay: look-ups know both hashes.
+# A suppression has only the hash of its address, so it follows a notification to the same recipient. If there
+# already is one under the new hash, both stay: look-ups know both hashes.
 _MOVE_SUPPRESSIONS: TextClause = text("""
 UPDATE suppressions AS s SET address_hash = r.address_hash
 FROM (SELECT DISTINCT address_hash, earlier_hash FROM json_to_recordset(CAST(:rows AS json)) AS r(
@@ -233,7 +233,7 @@ WHERE s.address_hash = r.earlier_hash AND NOT EXISTS (
 
 
 def _sealed_whole(table: str, columns: str) -> TextClause:
-    """Of tables where one sealed value takes the place of all personal columns."""
+    """For tables in which one sealed value replaces all personal columns."""
     return text(f"""
 WITH page AS MATERIALIZED (
   SELECT id, :is_on AND (sealed IS NULL OR substr(sealed, 1, length(:header)) <> :header) AS is_wanted

@@ -1,4 +1,4 @@
-"""What goes into the ledger and what comes out of it."""
+"""The records that the ledger takes and returns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from notifier.domain.statuses import (
 from notifier.domain.trace_context import log_ids
 from notifier.store.sanitize import storable
 
-#: Follows a producer's name in the idempotency keys of its test messages, and in their files; no name has a "/".
+#: Follows a producer's name in the idempotency keys and files of its test messages; no name contains a "/".
 TEST_KEYS = "/test"
 
 
@@ -39,28 +39,28 @@ class NewNotification:
     lane: Lane
     template_version: str
     on_unknown: OnUnknown
-    #: Returned with the answer, for the caller to find the message again.
+    #: Returned with the answer, so that the caller can find the message again.
     position: int
-    #: It may have been taken in before: a duplicate may be our own failure, not the producer's repetition.
+    #: It may have been accepted before: a duplicate may be our own doing, not the producer's.
     redelivered: bool = False
-    #: Statuses with a callback; None: no callbacks.
+    #: Statuses that get a callback. None: no callbacks.
     callback_statuses: tuple[Status, ...] | None = None
     #: It came with a test key.
     is_test: bool = False
-    #: Variables that are wiped once it was sent.
+    #: Variables that are wiped once the message was sent.
     secret_names: tuple[str, ...] = ()
     #: How it was proven that its producer sent it.
     proof: ProducerProof = ProducerProof.NONE
     #: See `Origin`.
     sent_by: str | None = None
-    #: Where its trace goes on; None: as its message says, if it says so.
+    #: The context that its trace goes on from. None: the message's own, if it has one.
     traceparent: str | None = None
-    #: For the first line of its story; None: nothing.
+    #: A note for the first event of its story. None: no note.
     note: str | None = None
 
     @property
     def key_owner(self) -> str:
-        """The owner of its idempotency key: keys of test messages are apart from those of the live service."""
+        """The owner of its idempotency key. Tests have keys of their own, apart from those of the live service."""
         return self.message.producer + TEST_KEYS if self.is_test else self.message.producer
 
 
@@ -71,25 +71,25 @@ class NewRejection:
     faults: tuple[Fault, ...]
     headers: dict[str, Any] = field(default_factory=dict)
     producer: str | None = None
-    #: The user who published it, as RabbitMQ says; None: unknown.
+    #: The user who published it, according to RabbitMQ. None: unknown.
     broker_user: str | None = None
-    #: Position in its batch; None: it was alone.
+    #: Position in its batch. None: it was not part of a batch.
     entry: int | None = None
     redelivered: bool = False
-    #: Bytes that it had; None: the length of `body`.
+    #: Original number of bytes, if the body was cut. None: the length of `body`.
     size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
     position: int
-    #: The notification: its own, or the first one with the same key.
+    #: The id of its notification; for a duplicate, of the first one with the same key.
     id: UUID
     channel: Channel
     lane: Lane
     #: None: it was a duplicate.
     status: Status | None
-    #: Why it was not accepted after all: its key or id is taken.
+    #: Why it was not accepted: its key or id is taken, or a file is missing.
     fault: Fault | None = None
 
     @property
@@ -100,7 +100,8 @@ class Acceptance:
 
 @record(frozen=True, slots=True)
 class NotificationToSend:
-    """From `Ledger.claim` it is ours until its lease ends; in `Queued.new` it was only read: nobody's yet."""
+    """A notification to deliver. If `Ledger.claim` returned it, it is ours until its lease ends. In `Queued.new`
+    it was only read, so nobody holds it yet."""
 
     id: UUID
     producer: str
@@ -120,30 +121,30 @@ class NotificationToSend:
     attachments: tuple[UUID, ...]
     #: Only the simulator may be called for it.
     is_test: bool
-    #: The number of its claim, a fencing token. If it was only read: the number that its claim will get.
+    #: The number of its claim, a fencing token. If it was only read: the number that its next claim will get.
     claim: int
-    #: The number of its last attempt; 0: there was none.
+    #: The number of its last attempt. 0: there was none.
     attempt_count: int
-    #: Provider calls since an operator last retried it.
+    #: Number of provider calls since it was accepted, or since an operator last requeued it.
     tries: int
-    #: Since it was first due, or retried by an operator; by the database's clock.
+    #: Time since it was first due, or since an operator requeued it, by the database's clock.
     age_seconds: float
-    #: Until `expires_at`, by the database's clock; None: it does not expire.
+    #: Time until `expires_at`, by the database's clock. None: it does not expire.
     seconds_to_expiry: float | None
     #: When it was claimed or read, on this process's monotonic clock.
     read_at: float
     #: Why recipient and context are empty: they could not be decrypted.
     problem: str | None = None
-    #: Where its trace goes on; None: it has none.
+    #: The context that its trace goes on from. None: it has no trace.
     traceparent: str | None = None
 
     @property
     def log_ids(self) -> dict[str, str]:
-        """For a log line about it."""
+        """The fields of a log line about it."""
         return log_ids(self.id, self.traceparent)
 
     def seconds_to_expiry_now(self) -> float | None:
-        """What is left of `seconds_to_expiry`, by a clock that nobody can set."""
+        """The present value of `seconds_to_expiry`, by a clock that nobody can set."""
         if self.seconds_to_expiry is None:
             return None
         return self.seconds_to_expiry - (time.monotonic() - self.read_at)
@@ -151,26 +152,26 @@ class NotificationToSend:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """Notifications that are queued, and nobody's yet."""
+    """Notifications that are queued and that nobody holds yet."""
 
     #: Untouched since they were accepted, and without files: they may be rendered before they are claimed.
     new: list[NotificationToSend]
-    #: To be claimed before anybody looks into them.
+    #: Ids of those that must be claimed before anybody looks into them.
     others: list[UUID]
-    #: The same, with files.
+    #: Ids of those with files, which must be claimed first as well.
     with_files: list[UUID]
 
 
 @record(frozen=True, slots=True)
 class Guard:
-    """The look-up among the suppressions before a call."""
+    """What is looked up among the suppressions before a call."""
 
     #: See `HashKey.recipient_forms`.
     address_hashes: tuple[bytes, ...]
-    #: Scopes beside the global one: the sender identity's and the category's.
+    #: Scopes beside the global one: those of the sender identity and of the category.
     sender_scope: str
     category_scope: str | None
-    #: Its template is sent against recipients' wishes: the law says so.
+    #: Its template is sent even against the recipient's wish, because the law requires it.
     is_exempt: bool
 
     @property
@@ -182,18 +183,18 @@ class Guard:
 class NewAttempt:
     notification: NotificationToSend
     provider: str
-    #: None: no look-up.
+    #: None: suppressions are not looked up.
     guard: Guard | None = None
-    #: Calls made under this claim before.
+    #: Number of calls already made under this claim.
     earlier: int = 0
-    #: Of the content that is rendered for it.
+    #: The version of the template that it was rendered with.
     template_version: str | None = None
-    #: As in the `Outgoing` of its call.
+    #: The sender as in the `Outgoing` of its call.
     sender_address: str | None = None
 
     @property
     def number(self) -> int:
-        """The number of its attempt, the same however often it is begun."""
+        """The number of this attempt. It is the same however often the attempt is begun."""
         return self.notification.attempt_count + self.earlier + 1
 
 
@@ -210,7 +211,7 @@ class Started:
 @dataclass(frozen=True, slots=True)
 class NewSuppression:
     address_hash: bytes
-    #: Fingerprint of the key of the hash.
+    #: Fingerprint of the key of `address_hash`.
     hash_key: str
     channel: Channel
     scope: str
@@ -219,56 +220,56 @@ class NewSuppression:
     detail: str | None = None
     notification_id: UUID | None = None
     expires_at: datetime | None = None
-    #: Provider and sender identity of the message that caused it; None: no message did.
+    #: Provider and sender identity of the message that caused it. None: no message caused it.
     provider: str | None = None
     sender: str | None = None
-    #: The message was refused at once, so it does not count as sent.
+    #: The provider refused the message at once, so the message does not count as sent.
     is_refusal: bool = False
 
     @property
     def is_watched(self) -> bool:
-        """Whether it comes from an answer that the recipient does not exist: if there are too many, something is
-        wrong with us. What recipients wish never waits."""
+        """Whether it comes from an answer that the recipient does not exist. Too many of these mean that something
+        is wrong on our side. What recipients ask for never waits."""
         reasons = (SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID_RECIPIENT)
         return self.reason in reasons and bool(self.origins)
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """The scopes of the mass alarm that it counts for."""
+        """The scopes of the mass alarm in which it counts."""
         named = (("provider", self.provider), ("sender", self.sender))
         return tuple(f"{kind}:{name}" for kind, name in named if name)
 
     def as_dict(self, id_: UUID) -> dict[str, Any]:
-        """The columns, for `ledger_rows.as_json`."""
+        """The columns of its row, for `ledger_rows.as_json`."""
         detail = self.detail and storable(self.detail)[:500]
         return {**asdict(self), "id": id_, "address_hash": self.address_hash.hex(), "detail": detail}
 
 
 @record(frozen=True, slots=True)
 class DeliveryResult:
-    """The end of a claim: the new status, and the result of the attempt if there was one."""
+    """The result that ends a claim: the new status, and the result of the attempt if there was one."""
 
     id: UUID
     claim: int
     status: Status
     reason: Reason | None = None
     detail: str | None = None
-    #: From now until it is due again; None: never by itself.
+    #: Time from now until it is due again. None: it is never due by itself.
     due_in_seconds: float | None = None
     template_version: str | None = None
-    #: The attempt: None when no provider was called.
+    #: Number of the attempt. None: no provider was called.
     number: int | None = None
     outcome: Outcome | None = None
     provider: str | None = None
     code: str | None = None
-    #: What the provider's answer was about, unless it accepted.
+    #: What the provider's answer was about. None: it accepted.
     subject: Subject | None = None
     provider_message_id: str | None = None
-    #: Within it that id stands for one message, see `providers.base.id_space`; None: it does not.
+    #: Within this space the message id stands for one message, see `providers.base.id_space`. None: it does not.
     id_space: str | None = None
     #: How we know that the message is this attempt's.
     proof: MessageProof = MessageProof.ANSWER
-    #: What the provider's answer means for messages to come.
+    #: The suppression that the provider's answer calls for.
     suppression: NewSuppression | None = None
 
 
@@ -279,13 +280,13 @@ class Due:
     id: UUID
     channel: Channel
     lane: Lane
-    #: It was in hand when a worker crashed, and may have caused it: others must not suffer.
+    #: It gets a task of its own, because a worker crashed while it had it in hand, maybe because of it.
     alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """An attempt with unknown outcome; as a rival, it may still be under way."""
+    """An attempt with unknown outcome. A rival may still be under way."""
 
     id: UUID
     channel: Channel
@@ -307,7 +308,7 @@ class Unknown:
     sender_address: str | None
     started_at: datetime
     finished_at: datetime | None
-    #: Now, by the database's clock.
+    #: The time of this read, by the database's clock.
     looked_at: datetime
     #: As in `NotificationToSend`.
     problem: str | None = None
@@ -317,9 +318,9 @@ class Unknown:
 class Rivals:
     """Other attempts that a message found by a look-up may belong to."""
 
-    #: Ids that belong to other attempts at this recipient.
+    #: Message ids that belong to other attempts.
     known_ids: frozenset[str]
-    #: Attempts at it near in time that are under way or unknown too. Their texts may differ.
+    #: Attempts at the same recipient, near in time, that are under way or unknown too. Their texts may differ.
     attempts: tuple[Unknown, ...]
-    #: Now, by the database's clock.
+    #: The time of this read, by the database's clock.
     looked_at: datetime

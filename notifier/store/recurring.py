@@ -1,4 +1,4 @@
-"""Recurring notifications: the plans, and their lists of recipients. A list is written in one transaction."""
+"""Recurring notifications: the plans and their lists of recipients. A list is written in one transaction."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from notifier.store.personal_data import Person, PersonalData
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 
-#: Recipients of one statement.
+#: Maximum recipients of one statement.
 PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class RecurringPlan:
-    """What somebody wants to be sent, and when."""
+    """What is to be sent, and when."""
 
     producer: str
     name: str
@@ -38,25 +38,25 @@ class RecurringPlan:
     context: Mapping[str, Any]
     locale: str | None = None
     sender: str | None = None
-    #: Its messages reach no provider.
+    #: If True, its messages reach no provider.
     is_test: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ListedRecipient:
-    """One line of a list."""
+    """One line of a list of recipients."""
 
-    #: The line, from 1: where a fault is reported.
+    #: Number of the line, from 1, under which faults are reported.
     position: int
     to: str
     context: Mapping[str, Any]
-    #: Instead of the plan's.
+    #: Replaces the plan's locale.
     locale: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RecurringView:
-    """A recurring notification, without anything about a person."""
+    """A recurring notification, without personal data."""
 
     id: UUID
     producer: str
@@ -77,19 +77,19 @@ class RecurringView:
     state: str
     #: None: it is not paused.
     paused_at: datetime | None
-    #: None: never again.
+    #: None: it is never due again.
     next_at: datetime | None
-    #: The moment that the last run is, or was, for.
+    #: The moment that the last run is or was for.
     run_at: datetime | None
     #: Somebody asked for that run.
     run_by_hand: bool
-    #: None: it is under way.
+    #: None: the run is under way.
     run_finished_at: datetime | None
     run_accepted: int
     run_refused: int
-    #: `{"line", "field", "code", "problem", "fix"}` of the first that were refused.
+    #: `{"line", "field", "code", "problem", "fix"}` of the first recipients that were refused.
     run_faults: list[dict[str, Any]]
-    #: Why a run was missed, stopped, or does not come further.
+    #: Why a run was missed, was stopped, or makes no progress.
     note: str | None
 
     @property
@@ -103,7 +103,7 @@ class PastRun:
 
     #: The moment that it was for.
     run_at: datetime
-    #: Somebody asked for it.
+    #: Somebody asked for this run.
     by_hand: bool
     finished_at: datetime
     accepted: int
@@ -113,7 +113,7 @@ class PastRun:
 
 
 def plan_of(row: Any, personal_data: PersonalData) -> RecurringPlan:
-    """A row with the plan's columns and an empty `recipient`. Raises `CannotOpen`."""
+    """The plan of a row that has the plan's columns and an empty `recipient`. Raises `CannotOpen`."""
     recurrence = Recurrence(row.cron, row.zone, row.until)
     return from_row(RecurringPlan, row, recurrence=recurrence, context=personal_data.open(row).context)
 
@@ -124,7 +124,7 @@ class RecurringRepository(Repository):
         self._personal_data = personal_data
 
     def add(self, plan: RecurringPlan, recipients: Sequence[ListedRecipient], next_at: datetime | None) -> UUID:
-        """Raises `WrongSelection` if the producer has one of this name."""
+        """Add a plan with its list. Raises `WrongSelection` if the producer already has one of this name."""
         with transaction(self._engine) as connection:
             id_ = clock_of(connection).new_id()
             own = self._personal_data.put_away(id_, plan.channel, Person("", dict(plan.context)))
@@ -145,38 +145,38 @@ class RecurringRepository(Repository):
         return id_
 
     def views(self, producer: str | None = None, *, name: str | None = None) -> list[RecurringView]:
-        """By name. `producer`, `name`: only those."""
+        """The recurring notifications, sorted by name. `producer`, `name`: only these."""
         return self._records(RecurringView, _VIEWS, {"producer": producer, "name": name, "id": None})
 
     def view(self, id_: UUID) -> RecurringView:
-        """Raises `NotFound`."""
+        """The recurring notification. Raises `NotFound`."""
         found = self._records(RecurringView, _VIEWS, {"producer": None, "name": None, "id": id_})
         if not found:
             raise _no_such(id_)
         return found[0]
 
     def past_runs(self, id_: UUID) -> list[PastRun]:
-        """Those that are kept, the latest first."""
+        """The past runs that are kept, latest first."""
         return self._records(PastRun, _PAST_RUNS, {"id": id_})
 
     def plan(self, id_: UUID) -> RecurringPlan:
-        """Raises `NotFound`, `CannotOpen`."""
+        """The plan. Raises `NotFound`, `CannotOpen`."""
         rows = self._rows(_PLAN, {"id": id_})
         if not rows:
             raise _no_such(id_)
         return plan_of(rows[0], self._personal_data)
 
     def replace(self, id_: UUID, plan: RecurringPlan, recipients: Sequence[ListedRecipient]) -> None:
-        """Give it another list. A run under way goes through it from its start."""
+        """Replace its list. A run that is under way starts again at the beginning of the new list."""
         with transaction(self._engine) as connection:
-            # In this order, as those who add: the plan, then its recipients.
+            # In the same order as `put`: first the plan, then its recipients.
             if not connection.execute(_RESTART, {"id": id_}).rowcount:
                 raise _no_such(id_)
             connection.execute(_CLEAR, {"id": id_})
             self._write_list(connection, id_, plan.channel, recipients)
 
     def put(self, id_: UUID, plan: RecurringPlan, recipients: Sequence[ListedRecipient]) -> None:
-        """Add recipients at the end of its list; those who are on it keep their place and get the new context."""
+        """Add recipients at the end of its list. Those already on it keep their place and get the new context."""
         with transaction(self._engine) as connection:
             last = connection.execute(_LAST_POSITION, {"id": id_}).scalar_one_or_none()
             if last is None:
@@ -184,33 +184,33 @@ class RecurringRepository(Repository):
             self._write_list(connection, id_, plan.channel, recipients, after=last)
 
     def drop_recipients(self, addresses: Sequence[str], id_: UUID | None = None) -> int:
-        """Take these off its list, or off all lists. Returns how many lines went."""
+        """Take these recipients off its list, or off all lists. Returns the number of lines removed."""
         return self._execute(_DROP, {"hashes": self.hashes(addresses), "id": id_})
 
     def hashes(self, addresses: Sequence[str]) -> list[bytes]:
-        """What these recipients are known by, whatever the channel."""
+        """The hashes of these recipients, for all channels."""
         forms = self._personal_data.hash_key.recipient_forms
         return [form for address in addresses for channel in Channel for form in forms(channel, address)]
 
     def lists_of(self, address: str) -> list[RecurringView]:
-        """Those whose lists this recipient is on."""
+        """The recurring notifications whose lists this recipient is on."""
         rows = self._rows(_LISTS_OF, {"hashes": self.hashes([address])})
         return [self.view(row.recurring_id) for row in rows]
 
     def remove(self, id_: UUID) -> bool:
-        """Returns whether it was there."""
+        """Remove it. Returns whether it was there."""
         return bool(self._execute(_REMOVE, {"id": id_}))
 
     def pause(self, id_: UUID) -> bool:
-        """Returns whether it was not paused."""
+        """Pause it. Returns False if it was paused already."""
         return bool(self._execute(_PAUSE, {"id": id_}))
 
     def resume(self, id_: UUID, next_at: datetime | None) -> bool:
-        """Returns whether it was paused."""
+        """Resume it. Returns False if it was not paused."""
         return bool(self._execute(_RESUME, {"id": id_, "next_at": next_at}))
 
     def ask_for_run(self, id_: UUID) -> bool:
-        """Returns whether a run begins now: not while it is paused, or one is under way."""
+        """Ask for a run at once. Returns False if it is paused, or if a run is under way."""
         return bool(self._execute(_ASK, {"id": id_}))
 
     def _write_list(
@@ -272,7 +272,7 @@ SELECT coalesce((SELECT max(position) FROM recurring_recipients WHERE recurring_
 FROM recurring_notifications AS n WHERE n.id = :id FOR UPDATE
 """).bindparams(_ID)
 
-#: Of `recurring_notifications AS n`: a run is under way.
+#: Condition on `recurring_notifications AS n`: a run is under way.
 IS_RUNNING = "(n.run_at IS NOT NULL AND n.run_finished_at IS NULL)"
 
 _VIEWS: TextClause = text(f"""
@@ -290,10 +290,10 @@ SELECT run_at, by_hand, finished_at, accepted, refused, note FROM recurring_runs
 WHERE recurring_id = :id ORDER BY run_at DESC
 """).bindparams(_ID)
 
-# What its shared context is sealed in has no recipient of its own.
+# The sealed shared context has no recipient of its own.
 _PLAN: TextClause = text("SELECT *, NULL AS recipient FROM recurring_notifications WHERE id = :id").bindparams(_ID)
 
-# Whoever is at work with the old list has lost it.
+# A worker that is busy with the old list loses its claim.
 _RESTART: TextClause = text("""
 UPDATE recurring_notifications SET claim_token = NULL, leased_until = NULL,
   run_position = CASE WHEN run_finished_at IS NULL THEN 0 ELSE run_position END,
@@ -313,14 +313,14 @@ _LISTS_OF: TextClause = text("""
 SELECT DISTINCT recurring_id FROM recurring_recipients WHERE address_hash = ANY(:hashes) ORDER BY recurring_id
 """)
 
-# With its recipients and past runs, by the foreign keys.
+# Its recipients and past runs go with it, by the foreign keys.
 _REMOVE: TextClause = text("DELETE FROM recurring_notifications WHERE id = :id").bindparams(_ID)
 
 _PAUSE: TextClause = text("""
 UPDATE recurring_notifications SET paused_at = now() WHERE id = :id AND paused_at IS NULL
 """).bindparams(_ID)
 
-# Whoever was about to begin what is due has lost it.
+# A worker that was about to begin what is due loses its claim.
 _RESUME: TextClause = text(f"""
 UPDATE recurring_notifications AS n SET paused_at = NULL, next_at = CAST(:next_at AS timestamptz),
   claim_token = CASE WHEN {IS_RUNNING} THEN claim_token END,
@@ -328,7 +328,7 @@ UPDATE recurring_notifications AS n SET paused_at = NULL, next_at = CAST(:next_a
 WHERE id = :id AND paused_at IS NOT NULL
 """).bindparams(_ID)  # noqa: S608 - a constant
 
-#: What a run begins with.
+#: The values that a new run begins with.
 NEW_RUN = """run_position = 0, run_accepted = 0, run_refused = 0, run_faults = '[]', run_moved_at = now(),
   run_finished_at = NULL, note = NULL"""
 

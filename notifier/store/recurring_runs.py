@@ -1,7 +1,7 @@
-"""Runs of recurring notifications: who works at one, and how far it has come.
+"""Runs of recurring notifications: which worker has one, and how far it has come.
 
-A run is claimed under a lease. Each of its steps is one statement that holds only for who has the claim, so a
-worker that was too slow, or whose list was replaced meanwhile, changes nothing any more.
+A run is claimed under a lease. Each of its steps is one statement that takes effect only under the current claim.
+So a worker that was too slow, or whose list was replaced meanwhile, can change nothing any more.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from notifier.store.recurring import IS_RUNNING, NEW_RUN, ListedRecipient, Recur
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 
-#: A worker that has not come further for this long has lost its run to another one. Seconds.
+#: A worker that has made no progress for this long has lost its run to another worker. Seconds.
 LEASE_SECONDS = 60
-#: Runs of one recurring notification that are kept after they ended, and one more.
+#: Number of ended runs of one recurring notification that are kept, besides the last one.
 KEPT_RUNS = 100
 _NOTE_LENGTH = 500
 
 
 @dataclass(frozen=True, slots=True)
 class TakenRun:
-    """One that is due, claimed for a worker."""
+    """A recurring notification that is due, claimed for a worker."""
 
     id: UUID
     plan: RecurringPlan
     token: UUID
-    #: By the database's clock.
+    #: The present time by the database's clock.
     now: datetime
     next_at: datetime | None
-    #: The moment of the run that is under way; None: none is.
+    #: The moment of the run that is under way. None: no run is.
     run_at: datetime | None
     run_by_hand: bool
     run_position: int
-    #: When the run under way last came further.
+    #: When the run under way last made progress.
     run_moved_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """What became of the next recipients of a run."""
+    """The outcome for the next recipients of a run."""
 
-    #: Place of the last one.
+    #: Place of the last of them in the list.
     position: int
     accepted: int
     refused: int
-    #: As `RecurringView.run_faults`.
+    #: As in `RecurringView.run_faults`.
     faults: list[dict[str, Any]]
 
 
@@ -65,7 +65,7 @@ class RecurringRunRepository(Repository):
         self._personal_data = personal_data
 
     def take(self) -> TakenRun | None:
-        """The one that has waited longest and that nobody works at, for `LEASE_SECONDS`; None: nothing is due."""
+        """Claim, for `LEASE_SECONDS`, the one that has waited longest and nobody holds. None: nothing is due."""
         token = uuid4()
         with transaction(self._engine) as connection:
             row = connection.execute(_TAKE, {"token": token, "lease": LEASE_SECONDS}).one_or_none()
@@ -74,25 +74,25 @@ class RecurringRunRepository(Repository):
         try:
             return from_row(TakenRun, row, plan=plan_of(row, self._personal_data), token=token)
         except CannotOpen as error:
-            # Under the lease it is left alone, so that others have their turn.
+            # Its lease keeps it from being taken again at once, so that others have their turn.
             self.note(row.id, token, str(error))
             raise
 
     def begin(self, run: TakenRun, run_at: datetime) -> bool:
-        """Begin the run of this moment. False: it is not ours any more."""
+        """Begin the run of this moment. False: the claim is no longer ours."""
         return bool(self._execute(_BEGIN, {"id": run.id, "token": run.token, "run_at": run_at}))
 
     def skip(self, run: TakenRun, next_at: datetime | None, note: str) -> None:
-        """Nothing is sent for what is due; the next moment is `next_at`."""
+        """Send nothing for what is due. The next moment is `next_at`."""
         values = {"id": run.id, "token": run.token, "next_at": next_at, "note": note, "kept": KEPT_RUNS}
         self._execute(_SKIP, values)
 
     def recipients(self, run: TakenRun, after: int, limit: int) -> list[tuple[ListedRecipient, bytes]]:
-        """The next of its list, each with the hash of its address. Under today's key: who is on the list twice, as
-        after a change of the key, has one hash.
+        """The next recipients of its list, each with the hash of its address under today's key: a recipient who is
+        on the list twice, as after a change of the key, has one hash.
 
         Raises:
-            CannotOpen: naming the key.
+            CannotOpen: the key is missing; the error names it.
         """
         rows = self._rows(_RECIPIENTS, {"id": run.id, "after": after, "limit": limit})
         found = []
@@ -103,7 +103,7 @@ class RecurringRunRepository(Repository):
         return found
 
     def advance(self, run: TakenRun, run_at: datetime, before: int, portion: Portion) -> bool:
-        """Note what became of the recipients after `before`. False: the run is not ours any more, or paused."""
+        """Note the outcome for the recipients after `before`. False: the run is no longer ours, or is paused."""
         values = {
             "id": run.id,
             "token": run.token,
@@ -119,16 +119,16 @@ class RecurringRunRepository(Repository):
             return bool(connection.execute(_ADVANCE, values).scalar_one_or_none())
 
     def finish(self, run: TakenRun, next_at: datetime | None, note: str | None = None) -> None:
-        """End the run. `next_at`: of the plan. A run that was asked for, or resumed, leaves it as it is."""
+        """End the run. `next_at`: when the plan is due next; not used if the run was asked for, or resumed."""
         values = {"id": run.id, "token": run.token, "next_at": next_at, "note": note, "kept": KEPT_RUNS}
         self._execute(_FINISH, values)
 
     def release(self, run: TakenRun) -> None:
-        """Let another worker go on with it at once."""
+        """Let another worker go on with the run at once."""
         self._execute(_RELEASE, {"id": run.id, "token": run.token})
 
     def note(self, id_: UUID, token: UUID, note: str) -> None:
-        """Say why the run does not come further."""
+        """Record why the run makes no progress."""
         self._execute(_NOTE, {"id": id_, "token": token, "note": note[:_NOTE_LENGTH]})
 
 
@@ -152,7 +152,7 @@ UPDATE recurring_notifications AS n SET run_at = CAST(:run_at AS timestamptz), r
 WHERE id = :id AND claim_token = :token AND NOT {IS_RUNNING}
 """).bindparams(_ID, _TOKEN)  # noqa: S608 - constants
 
-# Of rows `ended`. It is kept by the statement that ends it, so that no crash comes between the two.
+# For rows `ended`. The statement that ends a run also keeps it, so that no crash can come between the two.
 _KEEP = """
 , kept AS (
   INSERT INTO recurring_runs (recurring_id, run_at, by_hand, finished_at, accepted, refused, note)
@@ -189,7 +189,7 @@ WHERE id = :id AND claim_token = :token AND run_at = CAST(:run_at AS timestamptz
 RETURNING paused_at IS NULL
 """).bindparams(_ID, _TOKEN)
 
-# Who resumed it in the middle of the run has written a moment after that of the run, or none, and it stays.
+# If somebody resumed it in the middle of the run, the next moment is later than the run's, or none, and stays.
 _FINISH: TextClause = text(f"""
 WITH ended AS (
 UPDATE recurring_notifications SET run_finished_at = now(), note = :note, claim_token = NULL, leased_until = NULL,

@@ -1,14 +1,15 @@
 """Rejected messages for operators: find those to publish again, claim and mark them, delete them.
 
-A replay claims a message before it publishes it, so two at once never publish the same one. Crash points:
+A replay claims a message before it publishes it, so two replays at the same time never publish the same one.
+Crash points:
 
-- after the claim, before the broker has it: nothing was published. The claim ends after `CLAIM_SECONDS`, the
-  message counts as not replayed all along, and the next replay takes it;
-- after the broker has it, before it is marked: the same. Byte for byte it is published twice, which its key makes
-  a duplicate. An edited one goes into the record and not to the broker. It may have another key each time, so its
-  claim never ends by itself: who replays it again has to say so, when the page has told what may have become of
-  the first one;
-- after the mark: done; the operator record lacks its end.
+- after the claim, before the broker has the message: nothing was published. The claim ends after `CLAIM_SECONDS`,
+  the message has counted as not replayed all along, and the next replay takes it;
+- after the broker has it, before it is marked: the same. Unchanged, it is published twice, and its key makes the
+  second one a duplicate. An edited message goes into the record and not to the broker. It may have another key
+  each time, so its claim never ends by itself. Whoever replays it again has to confirm that, after the page has
+  said what may have happened to the first one;
+- after the mark: done, but the operator record has no end.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from notifier.store.rows import columns_of, from_row, newest, oldest
 from notifier.store.schema.notifications import RejectedMessage
 from notifier.store.schema.operations import OperatorRecord
 
-#: Rejected messages of one page: each may hold 64 KiB.
+#: Rejected messages of one page. Each may hold 64 KiB.
 PAGE = 100
-#: Rejected messages that `groups` reads: a producer gone wrong makes a million in a night.
+#: Maximum number of rejected messages that `groups` reads: a faulty producer makes a million in one night.
 COUNTED = 10_000
-#: In the operator record of a replay with another body.
+#: Action in the operator record of a replay with an edited body.
 EDITED = "replay_edited"
 
 
@@ -49,17 +50,17 @@ class KeptRejection:
     entry: int | None
     headers: dict[str, Any]
     replayed_at: datetime | None
-    #: A replay took it in hand then, and has not ended.
+    #: When a replay claimed it that has not ended yet.
     claimed_at: datetime | None
-    #: That replay was interrupted: it ended without a word.
+    #: That replay was interrupted and will not end.
     is_interrupted: bool
-    #: Who replayed it last, or has it in hand; None: nobody, or from before that was recorded.
+    #: Who replayed it last, or holds it. None: nobody, or it is older than this column.
     replayed_by: str | None
-    #: That one's action: "replay_rejected", "replay_edited".
+    #: The action of that operator record: "replay_rejected", "replay_edited".
     replay_action: str | None
-    #: The user who published it first, as RabbitMQ said.
+    #: The user who first published it, according to RabbitMQ.
     broker_user: str | None
-    #: Why body and headers are empty: they are sealed, and did not open.
+    #: Why body and headers are empty: they are sealed and could not be opened.
     problem: str | None = None
 
 
@@ -88,11 +89,11 @@ _KEPT: Any = (
 class RejectedGroup:
     """Rejected messages of one producer whose first reason has the same code."""
 
-    #: None: it could not be read.
+    #: None: the producer could not be read.
     producer: str | None
     code: str
     count: int
-    #: Of these, how many were never replayed.
+    #: How many of these were never replayed.
     waiting: int
     newest_at: datetime
 
@@ -103,9 +104,9 @@ class Rejections(Repository):
         self._personal_data = personal_data or PersonalData()
 
     def page(self, selection: RejectedSelection, *, after: UUID | None, again: bool = True) -> list[KeptRejection]:
-        """The next page, oldest first: at most `PAGE` with an id above `after`.
+        """The next page, oldest first: at most `PAGE` messages with ids above `after`.
 
-        Without `again` a filter leaves out those that were replayed; ids find them all the same.
+        Without `again` a filter leaves out messages that were replayed; ids find them all the same.
         """
         query = select(*_KEPT).outerjoin(OperatorRecord, OperatorRecord.id == RejectedMessage.replay_id)
         query = query.where(*chosen(selection, again=again))
@@ -120,14 +121,14 @@ class Rejections(Repository):
         return replace(kept, body=body, headers=headers)
 
     def count(self, selection: RejectedSelection, *, again: bool = True) -> list[CodeCount]:
-        """How many `page` would find; the largest first."""
+        """How many messages `page` would find, by code, largest first."""
         first = RejectedMessage.faults[0]["code"].astext
         counted: Any = select(func.coalesce(first, "").label("code"), func.count().label("count"))
         query = counted.where(*chosen(selection, again=again)).group_by(first).order_by(func.count().desc(), first)
         return self._records(CodeCount, query)
 
     def groups(self) -> list[RejectedGroup]:
-        """The newest `COUNTED` by producer and code: those with the most that wait come first."""
+        """The newest `COUNTED` messages by producer and code; groups with the most waiting messages come first."""
         code = func.coalesce(RejectedMessage.faults[0]["code"].astext, "").label("code")
         columns: Any = (RejectedMessage.producer, code, RejectedMessage.replayed_at, RejectedMessage.received_at)
         latest = newest(select(*columns), RejectedMessage.id, limit=COUNTED, before=None).subquery()
@@ -143,10 +144,10 @@ class Rejections(Repository):
         return self._records(RejectedGroup, counted.group_by(latest.c.producer, latest.c.code).order_by(*order))
 
     def claim(self, ids: Sequence[UUID], record: UUID, *, again: bool, over: bool) -> set[UUID]:
-        """Take these in hand for the replay of this record. Returns those it has now: others were replayed
-        meanwhile (`again`: that is no hindrance), or another replay has them.
+        """Claim these messages for the replay of this record. Returns the claimed ones. Not claimed are messages
+        that were replayed meanwhile, unless `again`, and those that another replay holds.
 
-        `over`: also those of which an edited copy may have been published, by a replay that was interrupted.
+        `over`: also claim messages of which an interrupted replay may have published an edited copy.
         """
         with transaction(self._engine) as connection:
             return _claim(connection, ids, record, again=again, over=over)
@@ -154,10 +155,10 @@ class Rejections(Repository):
     def claim_for_edit(
         self, id_: UUID, operator: str, selection: Mapping[str, Any], reason: str | None, *, over: bool
     ) -> UUID | None:
-        """Take one in hand that was not replayed, and begin the operator record. Returns the record's id; None:
-        somebody else was first, and nothing is recorded. `over`: as `claim`."""
+        """Claim a message that was not replayed, and begin the operator record. Returns the record's id. None:
+        somebody else was first, and nothing is recorded. `over`: as in `claim`."""
         with transaction(self._engine) as connection:
-            # The order of `begin_record` and the claim is free: both are committed, or neither.
+            # Record and claim are committed together or not at all, so their order does not matter.
             begun = begin_record(connection, operator, EDITED, selection, reason)
             if _claim(connection, [id_], begun.id, again=False, over=over):
                 return begun.id
@@ -167,7 +168,7 @@ class Rejections(Repository):
     def end_claims(
         self, published: Sequence[UUID], left: Sequence[UUID], record: UUID, tally: ActionCounts
     ) -> None:
-        """Mark those that were published, let go of those that were not, and note the counts in the record."""
+        """Mark the published messages, release the others, and note the counts in the record."""
         with transaction(self._engine) as connection:
             connection.execute(
                 _END_CLAIMS, {"ids": [*published, *left], "done": list(published), "record": record}
@@ -192,7 +193,7 @@ def _claim(connection: Connection, ids: Sequence[UUID], record: UUID, *, again: 
     return set(connection.execute(_CLAIM, {**values, "edited": EDITED}).scalars())
 
 
-# Locked in the order of their ids: two replays of overlapping pages wait for each other, and do not lock up.
+# Locked in the order of ids, so that two replays of overlapping pages do not deadlock.
 _CLAIM: TextClause = text("""
 UPDATE rejected_messages SET replay_id = :record, claimed_at = now() WHERE id IN (
   SELECT m.id FROM rejected_messages AS m

@@ -1,4 +1,4 @@
-"""Which rejected messages are meant."""
+"""Selections of rejected messages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from notifier.store.binds import among
 from notifier.store.rows import matching, within
 from notifier.store.schema.notifications import RejectedMessage
 
-#: A replay that has had a message in hand for this long is gone. Seconds.
+#: A replay that has held a message for this long counts as gone. Seconds.
 CLAIM_SECONDS = 60
-#: A replay took it in hand, and is gone.
+#: A replay claimed it and is gone.
 IS_INTERRUPTED: ColumnElement[bool] = func.coalesce(
     RejectedMessage.claimed_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, CLAIM_SECONDS), false()
 )
@@ -24,13 +24,13 @@ IS_INTERRUPTED: ColumnElement[bool] = func.coalesce(
 
 @dataclass(frozen=True, slots=True)
 class RejectedSelection:
-    """Those with these ids, or all that meet the conditions."""
+    """Messages with these ids, or all that meet the conditions."""
 
     ids: tuple[UUID, ...] = ()
-    #: When it was received.
+    #: Bounds of the time when it was received.
     since: datetime | None = None
     until: datetime | None = None
-    #: One of its reasons has this code, as unknown_template.
+    #: One of its reasons has this code, such as unknown_template.
     code: str | None = None
     producer: str | None = None
 
@@ -41,7 +41,7 @@ class RejectedSelection:
 
 
 def chosen(selection: RejectedSelection, *, again: bool = True) -> Iterator[ColumnElement[bool]]:
-    """The selection as conditions. Without `again` a filter leaves out those that were replayed."""
+    """The selection as conditions. Without `again`, a filter leaves out messages that were replayed."""
     if selection.ids:
         yield among(RejectedMessage.id, selection.ids)
         return

@@ -1,4 +1,4 @@
-"""What all repositories share: an engine, and statements in transactions of their own."""
+"""The base of all repositories: an engine, and statements in transactions of their own."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _Values = Mapping[str, Any] | None
 
 
 class Repository:
-    """Thread-safe: it holds nothing but the engine and keys.
+    """Thread-safe, because it holds only the engine and keys.
 
-    Every method raises `ServiceUnavailable` when the database cannot be used now.
+    Every method raises `ServiceUnavailable` if the database cannot be used now.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def now(self) -> datetime:
-        """By the database's clock, which is asked every few seconds."""
+        """The present time by the database's clock, which is asked every few seconds."""
         return database_now(self._engine)
 
     def _rows(self, query: Executable, values: _Values = None, *, is_one_statement: bool = False) -> Sequence[Any]:
@@ -37,25 +37,25 @@ class Repository:
         return [from_row(record, row) for row in self._rows(query, values)]
 
     def _scalar(self, query: Executable, values: _Values = None, *, is_one_statement: bool = False) -> Any:
-        """The one value of the one row."""
+        """The single value of the single row."""
         with self._reading(query, is_one_statement) as connection:
             return connection.execute(query, values).scalar_one()
 
     def _reading(self, query: Executable, is_one_statement: bool) -> AbstractContextManager[Connection]:
-        # A Select is built of what somebody filters by; a text is always the same statement.
+        # A Select is built from what somebody filters by; a text is always the same statement.
         return transaction(
             self._engine, is_one_statement=is_one_statement, plans_by_values=isinstance(query, Select)
         )
 
     def _execute(self, statement: Executable, values: _Values = None, *, is_one_statement: bool = False) -> int:
-        """Returns how many rows it wrote."""
+        """Returns the number of rows written."""
         with transaction(self._engine, is_one_statement=is_one_statement) as connection:
             result: Any = connection.execute(statement, values)
             return int(result.rowcount)
 
     def _execute_in_pages(self, statement: Executable, values: Mapping[str, Any], limit: int) -> int:
-        """Execute it in one transaction after the other, until fewer than `limit` rows are written. Returns how
-        many were."""
+        """Execute it in one transaction after another until fewer than `limit` rows are written. Returns the total
+        number of rows."""
         total = 0
         while True:
             count = self._execute(statement, {**values, "limit": limit})

@@ -1,4 +1,4 @@
-"""The statement that gives notifications another time."""
+"""The statement that reschedules notifications."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from sqlalchemy import TextClause, text
 
 from notifier.store import binds
 
-# A task for the old time may be in the broker: a claim takes only what is `queued`, so it finds nothing, and the
-# sweep issues another task at the new time. A claim locks and changes the same row of `states`: one of the two
-# finds what the other has left. What was tried is not here: a late report moves nothing that is `scheduled`.
-# A time that has passed becomes now: how late something was sent is counted from it.
+# A task for the old time may be in the broker. A claim takes only what is `queued`, so that task finds nothing,
+# and the sweep issues another one at the new time. A claim locks and changes the same row of `states`, so
+# whichever comes second sees what the first has done. Notifications that were tried are left out: a late report
+# moves nothing that is `scheduled`. A time that has passed becomes now, because the delay of a message is counted
+# from it.
 RESCHEDULE: TextClause = text("""
 WITH given AS (
   SELECT greatest(CAST(:send_at AS timestamptz), now()) AS send_at

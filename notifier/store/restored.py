@@ -1,7 +1,7 @@
-"""A database restored from a backup: what had not ended in it is held until an operator releases it.
+"""After a database was restored from a backup: holds what had not ended in it, until an operator releases it.
 
-Each page is one transaction, locked in the order of ids; the new identity is stored last. If a run dies, the
-programs still wait, and it is run again; it skips numbers of callbacks once more, which does no harm.
+Each page is one transaction, locked in the order of ids. The new identity is stored last: if a run dies, programs
+still wait, and the run is repeated. It skips numbers of callbacks once more, which does no harm.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ SKIPPED_NUMBERS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class HeldGroup:
-    """Notifications of one channel, lane and status that are held, or would be."""
+    """Notifications of one channel, lane and status that are held, or would be held."""
 
     channel: str
     lane: str
     status: str
     count: int
-    #: Of these, how many have an `expires_at` that has passed.
+    #: How many of these have an `expires_at` that has passed.
     expired: int
     #: When the first and the last of them were accepted.
     oldest: datetime
@@ -53,11 +53,11 @@ class RestoredRepository(Repository):
         self._hash_key = hash_key
 
     def verdict(self) -> IdentityCheck | None:
-        """None: the database has no table that says which one it is."""
+        """Whether this is still the same database. None: it has no table that says so."""
         return database_verdict(self._engine)
 
     def accept(self, verdict: IdentityCheck) -> None:
-        """From now on this is the database, and programs go on."""
+        """Accept this database from now on, so that programs go on."""
         with transaction(self._engine) as connection:
             store_new(connection, verdict.current)
 
@@ -71,7 +71,7 @@ class RestoredRepository(Repository):
     def hold_page(
         self, begun: Begun, detail: str, *, after: UUID | None, tally: ActionCounts
     ) -> tuple[ActionCounts, UUID | None]:
-        """Hold the next page of what was accepted before the run began. Returns what `act_on_page` does."""
+        """Hold the next page of what was accepted before the run began. Returns the same as `act_on_page`."""
         values = {"before": begun.at, "after": after, "limit": PAGE, "detail": detail}
         with transaction(self._engine) as connection:
             ids = connection.execute(_HOLD, values).scalars().all()
@@ -85,7 +85,7 @@ class RestoredRepository(Repository):
         self._execute(_SKIP_NUMBERS, {"count": SKIPPED_NUMBERS})
 
     def hold_callbacks(self, begun: Begun) -> int:
-        """Park callbacks that were waiting when the run began. Returns how many."""
+        """Park the callbacks that were waiting when the run began. Returns how many."""
         return self._execute_in_pages(_HOLD_CALLBACKS, {"before": begun.at}, PAGE)
 
     def planned(self) -> int:
@@ -93,15 +93,15 @@ class RestoredRepository(Repository):
         return int(self._scalar(_PLANNED))
 
     def pause_recurring(self) -> int:
-        """Pause them: what was due since the backup may have been sent. Returns how many."""
+        """Pause them, because what was due since the backup may have been sent. Returns how many."""
         return self._execute(_PAUSE_RECURRING)
 
     def stop_jobs(self) -> int:
-        """What a job would have retried may have been retried since the backup. Returns how many."""
+        """Stop jobs, because what they would retry may have been retried since the backup. Returns how many."""
         return self._execute(_STOP_JOBS)
 
     def held(self, wanted: Filter, ids: Sequence[UUID] = ()) -> list[HeldGroup]:
-        """Of those that the filter or the ids find."""
+        """The held notifications that the filter or the ids find, in groups."""
         counts: list[Any] = [
             func.count().label("count"),
             func.count().filter(HAS_EXPIRED).label("expired"),
@@ -153,9 +153,9 @@ SELECT n.channel, n.lane, n.status, count(*) AS count, count(*) FILTER (WHERE m.
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """)
 
-# Held as `unknown`: it may have been sent after the backup was made. No task claims it, no sweep sees it, no
-# look-up settles it; a provider report still does. Claims from before the backup end: a late result other than
-# "sent" does not move it. A call that was under way has no answer here, and never will.
+# Held as `unknown`, because it may have been sent after the backup was made. No task claims it, no sweep sees it
+# and no look-up settles it, but a provider report still does. Claims from before the backup end, so a late result
+# other than "sent" changes nothing. A call that was under way has no answer here, and never will.
 _HOLD: TextClause = text(f"""
 WITH page AS MATERIALIZED (
   SELECT n.id, n.status AS old
@@ -205,7 +205,7 @@ FROM page WHERE c.id = page.id AND c.due_at IS NOT NULL
 
 _PLANNED: TextClause = text("SELECT count(*) FROM recurring_notifications WHERE paused_at IS NULL")
 
-# A run that was under way ends, also a paused one: the rest of its list may have got it.
+# A run that was under way ends, even if it was paused, because the rest of its list may have got the message.
 _PAUSE_RECURRING: TextClause = text(f"""
 UPDATE recurring_notifications AS n SET paused_at = coalesce(paused_at, now()), claim_token = NULL,
   leased_until = NULL,
@@ -222,8 +222,8 @@ WITH stopped AS (
 UPDATE operator_records AS r SET finished_at = now() FROM stopped WHERE r.id = stopped.id
 """)
 
-# If the last call has no answer, it is looked up first, and the template's policy decides. The others are sent at
-# their time, or have expired.
+# If the last call has no answer, it is looked up first, and then the template's policy decides. The others are
+# sent at their time, or have expired.
 _RELEASE: TextClause = text(f"""
 WITH judged AS MATERIALIZED (
   SELECT n.id, EXISTS (

@@ -1,14 +1,14 @@
-"""Retention: rows are redacted, deleted or dropped in pages, each page one transaction.
+"""Retention: redacts, deletes or drops rows in pages, each page one transaction.
 
-Locked rows are passed over (SKIP LOCKED), and what has not ended is left alone. Any number of runs at once do no
-harm, and the next run goes on where one ended in the middle. `retention_marks` holds how far the walks have come,
+Locked rows are passed over (SKIP LOCKED), and what has not ended is left alone. Any number of runs may work at the
+same time, and the next run goes on where the last one ended. `retention_marks` holds how far the walks have come,
 so that a night reads only what is new.
 
-Crash points: of a month that is dropped, what lies in tables without months goes first, page by page, its states
-among it. A retry, a claim and a page lock the same states: what comes alive first is passed over, and what a page
-took first is not there for a retry. What ended within a day is passed over as well. Until the drop, those whose
-states are gone are not seen. After a crash, or if the month has to stay, the next run goes on. The drop itself is
-one transaction, and refuses while a state of the month is left: see `drop_month`.
+Crash points: before a month is dropped, its rows in tables without months are deleted page by page, its states
+among them. A retry, a claim and a page lock the same states. So whatever comes alive first is passed over, and a
+retry does not find what a page deleted first. What ended within the last day is passed over too. Until the drop,
+messages without states are not shown. After a crash, or if the month has to stay, the next run goes on. The drop
+itself is one transaction, and refuses as long as a state of the month is left (see `drop_month`).
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ from notifier.store.schema.partitions import Month, drop_month, months
 
 #: Rows of one transaction.
 PAGE = 500
-#: What failed, expired or was suppressed keeps its secrets this long, for an operator to retry it. Hours.
+#: A notification that failed, expired or was suppressed keeps its secrets this long, so that an operator can retry
+#: it. Hours.
 SECRETS_KEPT_HOURS = 24
 #: What ended less than this ago is neither redacted nor deleted, however old it is: an operator may retry it, its
-#: callbacks are tried for as long, and a worker may still have the answer to another attempt. Hours.
+#: callbacks are tried for as long, and a worker may still get the answer to another attempt. Hours.
 RESTED_HOURS = 24
-#: Holds ids that lie in no month; it is never dropped.
+#: Holds ids that belong to no month; it is never dropped.
 DEFAULT_PARTITION = "messages_default"
 
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    #: Redacted or deleted.
+    #: Number of rows redacted or deleted.
     changed: int
-    #: It has to be looked at again: some were locked, or have not ended.
+    #: The page has to be looked at again: some rows were locked, or have not ended.
     is_left: bool
-    #: The last id that was looked at; None: there are no more.
+    #: The last id that was looked at. None: there are no more.
     last: UUID | None
 
 
@@ -55,7 +56,7 @@ class Span:
     channel: Channel
     after: UUID
     before: UUID
-    #: Only those accepted before then; None: all.
+    #: Only those accepted before this. None: all.
     accepted_before: datetime | None = None
 
     def values(self) -> dict[str, Any]:
@@ -71,11 +72,11 @@ class Span:
 
 class RetentionRepository(Repository):
     def redact_page(self, span: Span) -> Walked:
-        """Take the personal data out of the next notifications of the span; the rows stay."""
+        """Remove the personal data of the next notifications of the span. The rows stay."""
         return self._walk(_REDACT, span)
 
     def delete_page(self, span: Span, *, only_default: bool) -> Walked:
-        """Delete the next notifications of the span with all that belongs to them."""
+        """Delete the next notifications of the span, with everything that belongs to them."""
         return self._walk(_DELETE_DEFAULT if only_default else _DELETE, span)
 
     def _walk(self, statement: TextClause, span: Span) -> Walked:
@@ -83,23 +84,24 @@ class RetentionRepository(Repository):
         return Walked(row.changed, row.wanted > row.changed, row.last)
 
     def count(self, span: Span, *, is_redaction: bool) -> int:
-        """How many there are to redact, or to delete."""
+        """Number of notifications to redact or to delete."""
         return int(self._scalar(_COUNT_REDACT if is_redaction else _COUNT_DELETE, span.values()))
 
     def delete_rejected_page(self, channel: Channel, days: int) -> int:
-        """Delete the oldest rejected messages of the channel: redacted they would be worth nothing."""
+        """Delete the oldest rejected messages of the channel; redacted, they would be worth nothing."""
         return self._execute(_DELETE_REJECTED, {"queues": f"notify.{channel}.%", "days": days, "limit": PAGE})
 
     def count_rejected(self, channel: Channel, days: int) -> int:
-        """How many `delete_rejected_page` would delete in all."""
+        """How many messages `delete_rejected_page` would delete in total."""
         return int(self._scalar(_COUNT_REJECTED, {"queues": f"notify.{channel}.%", "days": days}))
 
     def wipe_secrets_page(self) -> int:
-        """Wipe the secrets of messages that ended unsent a day ago and that nobody retried."""
+        """Wipe the secrets of messages that ended unsent more than `SECRETS_KEPT_HOURS` ago and that nobody
+        retried."""
         return self._execute(_WIPE, {"hours": SECRETS_KEPT_HOURS, "limit": PAGE})
 
     def months(self) -> list[Month]:
-        """Months that have partitions, the oldest first."""
+        """Months that have partitions, oldest first."""
         return months(self._engine)
 
     def drop(self, month: Month) -> bool:
@@ -107,24 +109,24 @@ class RetentionRepository(Repository):
         return drop_month(self._engine, month)
 
     def live_in(self, month: Month) -> int:
-        """Notifications of the month that have not ended."""
+        """Number of notifications of the month that have not ended."""
         return int(self._scalar(_LIVE_IN, {"low": month.low, "high": month.high}))
 
     def forget_page_of(self, month: Month, after: UUID) -> UUID | None:
-        """Of the next notifications of a month that is to be dropped, delete what lies in tables without months.
-        What has not ended, or just now, or is locked, keeps all of it. Returns the last id; None: there are no
-        more."""
+        """Take the next notifications of a month that is to be dropped, and delete what they have in tables
+        without months. A notification that has not ended, has ended just now, or is locked keeps everything.
+        Returns the last id. None: there are no more."""
         values = {"low": month.low, "high": month.high, "after": after, "limit": PAGE, "live": list(LIVE_STATUSES)}
         found: UUID | None = self._scalar(_FORGET_OF_MONTH, values)
         return found
 
     def owners_of_test_keys(self) -> list[str]:
-        """Of idempotency keys of tests: the names that they are stored under."""
+        """The names under which idempotency keys of tests are stored."""
         return [row.name for row in self._rows(_OWNERS, {"test": TEST_KEYS})]
 
     def forget_test_keys_page(self, owner: str, after: str) -> str | None:
-        """Of the owner's next keys, delete those whose notifications are gone: the version before left them.
-        Returns the last key; None: there are no more."""
+        """Delete those of the owner's next keys whose notifications are gone: the previous version left them.
+        Returns the last key. None: there are no more."""
         found: str | None = self._scalar(_FORGET_TEST_KEYS, {"owner": owner, "after": after, "limit": PAGE})
         return found
 
@@ -133,7 +135,7 @@ class RetentionRepository(Repository):
         return rows[0].reached if rows else UUID(int=0)
 
     def set_mark(self, task: str, reached: UUID) -> None:
-        """A mark never goes back."""
+        """Set the mark. A mark never goes back."""
         self._execute(_SET_MARK, {"task": task, "reached": reached})
 
 
@@ -142,13 +144,13 @@ _LIVES = binds.texts("live")
 _PERSONAL = """(m.recipient IS NOT NULL OR m.sealed IS NOT NULL OR m.context IS NOT NULL OR m.metadata <> '{}'
   OR m.callback_url IS NOT NULL)"""
 
-# Of `states AS n`: it has ended, long enough ago.
+# Condition on `states AS n`: it has ended, long enough ago.
 _RESTED = f"""((n.status <> ALL(:live) OR {HELD_TEST})
   AND n.updated_at < now() - interval '{RESTED_HOURS} hours')"""
 
 
 def _free() -> str:
-    """Of a page, those that have ended. Whatever brings one of them to life again takes the same lock."""
+    """The notifications of a page that have ended. Anything that brings one back to life takes the same lock."""
     return f"""free AS MATERIALIZED (
   SELECT n.id, page.producer || CASE WHEN n.is_test THEN '{TEST_KEYS}' ELSE '' END AS key_owner, page.key
   FROM page JOIN states AS n ON n.id = page.id AND CASE WHEN {_RESTED} THEN true END
@@ -157,7 +159,7 @@ def _free() -> str:
 
 
 def _page(condition: str, table: str = "messages") -> str:
-    """The page is cut before its rows are judged, so a statement never reads more than one page."""
+    """The page is cut before its rows are judged, so that a statement never reads more than one page."""
     return f"""
 page AS MATERIALIZED (
   SELECT m.id, m.producer, coalesce(m.idempotency_key, m.id::text) AS key,
@@ -252,7 +254,7 @@ DELETE FROM rejected_messages WHERE id IN (
 
 _COUNT_REJECTED: TextClause = text(f"SELECT count(*) FROM rejected_messages WHERE {_OLD_REJECTED}")
 
-# From name to name by the index: one step for each owner, not for each key.
+# Steps from name to name by the index: one step for each owner, not for each key.
 _OWNERS: TextClause = text("""
 WITH RECURSIVE owners AS (
   SELECT min(producer) AS name FROM idempotency_keys
@@ -263,7 +265,7 @@ WITH RECURSIVE owners AS (
 SELECT name FROM owners WHERE right(name, length(:test)) = :test ORDER BY name
 """)
 
-# A key and its message are written by one statement, so no key is seen before its message.
+# One statement writes a key and its message, so no key can be seen before its message.
 _FORGET_TEST_KEYS: TextClause = text("""
 WITH page AS MATERIALIZED (
   SELECT key, notification_id FROM idempotency_keys

@@ -1,4 +1,4 @@
-"""Rows as records: a column has the name of the record's field, and nothing depends on their order."""
+"""Converts rows into records by column name: a column has the name of a field, and the order does not matter."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _Record = TypeVar("_Record")
 def columns_of(
     record: type[Any], table: type[Any], *, without: Sequence[str] = (), **instead: Any
 ) -> tuple[Any, ...]:
-    """The columns of `table` that a dataclass has as fields; `instead`: expressions for fields that are none."""
+    """The columns of `table` that are fields of the dataclass. `instead`: expressions for fields that are not."""
     names = [field.name for field in fields(record) if field.name not in without]
     return tuple(instead[name].label(name) if name in instead else getattr(table, name) for name in names)
 
 
 def from_row(record: type[_Record], row: Any, **values: Any) -> _Record:
-    """The record of a row, as the types of its fields say; `values` are those of fields that are no columns.
+    """The record of a row, with the types of its fields. `values`: fields that are not columns.
 
-    Other fields without a column keep their defaults; other columns are left out.
+    Other fields without a column keep their defaults. Other columns are left out.
     """
     made: _Record = reader(record, row._fields, *values)(row, *values.values())  # type: ignore[arg-type]
     return made
 
 
-# A few are kept: all rows of a statement have the same columns.
+# The cache stays small, because all rows of a statement have the same columns.
 @cache
 def reader(record: type[_Record], columns: tuple[str, ...], *given: str) -> Callable[..., _Record]:
-    """`from_row` for many rows with these columns: takes a row, and the values of the fields `given`, in order."""
+    """`from_row` for many rows with these columns. The result takes a row, and the values of `given` in order."""
     hints = get_type_hints(record)
     places = {name: place for place, name in enumerate((*columns, *given))}
     every = [field.name for field in fields(record)]  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def reader(record: type[_Record], columns: tuple[str, ...], *given: str) -> Call
         for index, name in enumerate(names)
         if name not in given and (convert := _converter(hints[name]))
     ]
-    # By position where that is possible: naming twenty fields takes as long as setting them.
+    # By position if possible: naming twenty fields takes as long as setting them.
     is_unbroken = names == every[: len(names)]
 
     def read(row: Any, *values: Any) -> _Record:
@@ -75,7 +75,7 @@ def _converter(hint: Any) -> Callable[[Any], Any] | None:
 
 
 class _Members(dict[Any, Enum]):
-    """Value → member of an enum, which says itself what is wrong with other values. A call of it takes 0.3 µs."""
+    """Value → member of an enum. For another value the enum raises its own error. Calling an enum takes 0.3 µs."""
 
     def __init__(self, kind: type[Enum]) -> None:
         super().__init__({member.value: member for member in kind})
@@ -86,7 +86,7 @@ class _Members(dict[Any, Enum]):
 
 
 def matching(table: type[Any], wanted: object, *names: str) -> Iterator[ColumnElement[bool]]:
-    """Conditions on the columns of these names, which a filter has as fields; None: no condition."""
+    """Conditions on the columns with these names, which are fields of the filter. None: no condition."""
     for name in names:
         value = getattr(wanted, name)
         if value is not None:
@@ -94,7 +94,7 @@ def matching(table: type[Any], wanted: object, *names: str) -> Iterator[ColumnEl
 
 
 def within(column: Any, since: datetime | None, until: datetime | None) -> Iterator[ColumnElement[bool]]:
-    """`since` is inclusive, `until` exclusive; None: no condition."""
+    """Conditions on a time. `since` is inclusive, `until` exclusive. None: no condition."""
     if since is not None:
         yield column >= since
     if until is not None:
@@ -102,12 +102,12 @@ def within(column: Any, since: datetime | None, until: datetime | None) -> Itera
 
 
 def newest(query: Select[Any], id_: Any, *, limit: int, before: UUID | None) -> Select[Any]:
-    """A page, newest first. `before` is the last id of the page before: new rows do not shift the pages."""
+    """A page, newest first. `before` is the last id of the previous page, so new rows do not shift the pages."""
     query = query.order_by(id_.desc()).limit(limit)
     return query if before is None else query.where(id_ < before)
 
 
 def oldest(query: Select[Any], id_: Any, *, limit: int, after: UUID | None) -> Select[Any]:
-    """A page, oldest first, of ids above `after`."""
+    """A page, oldest first, with ids above `after`."""
     query = query.order_by(id_).limit(limit)
     return query if after is None else query.where(id_ > after)

@@ -1,4 +1,4 @@
-"""Values from outside, made storable."""
+"""Makes values from outside storable."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Any
 
 
 def storable(value: Any, depth: int = 0) -> Any:
-    """As Postgres can store it in jsonb or text: no NUL, no lone surrogates, no NaN, not too deep.
+    """The value as Postgres can store it in jsonb or text: no NUL, no lone surrogates, no NaN, not too deep.
 
-    For unchecked values: headers of broken messages, texts of providers.
+    For unchecked values, such as headers of broken messages and texts of providers.
     """
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        # Python writes no more digits than 4 300, and nobody reads these.
+        # Python writes at most 4 300 digits, and nobody reads that many.
         return value if abs(value) < 10**30 else "a number out of range"
     if depth < 8 and isinstance(value, dict):
         return {storable(str(key)): storable(item, depth + 1) for key, item in value.items()}
@@ -32,5 +32,5 @@ def _text(value: Any) -> str:
 
 
 def bytea(value: bytes | None) -> str | None:
-    """Bytes as JSON carries them to a column of type bytea."""
+    """Bytes as a JSON value for a column of type bytea."""
     return None if value is None else rf"\x{value.hex()}"

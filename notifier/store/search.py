@@ -1,4 +1,4 @@
-"""Reads of the record: one notification's story, searches, counts, rejected messages."""
+"""Reads the record: the story of one notification, searches, counts, rejected messages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class NotificationView:
     idempotency_key: str | None
     channel: str
     lane: str
-    #: None: it was redacted. An `UnreadableRecipient` says why it cannot be seen, if its key is missing.
+    #: None: it was redacted. An `UnreadableRecipient` says why it cannot be shown, if its key is missing.
     recipient: str | None
     template: str
     template_version: str
@@ -61,12 +61,12 @@ class NotificationView:
     sent_at: datetime | None
     #: Sent with a test key: no provider was called.
     is_test: bool
-    #: How it was proven that the producer sent it, see `ProducerProof`; None: from before that was recorded.
+    #: How it was proven that the producer sent it, see `ProducerProof`. None: it is older than this column.
     proof: str | None
-    #: Who sent it: `key:<id>`, `user:<broker user>`, `recurring:<id>` or `operator:<name>`; None: nobody can say,
-    #: or it is from before that was recorded.
+    #: Who sent it: `key:<id>`, `user:<broker user>`, `recurring:<id>` or `operator:<name>`. None: nobody can say,
+    #: or it is older than this column.
     sent_by: str | None
-    #: Of its trace, 32 hexadecimal digits; None: it has none.
+    #: Id of its trace, 32 hexadecimal digits. None: it has no trace.
     trace_id: str | None
 
 
@@ -81,15 +81,16 @@ class AttemptView:
     code: str | None
     detail: str | None
     provider_message_id: str | None
-    #: `answer`, `report` or `look_up`: how we know that it is the attempt's, see `MessageProof`. None: its
-    #: provider's ids do not stand for one message, or it is from before that was kept.
+    #: How we know that the provider's message is this attempt's: `answer`, `report` or `look_up`, see
+    #: `MessageProof`.
+    #: None: the provider's ids do not stand for one message each, or the attempt is older than this column.
     proof: str | None = None
     #: What the answer was about.
     subject: str | None = None
-    #: Of the template, as it was rendered for this attempt. None: from before attempts kept it.
+    #: Version of the template that was rendered for this attempt. None: the attempt is older than this column.
     template_version: str | None = None
-    #: As the provider got it: the From address, maybe with a display name, or the number, or the id of a service
-    #: there that chooses one of its numbers itself. None: from before attempts kept it.
+    #: The sender as the provider got it: the From address, maybe with a display name; the number; or the id of a
+    #: service there that chooses one of its numbers itself. None: the attempt is older than this column.
     sender_address: str | None = None
 
 
@@ -110,26 +111,26 @@ class Story:
     notification: NotificationView
     attempts: tuple[AttemptView, ...]
     events: tuple[EventView, ...]
-    #: Of a file that was deleted, the id alone.
+    #: The files of the mail. Of a deleted file, only the id.
     attachments: tuple[AttachmentView, ...] = ()
-    #: Of the template, when it was accepted.
+    #: Version of the template when the message was accepted.
     accepted_version: str = ""
 
     @property
     def duplicates(self) -> int:
-        """How often the same message came again; `LISTED_DUPLICATES`: that, or more often."""
+        """How often the same message came again, up to `LISTED_DUPLICATES`, which means that or more."""
         return sum(event.kind == "duplicate" for event in self.events)
 
     @property
     def duplicates_in_words(self) -> str:
-        """For people; empty: it never came again."""
+        """The number of duplicates for people. Empty: there was none."""
         found = self.duplicates
         return f"at least {found}" if found >= LISTED_DUPLICATES else str(found or "")
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedView:
-    """One rejected message. `body` is what was kept of it: at most 64 KiB of `body_size`."""
+    """One rejected message. `body` is the part of it that is kept: at most 64 KiB of `body_size`."""
 
     id: UUID
     received_at: datetime
@@ -143,13 +144,13 @@ class RejectedView:
     redelivered: bool
     #: When an operator published it again.
     replayed_at: datetime | None
-    #: The operator record of the replay that last took it in hand.
+    #: The operator record of the replay that claimed it last.
     replay_id: UUID | None
-    #: That replay took it then, and has not ended.
+    #: When that replay claimed it; it has not ended …
     claimed_at: datetime | None
-    #: … and will not: it was interrupted.
+    #: … and will not, because it was interrupted.
     is_interrupted: bool
-    #: The user who published it, as RabbitMQ says; None: nobody can say.
+    #: The user who published it, according to RabbitMQ. None: nobody can say.
     broker_user: str | None
 
 
@@ -164,19 +165,19 @@ class Dimension(StrEnum):
     STATUS = "status"  #: where they stand
     CHANNEL = "channel"  #: how they travel
     TEMPLATE = "template"  #: what they say
-    PROVIDER = "provider"  #: who took them, or was called last; empty: nobody was
+    PROVIDER = "provider"  #: which one took them, or was called last; empty: none was called
     PRODUCER = "producer"  #: who sent them
     HOUR = "hour"  #: when they were accepted, UTC
 
 
 @dataclass(frozen=True, slots=True)
 class GroupCount:
-    #: One for each dimension asked for, in their order.
+    #: One value for each requested dimension, in their order.
     values: tuple[str | None, ...]
     count: int
 
 
-#: Of ids that begin alike, so many are named.
+#: If several ids begin alike, this many are named.
 _SIMILAR_IDS = 5
 _VIEW = (
     *columns_of(
@@ -184,10 +185,10 @@ _VIEW = (
         Notification,
         metadata=Notification.metadata_,
         template_version=func.coalesce(Notification.sent_version, Notification.template_version),
-        # Of "00-<trace id>-<span id>-<flags>".
+        # From "00-<trace id>-<span id>-<flags>".
         trace_id=func.substr(Notification.traceparent, 4, 32),
     ),
-    # What `PersonalData.recipient_of` looks at, too.
+    # For `PersonalData.recipient_of`, which reads it as well.
     Notification.sealed,
 )
 _PROOF = (
@@ -223,11 +224,11 @@ class Audit(Repository):
     ) -> None:
         super().__init__(engine)
         self._personal_data = personal_data or PersonalData()
-        #: Maximum time of a statement; None: the engine's.
+        #: Maximum time of a statement. None: the engine's limit.
         self._seconds = seconds
 
     def id_between(self, first: UUID, last: UUID, within: Filter = Filter()) -> UUID:  # noqa: B008
-        """The only notification with an id from `first` to `last`, which may be the same, within a filter.
+        """The only notification within a filter that has an id from `first` to `last`, which may be equal.
 
         Raises:
             NotFound: there is none.
@@ -243,19 +244,19 @@ class Audit(Repository):
         return found[0]
 
     def recipient_hashes(self, recipient: str) -> tuple[bytes, ...]:
-        """What `Filter.recipient_hashes` takes. Raises `InvalidMessage` for a bad number."""
+        """The value for `Filter.recipient_hashes`. Raises `InvalidMessage` for a wrong number."""
         return tuple(filters.hashes_of(Filter(recipient=recipient), self._personal_data.hash_key))
 
     def with_provider_id(self, provider_message_id: str, within: Filter = Filter()) -> list[UUID]:  # noqa: B008
-        """Notifications within a filter whose message has this id at a provider, of those whose ids stand for one
-        message."""
+        """Notifications within a filter whose provider message has this id. Only providers whose ids stand for one
+        message each are searched."""
         rows = self._rows(_WITH_PROVIDER_ID, {"id": provider_message_id}, is_one_statement=True)
         known = Notification.id.in_([row.notification_id for row in rows])
         return [row.id for row in self._rows(self._filtered(select(Notification.id).where(known), within))]
 
     def story(self, notification_id: UUID) -> Story:
-        """The notification with its attempts and events, oldest first. Of its duplicates the first
-        `LISTED_DUPLICATES`: the record may hold more from before they were bounded.
+        """The notification with its attempts and events, oldest first. Only the first `LISTED_DUPLICATES` of its
+        duplicates are there: the record may hold more from before they were limited.
 
         Raises:
             NotFound: no notification has this id.
@@ -279,7 +280,7 @@ class Audit(Repository):
         )
 
     def search(self, wanted: Filter, *, limit: int = 50, before: UUID | None = None) -> list[NotificationView]:
-        """Newest first; `before` is the last id of the page before."""
+        """Newest first. `before` is the last id of the previous page."""
         query = self._filtered(select(*_VIEW), wanted)
         if before is not None:
             query = query.where(*filters.before(before))
@@ -287,23 +288,23 @@ class Audit(Repository):
         return [self._view(row) for row in self._rows(query)]
 
     def count(self) -> list[Count]:
-        """All notifications by channel and status, without those of test keys."""
+        """Numbers of notifications by channel and status, without those of test keys."""
         columns = (Notification.channel, Notification.status)
         counted: Any = select(*columns, func.count().label("count"))
         query = self._filtered(counted, Filter(is_test=False))
         return self._records(Count, query.group_by(*columns).order_by(*columns))
 
     def group(self, wanted: Filter, by: Sequence[Dimension]) -> list[GroupCount]:
-        """How many the filter finds, by these dimensions. Reads all of them."""
+        """Numbers of notifications that the filter finds, by these dimensions. Reads all of them."""
         columns = [_DIMENSIONS[dimension] for dimension in by]
         counted: Any = select(*columns, func.count())
         query = self._filtered(counted, wanted).group_by(*columns).order_by(*columns)
         return [GroupCount(tuple(row[:-1]), row[-1]) for row in self._rows(query)]
 
     def pages(self, wanted: Filter) -> Iterator[list[NotificationView]]:
-        """Everything that the filter finds, newest first.
+        """All notifications that the filter finds, newest first.
 
-        Each page is a statement of its own: a slow reader holds no transaction and no memory.
+        Each page is a statement of its own, so that a slow reader holds no transaction and no memory.
         """
         before: UUID | None = None
         while page := self.search(wanted, limit=EXPORT_PAGE, before=before):
@@ -319,13 +320,13 @@ class Audit(Repository):
         limit: int = 50,
         before: UUID | None = None,
     ) -> list[RejectedView]:
-        """Newest first; `before` is the last id of the page before."""
+        """Newest first. `before` is the last id of the previous page."""
         query = select(*_REJECTED).where(*chosen(wanted))
         query = newest(query, RejectedMessage.id, limit=limit, before=before)
         return [self._rejected_view(row) for row in self._rows(query)]
 
     def rejected_message(self, rejected_id: UUID) -> RejectedView:
-        """Raises `NotFound`."""
+        """The rejected message. Raises `NotFound`."""
         rows = self._rows(select(*_REJECTED).where(RejectedMessage.id == rejected_id))
         if not rows:
             raise NotFound(f"no rejected message has the id {rejected_id}")
@@ -339,7 +340,7 @@ class Audit(Repository):
 
     @contextmanager
     def _read_only(self) -> Iterator[Connection]:
-        """A transaction of one read.
+        """A transaction for one read.
 
         Raises:
             WrongSelection: it took too long.
@@ -347,7 +348,7 @@ class Audit(Repository):
         try:
             with transaction(self._engine, plans_by_values=True) as connection:
                 if self._seconds is not None:
-                    # Of the transaction, not of the session: that one may be a pooler's.
+                    # For the transaction, not for the session, which may belong to a pooler.
                     allow_seconds(connection, self._seconds)
                 yield connection
         except ServiceUnavailable as error:
@@ -380,7 +381,7 @@ def _events(notification_id: UUID) -> Select[Any]:
     return select(*_EVENT).where(of_it, or_(~duplicate, Event.id.in_(listed))).order_by(Event.id)
 
 
-# The key begins with the id space, of which there are a few: each is looked into.
+# The key begins with the id space. There are only a few id spaces, so each is looked into.
 _WITH_PROVIDER_ID: TextClause = text("""
 WITH RECURSIVE spaces AS (
   (SELECT id_space FROM provider_messages ORDER BY id_space LIMIT 1)

@@ -1,4 +1,4 @@
-"""Which notifications an operator means."""
+"""The notifications that an operator selects."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from notifier.store.filters import Filter, hashes_of
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Notifications with these ids, or all that the filter finds. One of the two is given."""
+    """Notifications with these ids, or all that the filter finds. Exactly one of the two is given."""
 
     ids: tuple[UUID, ...] = ()
     filter: Filter | None = None
 
     def as_dict(self, hash_key: HashKey) -> dict[str, Any]:
-        """For the operator's record, which is kept for ever: a recipient is given by hash."""
+        """The selection for the operator record, which is kept for ever, so a recipient is given as a hash."""
         if self.filter is None:
             return {"ids": [str(value) for value in self.ids]}
         found = {name: value for name, value in asdict(self.filter).items() if value is not None}
@@ -33,7 +33,7 @@ class Selection:
 
     @classmethod
     def of_record(cls, selection: Mapping[str, Any]) -> Selection:
-        """What `as_dict` gave, once the operator's record has kept it as JSON."""
+        """The selection from the JSON that `as_dict` put into an operator record."""
         if "filter" not in selection:
             return cls(tuple(UUID(value) for value in selection["ids"]))
         found: dict[str, Any] = dict(selection["filter"])

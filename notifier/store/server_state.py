@@ -1,4 +1,4 @@
-"""What the database server promises about a commit, and whether it takes any."""
+"""What the database server promises about commits, and whether it takes writes."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ _STATE = text("""
            current_setting('synchronous_standby_names') AS standby_names
 """)
 
-#: Values of synchronous_commit with which a commit waits for a standby's disk.
+#: Values of synchronous_commit for which a commit waits for a standby's disk.
 _WAITS = ("on", "remote_apply")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
     takes_writes: bool
-    #: As our sessions have it.
+    #: The value in our sessions.
     synchronous_commit: str
     #: Empty: commits wait for no standby.
     standby_names: str
 
     @property
     def is_durable(self) -> bool:
-        """Whether what is confirmed is on the server's own disk."""
+        """Whether a confirmed commit is on the server's own disk."""
         return self.synchronous_commit != "off"
 
     @property
     def waits_for_standby(self) -> bool:
-        """Whether what is confirmed is on a standby's disk, too."""
+        """Whether a confirmed commit is on a standby's disk, too."""
         return bool(self.standby_names.strip()) and self.synchronous_commit in _WAITS
 
 
 def server_state(engine: Engine) -> ServerState:
-    """Raises `ServiceUnavailable` if the database cannot be asked now."""
+    """The state of the server. Raises `ServiceUnavailable` if the database cannot be asked now."""
     with transaction(engine) as connection:
         row = connection.execute(_STATE).one()
     return ServerState(row.takes_writes, row.synchronous_commit, row.standby_names)

@@ -1,4 +1,4 @@
-"""Whether others on the way can read what we and PostgreSQL say, or take its place."""
+"""Whether others on the way can read our sessions with PostgreSQL, or take the server's place."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from sqlalchemy import Engine
 
 from notifier.store.engine import transaction
 
-#: Values of libpq's `sslmode` by which the server's certificate is verified.
+#: Values of libpq's `sslmode` with which the server's certificate is verified.
 _VERIFYING = ("verify-ca", "verify-full")
 
 
 @dataclass(frozen=True, slots=True)
 class SessionEncryption:
-    """As a session of ours has it with the first that answers there: PostgreSQL, or a pooler before it."""
+    """The encryption of one of our sessions, up to the first server: PostgreSQL, or a pooler in front of it."""
 
-    #: As in the URL; "" or a folder: a socket of this machine.
+    #: As in the URL. "" or a folder: a socket of this machine.
     host: str
-    #: The IP address that it led to; "": none.
+    #: The IP address that the host resolved to. "": none.
     address: str
     is_encrypted: bool
-    #: libpq's, from the URL, the environment or a service file.
+    #: The value in libpq, from the URL, the environment or a service file.
     sslmode: str
 
     @property
@@ -34,16 +34,16 @@ class SessionEncryption:
 
     @property
     def is_verified(self) -> bool:
-        """Whether the server has shown a certificate of an authority that we trust."""
+        """Whether the server has shown a certificate from an authority that we trust."""
         return self.is_encrypted and self.sslmode in _VERIFYING
 
 
 def session_encryption(engine: Engine) -> SessionEncryption:
-    """Raises `ServiceUnavailable` if the database cannot be used now."""
+    """The encryption of a session. Raises `ServiceUnavailable` if the database cannot be used now."""
     with transaction(engine) as connection:
         session: Any = connection.connection.dbapi_connection
         info = session.info
-        # What is libpq's own default is not among them.
+        # The parameters do not include libpq's own defaults.
         sslmode = info.get_parameters().get("sslmode", "prefer")
         is_socket = info.host.startswith(("/", "@"))
         address = "" if is_socket else info.hostaddr

@@ -1,4 +1,4 @@
-"""Where notifications stand, for producers who ask: a few columns of many in one read."""
+"""The status of notifications, for producers who ask: a few columns of many notifications in one read."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from notifier.store.schema.notifications import IdempotencyKey, Notification
 
 _COLUMNS = columns_of(NotificationStatus, Notification)
 
-#: Producer, as `IdempotencyKey` has it, and key.
+#: The producer, in the form of `IdempotencyKey`, and the key.
 _Key = tuple[str, str]
 _Accepted = Row[str, str, UUID, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class AskedStatus:
-    """Which notification: this one or, if there is none, the one that was accepted under this key."""
+    """Asks for the notification with this id or, if there is none, the one accepted under this key."""
 
     id: UUID
     producer: str | None = None
     idempotency_key: str | None = None
-    #: Digest of the message that is asked about, by which another one is told from it. None: whatever was accepted
-    #: under the id or the key.
+    #: Digest of the message that is asked about, which tells it from another message. None: return whatever was
+    #: accepted under the id or the key.
     content: bytes | None = None
-    #: Of a test key, whose idempotency keys are apart.
+    #: The caller uses a test key; tests have idempotency keys of their own.
     is_test: bool = False
 
     @property
@@ -44,17 +44,17 @@ class AskedStatus:
         return self.producer + TEST_KEYS * self.is_test, self.idempotency_key
 
     def is_to_be_compared(self, found: Container[UUID]) -> bool:
-        """Whether the row of a key is needed to answer."""
+        """Whether the row of an idempotency key is needed for the answer."""
         return self.id not in found or self.content is not None
 
 
 @dataclass(frozen=True, slots=True)
 class FoundStatus:
-    """Where the notification stands that has the id or the key that was asked for."""
+    """The status of the notification that has the id or key that was asked for."""
 
     status: NotificationStatus
-    #: Why it is not of the message that was asked about; None: it may be. It tells whether a content is right, so
-    #: it is for those alone who may see the notification.
+    #: Why it does not belong to the message that was asked about. None: it may. The fault tells whether a guessed
+    #: content is right, so show it only to those who may see the notification.
     fault: Fault | None = None
 
 
@@ -65,19 +65,19 @@ class _Found:
 
     @property
     def key(self) -> _Key:
-        """Under which it was accepted."""
+        """The key that it was accepted under."""
         return self.status.producer + TEST_KEYS * self.status.is_test, self.idempotency_key or str(self.status.id)
 
 
 class StatusLookup:
-    """Thread-safe."""
+    """Looks up statuses. Thread-safe."""
 
     def __init__(self, engine: Engine, personal_data: PersonalData) -> None:
         self._engine = engine
         self._personal_data = personal_data
 
     def find(self, wanted: Collection[AskedStatus]) -> dict[AskedStatus, FoundStatus]:
-        """Those that are in the record, whoever sent them. For some hundred at once.
+        """The notifications that are in the record, whoever sent them. Meant for some hundreds at a time.
 
         Raises:
             ServiceUnavailable: the database is away.
@@ -97,7 +97,7 @@ class StatusLookup:
     ) -> FoundStatus | None:
         by_id = found.get(asked.id)
         row = accepted.get(by_id.key if by_id else asked.key)
-        # Keys are forgotten after a while: what is found by its id is then taken for what was asked about.
+        # Keys are forgotten after a while. Then what the id finds is taken to be what was asked about.
         is_other = row is not None and asked.content is not None and not self._is_content(asked.content, row)
         if by_id:
             return FoundStatus(by_id.status, _why_other(asked, by_id) if is_other else None)

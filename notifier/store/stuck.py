@@ -1,4 +1,4 @@
-"""What is late, and why: read for `notifier stuck`."""
+"""Finds notifications that are late, and why, for `notifier stuck`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from notifier.store.notification_rules import LIVE
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 
-#: The sweep runs every second; what was due this long ago is late. Seconds.
+#: Notifications that were due this long ago are late: the sweep runs every second. Seconds.
 LATE_SECONDS = 60
-#: A lease that ended is seen by the next sweep. Seconds.
+#: The next sweep sees a lease that ended, so within this time it is not late yet. Seconds.
 LEASE_GRACE_SECONDS = 5
 
 
@@ -47,18 +47,19 @@ class Late:
     channel: Channel
     lane: Lane
     count: int
-    #: Since when the first of them has waited.
+    #: Since when the one that has waited longest has waited.
     oldest: datetime
-    #: Of the provider or of ours, about one of them.
+    #: Detail of one of them, from the provider or from us.
     detail: str | None
-    #: Of those that have waited longest.
+    #: Ids of those that have waited longest.
     ids: tuple[UUID, ...]
 
 
 class Lateness(Repository):
     def late(self, *, ids: int = 10, paused: Collection[Channel] = tuple(Channel)) -> list[Late]:
-        """What is late now, the oldest first, each with the ids of the `ids` oldest. `paused`: channels that have
-        no provider in use; what still waits for another one has its time, and does not count as paused."""
+        """Notifications that are late now, in groups, oldest first, each with its `ids` oldest ids. `paused`:
+        channels that have no provider in use. On other channels, a notification that waits for a paused provider
+        is tried when it is due, and does not count."""
         parameters = {
             "paused": sorted(paused),
             "late": LATE_SECONDS,
@@ -72,8 +73,8 @@ class Lateness(Repository):
 _REASONS = ("provider_account", "sender_refused", "not_configured", "template_error", "rate_limited")
 _WAITING = ", ".join(f"'{Reason(reason)}'" for reason in _REASONS)
 
-# The due_at of a queued notification moves each time the sweep dispatches it again, so only the event of that
-# tells that nobody claims it. The event is looked for where there has been time for one.
+# The due_at of a queued notification changes each time the sweep dispatches it again, so only the event of that
+# shows that nobody claims it. The event is looked for only where there has been time for one.
 _LATE: TextClause = text(f"""
 WITH open AS MATERIALIZED (
   SELECT n.id, n.channel, n.lane, n.reason, n.detail, n.status, n.due_at, n.updated_at,

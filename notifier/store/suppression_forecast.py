@@ -1,4 +1,4 @@
-"""How many notifications would end as suppressed if they were sent now."""
+"""Forecasts how many notifications would end as suppressed if they were sent now."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from notifier.store.selection import Selection
 
 @dataclass(frozen=True, slots=True)
 class SuppressionRule:
-    """Which suppressions keep a template's messages back."""
+    """The suppressions that keep a template's messages back."""
 
     channel: str
     template: str
-    #: Scope of its sender identity, where the message names none.
+    #: Scope of the sender identity for messages that name none.
     sender: str
-    #: Scope of its category; None: it has none.
+    #: Scope of its category. None: it has no category.
     category: str | None
-    #: It is sent against recipients' wishes.
+    #: It is sent even against recipients' wishes.
     exempt: bool
 
 
 class ForecastRepository(Repository):
-    """Asks as `claim_sql` does before a call, but for hashes of earlier spellings of an address."""
+    """Looks up suppressions as `claim_sql` does before a call, but without hashes of earlier spellings."""
 
     def __init__(self, engine: Engine, operating: Operating) -> None:
         super().__init__(engine)
         self._operating = operating
 
     def count(self, selection: Selection, sources: Sequence[Status], rules: Sequence[SuppressionRule]) -> int:
-        """Of those in `sources` that can be sent. A template without a rule is left out."""
+        """How many of those in `sources` that can be sent are suppressed. A template without a rule is left
+        out."""
         rows = literal(json.dumps([asdict(rule) for rule in rules]), Text)
         names = [column(name, Text) for name in ("channel", "template", "sender", "category")]
         rule = func.json_to_recordset(cast(rows, JSON)).table_valued(*names, column("exempt", Boolean))

@@ -1,4 +1,4 @@
-"""Recipients who must not be sent to. Rows are never deleted, so the past stays explained.
+"""Suppressions: recipients who must not be sent to. Rows are never deleted, so the past stays explained.
 
 A recipient has at most one suppression of each scope and reason at a time. The workers' look-up is part of
 `claim_sql.START_ATTEMPTS`.
@@ -36,13 +36,13 @@ from notifier.store.rows import columns_of, matching, newest, within
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import Suppression
 
-#: Rows of one page of an export.
+#: Rows on one page of an export.
 EXPORT_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """An event for the notification whose recipient did this."""
+    """An event for the notification whose recipient caused the change."""
 
     notification_id: UUID
     text: str
@@ -65,16 +65,16 @@ class SuppressionView:
     lifted_at: datetime | None
     lifted_by: str | None
     lifted_detail: str | None
-    #: Of the message that caused it.
+    #: Provider and sender identity of the message that caused it.
     provider: str | None
     sender: str | None
-    #: "active", "expired" or "lifted"; by the database's clock.
+    #: "active", "expired" or "lifted", by the database's clock.
     state: str
 
 
 @dataclass(frozen=True, slots=True)
 class SuppressionFilter:
-    """All conditions must hold; None: no condition."""
+    """All conditions must hold. None: no condition."""
 
     channel: Channel | None = None
     scope: str | None = None
@@ -82,9 +82,9 @@ class SuppressionFilter:
     source: str | None = None
     since: datetime | None = None
     until: datetime | None = None
-    #: Including those that have ended.
+    #: Include suppressions that have ended.
     with_ended: bool = False
-    #: Of the message that caused them.
+    #: Provider and sender identity of the message that caused them.
     provider: str | None = None
     sender: str | None = None
 
@@ -103,7 +103,7 @@ class SuppressionRepository(Repository):
         self._watch = watch
 
     def add(self, rows: Sequence[NewSuppression], noted: Noted | None = None) -> int:
-        """Returns how many were new; if any was, `noted` is written, too."""
+        """Add suppressions. Returns how many are new. If any is, `noted` is written as well."""
         with transaction(self._engine) as connection:
             return _note(connection, noted, add_suppressions(connection, rows, self._watch))
 
@@ -117,8 +117,8 @@ class SuppressionRepository(Repository):
         detail: str | None = None,
         noted: Noted | None = None,
     ) -> int:
-        """End those of this recipient and scope, of one reason or of all. Returns how many there were; if any,
-        `noted` is written, too."""
+        """End the suppressions of this recipient and scope, of one reason or of all. Returns how many there were.
+        If there were any, `noted` is written as well."""
         values = {
             "hash": address_hash,
             "scope": scope,
@@ -131,21 +131,21 @@ class SuppressionRepository(Repository):
             return _note(connection, noted, ended)
 
     def find(self, address_hash: bytes) -> list[SuppressionView]:
-        """All there ever were for this recipient, the newest first."""
+        """All suppressions that this recipient ever had, newest first."""
         query = select(*_VIEW).where(Suppression.address_hash == address_hash).order_by(Suppression.id.desc())
         return self._records(SuppressionView, query)
 
     def page(
         self, wanted: SuppressionFilter, *, limit: int, before: UUID | None = None
     ) -> tuple[list[SuppressionView], UUID | None]:
-        """Newest first, and where the next page begins; None: there is none."""
+        """Newest first, and the id before which the next page begins. None: there is no next page."""
         query: Any = select(*_VIEW).where(*conditions(wanted))
         query = newest(query, Suppression.id, limit=limit + 1, before=before)
         found = self._records(SuppressionView, query)
         return found[:limit], found[limit - 1].id if len(found) > limit else None
 
     def all(self, wanted: SuppressionFilter) -> Iterator[SuppressionView]:
-        """Newest first; page by page, so that no transaction waits for the reader."""
+        """Newest first, read page by page, so that no transaction waits for the reader."""
         before: UUID | None = None
         while True:
             found, before = self.page(wanted, limit=EXPORT_PAGE, before=before)
@@ -154,7 +154,7 @@ class SuppressionRepository(Repository):
                 return
 
     def lift_other_keys(self, hash_key: str, by: str, detail: str | None) -> int:
-        """End those made under another key. Returns how many."""
+        """End the suppressions made under other keys. Returns how many."""
         query = (
             update(Suppression)
             .where(Suppression.hash_key != hash_key, Suppression.lifted_at.is_(None))
@@ -164,7 +164,7 @@ class SuppressionRepository(Repository):
         return len(self._rows(query))
 
     def has_other_key(self, hash_key: str) -> bool:
-        """Whether any that is not lifted was made under another key, so that no look-up finds it."""
+        """Whether a suppression that is not lifted was made under another key, so that no look-up finds it."""
         return bool(self._scalar(_OTHER_KEY, {"hash_key": hash_key}))
 
 
@@ -179,9 +179,10 @@ def conditions(wanted: SuppressionFilter) -> Iterator[ColumnElement[bool]]:
 def add_suppressions(
     connection: Connection, rows: Sequence[NewSuppression], watch: HardBounceWatch | None = None
 ) -> int:
-    """As `SuppressionRepository.add`, within the transaction of the result that caused them.
+    """Like `SuppressionRepository.add`, within the transaction of the result that caused them.
 
-    A new one takes the place of one that has expired or would end sooner. What `watch` does not admit is held.
+    A new suppression replaces one that has expired or would end sooner. Those that `watch` does not admit are
+    held.
     """
     if rows and watch is not None:
         rows = watch.admit(connection, rows)
@@ -225,13 +226,13 @@ WHERE address_hash = :hash AND scope = :scope AND lifted_at IS NULL
 RETURNING lifted_by <> 'expiry' AS was_active
 """).bindparams(bindparam("hash", type_=LargeBinary()))
 
-# Retention may have deleted it: the link works for longer than the record is kept.
+# Retention may have deleted the notification: a link works for longer than the record is kept.
 _NOTE: TextClause = text("""
 INSERT INTO events (notification_id, kind, detail)
 SELECT id, 'recipient', CAST(:text AS text) FROM states WHERE id = :id
 """)
 
-# Two looks into an index, however many there are.
+# Two index look-ups, however many suppressions there are.
 _OTHER_KEY: TextClause = text("""
 SELECT EXISTS (SELECT FROM suppressions WHERE lifted_at IS NULL AND hash_key < :hash_key
     AND (expires_at IS NULL OR expires_at > now()))

@@ -1,4 +1,4 @@
-"""Mails that came back and that no parser could read: kept for people, sealed like all personal data."""
+"""Returned mails that no parser could read: kept for people, sealed like all personal data."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row, newest
 from notifier.store.schema.feedback import UnreadBounce
 
-#: A longer mail is cut. Bytes.
+#: A mail is cut to this length. Bytes.
 KEPT_BYTES = 64 * 1024
-#: Mails kept of one notification: anyone who has its return path could send any number.
+#: Maximum mails kept for one notification, because anyone who has its return path could send any number.
 MAX_KEPT = 10
 
 
@@ -33,9 +33,9 @@ class UnreadView:
     attempt: int
     #: Full length. Bytes.
     size: int
-    #: What is kept; empty in lists.
+    #: The part that is kept. Empty in lists.
     content: bytes = b""
-    #: Why what is kept cannot be shown, naming the key; "": it can.
+    #: Why the kept part cannot be shown, with the name of the key. "": it can.
     fault: str = ""
 
 
@@ -48,9 +48,9 @@ class UnreadBounceRepository(Repository):
         self._personal_data = personal_data
 
     def keep(self, notification_id: UUID, attempt: int, content: bytes) -> bool:
-        """Keep the mail and write an event for its notification. Returns whether it is new.
+        """Keep the mail and write an event for its notification. Returns whether the mail is new.
 
-        Of a redacted notification, and beyond `MAX_KEPT`, nothing is kept; one event says so.
+        For a redacted notification, and beyond `MAX_KEPT`, nothing is kept; one event says so.
         """
         values = {
             "notification_id": notification_id,
@@ -62,22 +62,22 @@ class UnreadBounceRepository(Repository):
         with transaction(self._engine) as connection:
             id_ = clock_of(connection).new_id()
             values |= {"id": id_, **self._personal_data.put_away_bounce(id_, content[:KEPT_BYTES])}
-            # The lock makes the same mail twice at once count once.
+            # With the lock, the same mail counts once even if it comes twice at the same time.
             connection.execute(_LOCK, {"id": notification_id})
             return connection.execute(_KEEP, values).first() is not None
 
     def note_reply(self, notification_id: UUID, attempt: int) -> bool:
-        """Write an event: a program answered the mail. Returns whether that is new."""
+        """Write an event that a program answered the mail. Returns whether the event is new."""
         with transaction(self._engine) as connection:
             connection.execute(_LOCK, {"id": notification_id})
             return connection.execute(_REPLY, {"id": notification_id, "attempt": attempt}).rowcount > 0
 
     def page(self, *, limit: int, before: UUID | None = None) -> list[UnreadView]:
-        """Newest first, without their contents; `before` is the last id of the page before."""
+        """Newest first, without contents. `before` is the last id of the previous page."""
         return self._records(UnreadView, newest(select(*_VIEW), UnreadBounce.id, limit=limit, before=before))
 
     def find(self, wanted: UUID) -> list[UnreadView]:
-        """The one with this id, or those of the notification with this id, oldest first.
+        """The mail with this id, or the mails of the notification with this id, oldest first.
 
         Raises:
             NotFound: there is none.
@@ -101,7 +101,7 @@ _IDS = binds.uuid("id")
 
 _LOCK: TextClause = text("SELECT id FROM states WHERE id = :id FOR UPDATE").bindparams(_IDS)
 
-# What was redacted is not to be known again by what comes back later.
+# A mail that comes back later must not bring back what was redacted.
 _KEEP: TextClause = text("""
 WITH known AS (
   SELECT count(*) AS count, bool_or(digest = :digest) AS is_known FROM unread_bounces

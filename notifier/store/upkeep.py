@@ -1,4 +1,4 @@
-"""When each step of upkeep last ran, and how it ended."""
+"""When each step of upkeep last ran, and how the run ended."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from notifier.store import binds
 from notifier.store.engine import transaction
 from notifier.store.repository import Repository
 
-#: A step that succeeds every night is never late by this, even if the clock goes back, which makes a day of 25
-#: hours. Hours.
+#: A step is late if it has not succeeded for this long. A step that succeeds every night never is, even if the
+#: clock goes back and the day has 25 hours. Hours.
 LATE_HOURS = 26
-#: A step that failed, or whose worker died, is run again after this. Hours.
+#: A step that failed, or whose worker died, runs again after this. Hours.
 AGAIN_HOURS = 1
 _FAILURE_LENGTH = 500
 
@@ -25,21 +25,21 @@ class UpkeepState:
     step: str
     #: When the last run began.
     started_at: datetime
-    #: When one last ended well; None: none has.
+    #: When a run last succeeded. None: none has.
     last_success_at: datetime | None
     last_failure_at: datetime | None
-    #: Why that one failed.
+    #: Why that run failed.
     failure: str | None
-    #: Since the last success; None: there was none.
+    #: Hours since the last success. None: there was none.
     hours_since_success: float | None
-    #: It has not succeeded for `LATE_HOURS`.
+    #: No run has succeeded for `LATE_HOURS`.
     is_late: bool
     #: An operator asked for a run, and none has begun since.
     is_asked: bool
 
     @property
     def has_failed(self) -> bool:
-        """Whether it failed since its last success."""
+        """Whether a run has failed since the last success."""
         failed, done = self.last_failure_at, self.last_success_at
         return failed is not None and (done is None or failed > done)
 
@@ -55,18 +55,18 @@ class UpkeepRepository(Repository):
         self._execute(_FAIL, {"step": step, "failure": failure[:_FAILURE_LENGTH]})
 
     def ask(self, step: str) -> None:
-        """Have it run as a late one is. One that never ran is late by itself."""
+        """Ask for a run, as if the step were late. A step that never ran is late anyway."""
         self._execute(_ASK, {"step": step})
 
     def take_late(self, steps: Sequence[str]) -> str | None:
-        """The first of `steps` that is late and not running, or asked for; it begins here, for one caller only."""
+        """Begin the first of `steps` that is late and not running, or asked for. Only one caller gets it."""
         with transaction(self._engine) as connection:
             late = connection.execute(_LATE, {"steps": list(steps), **_HOURS}).scalars().all()
             taken = (connection.execute(_TAKE, {"step": step, **_HOURS}).scalar() for step in late)
             return next((step for step in taken if step is not None), None)
 
     def states(self) -> list[UpkeepState]:
-        """Of every step that ever ran, by name."""
+        """The states of all steps that ever ran, by name."""
         return self._records(UpkeepState, _STATES, {"late": LATE_HOURS})
 
 
@@ -92,7 +92,8 @@ _IS_FREE = "u.started_at < now() - make_interval(hours => :again)"
 _IS_ASKED = "coalesce(u.asked_at > u.started_at, false)"
 _IS_DUE = f"({_IS_ASKED} OR ({_IS_LATE} AND {_IS_FREE}))"
 
-# By the clock, not by when the transaction began: a run that begins before the commit may have read nothing of it.
+# Not the time when the transaction began: a run that begins before the commit may have read nothing of this
+# request.
 _ASK: TextClause = text("""
 UPDATE upkeep_runs SET asked_at = greatest(clock_timestamp(), started_at + interval '1 microsecond')
 WHERE step = :step
@@ -103,7 +104,7 @@ SELECT s.step FROM unnest(:steps) WITH ORDINALITY AS s(step, place) LEFT JOIN up
 WHERE u.step IS NULL OR {_IS_DUE} ORDER BY s.place
 """).bindparams(binds.texts("steps"))
 
-# The row decides between two who found it late.
+# If two find it late at the same time, the row decides who gets it.
 _TAKE: TextClause = text(f"""
 INSERT INTO upkeep_runs AS u (step) VALUES (:step)
 ON CONFLICT (step) DO UPDATE SET started_at = clock_timestamp() WHERE {_IS_DUE}

@@ -1,1 +1,1 @@
-"""What a process tells about itself: its metrics, and the small server that a monitor reads them from."""
+"""What a process reports about itself: its metrics, the server that a monitor reads them from, and its spans."""

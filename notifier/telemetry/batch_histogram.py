@@ -1,7 +1,7 @@
-"""A histogram that takes many values at once.
+"""A Prometheus histogram that takes many values at once.
 
-prometheus-client's own takes one at a time, with three locks for each: a microsecond or more, for every mail. Here
-a batch costs one lock, and a value a search among a dozen bounds.
+prometheus-client's own histogram takes one value at a time, with three locks each: a microsecond or more for every
+mail. Here a batch costs one lock, and a value costs a search among a dozen bounds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prometheus_client.utils import floatToGoString
 
 
 class BatchHistogram(Collector):
-    """Thread-safe."""
+    """The histogram. Thread-safe."""
 
     def __init__(
         self,
@@ -27,19 +27,20 @@ class BatchHistogram(Collector):
         bounds: Sequence[float],
         registry: CollectorRegistry,
     ) -> None:
-        """`bounds`: upper ends of the buckets, which include them, in ascending order; the last one has none."""
+        """`bounds`: upper bounds of the buckets in ascending order; a bound belongs to its bucket. A last bucket
+        has no bound."""
         self._name, self._text, self._labels, self._bounds = name, text, tuple(labels), tuple(bounds)
         self._lock = Lock()
-        #: Values of the labels → how many values each bucket has, and their sum.
+        #: Label values → number of values in each bucket, and their sum.
         self._series: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
         registry.register(self)
 
     def prepare(self, *labels: str) -> None:
-        """Begin this series at 0."""
+        """Start this series at 0."""
         self.observe(labels, ())
 
     def observe(self, labels: tuple[str, ...], values: Sequence[float]) -> None:
-        """Count these values, for one set of labels in the order of their names."""
+        """Count these values for one set of labels, given in the order of the label names."""
         bounds = self._bounds
         places = [bisect_left(bounds, value) for value in values]
         total = sum(values)
@@ -50,7 +51,7 @@ class BatchHistogram(Collector):
             sums[0] += total
 
     def counts(self) -> dict[tuple[str, ...], list[int]]:
-        """Values of the labels → how many values each bucket has; the last one is what lies above all bounds."""
+        """Label values → number of values in each bucket; the last one is for values above all bounds."""
         with self._lock:
             return {labels: list(counts) for labels, (counts, _) in self._series.items()}
 

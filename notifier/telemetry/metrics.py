@@ -1,10 +1,10 @@
-"""The metrics of a process: every name is here, and nowhere else. Those that are read from the record are in
-`api.record_metrics`.
+"""The metrics of a process. Every name is here and nowhere else, except metrics that are read from the record
+(`api.record_metrics`).
 
-Each is counted where the thing happens, a batch at a time: once for each set of labels. Label values are closed
-lists or configured names. Nothing that a producer chooses is among them, so nobody can make series without end,
-and nothing about a person. A series exists from the start with 0: an alert that compares two scrapes would miss
-the first event of one that appears with it.
+Each is counted where the event happens, a batch at a time: once for each set of labels. Label values are closed
+lists or configured names. Producers choose none of them, so nobody can make endless series, and none is about a
+person. Series exist from the start with 0: if a series only appeared with its first event, an alert that compares
+two scrapes would miss that event.
 """
 
 from __future__ import annotations
@@ -86,25 +86,25 @@ FAULTS = (
     "wrong_producer",
     "wrong_type",
 )
-#: Upper ends of buckets. Seconds.
+#: Upper bounds of the buckets. Seconds.
 CALL_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 SENT_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0)
 DELIVERED_BOUNDS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0, 259_200.0)
-#: The outcome of a callback that its endpoint took.
+#: The outcome of a callback that its endpoint accepted.
 TAKEN = "delivered"
 
 
 class IntakeSource(StrEnum):
     """How a message came in."""
 
-    QUEUE = "queue"  #: by the broker
-    HTTP = "http"  #: by the API
+    QUEUE = "queue"  #: through the broker
+    HTTP = "http"  #: through the API
 
 
-# It would double the series, with times that nobody looks at.
+# Would double the number of series, with times that nobody looks at.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-#: Our own, so that no library adds to it.
+#: Our own registry, so that libraries add nothing to it.
 REGISTRY = CollectorRegistry(auto_describe=True)
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
@@ -155,7 +155,7 @@ LEASES_EXPIRED = Counter(
 )
 SWEPT = Gauge(
     "notifier_sweep_last_success_timestamp_seconds",
-    "When this process last swept to the end; 0: it has not.",
+    "When this process last completed a sweep; 0: never.",
     registry=REGISTRY,
 )
 CALLBACK_CALLS = Counter(
@@ -165,13 +165,13 @@ RELAYED = Counter("notifier_relayed_total", "Messages that the relay published f
 
 
 def count(counter: Counter, labels: Iterable[tuple[str, ...]]) -> None:
-    """Count one for each member of `labels`, the values of a set of labels in the order of their names."""
+    """Add one for each member of `labels`, which are label values in the order of their names."""
     for values, number in Tally(labels).items():
         counter.labels(*values).inc(number)
 
 
 def prepare_providers(names: Iterable[str]) -> None:
-    """Begin the series of these providers at 0."""
+    """Start the series of these providers at 0."""
     for name in names:
         ATTEMPT_SECONDS.prepare(name)
         for outcome in Outcome:

@@ -1,8 +1,8 @@
-"""`/metrics` and `/healthz` of a process, answered by a thread of its own for as long as the process lives.
+"""Serves `/metrics` and `/healthz` of a process, from a separate thread, for as long as the process lives.
 
-It asks neither database nor broker: while they are away this process is in order all the same. `/healthz` says 503
-once a loop of the process has stopped turning. There is no key: whoever reaches the port reads counts, and nothing
-about a person.
+It asks neither database nor broker: while they are unreachable, this process is healthy all the same. `/healthz`
+says 503 after a loop of the process has stopped turning. No key is needed: whoever reaches the port reads counts,
+and nothing about people.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from notifier.domain.errors import ConfigurationError
 from notifier.telemetry.liveness import LIVENESS, Liveness
 from notifier.telemetry.metrics import REGISTRY
 
-#: A client that says nothing for so long is left. Seconds.
+#: A client that sends nothing for this long is disconnected. Seconds.
 CLIENT_SECONDS = 10
 
 _StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 class MetricsServer:
-    """Answers from its making until `close`, or the end of the process."""
+    """Answers from its creation until `close` or the end of the process."""
 
     def __init__(self, host: str, port: int, program: str, liveness: Liveness = LIVENESS) -> None:
-        """`program`: the name that `/healthz` gives. Raises `ConfigurationError` if the address is not free."""
+        """`program` is the name in the answer of `/healthz`. Raises `ConfigurationError` if the address is not
+        free."""
         kind = _IPv6Server if ":" in host else _Server
         try:
             self._server = make_server(host, port, partial(_answer, program, liveness), kind, _Handler)
@@ -60,13 +61,13 @@ class _Server(ThreadingWSGIServer):
     address_family = AF_INET
 
     def server_bind(self) -> None:
-        # HTTPServer's own looks up the name of the host, and a slow name server would hold up the start.
+        # HTTPServer's own method looks up the name of the host, so a slow name server would delay the start.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: the client went away, or was silent for too long."""
+        """Does nothing: the client has left, or was silent for too long."""
 
 
 class _IPv6Server(_Server):
@@ -80,7 +81,7 @@ class _Handler(WSGIRequestHandler):
         return str(self.client_address[0])
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
-        """Nothing: an entry for each scrape tells nobody anything."""
+        """Does nothing: a line for each scrape helps nobody."""
 
 
 _metrics = make_wsgi_app(REGISTRY)

@@ -1,4 +1,5 @@
-"""Spans by OpenTelemetry's SDK. Importing it takes a third of a second and 20 MB: see `tracing`."""
+"""Records spans with OpenTelemetry's SDK. Importing it takes a third of a second and 20 MB; `tracing` decides
+about it."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from notifier.domain.trace_context import is_sampled, parent_id_of, trace_id_of
 from notifier.telemetry.traces import ERROR_TYPE, Attributes, SpanName
 from notifier.telemetry.version import installed_version
 
-#: At the end of a program, time to export what is left: a collector that hangs does not keep it. Seconds.
+#: Time to export what is left when a program ends: a collector that hangs does not hold it up for longer. Seconds.
 CLOSE_SECONDS = 3.0
 
 _KINDS = {
@@ -38,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class RecordedSpan:
-    """A `traces.OpenSpan`."""
+    """The implementation of `traces.OpenSpan`."""
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
@@ -64,7 +65,8 @@ class RecordedSpan:
 
 
 class OpenTelemetryRecorder:
-    """A `traces.SpanRecorder`. Its provider is nobody else's: libraries that make spans of their own find none."""
+    """The implementation of `traces.SpanRecorder`. Its provider is private, so libraries that make their own spans
+    do not find it."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._tracer = provider.get_tracer("notifier", installed_version() or "")
@@ -75,7 +77,7 @@ class OpenTelemetryRecorder:
         try:
             span = self._tracer.start_span(
                 f"{name} {target}".rstrip(),
-                # Never the caller's: the thread may be working on others.
+                # Never the caller's context, because the thread may be working for other notifications.
                 Context() if parent is None else _context(parent),
                 _KINDS[name],
                 dict(attributes),
@@ -88,8 +90,8 @@ class OpenTelemetryRecorder:
 
 
 class ToldExporter(SpanExporter):
-    """Says once that spans cannot be exported, and once that they can again. The libraries' own lines, several for
-    each batch, quote what the collector answers: `config.logs` keeps them back."""
+    """Logs once when spans cannot be exported, and once when they can again. The libraries' own lines, several for
+    each batch, quote the collector's answers; `config.logs` drops them."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -114,8 +116,9 @@ class ToldExporter(SpanExporter):
 
 
 def make_recorder(program: str, exporters: Iterable[SpanExporter]) -> OpenTelemetryRecorder:
-    """Spans go to these exporters in batches, from a thread of their own. What comes faster than they take it is
-    dropped. At the end of the process they get `CLOSE_SECONDS`."""
+    """Make a recorder that sends spans to these exporters in batches, from a separate thread. If spans come
+    faster than the exporters take them, the rest is dropped. At the end of the process the exporters get
+    `CLOSE_SECONDS`."""
     provider = TracerProvider(resource=_resource(program), shutdown_on_exit=False)
     for exporter in exporters:
         provider.add_span_processor(BatchSpanProcessor(ToldExporter(exporter)))
@@ -124,7 +127,7 @@ def make_recorder(program: str, exporters: Iterable[SpanExporter]) -> OpenTeleme
 
 
 def _resource(program: str) -> Resource:
-    """What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say, and ours for the rest."""
+    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, and our own values for the rest."""
     ours = {
         SERVICE_NAME: f"notifier-{program}",
         SERVICE_NAMESPACE: "notifier",
@@ -138,7 +141,7 @@ def _resource(program: str) -> Resource:
 
 
 def _close_at_exit(provider: TracerProvider) -> None:
-    """In a thread that is there already: at that time none can be started any more."""
+    """Close in a thread that already exists, because none can be started at exit."""
     is_over = Event()
 
     def close() -> None:
@@ -165,5 +168,6 @@ def _context(traceparent: str) -> Context:
 
 
 def _tell(problem: Exception) -> None:
-    # A sampler or a processor that the environment names may be anybody's. The message goes on without its span.
+    # A sampler or a processor that the environment names may be anybody's code. The message continues without its
+    # span.
     _log.warning("a span was not made (%s)", type(problem).__name__)

@@ -1,15 +1,16 @@
-"""The trace of a notification, in spans of OpenTelemetry: every name is here, and nowhere else.
+"""The trace of a notification, as spans of OpenTelemetry. Every name is here and nowhere else.
 
-Off until `use` is called; until then they cost a mail no more than an `if`. A span is of one notification. It is
-made from recorded times, because tasks and statements are of many, and it is never the current one of a thread.
-All spans after `accept` are children of what was stored with the notification, whichever process makes them.
+Tracing is off until `use` is called; until then it costs a mail no more than an `if`. A span belongs to one
+notification. It is made from recorded times, because tasks and statements are for many notifications, and it is
+never a thread's current span. All spans after `accept` are children of what is stored with the notification,
+whichever process makes them.
 
-Attributes are ids, numbers, and words of closed lists or of the configuration: nothing about a person, and no
+Attributes are ids, numbers, and words from closed lists or the configuration: nothing about a person, and no
 provider's words.
 
-Crash points. A span is exported after what it tells of was committed: a process that dies between the two loses
-the span, and never a message. Spans of what is tried again after a lost answer may be missing too; the trace id
-stays the same.
+Crash points: a span is exported after what it reports was committed. If a process dies between the two, the span
+is lost, but never a message. Spans of work that is repeated after a lost answer may be missing as well; the trace
+id stays the same.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ CHANNEL = "notifier.channel"
 LANE = "notifier.lane"
 TEMPLATE = "notifier.template"
 IS_TEST = "notifier.is_test"
-#: What an accept, an attempt or a report came to.
+#: The result of an accept, an attempt or a report.
 OUTCOME = "notifier.outcome"
-#: The status that it got, was reported or is told of.
+#: The status that the notification got, that was reported, or of which the producer is notified.
 STATUS = "notifier.status"
 PROVIDER = "notifier.provider"
-#: Number of the attempt at a provider, from 1.
+#: Number of the provider call, from 1.
 ATTEMPT = "notifier.attempt"
 #: Number of the call of a producer's endpoint, from 1.
 CALL = "notifier.callback.call"
@@ -50,7 +51,7 @@ ERROR_TYPE = "error.type"
 
 
 class SpanName(StrEnum):
-    """A step of a notification's way: the first word of its span's name."""
+    """A step in a notification's life: the first word of its span's name."""
 
     ACCEPT = "accept"  #: it gets into the record
     ATTEMPT = "attempt"  #: one call of one provider
@@ -59,30 +60,30 @@ class SpanName(StrEnum):
 
 
 class OpenSpan(Protocol):
-    """A span under way. Neither raises."""
+    """A span that has begun. Its methods never raise."""
 
     @property
     def traceparent(self) -> str:
-        """For what follows from it."""
+        """The `traceparent` for what follows from it."""
         ...
 
     @property
     def is_recorded(self) -> bool:
-        """False: whoever decides about samples has decided against it."""
+        """False if the sampler decided against recording it."""
         ...
 
     def end(self, attributes: Attributes, *, error: str | None = None, at: int | None = None) -> None:
-        """`error`: a word for why it failed. `at`: Unix time in nanoseconds; None: now."""
+        """End it. `error`: a word for why it failed. `at`: Unix time in nanoseconds; None: now."""
         ...
 
 
 class SpanRecorder(Protocol):
-    """What makes spans and sends them somewhere."""
+    """Makes spans and sends them somewhere."""
 
     def begin(
         self, name: SpanName, target: str, attributes: Attributes, *, parent: str | None, at: int
     ) -> OpenSpan | None:
-        """None: it failed. Never raises."""
+        """Begin a span; None: that failed. Never raises."""
         ...
 
 
@@ -90,7 +91,7 @@ _recorder: SpanRecorder | None = None
 
 
 def use(recorder: SpanRecorder | None) -> None:
-    """Make spans by it from now on, in the whole process; None: make none."""
+    """Make spans with this recorder from now on, in the whole process; None: make none."""
     global _recorder
     _recorder = recorder
 
@@ -102,9 +103,9 @@ def are_on() -> bool:
 def begin_trace(
     name: SpanName, target: str, attributes: Attributes, *, parent: str | None, at: int
 ) -> OpenSpan | None:
-    """A span of a trace that goes on from `parent`, or begins. `at`: Unix time in nanoseconds.
+    """Begin a span in the trace of `parent`, or in a new trace. `at`: Unix time in nanoseconds.
 
-    None: there are no spans, or who began the trace does not record it.
+    None: tracing is off, or whoever began the trace does not record it.
     """
     if _recorder is None or (parent is not None and not is_sampled(parent)):
         return None
@@ -112,12 +113,12 @@ def begin_trace(
 
 
 def go_on(name: SpanName, target: str, attributes: Attributes, *, parent: str | None, at: int) -> OpenSpan | None:
-    """As `begin_trace`, but without a `parent` there is no span: half a trace tells nothing."""
+    """Like `begin_trace`, but without a `parent` there is no span, because half a trace is of no use."""
     return None if parent is None else begin_trace(name, target, attributes, parent=parent, at=at)
 
 
 def about(notification_id: UUID, channel: str, lane: str, template: str, producer: str) -> dict[str, str]:
-    """The attributes that say which notification it is."""
+    """The attributes that identify a notification."""
     return {
         NOTIFICATION: str(notification_id),
         CHANNEL: channel,

@@ -1,6 +1,6 @@
-"""Whether this process makes spans, and where they go: the variables OTEL_* decide, as everywhere.
+"""Decides whether this process makes spans and where they go, by the usual variables OTEL_*.
 
-OpenTelemetry is an extra. It is looked for only where the environment asks for traces.
+OpenTelemetry is an extra. It is only looked for if the environment asks for traces.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL
 
 
 def wanted_exporters() -> list[str]:
-    """The names that OpenTelemetry's packages give to the exporters that are asked for; empty: no traces."""
+    """The exporters that are asked for, by the names that OpenTelemetry's packages give them; empty: no traces."""
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
     given = os.environ.get(_EXPORTER) or ("otlp" if any(map(os.environ.get, _ENDPOINTS)) else "")
@@ -29,9 +29,9 @@ def wanted_exporters() -> list[str]:
 
 
 def tracing_problem() -> str | None:
-    """Why the spans that are asked for cannot be made, and the fix; None: they can, or none are asked for."""
+    """Why spans that are asked for cannot be made, and the fix; None: they can, or none are asked for."""
     names = wanted_exporters()
-    # To look for a module, its package is imported, so that must be there.
+    # Finding a module imports its package, so the package must exist.
     if names and not all(map(find_spec, ("opentelemetry", "opentelemetry.sdk"))):
         return f"the environment asks for traces, and OpenTelemetry is not installed: {add_extra('otel')}"
     missing = [name for name in names if _entry_point(name) is None]
@@ -39,10 +39,10 @@ def tracing_problem() -> str | None:
 
 
 def start_tracing(program: str) -> str | None:
-    """Make spans from now on, if they are asked for. Call it in the process that makes them: its thread that
-    exports does not survive a fork.
+    """Make spans from now on, if they are asked for. Call it in the process that makes them, because the exporting
+    thread does not survive a fork.
 
-    Returns why they are not made although they are asked for, with the fix.
+    Returns why spans are not made although they are asked for, with the fix; None: there is no problem.
     """
     problem = tracing_problem()
     names = wanted_exporters()
@@ -54,7 +54,8 @@ def start_tracing(program: str) -> str | None:
         exporters = [point.load()() for name in names if (point := _entry_point(name))]
         traces.use(make_recorder(program, exporters))
     except Exception as error:
-        # A variable that the library does not understand, for one. Its words may hold the endpoint's password.
+        # For example because of a variable that the library does not understand. Its text may hold the endpoint's
+        # password.
         return f"OpenTelemetry does not start ({type(error).__name__}): check the variables OTEL_*"
     return None
 

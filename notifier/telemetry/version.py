@@ -1,4 +1,4 @@
-"""Which version of notifier runs."""
+"""Finds out which version of notifier is running."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def installed_version() -> str | None:
-    """None: it runs from its source, without having been installed."""
+    """The installed version; None: it runs from source, without being installed."""
     try:
         return version("notifier")
     except PackageNotFoundError:

@@ -1,6 +1,6 @@
-"""The Celery worker and Beat. Nothing outside this room imports Celery.
+"""The Celery worker and Beat. No code outside this room imports Celery.
 
-`celery -A notifier.worker …` works: Flower and `celery inspect` use it.
+`celery -A notifier.worker …` works; Flower and `celery inspect` use it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """`app` for `celery -A notifier.worker`: built from the environment when it is first used."""
+    """`app` for `celery -A notifier.worker`, built from the environment at its first use."""
     if name != "app":
         raise AttributeError(name)
     from notifier.worker.app import app_from_environment

@@ -1,6 +1,6 @@
-"""The Celery application and its configuration.
+"""Makes the Celery application and its configuration.
 
-`celery -A notifier.worker.app …` works: Flower and `celery inspect` use it.
+`celery -A notifier.worker.app …` works; Flower and `celery inspect` use it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from notifier.worker.tasks import Process, add_tasks
 
 
 def make_app(settings: Settings, process: Process | None = None) -> Celery:
-    """Its tasks work with `process`. Raises `ConfigurationError` without a broker URL."""
+    """The app; its tasks work with `process`. Raises `ConfigurationError` if there is no broker URL."""
     broker = topology.verified(settings.require("broker_url"))
     amqp = _RedisAMQP if topology.is_redis(broker) else _RabbitAMQP
     app = Celery("notifier", amqp=amqp, control=QuestionsControl, events=ImpatientEvents, set_as_current=True)
@@ -34,7 +34,7 @@ def make_app(settings: Settings, process: Process | None = None) -> Celery:
 
 
 class _RedisAMQP(AMQP):  # type: ignore[misc]  # Celery ships no types
-    """Celery takes every connection to the broker from here."""
+    """Celery takes all its connections to the broker from here."""
 
     Connection = redis_transport.RedisBrokerConnection
 
@@ -54,9 +54,9 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
         "result_backend": backend,
         "task_ignore_result": backend is None,
         "result_expires": 3600,
-        # A result is for who wants it: it does not keep a task, nor the worker's end.
+        # A result is a convenience: publishing it must not hold up a task, nor the end of the worker.
         "result_backend_transport_options": {"retry_policy": {"timeout": PUBLISH_SECONDS}},
-        # JSON in, JSON out, nothing else is even looked at.
+        # JSON in, JSON out. Everything else is refused unread.
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
@@ -79,12 +79,12 @@ def _worker_configuration(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
-        # An exclusive control queue is locked by our own half-open connection until the broker notices, and a
-        # worker that cannot have it ends. Durable, because newer brokers refuse queues that are neither; when it
-        # is not used any more it expires.
+        # If the control queue is exclusive, our own half-open connection locks it until the broker notices, and a
+        # worker that cannot get it ends. It is durable because newer brokers refuse queues that are neither; when
+        # it is no longer used, it expires.
         "control_queue_exclusive": False,
         "control_queue_durable": True,
-        # Its gradual way back after a reconnect reads the connection from two threads at once: the worker stalls.
+        # Celery's gradual return after a reconnect reads the connection from two threads, which stalls the worker.
         "worker_enable_prefetch_count_reduction": False,
         "worker_enable_remote_control": settings.worker_questions,
         "worker_send_task_events": True,
@@ -93,7 +93,7 @@ def _worker_configuration(settings: Settings) -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    """`app` for `celery -A notifier.worker.app`, where this module was loaded before Celery looks for it."""
+    """`app` for `celery -A notifier.worker.app`: this module was loaded before Celery looks for it."""
     if name != "app":
         raise AttributeError(name)
     return app_from_environment()

@@ -1,8 +1,7 @@
-"""Celery's programs, made to end in order on Ctrl-C and SIGTERM, whatever the broker does."""
+"""Celery's worker and Beat, made to end in order on Ctrl-C, SIGTERM and SIGHUP, whatever the broker does."""
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 from celery.app.events import Events
@@ -12,18 +11,18 @@ from celery.events.dispatcher import EventDispatcher
 from celery.utils.threads import bound_open_broker_sockets
 from celery.worker import state
 
-from notifier.runtime.shutdown import SIGNALS, Shutdown
+from notifier.runtime.shutdown import Shutdown, handle_signals
 
-#: At the end, deadline of the broker's answers: acknowledgements that are lost do no harm. Seconds.
+#: Deadline of the broker's answers during shutdown; lost acknowledgements do no harm. Seconds.
 _GOODBYE_SECONDS = 1.0
 
 
 class ImpatientDispatcher(EventDispatcher):  # type: ignore[misc]  # Celery ships no types
-    """An event that cannot be published now is dropped.
+    """Drops an event that cannot be published now.
 
-    Celery's heartbeat publishes from the main thread, and without a broker retries there without end: nothing else
-    runs in that thread then, not even the shutdown. Here the error is raised, and the worker connects again, which
-    does check whether it is to stop.
+    Celery's heartbeat publishes from the main thread, and without a broker it retries there for ever. Then nothing
+    else runs in that thread, not even the shutdown. Here the error is raised, so the worker connects again, and
+    that code does check whether the worker should stop.
     """
 
     def send(self, *arguments: Any, **options: Any) -> Any:
@@ -35,8 +34,8 @@ class ImpatientEvents(Events):  # type: ignore[misc]
 
 
 class OrderlyWorker(Worker):  # type: ignore[misc]
-    """Celery's worker, which ends in order however many signals come. By itself it takes Ctrl-C for a failure, and
-    on a second one drops its tasks, whose results would be lost."""
+    """Celery's worker, which ends in order however many signals come. By itself it takes Ctrl-C for a failure. On
+    a second Ctrl-C it drops its tasks, and their results would be lost. On SIGHUP it would restart itself."""
 
     def __init__(self, shutdown: Shutdown, **options: Any) -> None:
         self._ending = shutdown
@@ -44,15 +43,14 @@ class OrderlyWorker(Worker):  # type: ignore[misc]
 
     def install_platform_tweaks(self, worker: Any) -> None:
         super().install_platform_tweaks(worker)
-        for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+        handle_signals(self._on_signal)
         if self._ending.has_begun:
-            # The signal came before this handler, so Celery does not know.
+            # The signal came before this handler was set, so Celery does not know about it.
             state.should_stop = 0
 
     def _on_signal(self, number: int, _frame: Any) -> None:
         self._ending.begin(number)
-        state.should_stop = 0  # Celery's main loop looks at it, and its reconnecting does
+        state.should_stop = 0  # Celery's main loop and its reconnecting look at this
 
     def _shutdown(self, warm: bool = True) -> None:
         consumer = getattr(self, "consumer", None)
@@ -64,7 +62,7 @@ class OrderlyWorker(Worker):  # type: ignore[misc]
 
 
 class OrderlyBeat(Beat):  # type: ignore[misc]
-    """Celery's Beat, which may be told to end before it has begun."""
+    """Celery's Beat, which may be told to end before it has started."""
 
     def __init__(self, shutdown: Shutdown, **options: Any) -> None:
         self._ending = shutdown
@@ -73,14 +71,13 @@ class OrderlyBeat(Beat):  # type: ignore[misc]
         self.install_sync_handler(None)
 
     def install_sync_handler(self, service: Any) -> None:
-        """It keeps no schedule that would have to be saved."""
+        """Set our signal handlers. Nothing needs saving, because no schedule is kept on disk."""
         self._service = service
-        for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+        handle_signals(self._on_signal)
 
     def _on_signal(self, number: int, _frame: Any) -> None:
         self._ending.begin(number)
         if self._service is not None:
-            # Tell its loop, too: a library that the exception interrupts may swallow it.
+            # Tell its loop as well: a library that the exception interrupts may swallow it.
             self._service.stop()
         raise SystemExit(0)

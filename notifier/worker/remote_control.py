@@ -1,8 +1,8 @@
-"""Celery's remote control: off, or read-only where NOTIFIER_WORKER_QUESTIONS turns it on.
+"""Celery's remote control: off, or read-only if NOTIFIER_WORKER_QUESTIONS turns it on.
 
-Anybody with rights on the broker's exchange of commands reaches every worker, and Celery obeys: it ends, stops
-reading a queue, or reads a producers' queue and drops what is no task. Here a worker answers the questions of
-Flower and `celery inspect`. It refuses everything else, with an answer and a line in the log.
+Anybody with rights on the broker's exchange of commands can reach every worker, and Celery obeys: the worker ends,
+stops reading a queue, or reads a producers' queue and drops all messages that are not tasks. Here a worker answers
+the questions of Flower and `celery inspect`. It refuses everything else, with an answer and a line in the log.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kombu.pidbox import Mailbox, Node
 
 from notifier.config.logs import log
 
-#: They do not change what a worker does. `hello` is not among them: it brings ids of tasks to be dropped.
+#: Commands that do not change what a worker does. `hello` is not one of them: it brings ids of tasks to drop.
 QUESTIONS = frozenset(
     {
         "active", "active_queues", "clock", "conf", "ping", "query_task", "registered", "report", "reserved",
@@ -31,18 +31,18 @@ REFUSED = "refused: the workers of notifier answer questions only; start and sto
 
 
 class QuestionsOnly(Node):  # type: ignore[misc]  # kombu's types are skipped
-    """The worker's side: it answers questions and refuses everything else."""
+    """The worker's side: answers questions and refuses everything else."""
 
     def handle(self, method: Any, arguments: Any = None) -> Any:
         if isinstance(method, str) and method in QUESTIONS:
             return super().handle(method, arguments)
-        # Celery's own words may be logged, a stranger's not.
+        # The name may be logged if Celery knows it. A stranger's own words may not.
         known = isinstance(method, str) and method in Panel.data
         log.warning("worker.command_refused", reason=method if known else "no command of Celery's")
         return {"error": REFUSED}
 
     def reply(self, data: Any, exchange: Any, routing_key: Any, ticket: Any, **options: Any) -> None:
-        """Only to the exchange for answers: the sender names it, and it could name somebody else's queue."""
+        """Answer only to the exchange for answers. The sender names it, and could name somebody else's queue."""
         if exchange != self.mailbox.reply_exchange.name:
             log.warning("worker.command_refused", reason="the answer was to go to another exchange")
             return
@@ -54,6 +54,6 @@ class _Mailbox(Mailbox):  # type: ignore[misc]
 
 
 class QuestionsControl(Control):  # type: ignore[misc]  # Celery ships no types
-    """`app.control`. The client's side is Celery's own."""
+    """`app.control`. On the client's side it is unchanged."""
 
     Mailbox = _Mailbox

@@ -1,4 +1,4 @@
-"""Run a worker or Beat as a program, until a signal ends it."""
+"""Runs a worker or Beat as a program until a signal ends it."""
 
 from __future__ import annotations
 
@@ -33,20 +33,21 @@ def run_worker(
     takes_callbacks: bool = True,
     upkeep: bool = True,
 ) -> None:
-    """Run one worker process until SIGTERM or SIGINT; what is in flight is finished first.
+    """Run one worker process until SIGTERM or SIGINT. Work in flight is finished first.
 
-    `upkeep`: it sweeps, too, and does what is done at night.
+    `upkeep`: it also sweeps, and does the nightly work.
     """
     shutdown = Shutdown(settings.grace_seconds)
     stop = shutdown.listen()
     only_callbacks = takes_callbacks and not lanes and not upkeep
     process = Process(settings, only_callbacks=only_callbacks, stop=stop)
     app = make_app(settings, process)
-    # Now, not with the first notification: a wrong secret or provider option ends the program with its name.
+    # Now, not at the first notification, so that a wrong secret or provider option ends the program and is named.
     process.prepare(delivers=bool(lanes), takes_callbacks=takes_callbacks)
     _wait_for_tables(process, stop)
     _keep_our_logging()
-    # Of root, whom pickled messages could make do anything: ours are JSON, and Celery refuses all others.
+    # Celery warns of running as root, because pickled messages could do anything. Ours are JSON; others are
+    # refused.
     warnings.simplefilter("ignore", SecurityWarning)
     signals.worker_ready.connect(_tune, weak=False)
     log.info("worker.start", lanes=[str(lane) for lane in lanes], count=settings.worker_threads)
@@ -89,21 +90,21 @@ def _queues(
 
 
 def _tune(**_: Any) -> None:
-    """Before the first task: Celery's signal `worker_ready`."""
+    """Runs before the first task, on Celery's signal `worker_ready`."""
     tune_gc()
 
 
 def _keep_our_logging() -> None:
-    """Celery sets up logging of its own unless this signal has a receiver."""
+    """Give the signal a receiver, because otherwise Celery sets up logging of its own."""
     signals.setup_logging.connect(_logging_is_set_up, weak=False)
 
 
 def _logging_is_set_up(**_: Any) -> None:
-    """Done by `config.logs.configure`."""
+    """Nothing to do: `config.logs.configure` has set it up."""
 
 
 def run_beat(settings: Settings) -> None:
-    """Several at once do no harm."""
+    """Run Beat until SIGTERM or SIGINT. Several at the same time do no harm."""
     shutdown = Shutdown(settings.grace_seconds)
     stop = shutdown.listen()
     app = make_app(settings)

@@ -1,4 +1,4 @@
-"""The event loops of a worker process, each in a thread of its own: one delivers, one calls producers back."""
+"""The event loops of a worker process, each in a thread of its own: one for deliveries, one for callbacks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class _LoopThread:
-    """An event loop in a thread of its own, for Celery's task threads. uvloop where it is installed."""
+    """An event loop in a thread of its own, for Celery's task threads. Uses uvloop if it is installed."""
 
     def __init__(self, name: str) -> None:
         self.loop = _new_loop()
@@ -49,7 +49,7 @@ class _LoopThread:
 
 
 class CallbackLoop:
-    """Calls producers' endpoints on an event loop of its own, with name look-ups of its own."""
+    """Calls producers' endpoints on an event loop of its own, with its own name look-ups."""
 
     def __init__(self, services: DeliveryServices) -> None:
         self._services = services
@@ -62,15 +62,15 @@ class CallbackLoop:
         return CallbackSender(self._services.callbacks, settings.structure.callbacks, caller, self._thread.loop)
 
     def stop(self) -> None:
-        """Let the calls under way end, and end the loop."""
+        """Let calls under way end, then end the loop."""
         self._thread.run(self.runner.stop(), timeout=20)
         self._thread.stop()
 
 
 class DeliveryLoop:
-    """The event loop of deliveries and their providers. `stop` is set when the process is to end.
+    """The event loop of deliveries and their providers. `stop` is set when the process must end.
 
-    `hands_over`: a delivery whose answers take long does not keep its thread, and ends later.
+    `hands_over`: a delivery whose answers take long gives up its thread and ends later.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class DeliveryLoop:
         return make_providers(self._services.settings)
 
     def stop(self) -> None:
-        """Let the calls under way end, close the providers' connections and end the loop. Call it when no task is
+        """Let calls under way end, close the providers' connections and end the loop. Call it when no task is
         running any more."""
         if self._late is not None:
             self._late.close()

@@ -1,4 +1,4 @@
-"""Beat's schedule, on a clock that goes on steadily."""
+"""Beat's schedule, on a clock that runs steadily."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from zoneinfo import ZoneInfo
 
 from celery.beat import Scheduler
 from celery.schedules import BaseSchedule, schedstate, schedule
+from kombu.exceptions import OperationalError
 
 from notifier.broker import topology
+from notifier.config.logs import Outage, log_failure
 from notifier.domain.local_days import next_daily
 from notifier.operations.upkeep import DAILY_AT
 from notifier.telemetry.liveness import LIVENESS
@@ -30,25 +32,47 @@ from notifier.worker.names import (
     TICK_SECONDS,
 )
 
-#: Its name in `telemetry.liveness`.
+#: Name of Beat's loop in `telemetry.liveness`.
 _LOOP = "beat"
 
 
 class LiveScheduler(Scheduler):  # type: ignore[misc]  # Celery ships no types
-    """Celery's scheduler, which keeps nothing on disk, and says that its loop turns."""
+    """Celery's scheduler, which keeps nothing on disk, reports that its loop is alive, and logs once that the
+    broker is away: by itself it writes a hundred lines for each task that it cannot publish."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._outage = Outage("beat.broker_away", "beat.broker_back")
+        super().__init__(*arguments, **options)
 
     def tick(self, *arguments: Any, **options: Any) -> Any:
-        """Start one task if it is due. Returns the seconds to the next call."""
+        """Start one task if it is due. Returns the seconds until the next call."""
         LIVENESS.turned(_LOOP)
         return super().tick(*arguments, **options)
 
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Publish the task of an entry. One that cannot be published is not made up for: the next one is near."""
+        try:
+            self.apply_async(entry, producer=producer, advance=False)
+        except Exception as error:
+            cause = error.__cause__ or error.__context__ or error
+            if isinstance(cause, OperationalError | OSError):
+                self._outage.goes_on(cause, reason=str(cause))
+            else:
+                log_failure("beat.task_not_published", cause, step=entry.name)
+        else:
+            self._outage.is_over()
+
     def _ensure_connected(self) -> Any:
         with LIVENESS.paused(_LOOP):
-            return super()._ensure_connected()
+            retries = self.app.conf.broker_connection_max_retries
+            return self.connection.ensure_connection(
+                lambda error, _: self._outage.goes_on(error, reason=str(error)), retries
+            )
 
 
 class DailySchedule(BaseSchedule):  # type: ignore[misc]
-    """Once on every day of a zone, at a local time. Not a crontab: commands say the next time by the same rule."""
+    """Once on every day of a zone, at a local time. Not a crontab, because commands show the next time by our
+    rule."""
 
     def __init__(self, at: time_of_day, zone: ZoneInfo, nowfun: Callable[[], datetime]) -> None:
         super().__init__(nowfun=nowfun)
@@ -59,20 +83,21 @@ class DailySchedule(BaseSchedule):  # type: ignore[misc]
         return next_daily(last_run_at, self.at, self.zone) - now
 
     def is_due(self, last_run_at: datetime) -> schedstate:
-        """Whether it is, and after how many seconds to ask again. What was missed is done once."""
+        """Whether it is due, and after how many seconds to ask again. What was missed is done once."""
         is_due = self.remaining_estimate(last_run_at) <= timedelta()
         remaining = self.remaining_estimate(self.now() if is_due else last_run_at)
         return schedstate(is_due, remaining.total_seconds())
 
 
 def beat_schedule(zone: ZoneInfo) -> dict[str, Any]:
-    """Every entry may run twice, late or not at all once: two Beats do no harm. `zone`: of the daily ones."""
-    # Not Celery's `expires`: that is a moment of Beat's clock, which the worker compares with its own.
-    # `expiration` is a span that RabbitMQ measures. Redis does not know it: see `tasks.Process.may_sweep`.
+    """The schedule. Every entry may run twice, late, or sometimes not at all, so two Beats do no harm. `zone`: the
+    time zone of the daily entries."""
+    # Not Celery's `expires`, which is a moment of Beat's clock that the worker compares with its own clock.
+    # `expiration` is a duration that RabbitMQ measures. Redis does not know it: see `tasks.Process.may_sweep`.
     tick = {"queue": topology.MAINTENANCE, "expiration": TICK_EXPIRES_SECONDS}
     minutely = {"queue": topology.MAINTENANCE, "expiration": MINUTE_EXPIRES_SECONDS}
     daily = {"queue": topology.MAINTENANCE, "expiration": DAILY_EXPIRES_SECONDS}
-    # One clock for all of them: Celery keeps the entries in one order of times.
+    # One clock for all of them, because Celery sorts the entries by time.
     now = _steady_clock()
     every, each_minute = (
         schedule(span, nowfun=now) for span in (timedelta(seconds=TICK_SECONDS), timedelta(minutes=1))
@@ -91,9 +116,9 @@ def beat_schedule(zone: ZoneInfo) -> dict[str, Any]:
 
 
 def _steady_clock() -> Callable[[], datetime]:
-    """A clock that shows the time of now and goes on steadily: setting the machine's clock does not move it.
+    """A clock that starts at the present time and runs steadily: setting the machine's clock does not move it.
 
-    By the machine's own, a Beat whose clock is set back an hour would send nothing for an hour.
+    With the machine's clock, a Beat whose clock is set back by an hour would send nothing for an hour.
     """
     began_at, began = datetime.now(UTC), time.monotonic()
     return lambda: began_at + timedelta(seconds=time.monotonic() - began)

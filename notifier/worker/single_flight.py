@@ -1,4 +1,4 @@
-"""Work of a process that is begun again and again, and must not run twice at once in it."""
+"""Keeps repeated work from running twice at the same time in one process."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from threading import Lock
 
 
 class SingleFlight:
-    """What begins each second and stands still, because another session locks its table, would otherwise take one
-    thread of the process after the other. Thread-safe."""
+    """One run at a time for each kind of work. Without it, work that starts every second and hangs, because
+    another session locks its table, would take one thread of the process after another. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -17,7 +17,7 @@ class SingleFlight:
 
     @contextmanager
     def turn(self, name: str) -> Iterator[bool]:
-        """Whether nobody else is busy with it; if so, nobody else is until the end."""
+        """Whether nobody else is doing this work. If so, nobody else does it until the block ends."""
         with self._lock:
             is_ours = name not in self._under_way
             if is_ours:

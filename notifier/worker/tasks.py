@@ -1,7 +1,7 @@
-"""The tasks, what a worker process holds to do them, and what publishes them.
+"""The Celery tasks, what a worker process holds to do them, and the functions that publish them.
 
-Tasks carry ids and nothing else. A task that is lost, repeated or late does no harm: the claim decides who
-delivers, and the sweep issues work again. So `countdown`, `eta` and `retry()` are not used.
+Tasks carry only ids. A task that is lost, repeated or late does no harm: the claim decides who delivers, and the
+sweep issues work again. So `countdown`, `eta` and `retry()` are not used.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _add_deliveries(app: Celery, process: Process) -> None:
 
     @app.task(name=DELIVER, bind=True, shared=False)  # type: ignore[untyped-decorator]
     def deliver(task: Task, ids: list[str]) -> dict[str, int]:
-        """Returns counts, for whoever looks the result up. It ends before calls that take long do."""
+        """Returns counts, for anybody who reads the result. The task may end before slow calls do."""
         delivery_info = task.request.delivery_info or {}
         is_redelivered = bool(delivery_info.get("redelivered"))
         wanted = [UUID(value) for value in ids]
@@ -76,11 +76,11 @@ def _add_deliveries(app: Celery, process: Process) -> None:
 
     @app.task(name=RECONCILE, shared=False)  # type: ignore[untyped-decorator]
     def reconcile(ids: list[str]) -> int:
-        """Find out what became of these: their call ended without an answer, or no provider report came."""
+        """Find out what happened to these: their call ended without an answer, or no provider report came."""
         wanted = [UUID(value) for value in ids]
         return process.delivery.reconciler.reconcile(wanted) + process.delivery.poller.ask(wanted)
 
-    # Each second: it would drown what Flower shows.
+    # No events: it runs every second, and would drown everything else in Flower.
     @app.task(name=DISPATCH, shared=False, send_events=False)  # type: ignore[untyped-decorator]
     def dispatch_due() -> int:
         """Dispatch what is due: scheduled, retrying, lost, or left by a dead worker; callbacks; jobs."""
@@ -88,6 +88,8 @@ def _add_deliveries(app: Celery, process: Process) -> None:
             return 0
         services = process.services
         parts: dict[str, Callable[[], int]] = {
+            # First: what wakes is due in this sweep.
+            "circuits": lambda: services.circuits.wake(services.providers_of_channels),
             "notifications": services.dispatcher(publish_deliver, publish_reconcile).dispatch_due,
             "callbacks": lambda: dispatch_callbacks(services.callbacks, publish_callbacks),
             "jobs": lambda: services.jobs.dispatch(publish_jobs),
@@ -96,8 +98,8 @@ def _add_deliveries(app: Celery, process: Process) -> None:
 
     @app.task(name=RUN_JOB, shared=False)  # type: ignore[untyped-decorator]
     def run_job(ids: list[str]) -> None:
-        """Work on these jobs of operators, unless other workers do. They are dispatched again if this process has
-        enough of them."""
+        """Work on these jobs of operators, unless other workers do. If this process is busy with enough jobs, they
+        are dispatched again."""
         for value in ids:
             with process.jobs.turn() as is_ours:
                 if is_ours:
@@ -116,7 +118,7 @@ def _add_upkeep(app: Celery, process: Process) -> None:
 
     def each_minute(upkeep: Upkeep) -> dict[str, Any]:
         process.services.rate_history.note_waiting()
-        # One step that was not done on time, because Beat was down or it failed.
+        # Runs one step that was not done on time, because Beat was down or the step failed.
         return upkeep.run_late()
 
     add(LATE_UPKEEP, each_minute, is_tick=True)
@@ -125,7 +127,7 @@ def _add_upkeep(app: Celery, process: Process) -> None:
 def _add_recurring(app: Celery, process: Process) -> None:
     @app.task(name=RECURRING, shared=False, send_events=False)  # type: ignore[untyped-decorator]
     def send_recurring() -> dict[str, int]:
-        """Accept the messages of recurring notifications that are due, for as long as one tick may last."""
+        """Accept the messages of recurring notifications that are due, for at most one tick."""
         return process.services.recurring_runs.tick(process.stopping)
 
 
@@ -136,15 +138,16 @@ def _add_heartbeats(app: Celery, process: Process) -> None:
 
 
 class Process:
-    """What a worker process holds: the services, and two loops, each made by its first task."""
+    """What a worker process holds: the services, and two loops. Each loop is made by the first task that needs
+    it."""
 
     def __init__(self, settings: Settings, *, only_callbacks: bool = False, stop: Event | None = None) -> None:
-        #: Set when the process is to end.
+        #: Set when the process must end.
         self.stopping = stop
         self._sweeps = SingleFlight()
-        #: Of jobs, each of which takes its thread for a minute.
+        #: Limits the threads for jobs, each of which takes a thread for a minute.
         self.jobs = ThreadShare(settings.worker_threads // 4)
-        #: It has no other task, so that it never needs a provider's secret.
+        #: The process has no other task, so it never needs a provider's secret.
         self.only_callbacks = only_callbacks
         application = "notifier callbacks" if only_callbacks else "notifier worker"
         self.services = Services(settings, pool_size=worker_pool(settings), application=application)
@@ -154,11 +157,11 @@ class Process:
         self._sweep_from = time.monotonic()
 
     def prepare(self, *, delivers: bool, takes_callbacks: bool) -> None:
-        """Make what its tasks need before the first one comes, and nothing else: what only calls producers'
-        endpoints reads no provider's secret.
+        """Make what its tasks need before the first one comes, and nothing else: a process that only makes
+        callbacks reads no provider's secret.
 
         Raises:
-            ConfigurationError: a provider's option, or a secret of callbacks, is missing or wrong.
+            ConfigurationError: a provider's option or a callback secret is missing or wrong.
         """
         self.services.settings.require("database_url")
         if delivers:
@@ -171,7 +174,8 @@ class Process:
     def may_sweep(self) -> bool:
         """Whether this process has not swept within half a tick.
 
-        While no worker runs, a Redis-protocol broker keeps every tick. One sweep then does the work of them all.
+        While no worker runs, a Redis-protocol broker keeps every tick. A single sweep then does the work of them
+        all.
         """
         with self._making:
             now = time.monotonic()
@@ -181,18 +185,18 @@ class Process:
             return True
 
     def sweep(self, name: str, part: Callable[[], int]) -> int:
-        """Do this part of a sweep, unless it is still being done. Returns how much was dispatched."""
+        """Do this part of a sweep, unless it is still running. Returns how much was dispatched."""
         with self._sweeps.turn(name) as is_ours:
             try:
                 return part() if is_ours else 0
             except (StatementCancelled, RowsHeld) as error:
-                # As a rule another session locks its table: the other parts have theirs.
+                # Usually another session locks its table. The other parts use other tables.
                 log.warning("dispatch.part_failed", kind=name, error=str(error))
                 return 0
 
     @property
     def delivery(self) -> DeliveryLoop:
-        # Several task threads may come first at once.
+        # Several task threads may come here first, at the same time.
         with self._making:
             if self._delivery is None:
                 self._delivery = DeliveryLoop(self.services, self.stopping, hands_over=True)
@@ -206,7 +210,7 @@ class Process:
             return self._callbacks
 
     def stop(self, **_: Any) -> None:
-        """After the last task: Celery's signal `worker_shutdown`."""
+        """Runs after the last task, on Celery's signal `worker_shutdown`."""
         with self._making:
             try:
                 if self._callbacks is not None:
@@ -218,7 +222,7 @@ class Process:
 
 
 def task_publisher(app: Celery, task: str = DELIVER) -> Callable[[Channel, Lane, Sequence[UUID]], None]:
-    """Publishes ids to the workers: `publish(channel, lane, ids)`. For intake and sweep."""
+    """A function that publishes ids to the workers, for intake and sweep: `publish(channel, lane, ids)`."""
 
     def publish(channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
         for start in range(0, len(ids), IDS_PER_TASK):
@@ -228,7 +232,7 @@ def task_publisher(app: Celery, task: str = DELIVER) -> Callable[[Channel, Lane,
 
 
 def callback_publisher(app: Celery) -> Callable[[Sequence[UUID]], None]:
-    """Publishes the callbacks of one endpoint to the workers: `publish(ids)`. For the sweep."""
+    """A function that publishes the callbacks of one endpoint to the workers, for the sweep: `publish(ids)`."""
 
     def publish(ids: Sequence[UUID]) -> None:
         _send(app, CALL_BACK, ids, topology.CALLBACKS)
@@ -237,7 +241,7 @@ def callback_publisher(app: Celery) -> Callable[[Sequence[UUID]], None]:
 
 
 def job_publisher(app: Celery) -> Callable[[Sequence[UUID]], None]:
-    """Publishes jobs to the workers: `publish(ids)`. For the sweep."""
+    """A function that publishes jobs to the workers, for the sweep: `publish(ids)`."""
 
     def publish(ids: Sequence[UUID]) -> None:
         _send(app, RUN_JOB, ids, topology.MAINTENANCE)

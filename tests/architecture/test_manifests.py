@@ -188,6 +188,18 @@ def test_the_guide_says_how_many_connections_they_need() -> None:
     assert f"They need {most} at most, and {during} during a rollout" in " ".join(guide.split())
 
 
+def test_the_guide_says_how_many_connections_scaled_pods_need() -> None:
+    each = {**most_connections(Settings()), "beat": 0}
+    each["worker-urgent"] = each["worker"]
+    counts = {_name(one): one["spec"]["replicas"] for one in _of("Deployment")}
+    counts |= {_name(one): one["spec"]["maxReplicaCount"] for one in _of("ScaledObject")}
+    most = sum(each[name] * count for name, count in counts.items())
+    during = most + sum(each[name] for name in counts)
+    guide = (FOLDER.parents[1] / "docs" / "how-to" / "run-on-kubernetes.md").read_text("utf-8")
+    said = f"With the most pods that `scaling.yaml` allows, they need {most}, and {during} during a rollout"
+    assert said in " ".join(guide.split())
+
+
 def test_the_image_is_that_of_this_version() -> None:
     version = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     for name in ("base", "migrate", "bounces"):

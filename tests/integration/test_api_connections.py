@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from notifier.api.connection import CHUNK_BYTES, MAX_CHUNKS
 from notifier.api.timeouts import ClientTimeouts
 from notifier.operations.api_keys import Scope
 from tests.support.api import Api, idle_connections, served
@@ -239,6 +241,43 @@ def test_requests_one_behind_the_other_are_answered_in_order(api: Api) -> None:
 def test_what_is_no_request_is_a_problem(api: Api, sent: bytes, status: bytes) -> None:
     with served(api.app, CALM) as port:
         assert answers(port, sent).split()[1] == status
+
+
+def chunked(path: str, key: str, *chunks: bytes) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+    pieces = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + pieces
+
+
+def test_a_body_in_tiny_chunks_is_refused_before_it_holds_up_all_others(api: Api) -> None:
+    key, path = api.key(Scope.SEND), "/v1/notifications/batch"
+    with served(api.app, CALM) as port:
+        # No more than is read before the answer: what is left unread would reset the connection.
+        most = next(number for number in count() if number > MAX_CHUNKS + number // CHUNK_BYTES)
+        garbage = chunked(path, key, b"{") + b"zz\r\n" + b" " * 20_000
+        refused = {
+            chunked(path, key, *[b" "] * most): b"too many small chunks",
+            garbage: b"not an HTTP/1.1 request",
+        }
+        for sent, problem in refused.items():
+            with connect(port) as peer:
+                peer.sendall(sent)
+                answer = read_answer(peer)
+                assert answer.startswith(b"HTTP/1.1 400 ")
+                assert problem in answer
+        # Small ones of a small body, and larger ones of a large body.
+        for chunks in ([b" "] * 490, [b" " * 64] * 15_000):
+            with connect(port) as peer:
+                peer.sendall(chunked(path, key, *chunks, b"[]", b""))
+                assert b"not_an_object" in read_answer(peer)
+
+
+def test_nothing_is_said_after_the_answer_to_a_body_that_is_broken(api: Api) -> None:
+    with served(api.app, CALM) as port, connect(port) as peer:
+        peer.sendall(chunked("/v1/notifications", "wrong"))
+        assert read_answer(peer).startswith(b"HTTP/1.1 401 ")
+        peer.sendall(b"zz\r\n")
+        assert read_all(peer) == b""
 
 
 def test_the_end_comes_soon_with_every_kind_of_client_there(api: Api) -> None:

@@ -14,6 +14,7 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from notifier.dev.machine import free_port
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
@@ -21,6 +22,8 @@ from notifier.domain.message import new_id
 from notifier.domain.statuses import Outcome, Status
 from notifier.feedback.bounce_server import KEPT_BYTES, MAX_MAIL_BYTES, BounceServerLimits, serve
 from notifier.feedback.bounces import Bounces, Taken
+from notifier.store.engine import transaction
+from notifier.store.provider_reports import LISTED_REPORTS
 from tests.support import bounce_mails as mails
 from tests.support import forking
 from tests.support.bounced import ADDRESS, KEY, Mails
@@ -59,6 +62,28 @@ def test_the_same_report_again_changes_nothing(sent: Mails) -> None:
     assert sent.bounce(mails.POSTFIX, id_) is Taken.REPEATED
     assert sent.story(id_) == before
     assert len(sent.suppressed()) == 1
+
+
+def test_reports_without_end_about_one_mail_have_an_end_in_its_story(sent: Mails) -> None:
+    id_, other = sent.send(), sent.send()
+    assert sent.bounce(mails.POSTFIX, id_) is Taken.RECORDED
+    with transaction(sent.services.engine) as connection:
+        connection.execute(
+            text(
+                "INSERT INTO events (notification_id, kind, attempt, detail) "
+                "SELECT n.id, 'provider', 1, 'no ' || i "
+                "FROM unnest(CAST(:ids AS uuid[])) AS n(id), generate_series(1, :most) AS i"
+            ),
+            {"ids": [id_, other], "most": LISTED_REPORTS},
+        )
+    before = sent.story(id_)
+    assert sent.bounce(mails.EXCHANGE, id_) is Taken.REPEATED
+    assert sent.story(id_) == before
+    # What moves its status, and a complaint, is told all the same.
+    assert sent.bounce(mails.POSTFIX, other) is Taken.RECORDED
+    assert sent.state(other) == (Status.UNDELIVERED, "invalid_recipient")
+    assert sent.bounce(mails.COMPLAINT, id_) is Taken.RECORDED
+    assert {found.reason for found in sent.suppressed()} == {"hard_bounce", "complaint"}
 
 
 def test_every_order_of_reports_and_of_our_own_result_ends_alike(sent: Mails) -> None:
@@ -432,7 +457,7 @@ def test_a_port_that_is_taken_and_one_that_is_none_are_told(sent: Mails) -> None
         serve(sent.services.bounces, "127.0.0.1", port, threading.Event())
     for wrong in ("2424", "localhost", ":2424", "localhost:0", "localhost:99999", "localhost:lmtp"):
         answer = CommandLine()("bounces", "--listen", wrong)
-        assert (answer.code, answer.err) == (2, "error: --listen takes host:port, as 127.0.0.1:2424\n")
+        assert (answer.code, answer.err) == (2, "error: --listen takes host:port, such as 127.0.0.1:2424\n")
 
 
 class Away(Bounces):

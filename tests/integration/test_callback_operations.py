@@ -108,7 +108,7 @@ def test_operators_find_and_replay_what_was_parked(world: World, notifier: Comma
     assert "gone 410" in shown.out
     assert f"callbacks replay {parked[0]['id']}" in shown.err
     story = notifier("show", parked[0]["notification_id"])
-    assert "told to its producer" in story.out
+    assert "callbacks to its producer" in story.out
     assert parked[0]["id"] in story.out
     looked = notifier("callbacks", "replay", "--producer", "shop", "--dry-run")
     assert "2 would be replayed" in looked.out

@@ -176,7 +176,7 @@ def test_cancel_stops_what_waits(notifier: CommandLine, audit: Audit, make: Make
     assert notifier("cancel", "--template", "code", "--dry-run").out.splitlines()[-1] == "2 would be cancelled"
     assert notifier("cancel", "--status", "scheduled", "--why", "wrong text").out == "2 cancelled\n"
     answer = notifier("cancel", sent)
-    assert (answer.code, "cannot be called back" in answer.err) == (1, True)
+    assert (answer.code, "cannot be recalled" in answer.err) == (1, True)
 
 
 def test_resolve_wants_one_of_the_two(notifier: CommandLine, audit: Audit, make: Make) -> None:

@@ -81,8 +81,8 @@ def test_an_import_tells_every_bad_line_and_takes_the_others(notifier: CommandLi
     assert answer.code == 1
     assert answer.out.splitlines() == [
         "line 3: address: not an e-mail address. Write it as name@example.com.",
-        "line 4: reason: is none of hard_bounce, invalid_recipient, opted_out, complaint, unsubscribed, manual. "
-        "Use one of them.",
+        "line 4: reason: is not one of hard_bounce, invalid_recipient, opted_out, complaint, unsubscribed, "
+        "manual. Use one of them.",
         "line 4: scope: is not a scope. Write global, sender:<identity> or category:<name>.",
         "line 4: expires_at: is not a date and time with an offset. Write it as 2026-11-22T09:30:00Z.",
         "line 6: line: 6 cells, and there are 5 columns. Quote cells that hold the separator.",

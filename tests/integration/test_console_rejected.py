@@ -165,11 +165,11 @@ def test_a_replay_under_the_key_of_another_message_does_not_lead_to_that(api: Ap
     same = first | {"id": str(new_id())}
     for one in reject(api, other | {"to": "nobody"}, other):
         admin.post(f"/rejected/{one.id}/replay")
-        assert b"No notification was made of it yet" in admin.get(f"/rejected/{one.id}").body
+        assert b"No notification has been made from it yet" in admin.get(f"/rejected/{one.id}").body
     [wrong] = reject(api, same | {"to": "nobody"})
     admin.post(f"/rejected/{wrong.id}/replay")
     # It is still no message.
-    assert b"No notification was made of it yet" in admin.get(f"/rejected/{wrong.id}").body
+    assert b"No notification has been made from it yet" in admin.get(f"/rejected/{wrong.id}").body
     [repeated] = reject(api, same | {"template": "gone"})
     with transaction(api.services.engine) as connection:
         # A template that came meanwhile: now it is the first one's repetition.

@@ -30,7 +30,7 @@ def test_somebody_is_suppressed_looked_up_and_lifted(api: Api, operator: Browser
     assert b"asked by phone" in operator.post("/suppressions/look-up", **whom).body
     done = operator.post("/suppressions/lift", **whom, scope="global", suppression="manual", reason="a mistake")
     assert b"It is lifted." in done.body
-    assert b"They are not suppressed any more" in done.body
+    assert b"They are no longer suppressed" in done.body
     [record] = records(api, "lift_suppression")
     assert (record["reason"], record["result"]["changed"]) == ("a mistake", 1)  # type: ignore[index]
     assert str(record["operator"]).startswith("ops (key ")

@@ -113,5 +113,5 @@ def test_what_stands_in_its_way_is_said(database_url: str, tmp_path: Path) -> No
 
 
 def test_a_slip_in_an_address_ends_a_program_at_its_start() -> None:
-    with pytest.raises(ValueError, match="takes addresses with commas between"):
+    with pytest.raises(ValueError, match="takes addresses separated by commas"):
         Settings(report_recipients="ops@example.com; lead@example.com")

@@ -35,7 +35,7 @@ from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens, UnsubscribeLink
 from notifier.store.attachments import AttachmentRepository
-from notifier.store.circuits import CircuitRepository
+from notifier.store.circuits import WOKEN_TO_PROBE, CircuitRepository
 from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger
 from notifier.store.provider_health import HealthRepository
@@ -396,6 +396,29 @@ def test_one_notification_probes_and_a_success_lets_all_through(world: World) ->
     assert world.deliver(ids, provider).sent == 1
     world.pass_time()
     assert world.deliver(ids, provider).sent == 5
+
+
+def test_an_outage_costs_what_waits_one_turn_until_its_end(world: World) -> None:
+    provider = Scripted(error=Unavailable("no connection"))
+    world.deliver([world.accept(f"first{n}") for n in range(10)], provider)
+    ids = [world.accept(f"k{n}") for n in range(20)]
+    world.deliver(ids, provider)
+    assert len(provider.taken) == 10
+    kinds = [event.status for event in world.story(ids[0]).events]
+    assert kinds == ["queued", "sending", "retrying"]
+    provider.error = None
+    book = CircuitRepository(world.engine)
+    woken = 0
+    for expected in (WOKEN_TO_PROBE, 20 - 1):
+        with transaction(world.engine) as connection:
+            # The pause of the circuit is over, and nobody has just fallen asleep.
+            connection.execute(text("UPDATE circuits SET open_until = now() WHERE open_until IS NOT NULL"))
+            connection.execute(text("UPDATE states SET updated_at = updated_at - interval '1 minute'"))
+        assert book.wake({Channel.EMAIL: ["first"]}) == expected
+        due = world.ledger.take_due(limit=100, unknown_after_seconds=30)
+        woken += world.deliver([one.id for one in due], provider).sent
+    assert woken == 20
+    assert {world.story(one).notification.status for one in ids} == {"sent"}
 
 
 def test_a_failed_probe_keeps_the_others_waiting(world: World) -> None:

@@ -48,6 +48,9 @@ def test_it_shows_what_matters_and_nothing_can_be_changed(
         "NOTIFIER_DATA_DIR": str(tmp_path),
         "FLOWER_BASIC_AUTH": LOGIN,
     }
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    # Of another Celery application; Flower would run it, and take its login.
+    (elsewhere / "flowerconfig.py").write_text("basic_auth = ['somebody:else']")
     with (
         running_service(database_url, broker_url, tmp_path) as service,
         Client(broker_url, producer="shop") as client,
@@ -56,6 +59,7 @@ def test_it_shows_what_matters_and_nothing_can_be_changed(
         flower = subprocess.Popen(
             [sys.executable, "-m", "notifier", "flower", "--port", str(port)],
             env={**os.environ, **settings},
+            cwd=elsewhere,
             stdout=log,
             stderr=log,
         )
@@ -70,6 +74,12 @@ def test_it_shows_what_matters_and_nothing_can_be_changed(
             assert names == {"notifier.deliver"}
             assert [ask(f"{url}/{page}")[0] for page in ("workers", "tasks", "broker")] == [200, 200, 200]
             assert ask(f"{url}/workers", login=None)[0] == 401
+            # Whoever shows none writes nothing into the log, either.
+            asked = [
+                ask(f"{url}/{page}", login="öperator:x")[0]
+                for page in ("workers", "api/tasks", "static/../app.py")
+            ]
+            assert asked == [401, 401, 403]
             assert ask(f"{url}/api/task/revoke/x", method="POST")[0] == 403
         finally:
             flower.send_signal(signal.SIGTERM)
@@ -79,3 +89,5 @@ def test_it_shows_what_matters_and_nothing_can_be_changed(
     assert "example.com" not in said
     assert "of this test" not in said
     assert "Inspect method" not in said
+    assert "Traceback" not in said
+    assert "app.py" not in said

@@ -31,13 +31,13 @@ from notifier.operations import (
 from notifier.store.attachments import AttachmentRepository, NewAttachment
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.operator_actions import PAGE, Operating
+from notifier.store.operator_actions import PAGE, Move, Operating
 from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NewRejection
 from notifier.store.rejected import Rejections
 from notifier.store.search import Audit, Filter
 from notifier.store.stuck import Cause, Lateness
 from tests.support.columns import set_columns
-from tests.waiting import patient
+from tests.waiting import patient, wait_until
 
 SOON = timedelta(minutes=5)
 
@@ -359,6 +359,42 @@ def test_two_operators_at_once_retry_each_notification_once(
     with transaction(engine) as connection:
         query = "SELECT count(*), count(DISTINCT notification_id) FROM events WHERE kind = 'operator'"
         assert tuple(connection.execute(text(query)).one()) == (len(ids), len(ids))
+
+
+def test_a_page_does_not_follow_another_action_beyond_its_own_rows(
+    operating: Operating, engine: Engine, make: Make
+) -> None:
+    first, second = make(Status.FAILED, 2)
+    begun = operating.begin("ann", "retry", {}, None)
+    move = Move(Status.RETRYING, RETRYABLE, limit=1)
+    pages: list[Any] = []
+
+    def run() -> None:
+        chosen = Selection(filter=Filter(status="failed"))
+        pages.append(operating.move_page(begun.id, chosen, move, after=None, tally=ActionCounts()))
+
+    thread = threading.Thread(target=run)
+    lock = text("UPDATE states SET status = 'retrying' WHERE id = :id")
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+
+    def is_waiting() -> bool:
+        with transaction(engine) as connection:
+            return bool(connection.execute(waiting).scalar_one())
+
+    with engine.connect() as faster, engine.connect() as its_next_page:
+        faster.execute(lock, {"id": first})
+        its_next_page.execute(lock, {"id": second})
+        thread.start()
+        wait_until(is_waiting)
+        faster.commit()
+        thread.join(patient(20))
+        is_over = not thread.is_alive()
+    thread.join()
+    assert is_over
+    [page] = pages
+    assert (page.tally, page.last) == (ActionCounts(), first)
 
 
 def test_retry_and_cancel_at_once_leave_a_lawful_story(operations: Operations, audit: Audit, make: Make) -> None:

@@ -330,8 +330,8 @@ def test_a_database_that_is_away_is_waited_for() -> None:
 @pytest.mark.parametrize(
     ("url", "error", "words"),
     [
-        ("nonsense", ConfigurationError, "none of SQLAlchemy's"),
-        ("frogs://x/y", ConfigurationError, "none of SQLAlchemy's"),
+        ("nonsense", ConfigurationError, "not an SQLAlchemy URL"),
+        ("frogs://x/y", ConfigurationError, "not an SQLAlchemy URL"),
         ("mysql+pymysql://u:secret@h/d", MissingPackage, "install the package of the module pymysql"),
     ],
 )

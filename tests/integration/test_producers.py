@@ -378,7 +378,7 @@ def test_doctor_says_who_is_proven_and_who_is_not(
     nothing = doctor(database_url, users.service, tmp_path, "")
     [first, second] = nothing
     assert first.startswith("taken at their word: notifier.toml names no broker user of a producer → set the ")
-    assert "not proven, of those that published in the last 7 days: newsletter → a broker user for each" in second
+    assert "published without proof in the last 7 days: newsletter → a broker user for each" in second
     text = '[producers.shop]\nbroker_user = "shop"\ntemplates = ["order_*", "both"]\n'
     found = doctor(database_url, users.service, tmp_path, text)
     assert found["proven by their broker users: shop (shop); others are taken at their word"] == ("✓", "producers")

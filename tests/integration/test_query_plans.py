@@ -22,7 +22,16 @@ from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown
 from notifier.domain.validation import check
 from notifier.operations.api_keys import Scope
-from notifier.store import claim_sql, failures, heartbeats, ledger_sql, metrics, producers, provider_reports
+from notifier.store import (
+    circuits,
+    claim_sql,
+    failures,
+    heartbeats,
+    ledger_sql,
+    metrics,
+    producers,
+    provider_reports,
+)
 from notifier.store.daily_statistics import COUNT_DAY
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
@@ -72,6 +81,7 @@ RECEIPTS: dict[str, dict[str, Any]] = {
         "due_in_seconds": 300,
         "occurred_at": None,
         "is_news": True,
+        "is_listed": True,
         "taken": True,
     },
     "_SILENT": {"ids": IDS},
@@ -152,6 +162,18 @@ def test_rows_in_hand_are_found_by_their_ids(
         key = "address_hash" if scan["Relation Name"] == "suppressions" else "id"
         assert f"{key} = " in through["Index Cond"]
         assert "status" not in through["Index Cond"]
+
+
+def test_what_wakes_is_written_by_its_ids_and_found_among_what_has_not_ended(engine: Engine) -> None:
+    rows = json.dumps([{"channel": "email", "provider": "smtp", "detail": "away"}])
+    values = {"rows": rows, "woken": 200, "to_probe": 3, "least": 5, "asleep": 3600, "grace": 10}
+    plan = explain(engine, circuits._WAKE, values)
+    found, written = sorted(
+        (scan for scan in scans(plan) if scan["Relation Name"] == "states"), key=lambda scan: str(scan["Alias"])
+    )
+    for scan, keys in ((found, ("status = ", "due_at > ")), (written, ("id = ",))):
+        ways = [node["Index Cond"] for node in nodes(scan) if "Index Cond" in node]
+        assert any(key in way for key in keys for way in ways)
 
 
 def test_producers_are_found_from_name_to_name(engine: Engine) -> None:

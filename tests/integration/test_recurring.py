@@ -441,7 +441,7 @@ def test_the_command_line_plans_shows_and_ends(
     add = ("recurring", "add", "digest", "--cron", "30 9 * * 1-5", "--zone", "America/New_York")
     what = ("--channel", "email", "--template", "hello", "--recipients", file, "--producer", "shop")
     twice = notifier(*add, *what)
-    assert (twice.code, "line 5, to: is the recipient of line 3, too" in twice.err) == (1, True)
+    assert (twice.code, "line 5, to: is also the recipient of line 3" in twice.err) == (1, True)
     # A list has few fields: `lane` is a variable.
     file.write_text("to,name,lane\nann@example.com,Ann,3\nbo@example.com,Bo,4\nno address,Cy,5\n")
     added = notifier(*add, *what, "--context", "name=you", "--why", "asked for")

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from notifier.runtime.shutdown import OVERDUE
+from notifier.runtime.shutdown import OVERDUE, SIGNALS
 from tests.waiting import patient, wait_until
 
 # A lock that nobody releases stands for whatever a library waits for.
@@ -75,7 +75,7 @@ def start(program: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_program_that_hangs_ends_by_itself_and_says_what_it_was_at(number: signal.Signals) -> None:
     # Imported by a name of ours, so that its threads count as ours.
     program = f"import types, sys; m = types.ModuleType('notifier.hanging'); exec({_HANGS!r}, m.__dict__)"
@@ -98,7 +98,16 @@ def test_a_second_signal_leaves_the_work_in_hand_alone() -> None:
     assert (process.returncode, rest) == (0, "written\n")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_what_nohup_started_outlives_its_terminal() -> None:
+    nohup = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    with start(nohup + _TAKES_A_MOMENT) as process:
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=patient(20))
+    assert (process.returncode, rest) == (0, "stopping\nwritten\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_command_ends_as_a_shell_says_of_one_that_a_signal_ended(number: signal.Signals, code: int) -> None:
     with start(_COMMAND) as process:
         process.send_signal(number)

@@ -95,7 +95,7 @@ def test_show_says_in_words_why_nothing_was_sent(
     notification_id = world.accept()
     world.deliver([notification_id], Scripted())
     told = CommandLine({"database_url": database_url})("show", notification_id)
-    assert told.out.startswith(f"{notification_id}  suppressed: the recipient must not be sent to\n")
+    assert told.out.startswith(f"{notification_id}  suppressed: nothing may be sent to the recipient\n")
     assert "the recipient asked for no more messages (opted_out) — global, since " in told.out
     assert "attempt 1" not in told.out
     assert "notifier suppressions show" in told.err

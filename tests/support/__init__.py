@@ -1,1 +1,1 @@
-"""What several tests share: template folders, raw publishers, running readers."""
+"""What several tests share, such as template folders, raw publishers and running readers."""

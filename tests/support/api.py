@@ -1,4 +1,4 @@
-"""The HTTP API on a test's own database: called without a socket, and as a process."""
+"""The HTTP API on a test's own database: called without a socket, or run as a process."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Reply:
     status: int
     headers: dict[str, str]
     body: bytes
-    #: In so many pieces it was sent.
+    #: Number of pieces in which it was sent.
     pieces: int
 
     @property
@@ -57,7 +57,7 @@ class Reply:
 
 @dataclass
 class Handed:
-    """Stands where tasks are published; keeps what it is given."""
+    """Takes the place of whatever publishes tasks, and keeps what it is given."""
 
     tasks: list[tuple[Channel, Lane, tuple[UUID, ...]]] = field(default_factory=list)
 
@@ -66,7 +66,7 @@ class Handed:
 
 
 class Api:
-    """Calls of the application, with a key made for each set of grants."""
+    """Calls the application, with a key made for each set of grants."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Api:
         self.app: FastAPI = make_app(self.parts, timeouts=timeouts)
 
     def key(self, *scopes: Scope, producer: str | None = "shop", **grants: Any) -> str:
-        """A new key's token."""
+        """The token of a new key."""
         made = self.parts.keys.create(Grants(scopes, producer or "ops", producer, **grants), operator="ann")
         return made.token
 
@@ -150,7 +150,7 @@ class Api:
             is_over.set()
         headers: dict[str, str] = {}
         for name, value in messages[0]["headers"]:
-            # Of one name with several lines: cookies.
+            # Several lines with one name are cookies.
             said = headers.get(name.decode())
             headers[name.decode()] = f"{said}\n{value.decode()}" if said else value.decode()
         _check_documented(scope, messages[0]["status"])
@@ -163,19 +163,19 @@ class Api:
 
 
 def run_all(jobs: Jobs, ids: Sequence[UUID]) -> None:
-    """As a worker does with these jobs."""
+    """Run these jobs as a worker does."""
     for id_ in ids:
         jobs.run(id_)
 
 
 @cache
 def _documented() -> dict[str, dict[str, Any]]:
-    """Path → method → operation, of the OpenAPI document."""
+    """The OpenAPI document: path → method → operation."""
     return make_app().openapi()["paths"]  # type: ignore[no-any-return]
 
 
 def _check_documented(scope: dict[str, Any], status: int) -> None:
-    """Every answer of every test must stand in the OpenAPI document."""
+    """Fail unless the answer is in the OpenAPI document; applied to every answer in every test."""
     path = str(getattr(scope.get("route"), "path_format", None))
     operation = _documented().get(path, {}).get(scope["method"].lower())
     assert operation is None or str(status) in operation["responses"], (
@@ -185,11 +185,11 @@ def _check_documented(scope: dict[str, Any], status: int) -> None:
 
 @contextmanager
 def served(app: FastAPI, timeouts: ClientTimeouts, *, most: int = 1000, most_of_peer: int = 1000) -> Iterator[int]:
-    """The application on a port of its own, as `notifier api` serves it, in a thread."""
+    """The application on a port of its own, in a thread, as `notifier api` serves it."""
     limit: ConnectionLimit[ClientConnection] = ConnectionLimit(most, most_of_peer)
     server = uvicorn.Server(server_config(app, limit, timeouts, grace_seconds=30))
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
-        # Small, so that a client that does not read is noticed after little.
+        # Small, so that a client that does not read is noticed soon.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -204,14 +204,14 @@ def served(app: FastAPI, timeouts: ClientTimeouts, *, most: int = 1000, most_of_
 
 @dataclass
 class RunningApi:
-    """A process that answers."""
+    """An API process that answers."""
 
     url: str
     process: subprocess.Popen[bytes]
     is_killed: bool = False
 
     def kill(self) -> None:
-        """End it without a moment to do anything."""
+        """End it without giving it time to do anything."""
         self.is_killed = True
         self.process.kill()
         self.process.wait()
@@ -219,7 +219,8 @@ class RunningApi:
 
 @contextmanager
 def running_api(database_url: str, broker_url: str, folder: Path, **environment: str) -> Iterator[RunningApi]:
-    """`notifier api` as a process on a port of its own. At the end it must stop by itself, unless killed."""
+    """`notifier api` as a process on a port of its own. At the end it must stop by itself, unless it was
+    killed."""
     port, log = free_port(), folder / "api.log"
     settings = {
         "NOTIFIER_DATABASE_URL": database_url,
@@ -252,7 +253,7 @@ def running_api(database_url: str, broker_url: str, folder: Path, **environment:
 
 @contextmanager
 def idle_connections(port: int, count: int, said: bytes = b"") -> Iterator[list[socket.socket]]:
-    """So many connections to a server of this machine, on which `said` was said and nothing more."""
+    """This many connections to a server of this machine, on which `said` was sent and nothing more."""
     assert raise_file_limit() > count + 100, f"{count} connections need more file descriptors: ulimit -Hn"
     with ExitStack() as stack:
         peers = []
@@ -267,7 +268,7 @@ def idle_connections(port: int, count: int, said: bytes = b"") -> Iterator[list[
 def call(
     method: str, url: str, *, key: str | None = None, json_body: Any = None, headers: dict[str, str] | None = None
 ) -> Reply:
-    """A request over a socket."""
+    """Make a request over a socket."""
     sent = {**({"authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
     data = None if json_body is None else json.dumps(json_body).encode()
     if data is not None:

@@ -1,7 +1,7 @@
-"""Mails that come back, in the shape in which each kind of server writes them, with what is right for each.
+"""Mails that come back, in the form that each kind of server writes, with the expected result for each.
 
-Written for this project from what their makers and users describe in public; names and addresses are reserved ones.
-The mail went to zoe@example.net, from shop@example.com, with the return path of `RETURN_PATH`.
+They were written for this project from what makers and users describe in public; names and addresses are reserved
+ones. The mail was sent to zoe@example.net from shop@example.com, with the return path `RETURN_PATH`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Hello. 550 5.1.1 is what stands in it, and "mailbox is full".
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One mail, and what is to be read in it."""
+    """One mail, and what should be read in it."""
 
     name: str
     mail: bytes
@@ -32,9 +32,9 @@ class Shape:
     kind: str
     #: What it means for the recipient: "dead", "soft", "none" or "behind".
     effect: str = "none"
-    #: Enhanced code; "" none.
+    #: Enhanced code; "": none.
     code: str = ""
-    #: Reason of a notification that did not arrive.
+    #: Reason, if the notification did not arrive.
     reason: str = ""
 
 
@@ -76,7 +76,7 @@ Content-Type: message/rfc822
 
 
 def failed(status: str, diagnostic: str, said: str = "Your mail could not be delivered.", **more: str) -> bytes:
-    """A report of one failure, as Postfix words it."""
+    """A report of one failure, in Postfix's words."""
     fields = f"Final-Recipient: rfc822; {RECIPIENT}\nOriginal-Recipient: rfc822;{RECIPIENT}\nAction: failed\nStatus: {status}"
     remote = "\nRemote-MTA: dns; mx.example.net" if diagnostic.startswith("smtp;") else ""
     return dsn(f"{fields}{remote}\nDiagnostic-Code: {diagnostic}" if diagnostic else fields, said, **more)
@@ -85,14 +85,14 @@ def failed(status: str, diagnostic: str, said: str = "Your mail could not be del
 def text(
     said: str, sender: str, subject: str, *, more: str = "", charset: str = "utf-8", returned: str = ""
 ) -> bytes:
-    """A report that is one text."""
+    """A report that is a single text."""
     head = f"From: {sender}\nTo: {RETURN_PATH}\nSubject: {subject}\n{more}".rstrip("\n")
     body = f"{said}\n{returned}".encode(charset)
     return f"{head}\nMIME-Version: 1.0\nContent-Type: text/plain; charset={charset}\n\n".encode() + body
 
 
 def exim(why: str, *, failed_to: str = RECIPIENT) -> bytes:
-    """Exim without its report for programs."""
+    """Exim's report without its machine-readable part."""
     said = f"""This message was created automatically by mail delivery software.
 
 A message that you sent could not be delivered to one or more of its
@@ -110,7 +110,7 @@ recipients. This is a permanent error. The following address(es) failed:
 
 
 def qmail(why: str, *, greeting: str = "") -> bytes:
-    """QSBMF."""
+    """A report in qmail's format QSBMF."""
     said = (
         greeting
         or """Hi. This is the qmail-send program at qmail.example.com.
@@ -127,7 +127,7 @@ This is a permanent error; I've given up. Sorry it didn't work out."""
 
 
 def complaint(headers: str, *, sender: str = "complaints@isp.example", subject: str = "FW: Your order") -> bytes:
-    """A feedback report."""
+    """A feedback report about a complaint."""
     return f"""From: <{sender}>
 To: bounces@bounces.example.com
 Subject: {subject}

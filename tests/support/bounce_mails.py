@@ -1,6 +1,6 @@
-"""Mails that come back, as real servers write them; names and addresses replaced by reserved ones.
+"""Mails that come back, as real servers write them, with names and addresses replaced by reserved ones.
 
-`{to}` is the return path that the bounce is addressed to, `{id}` the Message-ID of the mail that came back.
+`{to}` is the return path to which the bounce is sent, `{id}` the Message-ID of the returned mail.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ POSTFIX_FULL = (
 
 POSTFIX_EXPIRED = POSTFIX_DELAYED.replace("Action: delayed", "Action: failed")
 
-#: Exim sends no Status of its own worth having, and a Diagnostic-Code of several lines.
+#: Exim's Status says nothing useful, and its Diagnostic-Code has several lines.
 EXIM = (
     """X-Failed-Recipients: zoe@example.net
 Auto-Submitted: auto-replied
@@ -224,7 +224,7 @@ Content-Type: message/rfc822
 """
 )
 
-#: No MIME at all: http://cr.yp.to/proto/qsbmf.txt
+#: Not MIME at all: http://cr.yp.to/proto/qsbmf.txt
 QMAIL = (
     """Date: 23 Nov 2026 10:00:02 -0000
 From: MAILER-DAEMON@qmail.example.com
@@ -246,7 +246,7 @@ Giving up on 192.0.2.25.
     + _RETURNED
 )
 
-#: The same server about its own mailbox: the code stands in brackets.
+#: The same server about its own mailbox: the code is in brackets.
 QMAIL_LOCAL = QMAIL.replace(
     """192.0.2.25 does not like recipient.
 Remote host said: 550 5.1.1 no mailbox here by that name

@@ -1,4 +1,4 @@
-"""Mails that were sent with a return path of ours, and what comes back about them."""
+"""Mails that were sent with a return path of ours, and the bounces that come back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEY = "a hash key for tests only"
 
 
 class Mails:
-    """Mails in the record, at whatever point of their way, and the bounces of them."""
+    """Mails in the record, at any point of their delivery, and their bounces."""
 
     def __init__(
         self, database_url: str, templates: Path, *, alarm: SuppressionTable | None = None, **more: Any
@@ -40,7 +40,7 @@ class Mails:
         self._count = 0
 
     def accept(self, to: str = "Zoe <Zoe@example.net>", **fields: Any) -> UUID:
-        """In the record, ready to be sent."""
+        """A mail in the record, ready to be sent."""
         self._count += 1
         given = {"producer": "shop", "to": to, "template": "hello", "context": {"name": "Zoe"}, **fields}
         message = check(Message(idempotency_key=f"k{self._count}", **given), Channel.EMAIL, Lane.NORMAL)
@@ -49,13 +49,13 @@ class Mails:
         return accepted.id
 
     def start(self, to: str = "Zoe <Zoe@example.net>", **fields: Any) -> NotificationToSend:
-        """In hand of a worker, the attempt's row committed, the call under way."""
+        """A mail in a worker's hands: the attempt's row is committed, and the call is in progress."""
         [claim] = self.services.ledger.claim([self.accept(to, **fields)], lease_seconds=60)
         assert self.services.ledger.start_attempts([NewAttempt(claim, "smtp")], margin_seconds=5)
         return claim
 
     def accepted(self, claim: NotificationToSend) -> None:
-        """The worker writes that the relay took it."""
+        """The worker writes that the relay accepted it."""
         result = DeliveryResult(
             claim.id,
             claim.claim,
@@ -69,13 +69,13 @@ class Mails:
         self.services.ledger.finish([result])
 
     def send(self, to: str = "Zoe <Zoe@example.net>", **fields: Any) -> UUID:
-        """One that the relay took."""
+        """A mail that the relay accepted."""
         claim = self.start(to, **fields)
         self.accepted(claim)
         return claim.id
 
     def path(self, notification_id: UUID, attempt: int = 1) -> str:
-        """Its return path."""
+        """The return path of an attempt."""
         path = self.services.tokens.return_path(notification_id, attempt)
         assert path is not None
         return path
@@ -94,7 +94,7 @@ class Mails:
         return template.encode()
 
     def bounce(self, template: str, notification_id: UUID, envelope_to: str | None = None, **more: str) -> Taken:
-        """Take it, as it comes from the mail server."""
+        """Handle a bounce as it comes from the mail server."""
         to = self.path(notification_id) if envelope_to is None else envelope_to
         return self.services.bounces.take(self.mail(template, notification_id, **more), to)
 
@@ -106,7 +106,7 @@ class Mails:
         return found.status, found.reason
 
     def said(self, notification_id: UUID) -> list[str]:
-        """The words of the reports, in the order of recording."""
+        """The texts of the reports, in order of recording."""
         return [str(event.detail) for event in self.story(notification_id).events if event.kind == "provider"]
 
     def suppressed(self, address: str = "zoe@example.net") -> Sequence[SuppressionView]:
@@ -114,7 +114,7 @@ class Mails:
         return [one for one in found if one.state == "active"]
 
     def age(self, notification_id: UUID, days: float) -> None:
-        """As if it had been sent so long ago."""
+        """Make it as old as if it had been sent this many days ago."""
         query = text("UPDATE states SET sent_at = now() - make_interval(secs => :seconds) WHERE id = :id")
         with transaction(self.services.engine) as connection:
             connection.execute(query, {"seconds": days * 86_400, "id": notification_id})

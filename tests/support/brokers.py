@@ -1,4 +1,4 @@
-"""Publishing as producers do that have never seen this package."""
+"""Publishes to brokers like a producer that has never seen this package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.waiting import patient
 
 
 def amqp_connection(url: str) -> amqp.Connection:
-    """A plain AMQP connection, open."""
+    """An open, plain AMQP connection."""
     parts = urlsplit(url)
     connection = amqp.Connection(
         host=f"{parts.hostname}:{parts.port or 5672}",
@@ -39,7 +39,7 @@ def publish_raw(
     content_encoding: str | None = None,
     user_id: str | None = None,
 ) -> None:
-    """Put bytes on a producers' queue: through the exchange on RabbitMQ, in kombu's envelope on Redis."""
+    """Put bytes into a producers' queue: through the exchange on RabbitMQ, in kombu's envelope on Redis."""
     if url.startswith("redis"):
         envelope = envelope_of(body, headers=headers, content_type=content_type, content_encoding=content_encoding)
         push_raw(url, f"notify.{routing_key}", envelope)
@@ -64,7 +64,7 @@ def publish_raw(
 
 
 def push_raw(url: str, queue: str, entry: bytes) -> None:
-    """Put any bytes at all on a list."""
+    """Push any bytes onto a list."""
     with redis.Redis.from_url(url) as client:
         client.lpush(queue, entry)
 
@@ -76,7 +76,7 @@ def envelope_of(
     content_type: str | None = "application/json",
     content_encoding: str | None = None,
 ) -> bytes:
-    """kombu's envelope, version as of kombu 5.7, made by hand."""
+    """kombu's envelope, made by hand as of kombu 5.7."""
     return json.dumps(
         {
             "body": base64.b64encode(body).decode(),

@@ -90,7 +90,7 @@ class World:
         return found
 
     def tick(self) -> int:
-        """What Beat and a worker do; returns when nothing is left to call."""
+        """Do what Beat and a worker do. Returns when nothing is left to call."""
         due = self.book.give_out()
         running = [self.runner.start(ids) for ids in due.values()]
         for one in running:
@@ -98,11 +98,11 @@ class World:
         return sum(map(len, due.values()))
 
     def callbacks(self, **wanted: Any) -> list[CallbackView]:
-        """In the order of what happened."""
+        """Callbacks in order of their events."""
         return self.book.search(CallbackFilter(**wanted), limit=1000)[::-1]
 
     def pass_time(self, span: timedelta = timedelta(0)) -> None:
-        """As if everything that waits had waited until its time, and begun so much earlier."""
+        """Move time on: everything that waits reaches its due time, and began that much earlier."""
         self.run("UPDATE callbacks SET due_at = now() - interval '1 s', begun_at = begun_at - :span "
                  "WHERE due_at IS NOT NULL", span=span)  # fmt: skip
 

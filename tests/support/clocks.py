@@ -1,7 +1,7 @@
 """Wall clocks of programs that a test steps while they run, as an administrator or a bad time server would.
 
-libfaketime is loaded into a program before everything else and answers for the kernel's clock. Its offset comes
-from a file, which it reads at each call. The monotonic clock goes on, as it does in a real step.
+libfaketime is loaded into a program before everything else, and answers in place of the kernel's clock. It reads
+its offset from a file at each call. The monotonic clock runs on, as it does in a real step.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# Not libfaketimeMT, the form for programs with threads: its lock makes them several times slower, and Python's own
-# lock keeps nearly all of their calls apart.
+# Not libfaketimeMT, the variant for programs with threads: its lock makes them several times slower, and Python's
+# own lock already separates nearly all of their calls.
 _PATTERNS = ("usr/lib/*/faketime/libfaketime.so.1", "usr/lib*/faketime/libfaketime.so.1")
 _SITE = Path(__file__).with_name("stepped")
 
 
 def find_faketime() -> Path | None:
-    """The library; None if it is not installed."""
+    """The path of the library; None if it is not installed."""
     return next((path for pattern in _PATTERNS for path in Path("/").glob(pattern)), None)
 
 
 class Clocks:
-    """One clock for each name, right until it is stepped."""
+    """One clock for each name. A clock is right until it is stepped."""
 
     def __init__(self, library: Path, folder: Path) -> None:
         self._library = library
@@ -36,13 +36,13 @@ class Clocks:
             "FAKETIME_TIMESTAMP_FILE": str(self._folder / name),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            # Times of files stay as they are.
+            # Times of files stay right.
             "NO_FAKE_STAT": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, (str(_SITE), os.environ.get("PYTHONPATH")))),
         }
 
     def step(self, name: str, *, hours: float) -> None:
-        """From now on this clock is so far from the right time. Negative: behind."""
+        """From now on this clock differs by this much from the right time. Negative: it is behind."""
         unfinished = self._folder / f"{name}.part"
         unfinished.write_text(f"{hours:+}h\n", "ascii")
         unfinished.rename(self._folder / name)

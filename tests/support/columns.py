@@ -1,4 +1,4 @@
-"""Notifications put where they would come by way of many statements."""
+"""Puts notifications into a state that they would otherwise reach only through many statements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from notifier.store.schema.notifications import State, StoredMessage
 
 
 def set_columns(connection: Connection, ids: Sequence[UUID], **columns: Any) -> None:
-    """`columns` are of `messages` or `states`. A text "sql: …" stands for an expression."""
+    """Set columns of `messages` or `states`. A text "sql: …" is an expression."""
     tables: tuple[Any, ...] = (StoredMessage.__table__, State.__table__)
     for table in tables:
         _set(connection, table, ids, {name: value for name, value in columns.items() if name in table.c})

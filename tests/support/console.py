@@ -1,6 +1,6 @@
 """The console for tests: an API that has it, a browser that is signed in, and messages to look at.
 
-A test file takes the fixtures by name: `from tests.support.console import api, operator  # noqa: F401`.
+A test file imports the fixtures by name: `from tests.support.console import api, operator  # noqa: F401`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from notifier.store.engine import transaction
 from tests.support.api import Api, Reply
 from tests.support.templates import write_templates
 
-#: For every field that strangers fill.
+#: For every field that strangers can fill.
 XSS = "\"'><script>alert(1)</script>{{7*7}}"
 
 
 class Browser:
-    """Keeps the cookie, and sends back the token of the last page's forms."""
+    """Keeps the cookie, and sends the token from the last page's forms."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -39,7 +39,7 @@ class Browser:
         return reply
 
     def keep_cookie(self, reply: Reply) -> None:
-        """That of the session, if there is one."""
+        """Keep the session's cookie, if there is one."""
         if found := re.search(r"notifier_console=[^;]+", reply.headers.get("set-cookie", "")):
             self.cookie = found[0]
 

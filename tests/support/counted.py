@@ -1,4 +1,4 @@
-"""How far a metric of this process went on."""
+"""Checks by how much a metric of this process rises."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from notifier.telemetry.metrics import REGISTRY
 
 @contextmanager
 def counted(name: str, number: float, **labels: str) -> Iterator[None]:
-    """The block counts so many."""
+    """The metric must rise by this number during the block."""
     before = REGISTRY.get_sample_value(name, labels)
     assert before is not None, f"{name} with {labels} has no series yet"
     yield

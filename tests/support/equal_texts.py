@@ -1,4 +1,5 @@
-"""Two texts with the same words to the same number, of which the provider takes one: who has which message?"""
+"""Two texts with the same words to the same number, of which the provider accepts one: which notification owns the
+message?"""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ _T = TypeVar("_T")
 
 
 class Fate(StrEnum):
-    """What becomes of a call."""
+    """What happens to a call."""
 
     ANSWERED = "taken, the answer written at once"
     LATE = "taken, the answer written while others are looked up"
@@ -65,7 +66,7 @@ class One:
     to: str
     fate: Fate
     claim: NotificationToSend | None = None
-    #: What the provider answered.
+    #: The provider's answer.
     receipt: Receipt | None = None
 
     @property
@@ -76,7 +77,7 @@ class One:
 
 @dataclass
 class EqualTexts:
-    """The record, the provider, and what leads the one to the other."""
+    """The record, the provider, and everything that connects a message to its notification."""
 
     engine: Engine
     server: TwilioServer
@@ -91,7 +92,7 @@ class EqualTexts:
             account_sid=self.server.account_sid,
             auth_token=self.server.auth_token,
             api_base=self.server.url,
-            # Nobody listens there: callbacks are read from the messages, and reported when the test wants them.
+            # Nobody listens there: callbacks are read from the messages, and reported when the test wants.
             public_url="http://127.0.0.1:9",
         )
         self.provider = TwilioProvider("twilio", options)
@@ -114,7 +115,7 @@ class EqualTexts:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=patient(60))
 
     def send(self, ones: Sequence[One], policies: Sequence[OnUnknown] = (OnUnknown.HOLD,)) -> None:
-        """Each comes to what is to become of it; those that the dead held are unknown by now."""
+        """Let each text meet its fate. Texts held by dead workers are unknown by now."""
         news = [
             NewNotification(
                 check(
@@ -181,7 +182,7 @@ class EqualTexts:
         return None
 
     def answer_of(self, one: One) -> DeliveryResult:
-        """What its worker writes of the provider's answer."""
+        """The worker's result for the provider's answer."""
         assert one.claim is not None and one.receipt is not None  # noqa: PT018
         return DeliveryResult(
             one.id,
@@ -196,12 +197,12 @@ class EqualTexts:
         )
 
     def _pass_time(self, ids: Sequence[UUID]) -> None:
-        """As if their leases were over, and what they made could turn up no more."""
+        """Move time on, so that leases have ended and no message can appear any more."""
         over = "UPDATE states SET due_at = now() WHERE status = 'sending' AND id = ANY(:ids)"
         with transaction(self.engine) as connection:
             connection.execute(text(over), {"ids": list(ids)})
         self.texts.ledger.take_due(limit=10_000, unknown_after_seconds=30)
-        # The provider's clock has whole seconds, and a message fits until a minute after the call.
+        # The provider's clock has whole seconds, and a message matches until a minute after the call.
         with transaction(self.engine) as connection:
             connection.execute(
                 text("""UPDATE attempts SET started_at = now() - interval '70 s',
@@ -210,22 +211,22 @@ class EqualTexts:
             )
 
     def reconciler(self) -> Reconciler:
-        """Of one worker."""
+        """A worker's reconciler."""
         providers = {"twilio": self.provider}
         return Reconciler(self.texts.ledger, self.composer, providers, self.settings, self.loop)
 
     def messages_of(self, one: One) -> list[SmsMessage]:
-        """Those that were made by its calls: the truth."""
+        """Messages that its calls really made."""
         path = f"/{one.id}/1"
         return [message for message in self.server.messages if (message.status_callback or "").endswith(path)]
 
     def report(self, message: SmsMessage, word: str) -> None:
-        """The provider's signed report of a message, under the address that it was made with."""
+        """The provider's signed report on a message, sent to the URL with which the message was made."""
         _, id_, attempt = (message.status_callback or "").rsplit("/", 2)
         self.texts.report(UUID(id_), word, attempt=int(attempt), sid=message.sid, id_space="twilio")
 
     def owners(self) -> dict[str, set[UUID]]:
-        """SID → the notifications on which it stands, as a whole or on one of their attempts."""
+        """SID → the notifications that have it, on themselves or on one of their attempts."""
         query = """SELECT provider_message_id, notification_id FROM attempts WHERE provider_message_id IS NOT NULL
           UNION SELECT provider_message_id, id FROM notifications WHERE provider_message_id IS NOT NULL
           UNION SELECT provider_message_id, notification_id FROM provider_messages"""

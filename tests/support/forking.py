@@ -1,9 +1,9 @@
-"""Programs of tests within a tenth of a second, as `notifier.dev.forking` starts them. The full profile gets real
+"""Starts programs of tests within a tenth of a second, with `notifier.dev.forking`. The full profile starts real
 ones.
 
-Importing everything takes seconds, and several processes of a run need one that has: each process of xdist, the
-fault suite. So the first of them, which has called `share`, keeps one for all. Who comes gets a fork of it, which
-forks for them alone.
+Importing everything takes seconds, and several processes of a run need a process that has done it: each process of
+xdist, and the fault suite. So the first one, which calls `share`, keeps one for all. Each of the others gets a
+fork of it, which forks only for that process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from notifier.domain.errors import ServiceUnavailable
 from tests.profiles import is_full
 
 _ROOT = Path(__file__).parents[2]
-#: Of a program of Django, which loads none of those.
+#: For a Django program, which loads none of the others.
 _IMPORTS_OF_DJANGO = (
     "django.core.management.commands.migrate",
     "django.core.servers.basehttp",
@@ -37,11 +37,11 @@ _IMPORTS_OF_DJANGO = (
     "psycopg",
     "sqlalchemy",
 )
-#: Variables that act before the first line of a program: each set of them has a process of its own that forks.
+#: Variables that take effect before a program's first line. Each combination of them has its own forking process.
 _BEFORE_PYTHON = ("LANG", "LC_", "LD_", "PYTHON", "DJANGO_SETTINGS_MODULE")
 
-#: Where the shared one listens, and the variables that acted before its first line, as JSON. Of the tests' own, so
-#: that it reaches all processes of a run, and no program.
+#: Where the shared process listens, and the variables that were in effect before its first line, as JSON. A
+#: variable of the tests, so it reaches all processes of a run but no program.
 _SHARED = "NOTIFIER_TEST_FORKS"
 
 _servers: dict[frozenset[tuple[str, str]], ForkServer] = {}
@@ -50,7 +50,7 @@ _sharing: list[tuple[socket.socket, Thread]] = []
 
 
 class SharedFork(ForkServer):
-    """A fork of the shared one; our end of the line to it. It ends with the line."""
+    """A fork of the shared process, and our end of the socket to it. It ends with the socket."""
 
     def __init__(self, path: str) -> None:
         self._lock = Lock()
@@ -65,7 +65,7 @@ class SharedFork(ForkServer):
 
 
 def share(folder: Path) -> None:
-    """From now on the processes that we start, and we ourselves, share one that forks. `close` ends it."""
+    """From now on the processes that we start, and we ourselves, share one forking process. `close` ends it."""
     if sys.platform != "linux" or is_full():
         return
     path, own = folder / "forks", dict(os.environ)
@@ -98,7 +98,7 @@ def _let_in(listener: socket.socket, path: Path, server: ForkServer) -> None:
 
 
 def launch(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
-    """As `subprocess.Popen`; one that is forked always has a session of its own."""
+    """Start a program, like `subprocess.Popen`. A forked one always has a session of its own."""
     return subprocess.Popen(command, **options) if is_full() or not can_fork(command) else fork(command, **options)
 
 
@@ -115,7 +115,7 @@ def run(
     timeout: float | None = None,
     **options: Any,
 ) -> subprocess.CompletedProcess[Any]:
-    """As `subprocess.run`."""
+    """Run a program, like `subprocess.run`."""
     if input is not None:
         options["stdin"] = subprocess.PIPE
     if capture_output:
@@ -133,7 +133,7 @@ def run(
 
 @atexit.register
 def close() -> None:
-    """Let the processes that fork end, and what they have forked. Safe to repeat."""
+    """End the forking processes, and everything that they have forked. Safe to repeat."""
     with _lock:
         while _servers:
             _servers.popitem()[1].close()
@@ -149,7 +149,7 @@ def _key(environment: Mapping[str, str]) -> frozenset[tuple[str, str]]:
 
 
 def _shared_for(key: frozenset[tuple[str, str]]) -> str | None:
-    """Where one listens that has just these variables."""
+    """The socket of a shared process with exactly these variables; None: there is none."""
     path, pairs = json.loads(os.environ.get(_SHARED, "[null, []]"))
     return path if path and key == frozenset(map(tuple, pairs)) else None
 

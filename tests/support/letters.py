@@ -1,4 +1,4 @@
-"""Letters and their calls, for tests of the lines that carry them."""
+"""Letters and their calls, for tests of SMTP lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from notifier.providers.smtp.mime import Correspondents, Mail, compose
 
 
 class Errand:
-    """A call that remembers how it ended, and that it did so once."""
+    """A call that remembers how it ended, and fails if it ends twice."""
 
     def __init__(self, *, id_: UUID | None = None, text: str = "Hello\n", may_begin_for: float = 60.0) -> None:
         sender, to = "hello@shop.example.com", "zoe@example.com"
@@ -29,7 +29,7 @@ class Errand:
         return None
 
     def end(self, answer: Receipt | SendError) -> None:
-        # It raises if it was ended before.
+        # Raises if the call has already ended.
         self.answer.set_result(answer)
 
 

@@ -1,4 +1,4 @@
-"""A way to PostgreSQL on which answers get lost: the statement is carried out, and the connection breaks."""
+"""A connection to PostgreSQL that loses answers: the statement is executed, and the connection breaks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class LossyWay:
         self.lost = 0
 
     def lose(self, *words: str, times: int, then_refuse: bool = False) -> None:
-        """The next `times` answers to statements with one of these words: to what
-        commits itself, or to the commit.
+        """Lose the next `times` answers to statements with one of these words: to the statement if it commits
+        itself, otherwise to the commit.
 
-        `then_refuse`: after the last of them there are no new connections until `heal`.
+        `then_refuse`: after the last of them, refuse new connections until `heal`.
         """
-        #: Links within a transaction, and whether it has such a statement in it.
+        #: Links in a transaction, and whether it contains such a statement.
         inside: dict[Link, bool] = {}
         wanted = self.lost + times
 
@@ -49,13 +49,13 @@ class LossyWay:
         self._proxy.tap = tap
 
     def heal(self) -> None:
-        """No more faults."""
+        """End all faults."""
         self._proxy.heal()
 
 
 @contextmanager
 def lossy_way(database_url: str, loop: asyncio.AbstractEventLoop) -> Iterator[LossyWay]:
-    """To that database, on a loop that runs in another thread."""
+    """A way to that database, on a loop that runs in another thread."""
     url = make_url(database_url)
     folder, port = url.query.get("host"), url.port or 5432
     connect = to_socket(lambda: f"{folder}/.s.PGSQL.{port}") if folder else to_port(lambda: port)

@@ -1,4 +1,5 @@
-"""A name server on 127.0.0.1, over UDP: it answers at once, late, or never, as each name begins."""
+"""A name server on 127.0.0.1, over UDP. The beginning of a name decides whether it answers at once, late, or
+never."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-#: What `NameServer.late` says of names that are never answered.
+#: The value in `NameServer.late` for names that are never answered.
 NEVER = float("inf")
 
 
@@ -25,17 +26,17 @@ NEVER = float("inf")
 class NameServer:
     """What it knows, and what it was asked."""
 
-    #: Name → addresses of both kinds. Any other does not exist.
+    #: Name → addresses of both kinds. Other names do not exist.
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: Begin of a name → seconds until it is answered.
+    #: Beginning of a name → seconds until the answer.
     late: Mapping[str, float] = field(default_factory=dict)
     port: int = 0
-    #: Names that it was asked for, each time.
+    #: Names that it was asked for, once for each question.
     asked: list[str] = field(default_factory=list)
 
     @property
     def address(self) -> str:
-        """As resolvers want it."""
+        """Its address, in the form that resolvers take."""
         return f"127.0.0.1:{self.port}"
 
     def answer(self, question: bytes) -> tuple[float, bytes]:
@@ -58,7 +59,7 @@ class NameServer:
 def name_server(
     names: Mapping[str, tuple[str, ...]], late: Mapping[str, float] | None = None
 ) -> Iterator[NameServer]:
-    """A running one."""
+    """A running name server."""
     found = NameServer(names, late or {})
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""The version after this one, as far as the database can tell: more revisions, as they would be written."""
+"""Imitates the next version as the database sees it: further revisions, written as they would be."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from alembic.script import ScriptDirectory
 
 from notifier.config.settings import bundled
 
-#: The tables that every message passes: the hardest to lock.
+#: The tables through which every message passes: the hardest to lock.
 _TABLES = ("messages", "states", "attempts", "events", "idempotency_keys")
-#: The newest of them.
+#: The newest of these revisions.
 NEXT_REVISION = f"next_{_TABLES[-1]}"
 
 _TEXT = '''"""What the next version adds. Revision: {revision}, after {before}"""
@@ -34,7 +34,7 @@ def upgrade() -> None:
 
 
 def write_next_revisions(folder: Path) -> Path:
-    """A folder for `upgrade(…, more_revisions=)`: they follow the newest one, whichever that is."""
+    """Write a folder for `upgrade(…, more_revisions=)`. Its revisions follow the newest one, whichever that is."""
     folder.mkdir()
     config = Config()
     config.set_main_option("script_location", str(bundled("migrations")))

@@ -1,6 +1,6 @@
-"""An OpenID provider on a socket: authorization code flow with PKCE, and whatever a test wants it to do wrong.
+"""An OpenID provider on a socket: authorization code flow with PKCE, and every fault that a test wants.
 
-Browsers are let in at once, as the person that the test has set.
+Browsers are signed in at once, as the person that the test has set.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def sent_back(address: str) -> str:
-    """Go to the provider, as a browser does: where it sends us."""
+    """Go to the provider as a browser does. Returns where it sends us."""
     try:
         urllib.request.build_opener(_NoRedirect).open(address, timeout=patient(10))
     except urllib.error.HTTPError as answer:
@@ -54,17 +54,17 @@ class OidcProvider(LocalHttpServer):
         self.reset()
 
     def reset(self) -> None:
-        """Nothing is wrong."""
-        #: Of the person who signs in; they win over what would be right. None: left out.
+        """End all faults."""
+        #: Claims of the person who signs in; they replace the right values. None: the claim is left out.
         self.claims: dict[str, Any] = {"sub": "7", "email": "mona@example.com", "email_verified": True}
         self.claims["groups"] = ["ops"]
-        #: Into the discovery document.
+        #: Added to the discovery document.
         self.document: dict[str, Any] = {}
-        #: Answered in place of the token endpoint's answer.
+        #: Returned instead of the token endpoint's answer.
         self.token_answer: web.Response | None = None
-        #: Of the signature; "none" and "HS256" are made as an attacker makes them.
+        #: Algorithm of the signature; "none" and "HS256" are made as an attacker would.
         self.algorithm = "RS256"
-        #: Signs, in place of the published one.
+        #: Signs instead of the published key.
         self.other_key: RSAKey | None = None
 
     @property
@@ -94,14 +94,14 @@ class OidcProvider(LocalHttpServer):
         return web.json_response(document | self.document)
 
     async def _keys(self, _: web.Request) -> web.Response:
-        # Some that nobody knows what to do with, as of a future kind of signature.
+        # Keys that nobody can use, for example for a future kind of signature.
         strange: list[dict[str, Any]] = [
             {"kty": "AKP", "kid": "later", "alg": "ML-DSA-44", "pub": "AA"},
             {"kty": "EC", "kid": "curve", "crv": "P-999", "x": "AA", "y": "AA"},
             {"kty": "RSA", "kid": "broken", "n": 7, "e": "AQAB"},
             {"kid": "none"},
         ]
-        # What some put beside it.
+        # Additional members that some providers include.
         more = {"x5t": "AA", "issuer": self.issuer, "cloud_instance_name": "x"}
         return web.json_response({"keys": [*strange, {**self.key.as_dict(private=False), **more}]})
 
@@ -122,7 +122,7 @@ class OidcProvider(LocalHttpServer):
         given = BasicAuth.decode(request.headers.get("Authorization", "Basic Og=="))
         if (given.login, given.password) != (CLIENT_ID, CLIENT_SECRET):
             return web.json_response({"error": "invalid_client"}, status=401)
-        # A code is good for one time.
+        # A code is valid once.
         asked = self._codes.pop(str(form["code"]), None)
         made = _encoded(hashlib.sha256(str(form["code_verifier"]).encode()).digest())
         if asked is None or asked["redirect_uri"] != form["redirect_uri"]:
@@ -140,7 +140,7 @@ class OidcProvider(LocalHttpServer):
         header = {"alg": self.algorithm, "kid": key.kid}
         if self.algorithm == "RS256":
             return jwt.encode(header, claims, key)
-        # What an attacker makes, who has the public key alone.
+        # What an attacker makes who has only the public key.
         text = f"{_encoded(json.dumps(header).encode())}.{_encoded(json.dumps(claims).encode())}"
         if self.algorithm == "none":
             return f"{text}."
@@ -148,7 +148,7 @@ class OidcProvider(LocalHttpServer):
 
 
 class SilentProvider(OidcProvider):
-    """Takes every question, and answers none."""
+    """Accepts every request, and never answers."""
 
     asked = 0
 

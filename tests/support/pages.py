@@ -1,4 +1,4 @@
-"""Runs the blocks of code of a page, in order, as a reader pastes them: see `docs/blocks.toml`."""
+"""Runs the code blocks of a page in order, as a reader pastes them: see `docs/blocks.toml`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<language>\S*)[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL
 )
 _SHELL = ("", "console", "sh", "bash")
-#: How a line of a command begins, where the block does not say what it is.
+#: How the line of a command begins, in a block that does not say what it is.
 _COMMAND = re.compile(
     r"(\$ )?([A-Z_]+=\S+ )*"
     r"(notifier|make|python3?|\.venv/\S+|\.|curl|export|printf|echo|pip|npm|cp|amqp-publish|kubectl|rabbitmqctl|"
     r"systemctl|systemd-run|apt-get|docker|podman|createdb|psql|sudo) (?!.*(──|◀|▶))"
 )
-#: Each block is a shell of its own, and finds the variables of those before it.
+#: Each block is a shell of its own, and gets the variables of the previous ones.
 _BEGIN = "if [ -e .variables ]; then . ./.variables; fi\nset -aeuo pipefail\n"
 _KEEP = "\nset +a\nexport -p > .variables\n"
 
@@ -43,13 +43,13 @@ class PageBlock(NamedTuple):
 
     @property
     def is_code(self) -> bool:
-        """Whether a reader runs it: Python, or what a shell takes. The rest is data, settings or output."""
+        """Whether a reader runs it: Python, or what a shell takes. Other blocks are data, settings or output."""
         if self.language in _SHELL:
             return any(_COMMAND.match(line) for line in self.code.splitlines())
         return self.language == "python"
 
     def listed(self, table: str) -> str | None:
-        """Why it is not run, or must fail (`not_run`, `fails`); None: it is not in that table."""
+        """The reason why it is not run, or must fail (`not_run`, `fails`); None: it is not in that table."""
         entries: Mapping[str, str] = LISTED[table].get(self.page, {})
         return next((why for start, why in entries.items() if self.begins(start)), None)
 
@@ -57,7 +57,7 @@ class PageBlock(NamedTuple):
         return self.code.startswith(start)
 
     def commands(self) -> str:
-        """What is typed: in a console, the lines after a prompt and those that belong to them."""
+        """What a reader types: in a console, the lines after a prompt and their continuation lines."""
         lines = self.code.splitlines()
         if not any(line.startswith("$ ") for line in lines):
             return self.code
@@ -71,22 +71,23 @@ class PageBlock(NamedTuple):
 
 
 class PageRun:
-    """One page: a folder, a shell's variables and a namespace of Python, from block to block."""
+    """The run of one page: a folder, a shell's variables and a Python namespace, kept from block to block."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], replaced: Mapping[str, str]) -> None:
-        """`environment`: of a terminal into which the lines of `up` were pasted. `replaced`: what stands for a
-        value of the reader's own → that value."""
+        """`environment`: that of a terminal into which the lines of `up` were pasted. `replaced`: placeholder for
+        a reader's value → the value here."""
         self._folder = folder
-        # What a preview writes for a browser goes with the folder.
+        # What a preview writes for a browser is deleted with the folder.
         self._environment = {**environment, "TMPDIR": str(folder)}
         self._replaced = replaced
         self._namespace: dict[str, Any] = {"__name__": "page"}
 
     def run(self, page: Path) -> tuple[int, int]:
-        """Every block, in order; how many ran, and how many of code did not, each of which is listed.
+        """Run every block in order. Returns how many ran, and how many code blocks did not, each of which is
+        listed.
 
         Raises:
-            AssertionError: one did not end as the page says.
+            AssertionError: a block did not end as the page says.
         """
         ran = left = 0
         blocks = blocks_of(page)
@@ -120,7 +121,7 @@ class PageRun:
     def _python(self, code: str, name: str) -> None:
         before = dict(self._namespace)
         exec(compile(code, name, "exec", dont_inherit=True), self._namespace)
-        # A name that the block gave to something else: nobody would close what it was.
+        # The block assigned something else to the name, and nobody would close the earlier value.
         _close_all(value for key, value in before.items() if self._namespace.get(key) is not value)
 
     def _shell(self, code: str, name: str, *, fails: bool) -> None:
@@ -137,7 +138,7 @@ class PageRun:
         assert (done.returncode != 0) == fails, said
 
     def _close(self) -> None:
-        """Close what the page left open: clients, above all."""
+        """Close what the page left open, above all clients."""
         _close_all(self._namespace.values())
 
 
@@ -151,7 +152,7 @@ def blocks_of(page: Path) -> list[PageBlock]:
 
 
 def readers_values(up: Up) -> dict[str, str]:
-    """What stands in the pages for a value of the reader's own → that of this service."""
+    """Placeholder for a reader's value in the pages → the value of this service."""
     variables = up.variables
     known = up.shell(
         "notifier send password_reset ada@example.com -c reset_url=https://shop.example.com -c valid_minutes=9 "
@@ -170,7 +171,7 @@ def readers_values(up: Up) -> dict[str, str]:
 
 
 def stale_entries() -> Iterator[str]:
-    """What `docs/blocks.toml` names and no page has."""
+    """Entries of `docs/blocks.toml` that match no page."""
     blocks = [block for page in PAGES for block in blocks_of(page)]
     for table in ("not_run", "fails", "saved"):
         for page, starts in LISTED[table].items():
@@ -180,7 +181,7 @@ def stale_entries() -> Iterator[str]:
 
 @contextlib.contextmanager
 def settings_of(variables: Mapping[str, str]) -> Iterator[None]:
-    """While it lasts, Python blocks find the service as programs in a terminal do."""
+    """During the block, Python code finds the service as programs in a terminal do."""
     before = dict(os.environ)
     os.environ.update(variables)
     try:
@@ -199,7 +200,7 @@ def _close_all(values: Iterable[Any]) -> None:
 
 
 def _goes_on(line: str) -> bool:
-    """Whether the command needs another line: an open quote, or a backslash at the end."""
+    """Whether the command continues on the next line: an open quote, or a backslash at the end."""
     if line.endswith("\\"):
         return True
     try:

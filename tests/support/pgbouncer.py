@@ -1,6 +1,6 @@
-"""A private pgbouncer before the tests' PostgreSQL, on a Unix socket in a folder of its own.
+"""A private pgbouncer in front of the tests' PostgreSQL, on a Unix socket in a folder of its own.
 
-Where none is installed, Debian's package is installed (its service is not started), as for RabbitMQ.
+If none is installed, Debian's package is installed (its service is not started), as for RabbitMQ.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tests.provisioning.install import apt_install, can_apt_install
 
 
 def find_or_install_pgbouncer() -> Path | None:
-    """Its program, after an installation where that may be done."""
+    """The pgbouncer program, installed first if that is allowed; None: there is none."""
     if find_pgbouncer() is None and can_apt_install():
         apt_install("pgbouncer")
     return find_pgbouncer()
 
 
 def pgbouncer_or_skip() -> Path:
-    """The same; a test without it is skipped."""
+    """The pgbouncer program; the test is skipped if there is none."""
     program = find_or_install_pgbouncer()
     if program is None:
         pytest.skip("needs pgbouncer: run `sudo apt-get install pgbouncer` (macOS: `brew install pgbouncer`)")
@@ -35,7 +35,7 @@ def pgbouncer_or_skip() -> Path:
 
 @contextmanager
 def pgbouncer(program: Path, database_url: str, settings: Mapping[str, str]) -> Iterator[Pgbouncer]:
-    """A running one, in a folder of its own."""
+    """A running pgbouncer, in a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="notifier-pgb-"))
     try:
         server = Pgbouncer(program, database_url, folder, settings)
@@ -50,6 +50,6 @@ def pgbouncer(program: Path, database_url: str, settings: Mapping[str, str]) -> 
 
 @contextmanager
 def running_pgbouncer(database_url: str, *, pool_mode: str = "transaction", **settings: str) -> Iterator[str]:
-    """URL of the database through a pgbouncer with these settings; all others are its defaults."""
+    """The database's URL through a pgbouncer with these settings; all others are its defaults."""
     with pgbouncer(pgbouncer_or_skip(), database_url, {"pool_mode": pool_mode, **settings}) as server:
         yield server.url

@@ -1,8 +1,8 @@
-"""A private Postfix: a relay that takes everything, and behind it a server that has one mailbox.
+"""A private Postfix: a relay that accepts everything, and behind it a server with a single mailbox.
 
-Its queue, its configuration and its log are in a folder of their own, its ports are free ones; a Postfix of the
-machine is neither looked at nor touched. Where none is installed, Debian's package is unpacked into a cache, as
-for the benchmark, and runs from there under accounts that every Debian has.
+Its queue, configuration and log are in a separate folder, and its ports are free ones. A Postfix of the machine is
+neither read nor changed. If none is installed, Debian's package is unpacked into a cache, as for the benchmark,
+and runs from there under accounts that every Debian has.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from notifier.dev.machine import free_port
 from notifier.dev.processes import ServerProcess
 from tests.waiting import patient
 
-#: Who owns the queue, and who may put mail into it: Postfix's own accounts, or ones of which nothing else is used.
+#: The owner of the queue, and the group that may put mail into it: Postfix's own accounts, or existing ones that
+#: are not used otherwise.
 _OWNERS = ("postfix", "news")
 _GROUPS = ("postdrop", "uucp")
 _QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "saved", "trace")
@@ -91,11 +92,11 @@ postlog unix-dgram n - n - 1 postlogd
 
 @dataclass(frozen=True)
 class Relay:
-    """One that runs."""
+    """A running relay."""
 
-    #: The relay's port: it takes mail to anybody, and tries to hand it on.
+    #: The relay's port: it accepts mail to anybody, and tries to pass it on.
     port: int
-    #: The one address of example.net that there is.
+    #: The only address that exists at example.net.
     mailbox: str
     folder: Path
 
@@ -106,7 +107,7 @@ class Relay:
 
     @property
     def log(self) -> str:
-        """What it did, for who looks into a test that failed."""
+        """Its log, for people who look into a failed test."""
         return (self.folder / "log" / "mail.log").read_text("utf-8", "replace")
 
 
@@ -122,10 +123,10 @@ def why_not() -> str:
 
 @contextmanager
 def running_postfix(lmtp_port: int, mailbox: str = "zoe@example.net") -> Iterator[Relay]:
-    """Run it; mail to example.com goes to `lmtp_port`."""
+    """Run Postfix. Mail to example.com is sent to `lmtp_port`."""
     found = find_postfix()
     assert not isinstance(found, Absent)
-    # Not below pytest's folder, which only root may enter.
+    # Not below pytest's folder, which only root can enter.
     folder = Path(tempfile.mkdtemp(prefix="notifier-postfix-"))
     front, behind = free_port(), free_port()
     owner, group = _first(_OWNERS, pwd.getpwnam), _first(_GROUPS, grp.getgrnam)

@@ -1,5 +1,5 @@
-"""Prometheus, and its own checker of rules. Where neither is, Debian's package is installed, and its service not
-started."""
+"""Finds Prometheus and its checker of rules. If they are missing, Debian's package is installed without starting
+its service."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.waiting import patient
 
 
 def promtool(*arguments: str, folder: Path, given: str | None = None) -> str:
-    """Run it there, with `given` on its standard input. Returns what it said; fails with that if it found
-    something, and skips where it is missing."""
+    """Run promtool in `folder`, with `given` on its standard input. Returns its output. Fails with the output if
+    it found a problem; skips if promtool is missing."""
     done = subprocess.run(
         [program("promtool"), *arguments],
         cwd=folder,
@@ -30,7 +30,7 @@ def promtool(*arguments: str, folder: Path, given: str | None = None) -> str:
 
 
 def program(name: str) -> str:
-    """Path of `promtool` or `prometheus`; skips where it is missing."""
+    """The path of `promtool` or `prometheus`; skips if it is missing."""
     if shutil.which(name) is None and can_apt_install():
         apt_install("prometheus")
     found = shutil.which(name)

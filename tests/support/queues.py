@@ -1,4 +1,4 @@
-"""What waits in the producers' queues, on either broker."""
+"""Reads what waits in the producers' queues, on either broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notifications that wait for receipts, and what providers say about them."""
+"""Notifications that wait for receipts, and what providers report about them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SID = "SM" + "0" * 32
 
 
 def taken(claim: NotificationToSend, number: int = 1, sid: str = SID) -> DeliveryResult:
-    """The worker's result: the provider took it."""
+    """The worker's result for a message that the provider accepted."""
     return DeliveryResult(
         claim.id,
         claim.claim,
@@ -39,7 +39,7 @@ def taken(claim: NotificationToSend, number: int = 1, sid: str = SID) -> Deliver
 
 
 class Texts:
-    """SMS in the record, at whatever point of their way."""
+    """SMS in the record, at any point of their delivery."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -59,7 +59,7 @@ class Texts:
         return [answer.id for answer in self.ledger.accept(news)]
 
     def start(self, count: int = 1, provider: str = "twilio", **fields: Any) -> list[NotificationToSend]:
-        """In hand of a worker, the attempt's row committed, the call under way."""
+        """SMS in a worker's hands: the attempt's row is committed, and the call is in progress."""
         claims = self.ledger.claim(self.accept(count, **fields), lease_seconds=60)
         self.attempt(claims, provider)
         return claims
@@ -69,11 +69,11 @@ class Texts:
         return len(self.ledger.start_attempts([NewAttempt(claim, provider) for claim in claims], margin_seconds=5))
 
     def accepted(self, claim: NotificationToSend, number: int = 1, *, sid: str = SID) -> None:
-        """The worker writes that the provider took it."""
+        """The worker writes that the provider accepted it."""
         self.ledger.finish([taken(claim, number, sid)])
 
     def send(self, **fields: Any) -> NotificationToSend:
-        """One that a provider took."""
+        """An SMS that a provider accepted."""
         [claim] = self.start(**fields)
         self.accepted(claim)
         return claim
@@ -97,12 +97,12 @@ class Texts:
         )
 
     def become(self, id_: UUID, **columns: Any) -> None:
-        """Put it where it would come by way of many attempts."""
+        """Put it into a state that it would otherwise reach only through many attempts."""
         with transaction(self.engine) as connection:
             set_columns(connection, [id_], **columns)
 
     def pass_time(self, id_: UUID, seconds: float = 1) -> None:
-        """As if it had been sent so much earlier, and its `due_at` had come."""
+        """Make it as if it had been sent this much earlier, and its `due_at` had come."""
         query = text(
             "UPDATE states SET due_at = now() - interval '1 second', "
             "sent_at = sent_at - make_interval(secs => :seconds) WHERE id = :id"
@@ -117,7 +117,7 @@ class Texts:
         return self.story(id_).notification.status
 
     def said(self, id_: UUID) -> list[str]:
-        """The words of the provider's events, sorted: what was reported, in whatever order."""
+        """The texts of the provider's events, sorted: what was reported, in whatever order."""
         return sorted(str(event.detail) for event in self.story(id_).events if event.kind == "provider")
 
     def count(self, table: str) -> int:

@@ -1,4 +1,4 @@
-"""An endpoint of a producer: a local HTTP or HTTPS server that keeps what it gets and answers as it is told."""
+"""A producer's endpoint: a local HTTP or HTTPS server that keeps what it receives, and answers as it is told."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.waiting import patient
 
 @dataclass(frozen=True)
 class Got:
-    """One request."""
+    """One received request."""
 
     path: str
     headers: dict[str, str]
@@ -26,26 +26,27 @@ class Got:
 
 @dataclass(frozen=True)
 class Say:
-    """One answer."""
+    """One answer to give."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
-    #: The answer waits for it.
+    #: The answer waits for this event.
     gate: threading.Event | None = None
 
 
 class Receiver:
-    """`port`, what it `got`, and what it says: the next of `answers`, then `otherwise`."""
+    """The endpoint. It has a `port`, what it `got`, and what it answers: the next of `answers`, then
+    `otherwise`."""
 
     def __init__(self) -> None:
         self.got: list[Got] = []
         self.answers: list[Say] = []
         self.otherwise = Say()
-        #: Called with each request, and what it will be answered, while it waits for that.
+        #: Called with each request and its answer, before the answer is sent.
         self.look: Callable[[Got, Say], None] = lambda _got, _say: None
         self.port = 0
-        #: Most requests under way at once.
+        #: Maximum concurrent requests so far.
         self.most = 0
         self._under_way = 0
         self._lock = threading.Lock()
@@ -67,7 +68,7 @@ class Receiver:
 
 @contextmanager
 def receiver(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    """A running one, on 127.0.0.1."""
+    """A running endpoint on 127.0.0.1."""
     found = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -91,7 +92,7 @@ def receiver(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
         request_queue_size = 100
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """A caller that hangs up is part of the tests."""
+            """Does nothing: callers that hang up are part of the tests."""
 
     server = Server(("127.0.0.1", 0), Handler)
     if tls is not None:

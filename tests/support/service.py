@@ -17,7 +17,7 @@ from tests.support import forking
 
 @dataclass
 class Service:
-    """Everything a test wants to look at."""
+    """Everything that a test wants to look at."""
 
     broker_url: str
     audit: Audit
@@ -26,11 +26,11 @@ class Service:
     programs: Programs
 
     def count(self, status: str) -> int:
-        """Notifications that have this status now."""
+        """The number of notifications with this status now."""
         return sum(row.count for row in self.audit.count() if row.status == status)
 
     def only(self) -> str:
-        """Status of the only notification there is; "" while there is none."""
+        """The status of the only notification; "" while there is none."""
         rows = self.audit.search(Filter(), limit=2)
         assert len(rows) < 2
         return rows[0].status if rows else ""
@@ -48,9 +48,9 @@ def running_service(
     own: Mapping[str, Mapping[str, str]] | None = None,
     callbacks: bool = False,
 ) -> Iterator[Service]:
-    """Start all programs, that of `callbacks` if wanted; at the end stop them, and fail if one died by itself.
+    """Start all programs, including `callbacks` if wanted. At the end stop them, and fail if one ended by itself.
 
-    `own`: program → variables that it alone gets.
+    `own`: program → variables for this program only.
     """
     wanted = {name: started for name, started in PROGRAMS.items() if callbacks or name != "callbacks"}
     engine = make_engine(database_url)

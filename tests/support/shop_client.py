@@ -1,4 +1,5 @@
-"""Runs inside the example shop: makes an order, posts to its page with Django's test client, prints the answer.
+"""Runs inside the example shop: makes an order, posts to its page with Django's test client, and prints the
+answer.
 
 python -m tests.support.shop_client C-1 PX1
 """
@@ -12,7 +13,7 @@ import django
 
 
 def main(number: str, tracking_number: str) -> None:
-    """Print status and seconds."""
+    """Print the status and the seconds it took."""
     django.setup()
     from django.test import Client
     from orders.models import Order  # type: ignore[import-not-found]  # on the path of the example only

@@ -1,5 +1,5 @@
-"""What Django's mails become, and the pages of its admin. The example shop's own `manage.py test` runs it, on each
-of its databases."""
+"""Tests what Django's mails become, and the pages of its admin. The example shop's own `manage.py test` runs them,
+on each of its databases."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REFUSED = {"detail": "it is not accepted", "errors": _FAULTS}
 
 @contextmanager
 def api(status: int = 201) -> Iterator[list[tuple[str, Any, bytes]]]:
-    """An HTTP API that takes files; yields the requests that it got."""
+    """An HTTP API that accepts files; yields the requests that it received."""
     requests: list[tuple[str, Any, bytes]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -82,7 +82,7 @@ class MailTests(TestCase):
         with self.assertRaises(InvalidMessage) as caught:
             mail.send()
         self.assertEqual(fields, tuple(fault.field for fault in caught.exception.faults))
-        mail.connection = None  # which raises; Django keeps it
+        mail.connection = None  # which raises; Django keeps the connection
         self.assertEqual(0, mail.send(fail_silently=True))
         self.assertEqual(already, len(written()))
 
@@ -186,9 +186,9 @@ class MailTests(TestCase):
         found += "attachments.0 attachments.1"
         with api(415), self.assertRaises(InvalidMessage) as caught:
             mail.send()
-        # The service says two things against each file.
+        # The service finds two faults in each file.
         self.assertEqual(found.split(), list(dict.fromkeys(fault.field for fault in caught.exception.faults)))
-        # Without the service, all but what it alone knows.
+        # Without the service: everything except what only the service knows.
         with self.assertRaises(InvalidMessage) as caught:
             mail.send()
         self.assertEqual(found.split()[:-2], [fault.field for fault in caught.exception.faults])
@@ -293,7 +293,7 @@ class MailTests(TestCase):
         self.assertEqual("attachments.0: is not an accepted type. Send a PDF.", str(of_type))
         self.assertIn("attachments.0: has a file name", str(of_name))
         self.assertNotIn("filename*", str(of_name))
-        # A redirect would carry the key elsewhere.
+        # A redirect would send the key elsewhere.
         with api(307) as requests, self.assertRaisesMessage(ConfigurationError, "HTTP 307"):
             mail.send()
         self.assertEqual(1, len(requests))

@@ -1,4 +1,4 @@
-"""A database that takes too long for large statements, without anybody waiting for it."""
+"""A database that takes too long for large statements, without anybody having to wait."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ END $$
 
 
 def make_slow(engine: Engine, event: str, *, above: int) -> None:
-    """Statements that change more rows of `states` at once are ended as by their time-out."""
+    """Statements that change more than `above` rows of `states` end at once, as if by their time-out."""
     with transaction(engine) as connection:
         connection.exec_driver_sql(_FUNCTION.format(above=above))
         connection.exec_driver_sql(

@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and its broker that can cut, freeze or drip what goes through it."""
+"""A TCP proxy between a client and its broker that can cut, freeze or drip the traffic."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 
 class TcpProxy:
-    """Forwards to one server; `cut` ends every connection, `freeze` swallows what they carry, `drip`
-    answers with a byte now and then."""
+    """Forwards to one server. `cut` ends every connection, `freeze` swallows their traffic, and `drip` answers
+    with a byte now and then."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -32,11 +32,11 @@ class TcpProxy:
             one.close()
 
     def freeze(self) -> None:
-        """From now on nothing comes through; connections stay open, and new ones are taken."""
+        """From now on nothing passes. Connections stay open, and new ones are accepted."""
         self._frozen.set()
 
     def drip(self) -> None:
-        """From now on clients get a byte every 50 ms, and nothing else."""
+        """From now on clients get one byte every 50 ms, and nothing else."""
         self.freeze()
         threading.Thread(target=self._drip, args=(self._sockets[::2],), daemon=True).start()
 
@@ -48,11 +48,11 @@ class TcpProxy:
                 time.sleep(0.05)
 
     def thaw(self) -> None:
-        """Let everything through again; who has lost bytes must connect anew."""
+        """Let everything pass again. Clients that lost bytes must connect again."""
         self._frozen.clear()
 
     def stop(self) -> None:
-        """Leave nothing open."""
+        """Close everything."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

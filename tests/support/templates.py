@@ -1,4 +1,4 @@
-"""Small templates for tests that are about something else."""
+"""Small templates, for tests that are about something else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_templates(root: Path) -> Path:
-    """Two templates below `root`: email/hello (a variable `name`) and sms/code (a variable `code`, held)."""
+    """Write two templates below `root`: email/hello (a variable `name`) and sms/code (a variable `code`, held)."""
     mail = root / "email" / "hello"
     mail.mkdir(parents=True)
     (mail / "template.toml").write_text(
@@ -27,7 +27,7 @@ def write_templates(root: Path) -> Path:
 
 
 def write_template(root: Path, name: str, properties: str) -> None:
-    """One more mail without variables, with these lines in its template.toml."""
+    """Write one more mail template without variables, with these lines in its template.toml."""
     folder = root / "email" / name
     folder.mkdir(parents=True)
     (folder / "template.toml").write_text(f'description = "for a test"\n{properties}\n')

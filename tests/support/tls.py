@@ -1,4 +1,4 @@
-"""Certificates, and servers that talk TLS or anything else."""
+"""Certificates, and servers that speak TLS or anything else."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sqlalchemy.engine import URL
 
 
 def certificate(folder: Path, *names: str) -> Path:
-    """A new certificate for these names, each as `DNS:localhost` or `IP:127.0.0.1`, and its key, in one file. It
-    is its own authority."""
+    """A new self-signed certificate for these names, each as `DNS:localhost` or `IP:127.0.0.1`, and its key, in
+    one file."""
     folder.mkdir(parents=True, exist_ok=True)
     both, key = folder / "both.pem", folder / "key.pem"
     subprocess.run(
@@ -37,7 +37,7 @@ def server_context(both: Path) -> ssl.SSLContext:
 
 @contextmanager
 def served(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """The port of a server that talks so to each that connects."""
+    """The port of a server that calls `serve` with each connection."""
 
     def accept() -> None:
         with suppress(OSError):
@@ -58,7 +58,7 @@ def served(serve: Callable[[socket.socket], None]) -> Iterator[int]:
 
 @contextmanager
 def behind_tls(url: str, both: Path, host: str = "127.0.0.1") -> Iterator[str]:
-    """The URL of the same broker, at this host, behind a proxy that shows this certificate."""
+    """The URL of the same broker at this host, behind a proxy with this certificate."""
     context, parts = server_context(both), urlsplit(url)
 
     def relay(plain: socket.socket) -> None:
@@ -71,13 +71,13 @@ def behind_tls(url: str, both: Path, host: str = "127.0.0.1") -> Iterator[str]:
         yield at(parts, host, port)
 
 
-#: What libpq asks before it begins: for TLS, or for Kerberos.
+#: Requests that libpq sends before it begins: for TLS, or for Kerberos.
 _TLS, _KERBEROS = bytes.fromhex("0000000804d2162f"), bytes.fromhex("0000000804d21630")
 
 
 @contextmanager
 def postgres_behind_tls(url: URL, both: Path) -> Iterator[int]:
-    """The port of a proxy on 127.0.0.1 that shows this certificate, before the server of this URL."""
+    """The port of a proxy on 127.0.0.1 with this certificate, in front of the server of this URL."""
     context = server_context(both)
     host, port = str(url.query.get("host") or url.host), url.port or 5432
 
@@ -103,7 +103,7 @@ def postgres_behind_tls(url: URL, both: Path) -> Iterator[int]:
 
 
 def at(parts: SplitResult, host: str, port: int) -> str:
-    """The URL with TLS, and this host and port."""
+    """The URL with TLS, and with this host and port."""
     login = parts.netloc.rpartition("@")[0]
     return parts._replace(scheme=f"{parts.scheme}s", netloc=f"{login}@{host}:{port}".lstrip("@")).geturl()
 

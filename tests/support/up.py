@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[2]
 
 
 class Up:
-    """The program on a folder; while the block lasts it is ready. Ctrl-C ends it."""
+    """`notifier up` on a folder. It is ready while the block lasts, and Ctrl-C ends it."""
 
     def __init__(self, folder: Path, *arguments: str, program: Path | None = None) -> None:
-        """`program`: a folder from which it is run, other than this checkout."""
+        """`program`: a folder from which to run it, instead of this checkout."""
         self._folder = folder
         self._command = [sys.executable, "-m", "notifier", "up", *arguments]
         self._cwd = program
@@ -52,22 +52,22 @@ class Up:
 
     @property
     def output(self) -> str:
-        """All that it has shown."""
+        """Everything that it has printed."""
         return (self._folder / "up.log").read_text()
 
     @property
     def variables(self) -> dict[str, str]:
-        """Those of the lines to paste, as a shell reads them."""
+        """The variables in the lines to paste, as a shell reads them."""
         found = self.shell("env")
         return dict(line.split("=", 1) for line in found.splitlines() if line.startswith("NOTIFIER_"))
 
     @property
     def environment(self) -> dict[str, str]:
-        """That of a terminal with those lines."""
+        """The environment of a terminal with those lines."""
         return {**self._environment, **self.variables}
 
     def shell(self, script: str, *, cwd: Path | None = None) -> str:
-        """What a script says in a terminal with those lines."""
+        """The output of a script in a terminal with those lines."""
         done = subprocess.run(
             ["/bin/sh", "-euc", self._pasted(script)],
             env=self._environment,
@@ -82,7 +82,7 @@ class Up:
 
     @contextmanager
     def terminal(self, script: str, *, cwd: Path) -> Iterator[None]:
-        """Another one, in which it runs while the block lasts."""
+        """Another terminal, in which a script runs while the block lasts."""
         command, quiet = ["/bin/sh", "-euc", self._pasted(script)], subprocess.DEVNULL
         with subprocess.Popen(
             command, env=self._environment, cwd=cwd, stdout=quiet, stderr=quiet, start_new_session=True
@@ -99,7 +99,7 @@ class Up:
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
-    """Whoever works in this folder or was told of it."""
+    """Processes that have this folder in their command line or environment."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -112,11 +112,11 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 
 def blocks(page: Path) -> list[str]:
-    """The blocks of code of a page, without their fences."""
+    """The code blocks of a page, without their fences."""
     return re.findall(r"^```\w*\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def block(page: Path, word: str) -> str:
-    """The only one with this in it."""
+    """The only block that contains this word."""
     (found,) = (one for one in blocks(page) if word in one)
     return found

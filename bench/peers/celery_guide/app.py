@@ -1,7 +1,7 @@
-"""The view of the guides: FastAPI checks the body, Celery's `delay()` queues it.
+"""The view in the guides: FastAPI checks the body, Celery's `delay()` queues it.
 
-A `def`, not an `async def`: `delay()` waits for the broker, and would hold up every other request on the
-event loop.
+It is a `def`, not an `async def`, because `delay()` waits for the broker and would hold up every other request on
+the event loop.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a producer has who reads Celery's guides: an application with a task, and `delay()`.
+"""What a producer has after reading Celery's guides: an application with a task, and `delay()`.
 
-With publisher confirms, which the guides leave out: without them `delay()` returns before the broker has
+Publisher confirms are added, which the guides leave out. Without them `delay()` returns before the broker has
 anything, and would be compared with a promise that it does not make.
 """
 
@@ -21,4 +21,4 @@ app.conf.update(
 
 @app.task(name="send_mail")  # type: ignore[untyped-decorator]
 def send_mail(recipient: str, template: str, context: dict[str, Any]) -> None:
-    """Never run: what is measured is how it is put into the queue."""
+    """Never runs: only putting it into the queue is measured."""

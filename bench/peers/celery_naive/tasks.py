@@ -1,7 +1,6 @@
-"""The Celery task that teams write first: one per mail; a row before, a connection for each, a row after.
+"""The Celery task that teams write first: one task per mail, with a row before, a new connection, and a row after.
 
-It is run as `celery -A bench.peers.celery_naive.tasks worker`, with the pool that Celery has without being told:
-processes.
+It runs as `celery -A bench.peers.celery_naive.tasks worker`, with Celery's default pool: processes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The same task as an engineer writes it who has measured: threads, connections that are reused, one message
-object.
+"""The same task, written by an engineer who has measured: threads, reused connections, one message object.
 
-It is run as `celery -A bench.peers.celery_tuned.tasks worker`; README.md says with which pool, and what each
-step brought.
+It runs as `celery -A bench.peers.celery_tuned.tasks worker`; README.md says with which pool, and what each step
+brought.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ app.conf.update(
     worker_send_task_events=False,
     worker_disable_rate_limits=True,
 )
-#: Only makes the table; a mail's two statements go straight to psycopg.
+#: Only creates the table; a mail's two statements go directly to psycopg.
 engine = create_engine(os.environ["BENCH_DATABASE_URL"])
 _DATABASE_URL = os.environ["BENCH_DATABASE_URL"].replace("postgresql+psycopg://", "postgresql://", 1)
 _INSERT = """
@@ -51,17 +50,17 @@ _UPDATE = "UPDATE mails SET status = 'sent', sent_at = %s WHERE id = %s"
 _environment = Environment(
     loader=FileSystemLoader(TEMPLATES / "email"), autoescape=select_autoescape(["html"]), trim_blocks=True
 )
-#: What each thread has of its own, and never opens or makes anew: connections and the message.
+#: What each thread keeps and reuses: connections and the message.
 _own = threading.local()
-#: A connection is closed after so many mails, as relays want it.
+#: A connection is closed after this many mails, as relays require.
 _MAILS_PER_CONNECTION = 100
 _RETURN_PATH = parseaddr(SENDER)[1]
-#: smtplib sends bytes as they are.
+#: smtplib sends bytes unchanged.
 _LINES = compat32.clone(linesep="\r\n")
 
 
 def _template(name: str) -> Any:
-    """Compiled once; the look at the file's date on each use is saved, too."""
+    """Compiled once, which also saves checking the file's date at each use."""
     found = _compiled.get(name)
     if found is None:
         found = _compiled[name] = _environment.get_template(name)
@@ -72,7 +71,7 @@ _compiled: dict[str, Any] = {}
 
 
 def _database() -> psycopg.Connection[Any]:
-    """Each statement is a transaction: no BEGIN and no COMMIT go to the server."""
+    """Each statement is a transaction of its own: no BEGIN and no COMMIT go to the server."""
     found: psycopg.Connection[Any] | None = getattr(_own, "database", None)
     if found is None or found.closed:
         found = _own.database = psycopg.connect(_DATABASE_URL, autocommit=True)
@@ -96,9 +95,9 @@ def _connection() -> smtplib.SMTP:
 
 
 class _Message:
-    """Made once; a mail changes two headers and two bodies.
+    """Created once; for each mail two headers and two bodies change.
 
-    Of the older classes of `email`: `EmailMessage` parses each header that it is given.
+    It uses the older classes of `email`, because `EmailMessage` parses each header that it is given.
     """
 
     def __init__(self) -> None:
@@ -110,11 +109,11 @@ class _Message:
             self._message.attach(part)
 
     def as_bytes(self, recipient: str, subject: str, *texts: str) -> bytes:
-        """With these, plain text before HTML."""
+        """The message with these texts, plain text before HTML."""
         self._message.replace_header("To", recipient)
         self._message.replace_header("Subject", subject)
         for part, text in zip(self._parts, texts, strict=True):
-            # So the generator writes the bytes as they are.
+            # So that the generator writes the bytes unchanged.
             part.set_payload(text.encode().decode("ascii", "surrogateescape"))
         return self._message.as_bytes(policy=_LINES)
 

@@ -1,4 +1,4 @@
-"""django-post_office 3.12 as a subject: a table as the queue, a command that empties it."""
+"""django-post_office 3.12 as a subject: a table as the queue, and a command that empties it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _START_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Two processes in both; threads of each, and how many mails one round takes."""
+    """Number of threads, and of mails in one round. Both tunings have two processes."""
 
     processes: int
     threads: int
@@ -47,13 +47,13 @@ class PostOfficeRun:
         self._sends = False
 
     def hold(self) -> None:
-        """Between two runs of its command nothing is taken up."""
+        """Does nothing: between two runs of its command no mail is taken."""
         if self._sends:
             self._sends = False
             self.read("done")
 
     def fill(self, count: int) -> None:
-        """Queue them."""
+        """Queue this many mails."""
         found = self._database.execute("SELECT coalesce(max(id), 0) FROM post_office_email").fetchone()
         self._first = int(found[0]) if found else 0
         self._say(f"fill {count}")
@@ -147,7 +147,7 @@ def _environment(database_url: str, task: Task, tuning: Tuning, folder: Path) ->
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """With the processes that it has forked, if it was in the middle of a round."""
+    """End it with the processes that it has forked, if it was in the middle of a round."""
     with contextlib.suppress(psutil.NoSuchProcess):
         for child in psutil.Process(process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):

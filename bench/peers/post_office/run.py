@@ -1,6 +1,6 @@
-"""The program that runs django-post_office: reads a command a line, answers `done`.
+"""The program that runs django-post_office: reads one command per line, answers `done`.
 
-`fill N` queues N mails, `send` is the management command `send_queued_mail`, as cron runs it.
+`fill N` queues N mails; `send` is the management command `send_queued_mail`, as cron runs it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _fill(template: object, count: int) -> None:
                 "sender": mails.SENDER,
                 "template": template,
                 "context": mails.context(number),
-                # As everybody else: the text is made when the mail is sent.
+                # As with the other subjects, the text is made when the mail is sent.
                 "render_on_delivery": True,
             }
             for number in range(start, min(start + _BATCH, count))

@@ -20,7 +20,7 @@ EMAIL_HOST = "127.0.0.1"
 EMAIL_PORT = int(os.environ["BENCH_SMTP_PORT"])
 EMAIL_TIMEOUT = 30
 POST_OFFICE = {
-    # What one round takes, forks its processes for, and opens its connections for.
+    # How many mails one round takes, for which it forks processes and opens connections.
     "BATCH_SIZE": int(os.environ["BENCH_BATCH"]),
     "THREADS_PER_PROCESS": int(os.environ["BENCH_THREADS"]),
     "MAX_RETRIES": 3,

@@ -1,1 +1,1 @@
-"""The project of the example."""
+"""The Django project of the example."""

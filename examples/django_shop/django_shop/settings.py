@@ -7,7 +7,7 @@ import django
 from django.core.exceptions import ImproperlyConfigured
 
 SECRET_KEY = os.environ.get("SHOP_SECRET_KEY", "an example, not a secret")
-# runserver shows /admin/ with its styles only then.
+# Only then does runserver show /admin/ with its styles.
 DEBUG = os.environ.get("SHOP_DEBUG") == "1"
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "testserver"]
 ROOT_URLCONF = "django_shop.urls"
@@ -16,7 +16,7 @@ USE_TZ = True
 INSTALLED_APPS = [
     "notifier.contrib.django",
     "orders",
-    # For /admin/, and for mails of Django's own.
+    # For /admin/, and for Django's own mails.
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -51,7 +51,7 @@ NOTIFIER_BROKER_URL = os.environ.get("NOTIFIER_BROKER_URL", "amqp://guest:guest@
 NOTIFIER_PRODUCER = "shop"
 # NOTIFIER_API_URL and NOTIFIER_API_KEY, for the page that shows what became of a mail, come from the environment.
 
-# Django's own mails, as a new password for /admin/, go the same way.
+# Django's own mails, such as a new password for /admin/, go the same way.
 BACKEND = "notifier.contrib.django.mail.EmailBackend"
 if django.VERSION >= (6, 1):
     MAILERS = {"default": {"BACKEND": BACKEND}}
@@ -67,7 +67,7 @@ DATABASES: dict[str, dict[str, object]] = {
     }
 }
 if postgres := os.environ.get("SHOP_POSTGRES"):
-    # "host=… port=… dbname=… user=… password=…", as libpq has it.
+    # "host=… port=… dbname=… user=… password=…", as libpq takes it.
     try:
         options = dict(part.split("=", 1) for part in postgres.split())
     except ValueError:

@@ -1,4 +1,4 @@
-"""Ship an order, see it, ask what became of its mail."""
+"""The shop's URLs: ship an order, show it, and ask what became of its mail."""
 
 from django.contrib import admin
 from django.urls import path

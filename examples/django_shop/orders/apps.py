@@ -1,10 +1,10 @@
-"""The app, as INSTALLED_APPS finds it."""
+"""The app's configuration for INSTALLED_APPS."""
 
 from django.apps import AppConfig
 
 
 class OrdersConfig(AppConfig):
-    """Label `orders`."""
+    """The app has the label `orders`."""
 
     name = "orders"
     default_auto_field = "django.db.models.BigAutoField"

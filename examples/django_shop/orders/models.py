@@ -1,4 +1,4 @@
-"""What the shop keeps."""
+"""The shop's data."""
 
 from django.db import models
 
@@ -10,10 +10,10 @@ class Order(models.Model):
     email = models.EmailField()
     customer_name = models.CharField(max_length=100)
     item = models.CharField(max_length=100)
-    #: The carrier's number: no two parcels have the same.
+    #: The carrier's number; no two parcels have the same one.
     tracking_number = models.CharField(max_length=40, unique=True, null=True)
     shipped_at = models.DateTimeField(null=True)
-    #: Of the mail about it: what `notifier.contrib.django.status` is asked for.
+    #: The notification about the order, whose status `notifier.contrib.django.status` returns.
     notification = models.UUIDField(null=True)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""How a project tests that it sends: look into the outbox."""
+"""Shows how a project tests that it sends: it looks into the outbox."""
 
 import json
 
@@ -10,7 +10,7 @@ from orders.models import Order
 
 
 class Shipping(TestCase):
-    """`manage.py test`."""
+    """Run with `manage.py test`."""
 
     def setUp(self) -> None:
         for number in ("C-1", "C-2"):

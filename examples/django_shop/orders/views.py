@@ -1,4 +1,5 @@
-"""A parcel leaves: the order and the mail about it are one transaction. Its page shows what becomes of it."""
+"""Views of the shop: shipping writes the order and its mail in one transaction; a page shows what became of the
+mail."""
 
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -12,17 +13,17 @@ from orders.models import Order
 
 
 def order_page(request: HttpRequest, number: str) -> HttpResponse:
-    """Asks `mail` every second until it is ready."""
+    """The page of an order. It asks `mail` every second until that is ready."""
     return render(request, "orders/order.html", {"order": get_object_or_404(Order, number=number)})
 
 
 @csrf_exempt  # the scanner in the warehouse has no session
 @require_POST
 def ship(request: HttpRequest, number: str) -> JsonResponse:
-    """POST tracking_number. Answers at once: no mail server and no broker is asked."""
+    """POST tracking_number. Answers at once, without asking a mail server or a broker."""
     try:
         with transaction.atomic():
-            # Two clicks wait for each other here; the second finds what the first did.
+            # Two clicks wait for each other here; the second one finds the result of the first.
             order = get_object_or_404(Order.objects.select_for_update(), number=number)
             if order.shipped_at is not None:
                 return _shipped_before(order, request.POST["tracking_number"])
@@ -50,7 +51,7 @@ def ship(request: HttpRequest, number: str) -> JsonResponse:
 
 
 def _shipped_before(order: Order, tracking_number: str) -> JsonResponse:
-    """The same click again is answered as the first. Another parcel would be another mail, under another key."""
+    """Answer a repeated click like the first one. Another parcel would be another mail, with another key."""
     if order.tracking_number == tracking_number:
         return JsonResponse({"notification": str(order.notification)})
     return JsonResponse({"error": f"it was shipped before, as {order.tracking_number}"}, status=409)
@@ -58,12 +59,12 @@ def _shipped_before(order: Order, tracking_number: str) -> JsonResponse:
 
 @require_GET
 def mail(request: HttpRequest, number: str) -> JsonResponse:
-    """What became of the mail: `status` is null until the service has read it."""
+    """What became of the mail; `status` is null until the service has read it."""
     order = get_object_or_404(Order, number=number)
     found = status(order.notification, idempotency_key=_key(order)) if order.notification else None
     return JsonResponse({"status": found and found.status, "is_ready": found is not None and found.is_ready})
 
 
 def _key(order: Order) -> str:
-    """What the mail is about, and never used for another: `status` asks by it alone."""
+    """The mail's key. It is never used for another mail, because `status` finds the mail by this key alone."""
     return f"order-{order.number}-shipped-{order.tracking_number}"

@@ -1,4 +1,4 @@
-"""`POST /v1/attachments`: files for mails, kept before the answer."""
+"""`POST /v1/attachments`: stores a file for mails before it answers."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class AttachmentReceipt(BaseModel):
 
 
 async def _body(request: Request) -> bytes:
-    """The bytes of the body, which `Shield` keeps within the limit."""
+    """The body's bytes. `Shield` enforces the limit."""
     return await request.body()
 
 
 _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-#: Two of the types that are taken unless the settings say others.
+#: Two of the types that are accepted by default.
 _FILE = {"requestBody": {"required": True, "content": {"application/pdf": _BYTES, "text/plain": _BYTES}}}
 
 
@@ -64,8 +64,8 @@ def attach(
     content_type: Annotated[str, Header(max_length=300, include_in_schema=False)] = "",
     content_encoding: Annotated[str, Header(max_length=300, include_in_schema=False)] = "identity",
 ) -> AttachmentReceipt:
-    """Keep a file for mails of this producer. Messages name it in `attachments`; one that none names within a day
-    is deleted. The same file again, of the same name and type, has the same id."""
+    """Keep a file for mails of this producer. Messages name it in `attachments`; a file that no message names
+    within a day is deleted. The same file again, with the same name and type, has the same id."""
     assert holder.producer is not None, "the scope send has one"
     no_mail = [fault for fault in holder.template_faults(Channel.EMAIL, "") if fault.field == "channel"]
     if no_mail:
@@ -88,21 +88,21 @@ def _name(disposition: str) -> str:
     disposition = as_written(disposition)
     try:
         headers["Content-Disposition"] = disposition
-        # Of an extended one the value has three parts, which its annotation does not say.
+        # The value of an extended parameter has three parts, which the library's annotation does not say.
         parameters: list[tuple[str, Any]] = headers.get_params([], header="Content-Disposition")
     except (ValueError, LookupError):
         return ""
     if disposition.lower().count("filename*=") > 1:
         return ""  # the library joins them
     values = [value for name, value in parameters if name.lower() == "filename"]
-    # RFC 6266 section 4.3: what can be read of `filename*` wins, wherever it stands.
+    # RFC 6266 section 4.3: a readable `filename*` takes precedence, wherever it stands.
     extended = [_extended(value) for value in values if isinstance(value, tuple)]
     plain = [value for value in values if isinstance(value, str)]
     return next(filter(None, [*extended, *plain]), "")
 
 
 def _extended(value: tuple[str | None, str | None, str]) -> str:
-    """The text of a `filename*`; "" unless it is in one of the two charsets of RFC 5987 section 3.2."""
+    """The text of a `filename*`; "" unless it uses one of the two charsets in RFC 5987 section 3.2."""
     charset, _, text = value
     if (charset or "").lower() not in ("utf-8", "iso-8859-1"):
         return ""
@@ -113,7 +113,7 @@ def _extended(value: tuple[str | None, str | None, str]) -> str:
 
 
 def _refusal(error: InvalidMessage) -> Refusal:
-    """A fault of a header is returned as a parameter."""
+    """The refusal. A fault in a header is reported as a parameter."""
     answer = refusal(error.faults)
     errors = []
     for fault, one in zip(error.faults, errors_of(error.faults), strict=True):

@@ -1,4 +1,4 @@
-"""Status callbacks: what was delivered to producers, and what could not be."""
+"""Routes for status callbacks: those that were delivered to producers, and those that could not be."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ router = keyed_router("callbacks", 400, 404, 413)
 
 
 class CallbackConditions(BaseModel):
-    """Which callbacks. All conditions must hold."""
+    """Which callbacks. All conditions must match."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,8 +30,8 @@ class CallbackConditions(BaseModel):
     notification: UUID | None = None
     failure: CallbackFailure | None = None
     status: Status | None = None
-    since: Annotated[Instant | None, Field(description="The status changed then or later.")] = None
-    until: Annotated[Instant | None, Field(description="Before that.")] = None
+    since: Annotated[Instant | None, Field(description="The status changed at or after this time.")] = None
+    until: Annotated[Instant | None, Field(description="The status changed before this time.")] = None
 
 
 class CallbackSearch(PageQuery, CallbackConditions):
@@ -79,7 +79,7 @@ def callback_story(callbacks: CallbacksDep, _: Operator, callback: UUID) -> Call
 
 @router.post("/v1/callbacks/replay", summary="Replay callbacks")
 def replay_callbacks(callbacks: CallbacksDep, holder: Operator, wanted: ReplayRequest) -> CallbackReplay:
-    """Try parked callbacks for another 24 hours. By id, a delivered one can be replayed too."""
+    """Try parked callbacks for another 24 hours. By id, you can also replay a delivered callback."""
     conditions = read_filter(CallbackFilter, wanted.filter) if wanted.filter else None
     return callbacks.replay(
         conditions, wanted.ids, operator=holder.operator, reason=wanted.reason, dry_run=wanted.dry_run
@@ -94,5 +94,5 @@ def callback_endpoints(callbacks: CallbacksDep, _: Operator) -> list[EndpointVie
 
 @router.post("/v1/callback-endpoints/resume", summary="Resume an endpoint")
 def resume_endpoint(callbacks: CallbacksDep, holder: Operator, wanted: ResumeRequest) -> CallbackReplay:
-    """Call a suspended endpoint again, with everything that was parked because of that."""
+    """Call a suspended endpoint again, with all callbacks that were parked because of the suspension."""
     return callbacks.resume(wanted.endpoint, operator=holder.operator, reason=wanted.reason)

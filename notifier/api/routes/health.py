@@ -1,4 +1,4 @@
-"""For load balancers and monitoring. No key is needed: there are counts, and nothing about a person."""
+"""Routes for load balancers and monitoring. They need no key: they return counts, and nothing about people."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class HealthView(BaseModel):
 
 @router.get("/healthz", summary="The process is alive")
 async def healthz() -> HealthView:
-    """Asks nobody: a restart would not bring a database back."""
+    """Does not check the database or the broker: a restart would not bring them back."""
     return HealthView(status="ok")
 
 
 @router.get("/readyz", summary="Requests are accepted", responses={503: {"model": Ready}})
 async def readyz(readiness: ReadinessDep, drain: DrainDep, response: Response) -> Ready:
-    """503 while the database cannot be used or has not the tables of this version, and before the process ends."""
+    """503 while the database cannot be used or lacks the tables of this version, and before the process ends."""
     state = drain.asked(await for_monitoring(readiness.get))
     if not state.is_ready:
         response.status_code = 503
@@ -40,7 +40,7 @@ async def readyz(readiness: ReadinessDep, drain: DrainDep, response: Response) -
 
 @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
 async def metrics(record: RecordMetricsDep, broker: BrokerMetricsDep) -> PlainTextResponse:
-    """Of this process, and of the record and the broker: about those every process answers the same."""
+    """Metrics of this process, the record and the broker. All processes give the same figures for the last two."""
     found = [*await for_monitoring(record.get), *await for_monitoring(broker.get)]
     text = generate_latest(REGISTRY) + generate_latest(Collected(found))
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,4 +1,4 @@
-"""Jobs: long actions that workers carry out. `POST /v1/notifications/retry` makes them."""
+"""Routes for jobs: long actions that workers carry out. `POST /v1/notifications/retry` creates them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def list_jobs(jobs: JobsDep, _: Operator, page: Annotated[PageQuery, Query()]) -
 
 @router.get("/v1/jobs/{job:uuid}", summary="Read one job")
 def show_job(jobs: JobsDep, _: Operator, job: UUID) -> JobView:
-    """How far it is, or how it ended."""
+    """Its progress, or how it ended."""
     return jobs.find(job)
 
 
 @router.post("/v1/jobs/{job:uuid}/stop", summary="Stop one job")
 def stop_job(jobs: JobsDep, holder: Operator, job: UUID, why: Why | None = None) -> JobView:
-    """Ask that it stop: it ends after the page it works on, and what it has done stays."""
+    """Ask it to stop. It ends after its current page, and keeps what it has done."""
     try:
         return jobs.stop(job, operator=holder.operator, reason=why.reason if why else None)
     except WrongSelection as error:

@@ -1,4 +1,5 @@
-"""Send, retry, cancel, reschedule. The row is written before the answer; an action leaves an operator record."""
+"""Routes that send, retry, cancel and reschedule. The row is written before the answer; each action leaves an
+operator record."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ actions = keyed_router("act", 400, 404, 409, 413)
 
 
 async def _body(request: Request) -> bytes:
-    """The bytes of the body, which `Shield` keeps within the limit."""
+    """The body's bytes. `Shield` enforces the limit."""
     faults = check_encoding(request.headers.get("content-type"), request.headers.get("content-encoding"))
     if faults:
         _count_refused([faults])
@@ -59,12 +60,17 @@ async def _body(request: Request) -> bytes:
 Body = Annotated[bytes, Depends(_body)]
 Trace = Annotated[
     str | None,
-    Header(description="W3C Trace Context, for what names none itself. One that is not valid is ignored."),
+    Header(description="W3C Trace Context, for messages without their own. An invalid value is ignored."),
 ]
-_REPLAYED = {"Idempotency-Replayed": {"schema": {"type": "string"}, "description": "`true`: accepted before."}}
+_REPLAYED = {
+    "Idempotency-Replayed": {
+        "schema": {"type": "string"},
+        "description": "`true`: the message was accepted before.",
+    }
+}
 _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where to read what became of it."}}
 
-_JOB = {"Location": {"schema": {"type": "string"}, "description": "Where to read how far it is."}}
+_JOB = {"Location": {"schema": {"type": "string"}, "description": "Where to read its progress."}}
 
 
 @router.post(
@@ -83,12 +89,13 @@ async def send(
     idempotency_key: Annotated[
         str | None,
         Header(
-            max_length=300, description="The contract's idempotency_key: the same request again is answered alike."
+            max_length=300,
+            description="The message's idempotency_key: the same request again gets the same answer.",
         ),
     ] = None,
     traceparent: Trace = None,
 ) -> AcceptedMessage:
-    """Accept one message: from here on it is in the record and will be sent, whatever becomes of the broker.
+    """Accept one message. From then on it is in the record and will be sent, whatever happens to the broker.
 
     The same request with the same key is the same notification and gets the same answer.
     """
@@ -128,9 +135,9 @@ def send_batch(
     request: Request,
     traceparent: Trace = None,
 ) -> BatchAnswer:
-    """Accept or refuse every entry on its own; the answer has one for each, in their order.
+    """Accept or refuse every entry on its own; the answer has one result for each entry, in their order.
 
-    If none is accepted, the answer is a problem with the faults of all of them.
+    If no entry is accepted, the answer is a problem with the faults of all entries.
     """
     if "idempotency-key" in request.headers:
         fault = Fault(
@@ -140,7 +147,7 @@ def send_batch(
     with _counted():
         batch = read_batch_request(body, _producer(holder), now=intake.now(), channel_of=intake.channel_of)
     entries = batch.entries
-    # `KeyedRoute` has counted one of them.
+    # `KeyedRoute` has already counted one of them.
     if len(entries) > 1:
         admit(rates, holder, len(entries) - 1)
     context = read_traceparent(traceparent)
@@ -207,20 +214,20 @@ def _producer(holder: Holder) -> str:
 def _key_of(header: str | None) -> str | None:
     if header is None:
         return None
-    # The same key in the body is the same key.
+    # The same key in the body counts as the same key.
     key = as_written(header)
-    # The header's draft (draft-ietf-httpapi-idempotency-key-header) has it in quotes; hardly anyone writes them.
+    # The header's draft (draft-ietf-httpapi-idempotency-key-header) puts it in quotes; hardly anyone does.
     return key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
 
 
 def _faults(intake: Intake, holder: Holder, entry: Entry) -> tuple[Fault, ...]:
-    """Why the entry is refused, with everything that can be told of it. (): it goes on to the intake, which checks
-    the rest."""
+    """Every reason known here why the entry is refused. (): the entry goes on to the intake, which checks the
+    rest."""
     if entry.message is not None:
         return tuple(_not_allowed(holder, entry.message))
     if entry.draft is None:
         return entry.faults
-    # Of a template that the key may not send it is told nothing more.
+    # If the key may not send this template, nothing more is said about it.
     return entry.with_further(_not_allowed(holder, entry.draft.message) or intake.faults(entry.draft.message))
 
 
@@ -232,14 +239,14 @@ def _not_allowed(holder: Holder, message: Message) -> list[Fault]:
 @actions.post(
     "/v1/notifications/retry",
     summary="Retry many",
-    responses={202: {"model": JobView, "headers": _JOB, "description": "A job does it."}},
+    responses={202: {"model": JobView, "headers": _JOB, "description": "A job carries it out."}},
 )
 def retry_many(
     operations: OperationsDep, jobs: JobsDep, holder: Operator, wanted: RetryRequest, response: Response
 ) -> ActionResult | JobView:
     """Retry notifications that have ended: everything the filter finds, with status `failed` unless it names
     another. If the request is cut off, repeat it: it continues where it stopped. With `background` the answer is a
-    job, which goes on whatever becomes of this process."""
+    job, which goes on whatever happens to this process."""
     conditions = wanted.filter
     if conditions.status is None and conditions.model_dump(exclude_none=True):
         conditions = conditions.model_copy(update={"status": Status.FAILED})
@@ -285,7 +292,7 @@ def cancel_one(
     )
 
 
-@actions.post("/v1/notifications/{notification:uuid}/reschedule", summary="Give one another time")
+@actions.post("/v1/notifications/{notification:uuid}/reschedule", summary="Reschedule one")
 def reschedule_one(
     audit: AuditDep,
     operations: OperationsDep,
@@ -303,7 +310,7 @@ def reschedule_one(
 
 
 def _done(notification: UUID, result: ActionResult) -> Done:
-    """Raises `Refusal`, 409, if it was left alone."""
+    """The answer for one notification. Raises `Refusal`, 409, if the action left it alone."""
     if not result.changed:
-        raise Refusal(409, result.skipped[0].why if result.skipped else "it changed meanwhile, try again")
+        raise Refusal(409, result.skipped[0].why if result.skipped else "it changed in the meantime; try again")
     return Done(id=notification, record_id=result.record_id)

@@ -1,4 +1,4 @@
-"""Recurring notifications: a producer plans its own, and operators see and stop everybody's."""
+"""Routes for recurring notifications: producers plan their own; operators see and stop everybody's."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Recipients(Why):
 
 
 class PlanRequest(Recipients):
-    """What is to be sent, to whom, and when."""
+    """What to send, to whom, and when."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [openapi_examples.RECURRING]})
 
@@ -47,12 +47,14 @@ class PlanRequest(Recipients):
     cron: Annotated[
         str, Field(max_length=200, description="Minute, hour, day of the month, month, day of the week.")
     ]
-    zone: Annotated[str, Field(max_length=100, description="Of the IANA database, as Europe/Berlin.")]
-    until: Annotated[Instant | None, Field(description="Nothing is due after that.")] = None
+    zone: Annotated[
+        str, Field(max_length=100, description="A time zone of the IANA database, such as Europe/Berlin.")
+    ]
+    until: Annotated[Instant | None, Field(description="Nothing is due after this time.")] = None
     channel: Channel
     lane: Lane = Lane.BULK
     template: Name
-    context: Annotated[dict[str, JsonValue], Field(description="Variables that all share.")] = Field(
+    context: Annotated[dict[str, JsonValue], Field(description="Variables that all recipients share.")] = Field(
         default_factory=dict
     )
     locale: Locale | None = None
@@ -68,9 +70,9 @@ class Addresses(Why):
 
 
 class TakenOff(BaseModel):
-    """Recipients that a list has no more."""
+    """Recipients that were removed from a list."""
 
-    #: So many of them were on it.
+    #: How many of them were on the list.
     count: int
 
 
@@ -80,9 +82,9 @@ def recurring_notifications(recurring: RecurringDep, holder: SenderOrReader) -> 
     return [view for view in recurring.views() if holder.sees(view)]
 
 
-@router.post("/v1/recurring", status_code=201, summary="Send something again and again")
+@router.post("/v1/recurring", status_code=201, summary="Create a recurring notification")
 def add_recurring(recurring: RecurringDep, holder: Sender, wanted: PlanRequest) -> ListedRecipients:
-    """Plan a template for a list of recipients. Lines that would be refused today are kept, and named."""
+    """Plan a template for a list of recipients. Lines that would be refused today are kept and listed."""
     faults = holder.faults(wanted.channel, wanted.lane, wanted.template)
     if faults:
         raise refusal(faults)
@@ -113,7 +115,7 @@ def recurring_notification(recurring: RecurringDep, holder: SenderOrReader, recu
 def replace_recipients(
     recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, wanted: Recipients
 ) -> ListedRecipients:
-    """Give it another list. A run under way goes on with that one, and sends nobody the message twice."""
+    """Replace its list. A run in progress goes on with the new list, and sends nobody the message twice."""
     recurring_for(recurring, holder, recurring_id)
     return recurring.replace_list(
         recurring_id, _listed(wanted.recipients), operator=holder.operator, reason=wanted.reason
@@ -131,7 +133,7 @@ def add_recipients(
     )
 
 
-@router.post("/v1/recurring/{recurring_id:uuid}/recipients/remove", summary="Take off its list")
+@router.post("/v1/recurring/{recurring_id:uuid}/recipients/remove", summary="Remove from its list")
 def remove_recipients(
     recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, wanted: Addresses
 ) -> TakenOff:
@@ -157,7 +159,7 @@ def pause_recurring(
 def resume_recurring(
     recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, why: Why | None = None
 ) -> Done:
-    """Go on with its next time. What was due meanwhile is not sent."""
+    """Go on with its next time. Times missed in the meantime are not made up for."""
     recurring_for(recurring, holder, recurring_id)
     return Done(id=recurring_id, record_id=recurring.resume(recurring_id, **_by(holder, why)))
 
@@ -166,7 +168,7 @@ def resume_recurring(
 def run_recurring(
     recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, why: Why | None = None
 ) -> Done:
-    """Send it once, beside its plan; a worker begins within a minute."""
+    """Send it once, outside its schedule; a worker begins within a minute."""
     recurring_for(recurring, holder, recurring_id)
     with _conflicts():
         return Done(id=recurring_id, record_id=recurring.run(recurring_id, **_by(holder, why)))
@@ -174,13 +176,14 @@ def run_recurring(
 
 @router.delete("/v1/recurring/{recurring_id:uuid}", summary="Delete one")
 def delete_recurring(recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID) -> Done:
-    """Delete it and its list. What it has sent stays."""
+    """Delete it and its list. Notifications that it has sent stay."""
     recurring_for(recurring, holder, recurring_id)
     return Done(id=recurring_id, record_id=recurring.remove(recurring_id, **_by(holder, None)))
 
 
 def recurring_for(recurring: RecurringNotifications, holder: Holder, recurring_id: UUID) -> RecurringView:
-    """Raises `NotFound` if there is none or the key may not see it; the text does not say which."""
+    """The recurring notification. Raises `NotFound` if there is none or the key may not see it; the text does not
+    say which."""
     view = recurring.view(recurring_id)
     if not holder.sees(view):
         raise NotFound(f"no recurring notification has the id {recurring_id}")
@@ -197,7 +200,7 @@ def _by(holder: Holder, why: Why | None) -> dict[str, Any]:
 
 @contextmanager
 def _conflicts() -> Iterator[None]:
-    """Answers 409 where the state of things is against it."""
+    """Answer 409 if the action does not fit the current state."""
     try:
         yield
     except WrongSelection as error:

@@ -1,4 +1,4 @@
-"""`GET /v1/notifications` and `/v1/stats`: what became of messages."""
+"""`GET /v1/notifications` and `/v1/stats`: find and count notifications."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from notifier.store.search import Audit, Dimension, Story
 from notifier.store.status_lookup import AskedStatus
 
 router = keyed_router("read", 404)
-#: Alone, since it answers 409 too.
+#: A group of its own, because it may also return 409.
 one_status = keyed_router("read", 404, 409)
 
 
@@ -44,15 +44,13 @@ class Search(PageQuery, Conditions):
         list[Storable],
         Field(
             max_length=10,
-            description="`name=value`, as often as you like. No index is for it: give `recipient` or `reference`, "
-            "or `since` and `until` at most 31 days apart, too.",
+            description="`name=value`, repeatable. It has no index: also give `recipient` or `reference`, "
+            "or `since` and `until` at most 31 days apart.",
         ),
     ] = Field(default_factory=list)
     format: Annotated[
         Literal["json", "csv", "jsonl"] | None,
-        Field(
-            description="`csv` and `jsonl` stream everything that is found; left out: as the header Accept says."
-        ),
+        Field(description="`csv` and `jsonl` stream all results; if left out, as the header Accept says."),
     ] = None
 
 
@@ -89,7 +87,7 @@ def search(
 
 
 class _Export(StreamingResponse):
-    """A file that is written as it is read. It keeps its place among the long reads until it is sent."""
+    """A file that is sent while it is read. It keeps its place among the long reads until it is sent."""
 
     def __init__(self, content: Iterable[str], end: Callable[[], None], **named: Any) -> None:
         super().__init__(content, **named)
@@ -105,12 +103,12 @@ class _Export(StreamingResponse):
 def export_of(
     audit: Audit, long_reads: LongReads, holder: Holder, found: Filter, kind: Literal["csv", "jsonl"]
 ) -> Response:
-    """A file of everything that is found. Raises what a search raises."""
+    """A file of everything that the filter finds. Raises what a search raises."""
     with ExitStack() as places:
         end = long_reads.begin(holder.share)
         places.callback(end)
         pages = audit.pages(found)
-        # Before the answer begins: a record that is away is a 503, not half a file.
+        # Read before the answer begins, so that an unreachable database gives a 503 and not half a file.
         first = next(pages, [])
         places.pop_all()
     write: Callable[..., Any] = export.csv_lines if kind == "csv" else export.json_lines
@@ -118,14 +116,15 @@ def export_of(
     return _Export(write(first, pages), end, media_type=export.MEDIA_TYPES[kind], headers=headers)
 
 
-@router.get("/v1/notifications/{notification:uuid}", summary="One notification's story")
+@router.get("/v1/notifications/{notification:uuid}", summary="One notification's timeline")
 def story(audit: AuditDep, holder: Reader, notification: UUID) -> Story:
     """Where it stands, every call to a provider, and everything that happened to it, oldest first."""
     return story_for(audit, holder, notification)
 
 
 def story_for(audit: Audit, holder: Holder, notification: UUID) -> Story:
-    """Raises `NotFound` if there is none or the key may not see it; the text does not say which."""
+    """The notification's story. Raises `NotFound` if there is none or the key may not see it; the text does not
+    say which."""
     found = audit.story(notification)
     if not holder.sees(found.notification):
         raise NotFound(f"no notification has the id {notification}")
@@ -143,8 +142,8 @@ class StatusQuery(BaseModel):
             ge=0,
             le=MAX_WAIT_SECONDS,
             allow_inf_nan=False,
-            description="Answer as soon as a provider took it or it ended, or after so many seconds with what it "
-            "is. While too many wait, the answer comes at once.",
+            description="Answer as soon as a provider has accepted it or it has ended, at the latest after this "
+            "many seconds. If too many requests wait, the answer comes at once.",
         ),
         PlainDecimal,
     ] = 0.0
@@ -152,9 +151,10 @@ class StatusQuery(BaseModel):
         str | None,
         Field(
             max_length=300,
-            # As every text of a filter: the record cannot hold a NUL character, nor be asked for one.
+            # Like every text of a filter: the database cannot hold a NUL character, nor be asked for one.
             pattern=r"^[^\x00]*$",
-            description="If no notification has the id: the one that your producer's key was accepted for.",
+            description="If no notification has the id, answer about the one accepted under this key of your "
+            "producer.",
         ),
     ] = None
 
@@ -170,16 +170,16 @@ async def status(
         Header(
             alias=CONTENT_HEADER,
             pattern="^[0-9a-f]{64}$",
-            description="The hash that the Python client has of its message: 409 if its id or idempotency key was "
-            "accepted for another content.",
+            description="The Python client's hash of its message: 409 if its id or idempotency key was accepted "
+            "with other content.",
         ),
     ] = None,
 ) -> NotificationStatus:
-    """Its status, and why; with `wait` once it is sent or has ended. 404 also for a message that the intake has
-    not read yet, or that it rejected."""
+    """Its status, and why. With `wait`, the answer comes once it is sent or has ended. 404 also for a message that
+    the intake has not read yet, or has rejected."""
     digest = None if content is None else bytes.fromhex(content)
     asked = AskedStatus(notification, holder.producer, wanted.idempotency_key, digest, is_test=holder.is_test)
-    # What can never come is not waited for.
+    # A notification that can never exist is not waited for.
     wait = wanted.wait if may_become(notification, datetime.now(UTC)) else 0.0
     found = await watch.status(asked, holder, wait)
     if found is None:
@@ -209,11 +209,11 @@ def stats(
     audit: AuditDep, long_reads: LongReadsDep, holder: Reader, wanted: Annotated[StatsQuery, Query()]
 ) -> Stats:
     """Count notifications by status, channel, template, provider, producer or hour: within the last day, or within
-    `since` and `until`, at most 31 days apart. Those of test keys are not among them, unless `is_test` asks for
-    them, or the key is one."""
+    `since` and `until`, at most 31 days apart. Notifications of test keys are left out, unless `is_test` asks
+    for them or the key is a test key."""
     if wanted.is_test is None:
         wanted = wanted.model_copy(update={"is_test": holder.is_test})
-    _filter(holder, wanted)  # before a time is counted from one that no record can hold
+    _filter(holder, wanted)  # Checked before hours are counted from a time that the database cannot hold.
     until = wanted.until or audit.now()
     since = wanted.since or until - timedelta(days=1)
     if until - since > MAX_SPAN:

@@ -1,4 +1,4 @@
-"""Suppressions. The recipient is in the body, because URLs are written to logs."""
+"""Routes for suppressions. The recipient is in the body, because URLs are written to logs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ router = keyed_router("suppressions", 400, 404, 413)
 ScopeText = Annotated[
     Storable, Field(max_length=120, description="`global`, `sender:<identity>` or `category:<name>`.")
 ]
-Detail = Annotated[str | None, Field(max_length=500, description="Why, in your words; kept with it.")]
+Detail = Annotated[str | None, Field(max_length=500, description="Why, in your words; kept with the suppression.")]
 
 
 class SuppressionSearch(PageQuery):
@@ -32,10 +32,10 @@ class SuppressionSearch(PageQuery):
     channel: Channel | None = None
     scope: ScopeText | None = None
     reason: SuppressionReason | None = None
-    source: Annotated[Words | None, Field(description="Who said so, as `provider:twilio`.")] = None
-    since: Annotated[Instant | None, Field(description="Made then or later; RFC 3339.")] = None
-    until: Annotated[Instant | None, Field(description="Made before that.")] = None
-    ended: Annotated[bool, Field(description="Those that were lifted or have expired, too.")] = False
+    source: Annotated[Words | None, Field(description="Where it comes from, such as `provider:twilio`.")] = None
+    since: Annotated[Instant | None, Field(description="Made at or after this time; RFC 3339.")] = None
+    until: Annotated[Instant | None, Field(description="Made before this time.")] = None
+    ended: Annotated[bool, Field(description="Also those that were lifted or have expired.")] = False
 
 
 class SuppressionPage(ListPage[SuppressionView]):
@@ -59,7 +59,7 @@ class Suppress(Whom):
 
     scope: ScopeText = GLOBAL
     reason: SuppressionReason = SuppressionReason.MANUAL
-    #: It ends then by itself; left out: never.
+    #: When it ends by itself; left out: never.
     expires_at: Instant | None = None
     detail: Detail = None
 
@@ -68,7 +68,7 @@ class Lift(Whom):
     """A suppression to lift."""
 
     scope: ScopeText = GLOBAL
-    #: Only that of this reason; left out: all of the scope.
+    #: Lift only suppressions with this reason; left out: all within the scope.
     reason: SuppressionReason | None = None
     detail: Detail = None
 
@@ -76,12 +76,12 @@ class Lift(Whom):
 class Suppressed(BaseModel):
     """The result."""
 
-    #: It was not there before.
+    #: Whether it did not exist before.
     is_new: bool
 
 
 class Lifted(BaseModel):
-    """They may be sent to again."""
+    """Messages may be sent to the recipient again."""
 
     is_lifted: bool
 
@@ -97,20 +97,20 @@ class History(BaseModel):
 def suppressions(
     suppressions: SuppressionsDep, _: Operator, wanted: Annotated[SuppressionSearch, Query()]
 ) -> SuppressionPage:
-    """Suppressed recipients, newest first: since when, why, and who said so."""
+    """Suppressed recipients, newest first: since when, why, and on whose word."""
     conditions = read_filter(SuppressionFilter, wanted, with_ended=wanted.ended)
     found, following = suppressions.page(conditions, limit=wanted.limit, before=wanted.before)
     return SuppressionPage(items=found, next=None if following is None else write_cursor(following))
 
 
-@router.post("/v1/suppressions/search", summary="Is somebody suppressed?")
+@router.post("/v1/suppressions/search", summary="Is a recipient suppressed?")
 def search_suppressions(suppressions: SuppressionsDep, _: Operator, whom: Whom) -> History:
     """Whether a recipient is suppressed, and every earlier suppression, with who ended it."""
     found = suppressions.find(whom.channel, whom.address)
     return History(is_suppressed=any(one.state == "active" for one in found), items=found)
 
 
-@router.post("/v1/suppressions", summary="Suppress somebody")
+@router.post("/v1/suppressions", summary="Suppress a recipient")
 def suppress(suppressions: SuppressionsDep, holder: Operator, wanted: Suppress) -> Suppressed:
     """Suppress a recipient within this scope. Repeating the request changes nothing."""
     return Suppressed(is_new=suppressions.add(source=f"operator:{holder.operator}", **dict(wanted)))

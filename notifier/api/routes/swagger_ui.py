@@ -1,6 +1,6 @@
-"""`/docs`: Swagger UI on the document of the API, from a folder of this machine, if NOTIFIER_API_DOCS names it.
+"""Serves Swagger UI at `/docs`, from a local folder, if NOTIFIER_API_DOCS names one.
 
-The page loads nothing from elsewhere, and its policy lets it load nothing else. What one tries there needs a key.
+The page loads nothing from other hosts, and its security policy forbids it. Requests made there need a key.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 def make_router(folder: Path) -> APIRouter:
-    """`folder`: the package swagger-ui-dist of npm, version 5 or later.
+    """`folder` is the npm package swagger-ui-dist, version 5 or later.
 
     Raises:
-        ConfigurationError: it has not the files of Swagger UI.
+        ConfigurationError: the files of Swagger UI are not in it.
     """
     for name in (_SCRIPT, _STYLE):
         if not (folder / name).is_file():
@@ -51,7 +51,7 @@ def make_router(folder: Path) -> APIRouter:
 
 
 def _page() -> HTMLResponse:
-    # Addresses without a slash, so that it also works below a path of a proxy.
+    # Relative addresses without a leading slash also work below a path of a proxy.
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title="notifier",

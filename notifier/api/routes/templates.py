@@ -1,4 +1,4 @@
-"""Templates, rejected messages and providers."""
+"""Routes for templates, rejected messages and providers."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ class TemplateShape(BaseModel):
     description: str | None = None
     default_locale: str | None = None
     locales: list[str] = Field(default_factory=list)
-    #: What kind of message it is, for suppressions of that kind alone.
+    #: Kind of message, which recipients can suppress by itself.
     category: str | None = None
     #: False: its mails carry an unsubscribe link for their category.
     transactional: bool = True
-    #: Recipients' wishes for no more do not stop it.
+    #: It is sent even if the recipient opted out.
     suppression_exempt: bool = False
     variables: dict[str, VariableShape] = Field(default_factory=dict)
 
 
 class Rendering(BaseModel):
-    """What a template makes of a context."""
+    """A rendered template."""
 
     template: str
     version: str
@@ -99,7 +99,7 @@ def _shape(channel: Channel, name: str, template: Template | None) -> TemplateSh
 def preview(
     renderer: RendererDep, holder: SenderOrReader, channel: Channel, name: str, wanted: PreviewRequest
 ) -> Rendering:
-    """What a template makes of a context, or of its first sample. Sends nothing."""
+    """The template rendered with a context, or with its first sample. Sends nothing."""
     if not_its_own := template_previews.unseen_faults(renderer, holder, channel, name):
         raise refusal(not_its_own)
     template = renderer.template(channel, name)
@@ -132,5 +132,5 @@ def rejected_message(audit: AuditDep, holder: Operator, message: UUID) -> Reject
 
 @router.get("/v1/providers", summary="Providers")
 def providers(providers: ProvidersDep, _: Operator) -> list[ProviderView]:
-    """Each configured provider: in use, paused, or its circuit open; and its calls of the last minute."""
+    """Each configured provider: in use, paused, or with an open circuit; and its calls in the last minute."""
     return providers.providers()

@@ -1,8 +1,8 @@
-"""The page behind an unsubscribe link, and the one click of a mail program (RFC 8058).
+"""The page behind an unsubscribe link, and the one-click unsubscribe of mail programs (RFC 8058).
 
-There is no key: the link's token says what it ends. GET changes nothing and reads no database, because scanners
-follow every link. A link that we did not make gets the same answer whatever it names. Who sent the mail and what
-its category is called come from the sender's identity and from the templates.
+It needs no key: the link's token says which mails it ends. GET changes nothing and reads no database, because
+scanners follow every link. A link that we did not make always gets the same answer, whatever it names. The
+sender's identity and the templates tell who sent the mail and what its category is called.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from notifier.security.tokens import UnsubscribeLink
 
 router = APIRouter(include_in_schema=False)
 
-#: Nothing is loaded, run, cached or framed, and no other page learns the address.
+#: The page loads, runs and caches nothing, cannot be framed, and gives its address to no other page.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
@@ -38,13 +38,13 @@ _HEADERS = {
 }
 _ONE_CLICK = "List-Unsubscribe=One-Click"
 _UNDO = "undo"
-#: Ours have one field; of a form with many more nothing is read.
+#: Our forms have one field; a form with more fields than this is not read.
 _MAX_FIELDS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """The page in one language. `{}` is what people call the category."""
+    """The page's texts in one language. `{}` is the category's name."""
 
     title: str
     question: str
@@ -155,7 +155,7 @@ async def act(
     if ending is None:
         return _broken()
     wish = await for_outside(_wish, await read_body(request), request.headers.get("content-type", ""))
-    # The wish first: it counts even where the page cannot be made.
+    # The wish is carried out first, so that it counts even if the page cannot be made.
     if wish == _UNDO:
         await for_outside(suppressions.resubscribe, ending)
     elif wish == _ONE_CLICK:
@@ -167,7 +167,7 @@ async def act(
     if wish == _ONE_CLICK:
         form = _FORM.format(name=_UNDO, value="yes", button=words.undo)
         return subject.page(words.done, words.done_text, form)
-    # Somebody's POST without the words of RFC 8058 is no wish of the recipient's.
+    # A POST without the field of RFC 8058 is not the recipient's wish.
     return subject.page(words.broken, words.broken_text, status=400)
 
 
@@ -193,7 +193,7 @@ def _subject(names: UnsubscribeNames, ending: UnsubscribeLink) -> _Subject:
 
 
 def _wish(body: bytes, content_type: str) -> str:
-    """What a form asks for; "" if that is nothing we know."""
+    """What a form asks for; "" if we do not know it."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         fields = _multipart_fields(body, content_type)
@@ -204,7 +204,7 @@ def _wish(body: bytes, content_type: str) -> str:
     name, _, value = _ONE_CLICK.partition("=")
     if any(field == _UNDO for field, _ in fields):
         return _UNDO
-    # Mail programs end it with a line break, or write it twice.
+    # Some mail programs end the value with a line break, or send it twice.
     plain = [(field.strip().lower(), text.strip().lower()) for field, text in fields]
     return _ONE_CLICK if (name.lower(), value.lower()) in plain else ""
 
@@ -218,7 +218,7 @@ def _urlencoded_fields(body: bytes) -> list[tuple[str, str]]:
 
 
 def _multipart_fields(body: bytes, content_type: str) -> list[tuple[str, str]]:
-    """RFC 8058 section 3.2 allows this form, too."""
+    """The form's fields. RFC 8058 section 3.2 also allows this encoding."""
     head = f"Content-Type: {' '.join(content_type.split())}\r\n\r\n".encode("ascii", "replace")
     try:
         parts = BytesParser(policy=compat32).parsebytes(head + body).walk()
@@ -227,13 +227,13 @@ def _multipart_fields(body: bytes, content_type: str) -> list[tuple[str, str]]:
             for part, _ in zip(parts, range(_MAX_FIELDS), strict=False)
         ]
     except Exception:
-        # The parser of the standard library raises on some of what strangers send.
+        # The standard library's parser raises on some of what strangers send.
         return []
     return [(name, value.decode("utf-8", "replace")) for name, value in fields if isinstance(value, bytes)]
 
 
 def _broken() -> Response:
-    """In English: the reader's language is in the part that cannot be read."""
+    """The page for a broken link. In English, because the language is in the part that cannot be read."""
     return _page("en", _EN.broken, _EN.broken_text, status=404)
 
 

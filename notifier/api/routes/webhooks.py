@@ -1,10 +1,10 @@
-"""Webhooks: provider reports, and replies of recipients to our numbers.
+"""Routes for webhooks: provider reports, and recipients' replies to our numbers.
 
-A provider declares its webhooks itself: see `notifier.providers.base.Webhook`. Its signature takes the place of a
-key. Not part of the OpenAPI document, which is for producers and operators.
+Each provider declares its own webhooks: see `notifier.providers.base.Webhook`. The provider's signature takes the
+place of a key. Webhooks are not in the OpenAPI document, which is for producers and operators.
 
-An answer reveals nothing about the record: a signed request gets the same one whether its notification is known or
-not, any other gets 403.
+An answer reveals nothing about the record: a signed request gets the same answer whether or not its notification
+is known, and any other request gets 403.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from starlette.requests import ClientDisconnect
 from notifier.api.errors import Refusal
 from notifier.api.key_shares import for_outside
 from notifier.api.middleware import declared_size
-from notifier.config.logs import log
+from notifier.config.rare_warnings import RareWarning
 from notifier.feedback.receipts import Receipts
 from notifier.providers.base import Webhook, WebhookRequest
 from notifier.providers.registry import kinds
 
 #: Far more than any provider sends.
 MAX_BODY_BYTES = 64 * 1024
-#: Deadline of a body. Seconds.
+#: Time limit for the body. Seconds.
 BODY_SECONDS = 10.0
 
+_warn_refused = RareWarning("webhook.refused")
 _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 
 
 def make_router(receipts: Receipts) -> APIRouter:
-    """One route for each webhook that a configured kind of provider declares. Kinds that are not configured refuse
-    everything: nobody could have signed it."""
+    """Make a route for each webhook that a configured kind of provider declares. Webhooks of other kinds refuse
+    everything, because nobody could have signed it."""
     router = APIRouter(include_in_schema=False)
     configured = set()
     for kind, webhook in receipts.webhooks():
@@ -47,7 +48,7 @@ def make_router(receipts: Receipts) -> APIRouter:
 
 
 async def _refuse(kind: str) -> Response:
-    log.warning("webhook.refused", provider=kind)
+    _warn_refused(provider=kind)
     raise Refusal(403, "the signature is not the provider's, for the account and the public URL configured here")
 
 
@@ -63,14 +64,14 @@ def _add_route(router: APIRouter, receipts: Receipts, kind: str, webhook: type[W
 
 
 def _number(text: str) -> int:
-    """Raises `Refusal`, 404, for anything but digits."""
+    """Read a number from the path. Raises `Refusal`, 404, for anything but digits."""
     if not re.fullmatch(r"[0-9]{1,100}", text):
         raise Refusal(404, "there is no such address")
     return int(text)
 
 
 async def _read(request: Request) -> WebhookRequest:
-    """The request as the provider signed it: the path byte for byte, not as FastAPI would write it."""
+    """The request as the provider signed it: with the path byte for byte, not as FastAPI would write it."""
     path = bytes(request.scope.get("raw_path") or request.url.path.encode())
     query = bytes(request.scope.get("query_string") or b"")
     named = {
@@ -81,7 +82,7 @@ async def _read(request: Request) -> WebhookRequest:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body, if it is small and comes in time. Raises `Refusal`: 413 or 408."""
+    """The body, if it is small and arrives in time. Raises `Refusal`: 413 or 408."""
     if (declared_size(request.headers) or 0) > MAX_BODY_BYTES:
         raise Refusal(413, _TOO_LARGE)
     body = b""

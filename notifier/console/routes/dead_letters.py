@@ -1,4 +1,4 @@
-"""Messages that the broker gave up on: look at them, publish them again."""
+"""The page of dead letters: messages that the broker gave up on. Shows them and publishes them again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from notifier.operations.api_keys import Holder, Scope
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
-#: Letters on the page: each look at one counts as a delivery.
+#: Letters shown on the page. Each look at a letter counts as a delivery.
 SHOWN = 50
 
 
@@ -36,10 +36,10 @@ def dead_letters(parts: PartsDep, visitor: OperatorThere, request: Request) -> R
 def replay(
     parts: PartsDep, visitor: OperatorThere, request: Request, form: Annotated[LettersForm, Form()]
 ) -> Response:
-    """To the queues they died in."""
+    """Publish to the queues in which the letters died."""
     ids = None if form.letter is None else [form.letter]
     with raw_publisher(parts) as broker:
-        waiting = broker.dead_letter_count()  # before anything is recorded: is there such a queue at all?
+        waiting = broker.dead_letter_count()  # checks whether there is such a queue, before anything is recorded
         how: dict[str, Any] = {"operator": visitor.holder.operator, "reason": form.why}
         done = parts.replays.replay_dead(ids, broker, seconds=REPLAY_SECONDS, **how)
     told = said(done, "replayed", "dead letter", form)
@@ -57,7 +57,7 @@ def _page(parts: ConsoleParts, holder: Holder, request: Request, **more: Any) ->
             letters = broker.dead_letters(SHOWN)
     except NotFound as error:
         problem = str(error)
-    # What producers sent is for admins, as it is of rejected messages.
+    # Only admins see what producers sent, as with rejected messages.
     shown = [(one, as_text(one.raw.body) if holder.may(Scope.ADMIN) else None) for one in letters]
     headers = {one.id: producers_own(one.raw.headers) for one in letters}
     given: dict[str, Any] = {"done": None, "waiting": waiting, "problem": problem, "headers": headers, **more}

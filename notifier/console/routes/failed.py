@@ -1,4 +1,4 @@
-"""What ended without success: by cause, what a retry of some would do, and the start of one."""
+"""The page of failures: by cause, what a retry of some would do, and the start of a retry."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ from notifier.store.failures import COUNTED, FailureGroup, FailureRepository
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
-#: Causes on the page; what is smaller can be searched for.
+#: Causes on the page; smaller ones can be found by search.
 CAUSES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class FailureCause:
-    """What ended for the same reason at the same provider."""
+    """Notifications that ended for the same reason at the same provider."""
 
     status: str
     reason: str | None
     provider: str | None
     count: int
-    #: Of its dry run.
+    #: URL of its dry run.
     address: str
-    #: Of the list of them.
+    #: URL of the list of its notifications.
     listed: str
-    #: Name, count and address of each, the largest first.
+    #: Name, count and URL of each template, the largest count first.
     templates: list[tuple[str, int, str]]
 
 
 class RetryForm(SearchForm):
-    """Which ones to retry: as a search, or from a moment on."""
+    """Which notifications to retry: those of a search, or from a moment on."""
 
     begin: Annotated[Instant | None, Empty] = None
     status: Status = Status.FAILED
 
     def selection(self, parts: PartsDep, holder: Holder) -> Selection:
-        """Raises `WrongSelection`."""
+        """The selection. Raises `WrongSelection`."""
         return Selection(filter=self.filter(holder, parts.services.settings.timezone))
 
     def _places(self, zone: ZoneInfo) -> dict[str, Any]:
@@ -62,13 +62,13 @@ class RetryForm(SearchForm):
 
 class StartForm(RetryForm):
     why: GivenReason = ""
-    #: Retries a second; None: all at once.
+    #: Retries per second; None: all at once.
     rate: Annotated[Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None, Empty] = None
 
 
 @router.get("/failed")
 def failed(parts: PartsDep, _: OperatorThere, request: Request, span: TimeSpan = TimeSpan.DAY) -> Response:
-    """The commonest cause first."""
+    """List the causes, the most common first."""
     begin = datetime.now(UTC).replace(microsecond=0) - span.length
     found = FailureRepository(parts.services.engine).newest(RETRYABLE, begin)
     causes = _causes(found, begin, parts.services.settings.timezone)
@@ -88,7 +88,7 @@ def failed(parts: PartsDep, _: OperatorThere, request: Request, span: TimeSpan =
 def dry_run(
     parts: PartsDep, visitor: OperatorThere, request: Request, wanted: Annotated[RetryForm, Query()]
 ) -> Response:
-    """What would be retried, and what would not; nothing is done yet."""
+    """Show what would be retried and what would not. Changes nothing."""
     selection = wanted.selection(parts, visitor.holder)
     counts = parts.api.operations.retry(selection, operator=visitor.holder.operator, dry_run=True)
     return parts.pages.page(request, "retry.html", counts=counts, form=wanted.query())
@@ -96,7 +96,7 @@ def dry_run(
 
 @router.post("/failed/retry")
 def start(parts: PartsDep, visitor: OperatorThere, wanted: Annotated[StartForm, Form()]) -> Response:
-    """Make a job of it. Its page has an address that stays."""
+    """Start a job. Its page has a permanent URL."""
     job = parts.api.jobs.retry(
         wanted.selection(parts, visitor.holder),
         operator=visitor.holder.operator,
@@ -124,13 +124,14 @@ def _causes(groups: Sequence[FailureGroup], begin: datetime, zone: ZoneInfo) -> 
 
 
 def _address(status: str, reason: str | None, provider: str | None, begin: datetime, **more: str) -> str:
-    """Of the dry run. A cause without a provider is retried with those of all providers: the dry run shows it."""
+    """The URL of the dry run. A cause without a provider is retried together with those of all providers; the dry
+    run shows that."""
     given = {"status": status, "reason": reason, "provider": provider, "begin": begin.isoformat(), **more}
     return f"/failed/retry?{_query(given)}"
 
 
 def _listed(status: str, reason: str | None, provider: str | None, since: date) -> str:
-    """Of the search, which knows days alone: it begins with the first one."""
+    """The URL of the search. Searches are by whole days, so it begins with the first day."""
     given = {"status": status, "reason": reason, "provider": provider, "since": since.isoformat()}
     return f"/search?{_query(given)}"
 

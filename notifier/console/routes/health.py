@@ -1,4 +1,4 @@
-"""The first page: does it work, what waits, what is broken, and who is affected."""
+"""The first page: whether the service works, what waits, what is broken, and who is affected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 @router.get("/")
 def health(parts: PartsDep, visitor: ReaderThere, request: Request) -> Response:
-    """For a producer's key, which sees its own alone, the first page is the search."""
+    """Show the first page. For a producer's key, which sees only its own notifications, that is the search."""
     if not visitor.holder.may(Scope.OPERATE):
         return parts.pages.page(request, "welcome.html")
     return parts.pages.page(request, "health.html", **_state(parts))
@@ -30,11 +30,11 @@ def health(parts: PartsDep, visitor: ReaderThere, request: Request) -> Response:
 
 @router.get("/health/now")
 def health_now(parts: PartsDep, _: OperatorThere, request: Request) -> Response:
-    """What the page fetches again and again."""
+    """The part of the page that is fetched periodically."""
     return parts.pages.page(request, "health_now.html", **_state(parts))
 
 
-#: How long one point of a chart is.
+#: Length of one point of a chart.
 _STEPS = {
     TimeSpan.HOUR: timedelta(minutes=1),
     TimeSpan.DAY: timedelta(minutes=15),
@@ -44,7 +44,8 @@ _STEPS = {
 
 @router.get("/health/rates")
 def rates(parts: PartsDep, _: OperatorThere, span: TimeSpan = TimeSpan.HOUR) -> dict[str, list[Any]]:
-    """For the charts: a list for each series, all of one length. Times are Unix seconds, rates a minute."""
+    """Data for the charts: a list for each series, all of equal length. Times are Unix seconds, rates are per
+    minute."""
     points = parts.services.rate_history.points(span.length, step=_STEPS[span])
     return {
         "time": [point.begins_at.timestamp() for point in points],
@@ -79,7 +80,7 @@ class ProviderAct(StrEnum):
 
 @router.get("/providers/{provider}/{act}")
 def ask(parts: PartsDep, _: OperatorThere, request: Request, provider: str, act: ProviderAct) -> Response:
-    """What the act would mean, before it is done."""
+    """Show what the act would mean, before it is done."""
     reach = parts.api.providers.reach(provider)
     found = GaugeRepository(parts.services.engine).read().waiting
     waiting = sum(
@@ -99,7 +100,7 @@ def act(
     act: ProviderAct,
     form: Annotated[ReasonedForm, Form()],
 ) -> Response:
-    """Workers follow within a second or two."""
+    """Do it. Workers follow within a second or two."""
     operator = visitor.holder.operator
     match act:
         case ProviderAct.PAUSE:

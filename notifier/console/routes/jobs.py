@@ -1,4 +1,4 @@
-"""Jobs: which there are, and how far one is. Its page is the result, too."""
+"""The pages of jobs: a list, and the progress of one, which is also its result."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def job(parts: PartsDep, _: OperatorThere, request: Request, job: UUID) -> Respo
 
 @router.get("/jobs/{job:uuid}/now")
 def job_now(parts: PartsDep, _: OperatorThere, request: Request, job: UUID) -> Response:
-    """What the page of a job that runs fetches again and again."""
+    """The part of a running job's page that is fetched periodically."""
     found = parts.api.jobs.find(job)
     page = parts.pages.page(request, "job_now.html", job=found)
     if found.finished_at is not None:
-        # The whole page, which does not ask again.
+        # Reloads the whole page, which then no longer asks.
         page.headers["HX-Refresh"] = "true"
     return page
 

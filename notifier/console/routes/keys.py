@@ -1,4 +1,4 @@
-"""Keys of the HTTP API: who has one, for what; make, rotate and revoke them. For admins."""
+"""The page of API keys: who has one, and for what. Admins create, rotate and revoke keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KeyId = Annotated[str, Path(pattern=r"^[0-9a-f]{12}$")]
 
 
 class NewKeyForm(BaseModel):
-    """Grants. Fields that are left empty limit nothing."""
+    """The grants of a new key. Fields left empty limit nothing."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -30,7 +30,7 @@ class NewKeyForm(BaseModel):
     producer: Annotated[Annotated[str, Field(max_length=100)] | None, Empty] = None
     scopes: list[Scope] = Field(default_factory=list)
     channels: list[Channel] = Field(default_factory=list)
-    #: Patterns of names, with commas.
+    #: Patterns of template names, separated by commas.
     templates: Annotated[str, Field(max_length=1000)] = ""
     rate: Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, Empty] = None
     last_day: Day = None
@@ -51,7 +51,7 @@ class NewKeyForm(BaseModel):
 
 
 class RotateForm(BaseModel):
-    #: The old key is valid for so long.
+    #: How many hours the old key stays valid.
     hours: Annotated[float, Field(ge=0, le=8760, allow_inf_nan=False)] = 24
 
 
@@ -64,7 +64,7 @@ def keys(parts: PartsDep, _: AdminThere, request: Request) -> Response:
 def create(
     parts: PartsDep, visitor: AdminThere, request: Request, form: Annotated[NewKeyForm, Form()]
 ) -> Response:
-    """The answer is the only place where the key is ever shown."""
+    """Create a key. The answer is the only place where it is ever shown."""
     grants = form.grants(parts.services.settings.timezone)
     made = parts.api.keys.create(grants, operator=visitor.holder.operator)
     return _list(parts, request, made=made)

@@ -1,4 +1,4 @@
-"""One notification: what became of it, what happened when, and what can be done."""
+"""The page of one notification: what became of it, what happened when, and what can be done."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from notifier.store.search import Story
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
-#: A notification has a dozen statuses to tell of.
+#: A notification has at most a dozen statuses to report.
 CALLBACKS_SHOWN = 50
 
 
 class Act(StrEnum):
-    """What can be done about one notification."""
+    """What can be done with one notification."""
 
     RETRY = "retry"
     CANCEL = "cancel"
-    SENT = "sent"  #: its outcome was unknown, and the provider took it
-    RESEND = "resend"  #: … and it did not
+    SENT = "sent"  #: the outcome was unknown, and the provider took it
+    RESEND = "resend"  #: the outcome was unknown, and the provider did not take it
     SUPPRESS = "suppress"
 
 
@@ -70,7 +70,7 @@ def act(
     reason: Annotated[str, Form(max_length=500)] = "",
     dry_run: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Do it, or count what it would do; the page then says what came of it."""
+    """Do it, or count what it would do. The page then shows the result."""
     found = story_for(parts.api.audit, visitor.holder, notification)
     if act not in _acts(visitor.holder, found):
         check_scope(visitor.holder, Scope.OPERATE)
@@ -131,7 +131,7 @@ def _page(parts: ConsoleParts, holder: Holder, request: Request, notification: U
 
 
 def _acts(holder: Holder, found: Story) -> list[Act]:
-    """What this visitor may do about it as it stands."""
+    """What this visitor may do with the notification in its current state."""
     status = Status(found.notification.status) if found.notification.status in set(Status) else None
     is_operator = holder.may(Scope.OPERATE)
     acts: list[Act] = []

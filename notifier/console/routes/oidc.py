@@ -1,6 +1,6 @@
-"""Sign in by the organisation's identity provider: to it, and back from it.
+"""Routes for signing in with the organisation's identity provider: to the provider, and back.
 
-The routes hold no thread while they wait for the provider, so a slow one delays nobody else.
+They hold no thread while they wait for the provider, so a slow provider delays nobody else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from notifier.config.identity_provider import CALLBACK_PATH
-from notifier.config.logs import log
+from notifier.config.rare_warnings import RareWarning
 from notifier.console.answers import COOKIE, ConsoleRoute
 from notifier.console.errors import PAGE_ERRORS, error_page
 from notifier.console.parts import ConsoleParts, PartsDep
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
-#: RFC 6749, section 4.1.2.1, and what others add.
+#: RFC 6749 section 4.1.2.1, and additional codes of others.
 _CODE = re.compile(r"[a-z_]{1,40}\Z")
+_warn_failed = RareWarning("console.sign_in_failed")
 
 
 @router.get(OIDC)
@@ -37,7 +38,7 @@ async def begin(
     request: Request,
     next: str = "/",  # noqa: A002 - of the address
 ) -> Response:
-    """A link, no form: the pages' policy lets forms go nowhere else."""
+    """Begin a sign-in. It is a link and not a form, because the pages' policy lets forms go nowhere else."""
     if parts.oidc is None:
         return RedirectResponse(SIGN_IN, 303)
     flow = SignInFlow.begin(local_page(next))
@@ -55,7 +56,7 @@ async def begin(
 async def finish(
     parts: PartsDep, request: Request, code: str = "", state: str = "", error: str = "", iss: str = ""
 ) -> Response:
-    """Where the provider sends the browser. Whatever comes of it, the sign-in that it belongs to is over."""
+    """Finish a sign-in: the provider sends the browser here. Whatever the result, that sign-in is over."""
     if parts.oidc is None:
         return RedirectResponse(SIGN_IN, 303)
     flow = SignInFlow.answered(request.cookies, state)
@@ -97,5 +98,5 @@ def _refused(code: str) -> SignInFailed:
 
 
 def _failed(parts: ConsoleParts, request: Request, error: SignInFailed, target: str) -> Response:
-    log.warning("console.sign_in_failed", reason=error.reason)
+    _warn_failed(reason=error.reason)
     return sign_in_again(parts, request, error, target)

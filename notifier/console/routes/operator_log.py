@@ -1,4 +1,4 @@
-"""Who did what, when and why; and what came of it."""
+"""The page of operator records: who did what, when and why, and the result."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 #: Records on a page.
 PAGE = 50
-#: Of the ids of one selection, linked on its page.
+#: Maximum ids of one selection that are linked on its page.
 LINKED = 100
-#: Where the ids of a selection lead: action → the path before the id.
+#: Where the ids of a selection link to: action → the path before the id.
 _PATHS = {
     "retry": "/notifications/",
     "cancel": "/notifications/",
@@ -43,13 +43,13 @@ _COLUMNS = tuple(field.name for field in fields(RecordView))
 
 
 class LogQuery(BaseModel):
-    """Which records, as the address of the page has it. Days are those of the service's zone."""
+    """Which records, as the page's URL has it. Days are in the service's time zone."""
 
     operator: Condition = None
     action: Condition = None
     day: Day = None
     after: Annotated[str | None, Field(max_length=50)] = None
-    #: A file with everything that is found, in place of the page.
+    #: A file with everything that is found, instead of the page.
     export: Literal["csv", "jsonl"] | None = None
 
 
@@ -60,7 +60,7 @@ def log(parts: PartsDep, _: OperatorThere, request: Request, wanted: Annotated[L
     conditions = RecordFilter(wanted.operator, wanted.action, since, until)
     if wanted.export:
         pages = parts.log.pages(conditions)
-        # Before the answer begins: a record that is away is a page that says so, not half a file.
+        # Read before the answer begins, so that an unreachable database gives an error page and not half a file.
         return _export(chain([next(pages, ())], pages), wanted.export)
     found = parts.log.page(conditions, limit=PAGE, before=read_cursor(wanted.after))
     query = wanted.model_dump(mode="json", exclude={"after", "export"}, exclude_none=True)

@@ -1,4 +1,4 @@
-"""Recurring notifications: when each is due, what became of its runs, and pause, resume, run and delete."""
+"""The pages of recurring notifications: due times and runs; pause, resume, run and delete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
 class RecurringAct(StrEnum):
-    """What can be done about one."""
+    """What can be done with a recurring notification."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -39,7 +39,7 @@ def recurring_notification(parts: PartsDep, visitor: ReaderThere, request: Reque
 
 @router.get("/recurring/{recurring:uuid}/now")
 def recurring_now(parts: PartsDep, visitor: ReaderThere, request: Request, recurring: UUID) -> Response:
-    """What the page fetches again and again."""
+    """The part of the page that is fetched periodically."""
     return parts.pages.page(request, "recurring_one_now.html", **_story(parts, visitor.holder, recurring))
 
 
@@ -61,7 +61,7 @@ def act(
 
 
 def _do(parts: ConsoleParts, view: RecurringView, act: RecurringAct, by: dict[str, Any]) -> tuple[str, UUID]:
-    """What to say of it, and the operator record."""
+    """Do it. Returns what to say about it, and the operator record's id."""
     operations = parts.api.recurring
     match act:
         case RecurringAct.PAUSE:
@@ -71,8 +71,9 @@ def _do(parts: ConsoleParts, view: RecurringView, act: RecurringAct, by: dict[st
         case RecurringAct.RUN:
             return "It is sent within a minute, if Beat and a worker are there.", operations.run(view.id, **by)
         case RecurringAct.DELETE:
-            return f"{view.name} and its list are deleted. What it has sent stays.", operations.remove(
-                view.id, **by
+            return (
+                f"{view.name} and its list are deleted. Messages that it has sent stay on record.",
+                operations.remove(view.id, **by),
             )
         case _:
             assert_never(act)

@@ -1,4 +1,4 @@
-"""Messages that the intake could not accept: what is wrong with them; edit one, publish them again."""
+"""The pages of rejected messages: what is wrong with them. Edit one, or publish them again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from notifier.store.status_lookup import StatusLookup
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
-#: One request replays for no longer than this, and a page; the next goes on from there.
+#: Time limit for one request that replays, and for a page of it; the next request continues.
 REPLAY_SECONDS = 10.0
 #: Messages on a page.
 PAGE = 50
@@ -54,17 +54,17 @@ class RejectedConditions(BaseModel):
 
 
 class RejectedQuery(RejectedConditions):
-    """A page of them, as its address has it."""
+    """A page of rejected messages, as its URL has it."""
 
     after: Annotated[str | None, Field(max_length=50)] = None
 
 
 class ReplayForm(RejectedConditions, ActForm):
-    """All that the conditions find and that were not replayed before."""
+    """Replay every message that the conditions find and that was not replayed before."""
 
 
 class ReplayOneForm(ActForm):
-    """From a page that said that it was replayed before, or that a replay of it was interrupted."""
+    """Replay one message, from a page that said whether it was replayed before or a replay was interrupted."""
 
     again: bool = False
 
@@ -101,7 +101,7 @@ def replay_one(
     message: UUID,
     form: Annotated[ReplayOneForm, Form()],
 ) -> Response:
-    """Byte for byte."""
+    """Publish it again, byte for byte."""
     done = _replay(parts, visitor.holder, RejectedSelection(ids=(message,)), form, again=form.again)
     return _one(parts, visitor.holder, request, message, done=done)
 
@@ -110,7 +110,7 @@ def replay_one(
 def replay_edited(
     parts: PartsDep, visitor: AdminThere, request: Request, message: UUID, form: Annotated[EditForm, Form()]
 ) -> Response:
-    """Take in what was made of it, if the contract has nothing against it."""
+    """Accept the edited message, if it keeps the contract."""
 
     def check(raw: Raw, channel: Channel, lane: Lane, origin: Origin) -> tuple[Fault, ...]:
         return parts.api.intake.rejection_faults(Received(raw.body, channel, lane, raw.headers, origin=origin))
@@ -139,7 +139,7 @@ def _replay(
     parts: ConsoleParts, holder: Holder, selection: RejectedSelection, form: ActForm, *, again: bool = False
 ) -> dict[str, Any]:
     how: dict[str, Any] = {"operator": holder.operator, "reason": form.why, "again": again}
-    # Whoever named one waits for that one.
+    # A replay of one named message has no time limit.
     how["seconds"] = None if selection.ids else REPLAY_SECONDS
     begun, end = parts.rejections.now(), time.monotonic() + REPLAY_SECONDS
     if form.dry_run:
@@ -148,7 +148,7 @@ def _replay(
         with raw_publisher(parts) as broker:
             done = parts.replays.replay_rejected(selection, broker.publish, **how)
     told = said(done, "replayed", "message", form)
-    # What was rejected again meanwhile is not of these.
+    # Messages that were rejected again during this replay do not count.
     rest = 0 if time.monotonic() < end else _rest(parts, replace(selection, until=begun), done)
     if rest:
         told["lines"].append(not_looked_at(rest, "notifier rejected replay"))
@@ -156,12 +156,12 @@ def _replay(
 
 
 def not_looked_at(rest: int, command: str) -> str:
-    """What the time of one request was too short for."""
+    """Says that one request was too short for the rest."""
     return f"{rest} more of these were not looked at yet: do it again to go on, or run {command} for all at once."
 
 
 def _rest(parts: ConsoleParts, selection: RejectedSelection, done: ActionResult) -> int:
-    """How many messages the time was too short for."""
+    """How many messages are left because the time was too short."""
     if selection.ids:
         return 0
     left = sum(found.count for found in done.codes or parts.rejections.count(selection, again=False))
@@ -196,7 +196,7 @@ def _one(
     parts: ConsoleParts, holder: Holder, request: Request, message: UUID, *, status: int = 200, **more: Any
 ) -> Response:
     found = parts.api.audit.rejected_message(message)
-    # As in the API: what producers sent is for admins.
+    # As in the API, only admins see what producers sent.
     body = as_text(found.body) if holder.may(Scope.ADMIN) else None
     replay = None if found.replay_id is None else parts.operating.record(found.replay_id)
     became = came_of(StatusLookup(parts.services.engine, parts.services.personal_data), found, replay)
@@ -206,11 +206,11 @@ def _one(
 
 
 def as_text(body: bytes) -> str:
-    """For a person to read and edit: JSON in lines; bytes that are not UTF-8 as `\\xff`."""
+    """The body for a person to read and edit: JSON on several lines; bytes that are not UTF-8 as `\\xff`."""
     text = body.decode("utf-8", "backslashreplace")
     try:
         lines = json.dumps(json.loads(text), ensure_ascii=False, indent=2, allow_nan=False)
-        # Half a surrogate pair, which JSON can name and UTF-8 cannot hold, stays as `\\ud800`.
+        # Half a surrogate pair, which JSON can name but UTF-8 cannot hold, stays as `\\ud800`.
         return lines.encode("utf-8", "backslashreplace").decode("utf-8")
     except (ValueError, RecursionError):
         return text

@@ -1,4 +1,4 @@
-"""Daily work: when each step last succeeded, when it runs next, and a run by hand."""
+"""The page of daily work: when each step last succeeded and will run next, and a manual run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def schedules(parts: PartsDep, _: OperatorThere, request: Request) -> Response:
 
 @router.get("/schedules/now")
 def schedules_now(parts: PartsDep, _: OperatorThere, request: Request) -> Response:
-    """What the page fetches again and again."""
+    """The part of the page that is fetched periodically."""
     return parts.pages.page(request, "schedules_now.html", **_state(parts))
 
 
@@ -28,7 +28,7 @@ def schedules_now(parts: PartsDep, _: OperatorThere, request: Request) -> Respon
 def run(
     parts: PartsDep, visitor: OperatorThere, request: Request, step: str, form: Annotated[ActForm, Form()]
 ) -> Response:
-    """A worker does it: it may take minutes."""
+    """Ask a worker to run the step, because it may take minutes."""
     parts.services.upkeep.ask(step, operator=visitor.holder.operator, reason=form.why)
     said = f"A worker runs {step.replace('_', ' ')} within a minute, if Beat and a worker are there."
     return _page(parts, request, done={"lines": [said], "form": form})

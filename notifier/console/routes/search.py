@@ -1,4 +1,5 @@
-"""Find notifications: one box for whatever somebody has at hand, and filters. No address is ever in a URL."""
+"""The search for notifications: one box that takes whatever you have, and filters. URLs never contain a
+recipient."""
 
 from __future__ import annotations
 
@@ -32,11 +33,11 @@ PAGE = 50
 
 
 class SearchForm(BaseModel):
-    """The conditions, as the form and the address of the page have them. Days are those of the service's zone."""
+    """The conditions, as the form and the page's URL have them. Days are in the service's time zone."""
 
     model_config = ConfigDict(extra="ignore")
 
-    #: Hashes of the recipient, in hex, with commas.
+    #: Hashes of the recipient in hex, separated by commas.
     to: Annotated[Annotated[str, Field(max_length=400, pattern=r"^[0-9a-f,]+$")] | None, Empty] = None
     reference: Annotated[Words | None, Empty] = None
     producer: Annotated[Words | None, Empty] = None
@@ -57,7 +58,7 @@ class SearchForm(BaseModel):
         return self
 
     def filter(self, holder: Holder, zone: ZoneInfo) -> Filter:
-        """Limited to what the key may see. Raises `WrongSelection`."""
+        """The filter, limited to what the key may see. Raises `WrongSelection`."""
         return limited(holder, read_filter(Filter, self, **self._places(zone)))
 
     def _places(self, zone: ZoneInfo) -> dict[str, Any]:
@@ -72,13 +73,13 @@ class SearchForm(BaseModel):
         }
 
     def query(self) -> dict[str, str]:
-        """Its fields that are set, for an address."""
+        """The fields that are set, for a URL."""
         return {name: str(value) for name, value in self.model_dump(mode="json", exclude_none=True).items()}
 
 
 class SearchQuery(SearchForm):
     after: Annotated[str | None, Field(max_length=50)] = None
-    #: A file with everything that is found, in place of the page.
+    #: A file with everything that is found, instead of the page.
     export: Literal["csv", "jsonl"] | None = None
 
 
@@ -115,7 +116,7 @@ def search(
 def find(
     parts: PartsDep, visitor: ReaderThere, request: Request, typed: Annotated[str, Form(max_length=400)] = ""
 ) -> Response:
-    """The box: to the notification that is meant, or to the list. The address of either can be shared."""
+    """Handle the box: go to the notification that is meant, or to a list. The URL of either can be shared."""
     found = look_up(parts.api.audit, visitor.holder, typed)
     if found.notification is not None:
         return RedirectResponse(f"/notifications/{found.notification}", 303)

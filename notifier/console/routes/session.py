@@ -1,4 +1,4 @@
-"""Sign in and out."""
+"""Pages to sign in and out."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def sign_in(
 
 
 def begin_session(request: Request, token: str, target: str) -> Response:
-    """To the page that was asked for, signed in."""
+    """Redirect to the page that was asked for, signed in."""
     answer = RedirectResponse(local_page(target), 303)
     set_cookie(answer, request, COOKIE, token, LONGEST_HOURS * 3600)
     return answer
 
 
 def sign_in_again(parts: ConsoleParts, request: Request, failure: SignInFailed, target: str) -> Response:
-    """The page, with what went wrong at the identity provider."""
+    """Show the sign-in page, with what went wrong at the identity provider."""
     return _page(parts, request, target, 503 if failure.is_away else 403, failure=failure)
 
 
@@ -78,7 +78,8 @@ def _page(
 ) -> Response:
     request.state.visitor = None
     client = parts.oidc.client if parts.oidc else None
-    # At the address that the provider knows, wherever this page was opened: a cookie is of one host.
+    # At the URL that the provider knows, whatever URL this page was opened at, because a cookie belongs to one
+    # host.
     address = client and f"{client.console_url}{OIDC}?next={quote(local_page(target))}"
     return parts.pages.page(
         request,
@@ -93,6 +94,6 @@ def _page(
 
 
 def local_page(target: str) -> str:
-    """A page of ours; anything else is the first page."""
+    """The path if it is a page of ours, otherwise the first page."""
     is_ours = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
     return target if is_ours else "/"

@@ -1,4 +1,5 @@
-"""Recipients who must not be sent to: look one up, suppress them, lift it. No address is ever in a URL."""
+"""The page of suppressions: look up a recipient, suppress one, or lift a suppression. URLs never contain a
+recipient."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ ScopeText = Annotated[str, Field(max_length=120)]
 
 
 class SuppressionQuery(BaseModel):
-    """Which ones, as the address of the page has it."""
+    """Which suppressions, as the page's URL has it."""
 
     reason: Annotated[SuppressionReason | None, Empty] = None
     scope: Annotated[ScopeText | None, Empty] = None
@@ -40,7 +41,7 @@ class SuppressionQuery(BaseModel):
 
 
 class WhomForm(ActForm):
-    """A recipient: an address, or a number as +15550100123."""
+    """A recipient: an address, or a number such as +15550100123."""
 
     address: Annotated[str, Field(max_length=320)]
 
@@ -53,7 +54,7 @@ class WhomForm(ActForm):
 class SuppressForm(WhomForm):
     scope: Annotated[ScopeText, Empty] = GLOBAL
     suppression: SuppressionReason = SuppressionReason.MANUAL
-    #: The last day, in the service's zone; None: it never ends by itself.
+    #: The last day, in the service's time zone; None: the suppression never ends by itself.
     last_day: Day = None
 
 

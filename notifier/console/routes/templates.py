@@ -1,4 +1,4 @@
-"""Templates: those there are, what is wrong with them, and what they make of a context."""
+"""The pages of templates: which exist, what is wrong with them, and what they make of a context."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from notifier.rendering import Template, TemplateProblem
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
-#: A context as somebody typed it. Characters.
+#: Maximum length of a context that somebody types. Characters.
 MAX_CONTEXT = 100_000
 _Context = Annotated[str, Form(max_length=MAX_CONTEXT)]
 
@@ -44,7 +44,7 @@ def templates(parts: PartsDep, visitor: ReaderThere, request: Request) -> Respon
         ]
         for channel in Channel
     }
-    # What is left is about files that templates share, and about templates that the visitor does not see.
+    # The rest are problems of files that templates share, and of templates that the visitor does not see.
     shared = [one for found in problems.values() for one in found] if holder.sees_everything else []
     return parts.pages.page(request, "templates.html", channels=rows, shared=shared)
 
@@ -58,7 +58,7 @@ def template(
     name: str,
     sample: Annotated[int, Query(ge=1)] = 1,
 ) -> Response:
-    """`sample`: whose context is shown first, from 1."""
+    """Show a template. `sample` is the number of the sample whose context is shown first, from 1."""
     _check_seen(parts, visitor.holder, channel, name)
     found = _usable(parts, channel, name)
     problems = parts.template_checks.problems(name=name)
@@ -91,7 +91,7 @@ def preview(
     context: _Context = "",
     locale: Annotated[str, Form(max_length=50)] = "",
 ) -> Response:
-    """What the page fetches whenever somebody types."""
+    """The part of the page that is fetched whenever somebody types."""
     _check_seen(parts, visitor.holder, channel, name)
     found = parts.api.renderer.template(channel, name)
     values = _rendered(parts, found, context, locale)
@@ -110,7 +110,7 @@ def html(
     locale: Annotated[str, Form(max_length=50)],
     theme: Annotated[Theme, Form()],
 ) -> Response:
-    """The HTML part, for a frame."""
+    """The HTML part, shown in a frame."""
     _check_seen(parts, visitor.holder, channel, name)
     rendered = template_previews.preview(parts.api.renderer, channel, name, locale, read_context(context))
     if rendered.html is None:
@@ -119,7 +119,8 @@ def html(
 
 
 def _check_seen(parts: ConsoleParts, holder: Holder, channel: Channel, name: str) -> None:
-    """Raises `Refusal`, or `NotFound` for who may know that there is none."""
+    """Raises `Refusal` if the visitor may not see the template, or `NotFound` if they may but it does not
+    exist."""
     if holder.sees_template(channel, name) and name not in parts.api.renderer.names(channel):
         raise NotFound(f"there is no {channel} template of this name")
     if template_previews.unseen_faults(parts.api.renderer, holder, channel, name):
@@ -127,7 +128,7 @@ def _check_seen(parts: ConsoleParts, holder: Holder, channel: Channel, name: str
 
 
 def _usable(parts: ConsoleParts, channel: Channel, name: str) -> Template | None:
-    """None: it is broken."""
+    """The template; None: it is broken."""
     try:
         return parts.api.renderer.template(channel, name)
     except TemplateInvalid:
@@ -135,7 +136,7 @@ def _usable(parts: ConsoleParts, channel: Channel, name: str) -> Template | None
 
 
 def _rendered(parts: ConsoleParts, template: Template, context: str, locale: str) -> dict[str, Any]:
-    """Every language, and the one that is shown in frames."""
+    """The rendering in every language, and in the one that the frames show."""
     try:
         found = previews(parts.api.renderer, template.channel, template.name, read_context(context))
     except InvalidMessage as error:

@@ -1,4 +1,4 @@
-"""What waits for a person's decision: unknown outcomes, held suppressions, mails that came back unread."""
+"""The page of what waits for a person's decision: unknown outcomes, held suppressions, unread returned mails."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from notifier.store.held_suppressions import HeldFilter
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
-#: Unknown outcomes and held suppressions that are shown as examples; mails that came back unread, on a page.
+#: How many unknown outcomes and held suppressions are shown as examples; how many unread returned mails on a page.
 SHOWN, UNREAD_SHOWN = 10, 50
 
 
 class UnknownConditions(BaseModel):
-    """Unknown outcomes of which provider and template."""
+    """Unknown outcomes of this provider and template."""
 
     provider: Condition = None
     template: Condition = None
@@ -42,14 +42,14 @@ class UnknownConditions(BaseModel):
 
 
 class UnknownQuery(UnknownConditions):
-    """As the address of the page has it."""
+    """The conditions, as the page's URL has them."""
 
-    #: Mails that came back unread: those before this one.
+    #: Show unread returned mails before this one.
     unread_after: Annotated[str | None, Field(max_length=50)] = None
 
 
 class ResolveForm(UnknownConditions, ActForm):
-    """All that the conditions find, or the one with this id."""
+    """Resolve every outcome that the conditions find, or the one with this id."""
 
     notification: UUID | None = None
     resolution: Resolution
@@ -62,11 +62,11 @@ class ResolveForm(UnknownConditions, ActForm):
 
 
 class HeldForm(ActForm):
-    """Those that a mass alarm held, of a provider or sender identity, or all."""
+    """Suppressions held by a mass alarm: of one provider or sender identity, or all."""
 
     provider: Condition = None
     sender: Condition = None
-    #: Suppress these recipients; otherwise delete what was held.
+    #: True: suppress these recipients. False: delete what was held.
     apply: Annotated[bool, Field()]
 
 
@@ -100,7 +100,8 @@ def end_held(
 
 @router.get("/unread/{bounce:uuid}")
 def unread(parts: PartsDep, _: AdminThere, request: Request, bounce: UUID) -> Response:
-    """Its text, which may quote the whole mail with its secrets, is for admins, as bodies of messages are."""
+    """The text of a returned mail. It may quote the whole mail with its secrets, so only admins see it, like
+    bodies of messages."""
     found = parts.services.unread.find(bounce)
     return parts.pages.page(request, "unread.html", mails=[(one, as_text(one.content)) for one in found])
 

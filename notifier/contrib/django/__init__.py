@@ -1,4 +1,4 @@
-"""The Django producer: messages as rows of the transaction that they belong to.
+"""notifier for Django: messages are rows of the transaction that they belong to.
 
     INSTALLED_APPS += ["notifier.contrib.django"]
     NOTIFIER_BROKER_URL = "amqp://shop:…@broker/"
@@ -39,8 +39,8 @@ def send(
 ) -> Handle:
     """Write one message into the outbox, in the current transaction.
 
-    It is sent if the transaction commits, and the broker need not be there. `using` is the alias of the database
-    (default: where the router writes `OutboxMessage`); everything else is as in `notifier.Client.send`.
+    The message is sent if the transaction commits; the broker need not be reachable. `using` is the database alias
+    (default: where the router writes `OutboxMessage`). All other arguments are as in `notifier.Client.send`.
 
     Raises:
         InvalidMessage: nothing was written; `faults` lists everything that is wrong.
@@ -62,7 +62,7 @@ def send_many(
     """Write many messages of one channel and lane into the outbox, in the current transaction.
 
     Raises:
-        InvalidMessage: nothing was written; fields are prefixed with the entry's position, from 0.
+        InvalidMessage: nothing was written; each fault's field begins with the entry's position, from 0.
         ConfigurationError: a setting is missing or wrong.
     """
     from notifier.contrib.django.sending import messages
@@ -71,13 +71,14 @@ def send_many(
 
 
 def status(notification: UUID | str, *, idempotency_key: str | None = None) -> NotificationStatus | None:
-    """Where a message stands, by the `id` of its handle; None: it is not in the record, as `Handle.status` has it.
+    """Return a message's status by the `id` of its handle, like `Handle.status`; None: it is not in the record.
 
-    With its `idempotency_key` it is also found if that was accepted before. Then the key alone decides: if another
-    content was sent under it, this is where that one stands, and yours was rejected. So use a key for one message.
+    With its `idempotency_key`, a message is also found if an earlier one was accepted under that key. The key
+    alone decides then: if other content was sent under it, you get the status of that other message, and yours was
+    rejected. So use each key for one message only.
 
     Raises:
-        ValueError: `notification` is no id.
+        ValueError: `notification` is not an id.
         ConfigurationError: NOTIFIER_API_URL or NOTIFIER_API_KEY is missing or wrong.
         ServiceUnavailable: the service does not answer now.
     """

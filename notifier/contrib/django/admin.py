@@ -1,7 +1,8 @@
-"""Pages of Django's admin: what waits for the relay, and what a user was sent. Both show, and change nothing.
+"""Pages of Django's admin: messages that wait for the relay, and notifications that a user was sent. They only
+show.
 
-What was sent comes from the service's HTTP API, as far as the project's key may see it: its own notifications,
-without their content. The recipient is in no address of a page, so it is in no log of the project's web server.
+Notifications come from the service's HTTP API. The project's key sees its own notifications, without their
+content. No page has the recipient in its URL, so recipients are not in the logs of the project's web server.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from notifier.domain.errors import NotifierError
 
 @admin.register(OutboxMessage)
 class OutboxMessageAdmin(admin.ModelAdmin):  # type: ignore[misc]  # Django ships no types
-    """Who may view waiting messages may view these pages."""
+    """The waiting messages. Users with permission to view them may also view the pages of sent notifications."""
 
     list_display = ("id", "channel", "lane", "created_at", "attempts", "last_error")
     list_filter = ("channel", "lane")
@@ -46,7 +47,7 @@ class OutboxMessageAdmin(admin.ModelAdmin):  # type: ignore[misc]  # Django ship
         return [path("notifications/", page, name="notifier_notifications"), *super().get_urls()]
 
     def notifications(self, request: HttpRequest) -> HttpResponse:
-        """What the user with the id `user` was sent, or the address or number that is posted as `recipient`."""
+        """What was sent to the user whose id is in `user`, or to the address or number posted as `recipient`."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         recipient = request.POST.get("recipient", "").strip()
@@ -63,7 +64,7 @@ class OutboxMessageAdmin(admin.ModelAdmin):  # type: ignore[misc]  # Django ship
 
 
 def _address(key: str) -> str:
-    """Of the user with this primary key."""
+    """The e-mail address of the user with this primary key."""
     users = get_user_model()
     try:
         user = get_object_or_404(users, pk=key)

@@ -7,7 +7,7 @@ from django.core import checks
 
 
 class NotifierConfig(AppConfig):  # type: ignore[misc]  # Django ships no types
-    """Label `notifier`: `manage.py migrate notifier` makes the outbox."""
+    """The app's label is `notifier`: `manage.py migrate notifier` creates the outbox table."""
 
     name = "notifier.contrib.django"
     label = "notifier"

@@ -1,4 +1,4 @@
-"""System checks: a wrong setting is found by `manage.py check`, not by the first customer."""
+"""System checks: `manage.py check` finds a wrong setting before the first customer does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.core.checks import CheckMessage, Error
 
 from notifier.contrib.django.settings import DjangoSettings
 
-#: Setting → id of its check. They are stable: projects silence checks by id.
+#: Setting → id of its check. The ids stay the same, because projects silence checks by id.
 IDS = {
     "NOTIFIER_BROKER_URL": "notifier.E001",
     "NOTIFIER_PRODUCER": "notifier.E002",

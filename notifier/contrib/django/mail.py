@@ -1,16 +1,17 @@
-"""Django's mail through the service: `send_mail`, password resets, `mail_admins` and every app's own mails.
+"""A Django mail backend that sends through the service: `send_mail`, password resets, `mail_admins`, apps' own
+mails.
 
     EMAIL_BACKEND = "notifier.contrib.django.mail.EmailBackend"
     MAILERS = {"default": {"BACKEND": "notifier.contrib.django.mail.EmailBackend"}}  # from Django 6.1 on
 
-Each recipient gets a mail of its own, made of the template `raw_email` with the subject, text and HTML given.
-Mails become rows of the outbox in the current transaction, as with `notifier.contrib.django.send`: one that is
-rolled back is not sent.
+Each recipient gets a separate mail, made from the template `raw_email` with the given subject, text and HTML.
+Mails become rows of the outbox in the current transaction, as with `notifier.contrib.django.send`. If the
+transaction is rolled back, they are not sent.
 
-What a notification cannot carry (headers, an address to reply to that is no sender identity, pictures inside of
-the HTML) is refused rather than left out. Whoever needs more of the service calls `send` with a template.
+The backend refuses what a notification cannot carry (headers, a reply address that is not a sender identity,
+pictures inside the HTML) instead of dropping it. To use more of the service, call `send` with a template.
 
-Crash points: none of its own. A file that was uploaded for a mail that is not committed is deleted after a day.
+Crash points: none of its own. A file that was uploaded for a mail that was not committed is deleted after a day.
 """
 
 from __future__ import annotations
@@ -31,23 +32,24 @@ log = logging.getLogger("notifier.contrib.django.mail")
 
 
 class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django ships no types
-    """Writes Django's mails into the outbox of notifier."""
+    """Writes Django's mails into notifier's outbox."""
 
     def __init__(self, fail_silently: bool = False, *, alias: str | None = None, **options: Any) -> None:
-        """`alias` and `options` come from MAILERS (Django 6.1), which refuses options that are not known. What
-        `send_mail` passes on without it, user and password of a mail server, is not needed."""
+        """`alias` and `options` come from MAILERS (Django 6.1), which refuses unknown options. Without MAILERS,
+        `send_mail` passes the user and password of a mail server, which are not needed here."""
         super().__init__(**({} if alias is None else {"alias": alias, **options}))
         self.fail_silently = fail_silently
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
-        """The number of mails that were written into the outbox, whatever the number of their recipients.
+        """Write the mails into the outbox. Returns the number of mails written, however many recipients they have.
 
-        Unless `fail_silently`, all of them are, or none. With it, one that raises any of these is left out, not
-        counted, and named in the log. Errors of the database are raised all the same: the transaction is broken.
+        Unless `fail_silently` is set, all mails are written, or none. With it, a mail that raises one of these
+        errors is left out, not counted, and named in the log. Database errors are raised in either case, because
+        the transaction is broken.
 
         Raises:
-            InvalidMessage: `faults` lists everything that is wrong; of several mails, fields are prefixed with the
-                mail's position, from 0. A `ValueError`, as Django's `BadHeaderError`.
+            InvalidMessage: `faults` lists everything that is wrong; with several mails, each field begins with the
+                mail's position, from 0. It is a `ValueError`, like Django's `BadHeaderError`.
             ConfigurationError: a setting is missing or wrong, or the service refuses the key.
             ServiceUnavailable: an attachment could not be uploaded.
         """
@@ -71,10 +73,10 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django ships no t
         return True
 
     def _write(self, mails: Mapping[str, EmailMessage]) -> None:
-        """Writes mails, by what their fields are prefixed with."""
+        """Write mails. The keys are the prefixes for the fields of their faults."""
         if not mails:
             return
-        # Imported here: models cannot be before Django's apps are.
+        # Imported here because models cannot be imported before Django's apps are ready.
         from notifier.contrib.django.sending import messages
 
         settings = DjangoSettings.read().require("NOTIFIER_PRODUCER", "NOTIFIER_SENDERS")
@@ -84,7 +86,7 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django ships no t
             for draft in drafts.values():
                 draft.upload_files()
         except (ConfigurationError, ServiceUnavailable):
-            # A mail that is wrong stays wrong, whenever the service answers.
+            # Faults of the mails are reported first: they stay, even when the service answers again.
             if not any(draft.faults for draft in drafts.values()):
                 raise
         faults = [
@@ -98,7 +100,7 @@ class EmailBackend(BaseEmailBackend):  # type: ignore[misc]  # Django ships no t
 
 
 def _has_recipients(mail: EmailMessage) -> bool:
-    """Also where that cannot be told, and the mail will be refused."""
+    """True also if the mail's recipients cannot be read: then the mail will be refused."""
     try:
         return bool(mail.recipients())
     except TypeError:
@@ -106,5 +108,5 @@ def _has_recipients(mail: EmailMessage) -> bool:
 
 
 def _without_values(error: Exception) -> str:
-    """What it says, without what a mail holds: Django's own errors repeat subjects and addresses."""
+    """The error's text without anything from the mail: Django's own errors repeat subjects and addresses."""
     return str(error) if isinstance(error, NotifierError) else type(error).__name__

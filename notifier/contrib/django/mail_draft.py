@@ -1,7 +1,7 @@
-"""One of Django's mails on its way into the outbox: everything that is wrong with it, and the messages it becomes.
+"""Turns one of Django's mails into messages for the outbox, or lists everything that is wrong with it.
 
-Nothing is written before all mails of a call are judged. Files are uploaded of a mail that is refused, too: which
-of them are taken only the service knows, and whoever corrects a mail wants to hear of everything at once.
+Nothing is written before all mails of a call are checked. Files are uploaded even for a mail that will be refused:
+only the service knows which files it accepts, and its faults should be reported together with the others.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.recipient_identity import recipient_identity
 from notifier.domain.statuses import Channel, Lane
 
-#: The service's template that takes text as it is; its operator decides who may use it.
+#: The service's template that takes text as it is. The operator decides who may use it.
 TEMPLATE = "raw_email"
 
-#: Stands for a file until it is uploaded, so that the message has the size that it will have.
+#: Stands for a file until it is uploaded, so that the message already has its final size.
 _NO_ID = UUID(int=0)
 
 
 class MailDraft:
-    """`faults` are those that can be known without the service; `upload_files` adds what that refuses."""
+    """`faults` are those known without the service; `upload_files` adds the service's faults in files."""
 
     def __init__(self, mail: EmailMessage, senders: Mapping[str, str], encoder: MessageEncoder) -> None:
         self.faults = list(mail_faults.kind_faults(mail))
@@ -43,7 +43,7 @@ class MailDraft:
         self._messages = self._encoded(encoder, text, html, html_field)
 
     def upload_files(self) -> None:
-        """Raises `ConfigurationError` or `ServiceUnavailable`."""
+        """Upload the mail's files. Raises `ConfigurationError` or `ServiceUnavailable`."""
         known = {fault.field for fault in self.faults}
         for position, attachment in enumerate(self._mail.attachments):
             field = f"attachments.{position}"
@@ -54,7 +54,7 @@ class MailDraft:
                     self.faults += error.faults
 
     def messages(self) -> Iterator[Encoded]:
-        """One for each recipient; only without `faults`, and after the files."""
+        """One message for each recipient. Call it only if there are no `faults`, and after `upload_files`."""
         for one in self._messages:
             if self._file_ids:
                 message = one.message.model_copy(update={"attachments": self._file_ids})
@@ -63,13 +63,13 @@ class MailDraft:
                 yield one
 
     def _add(self, news: Iterable[Fault]) -> None:
-        """Of a field that is wrong already, no more is said: something harmless stands there."""
+        """Add faults, but none for a field that already has one: its value was replaced by something harmless."""
         known = {fault.field for fault in self.faults}
         self.faults += [fault for fault in news if fault.field not in known]
 
     def _parts(self) -> tuple[str, str | None, str]:
-        """Text, HTML and the field of the latter; of a mail of HTML alone, the text is what is left without the
-        tags."""
+        """The text, the HTML, and the name of the field that holds the HTML. If the mail has only HTML, the text
+        is the HTML without its tags."""
         body, html, html_field = str(self._mail.body), None, "body"
         if self._mail.content_subtype == "html":
             html = body
@@ -100,7 +100,7 @@ class MailDraft:
         }
         places = dict(mail_faults.recipients_of(self._mail))
         self._add(fault for field, to in places.items() for fault in mail_faults.address_faults(field, to))
-        # One mail for a person, as the first spelling has it.
+        # One mail for each person, with the address as it was first spelled.
         firsts: dict[str, str] = {}
         for field, to in places.items():
             firsts.setdefault(recipient_identity(to), field)
@@ -115,7 +115,7 @@ class MailDraft:
                 position, _, name = fault.field.partition(".")
                 field = fields[int(position)] if name == "to" else names.get(name, name)
                 found.append(replace(fault, field=field))
-            # What all recipients share is wrong with each of them.
+            # A fault that all recipients share is listed once.
             self._add(dict.fromkeys(found))
             return []
 

@@ -1,7 +1,8 @@
-"""What keeps one of Django's mails from being a notification: values of a wrong kind, and what none can carry.
+"""Finds what keeps one of Django's mails from becoming a notification: values of the wrong type, and content that
+no notification can carry.
 
-Django finds the former when it writes a mail out, and then in errors of Python's (`AttributeError`, `TypeError`)
-that name no field.
+Django finds wrong types only when it serializes a mail, and then raises Python's own errors (`AttributeError`,
+`TypeError`), which name no field.
 """
 
 from __future__ import annotations
@@ -30,20 +31,21 @@ from notifier.domain.statuses import Channel
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
-#: What the value of a header may be.
+#: Valid values of a header.
 _HEADER = re.compile("[!-~](?:[ -~]*[!-~])?")
-#: Of a file's name and type, each. More the service never takes, and far more no server reads. Bytes.
+#: Maximum length of a file's name and of its type, each. The service never takes more, and servers read far less.
+#: Bytes.
 _MAX_PART_OF_HEADER = 255
 _TYPE_FIX = "Give one as application/pdf, or none"
 
-#: Of a file's content, beside text.
+#: Types of a file's content, besides text.
 BYTES = (bytes, bytearray, memoryview)
-#: In the place of an entry of a wrong kind; of addresses, None.
+#: Takes the place of an entry of the wrong type; for addresses that is None.
 _HARMLESS = {"alternatives": EmailAlternative("", "text/html"), "attachments": ("a", b"", "text/plain")}
 
 
 def kind_faults(mail: EmailMessage) -> Iterator[Fault]:
-    """Values of a wrong kind. With these, only `readable` can be judged further."""
+    """Values of the wrong type. If there are any, only `readable` can be checked further."""
     for name in ("subject", "body", "from_email"):
         if not _is_text(getattr(mail, name)):
             yield Fault(name, "wrong_type", "is not text", "Give text")
@@ -71,7 +73,7 @@ def kind_faults(mail: EmailMessage) -> Iterator[Fault]:
 
 
 def readable(mail: EmailMessage, faults: Iterable[Fault]) -> EmailMessage:
-    """A copy that has something harmless for every value of a wrong kind, each in its position."""
+    """A copy with something harmless in place of every value of the wrong type."""
     found = copy(mail)
     for fault in faults:
         name, _, position = fault.field.partition(".")
@@ -90,12 +92,12 @@ def readable(mail: EmailMessage, faults: Iterable[Fault]) -> EmailMessage:
 
 
 def _is_text(value: object) -> bool:
-    # A Promise is text that Django translates late.
+    # A `Promise` is text that Django translates later.
     return isinstance(value, str | Promise)
 
 
 def _is_whole(value: object) -> bool:
-    """Whether it is text of which every character can be written, or no text."""
+    """False if it is text with characters that cannot be encoded."""
     try:
         str(value).encode() if _is_text(value) else None
     except UnicodeEncodeError:
@@ -153,7 +155,7 @@ def _attachment_faults(field: str, attachment: Any) -> Iterator[Fault]:
 
 
 def faults(mail: EmailMessage, senders: Mapping[str, str]) -> Iterator[Fault]:
-    """What of it no notification carries."""
+    """What in the mail no notification can carry."""
     if mail.content_subtype not in ("plain", "html"):
         yield Fault("content_subtype", "bad_choice", "is neither plain nor html", "Send text or HTML")
     has_html = mail.content_subtype == "html"
@@ -185,8 +187,8 @@ def address_faults(field: str, address: str) -> Iterator[Fault]:
 
 
 def length_faults(subject: str, text: str, html: str | None, html_field: str) -> Iterator[Fault]:
-    """What the service could not render."""
-    # As the service makes it one line.
+    """Content that is too long for the service to render."""
+    # The service joins the subject into one line in the same way.
     line = " ".join(subject.split())
     if len(line) > MAX_SUBJECT_LENGTH:
         problem = f"has {len(line)} characters"
@@ -210,12 +212,13 @@ def _total_faults(mail: EmailMessage) -> Iterator[Fault]:
 
 
 def _own_faults(mail: EmailMessage, senders: Mapping[str, str]) -> Iterator[Fault]:
-    """Django's own checks, of which a line break in a header stays an error of its own (`ValueError`).
+    """Django's own checks. A line break in a header stays a separate error (`ValueError`).
 
-    What is judged here already, as each address, is not shown to Django, unless it has a line break.
+    Values that are already checked here, such as addresses, are not passed to Django, unless they have a line
+    break.
     """
     bare_mail = copy(mail)
-    bare_mail.attachments = []  # They are no headers, and encoding them takes long.
+    bare_mail.attachments = []  # Attachments are not headers, and encoding them takes long.
     for name in ("to", "cc", "reply_to"):
         setattr(bare_mail, name, [address for address in getattr(mail, name) if _is_broken(address)])
     if identity(mail.from_email, senders) is None and not _is_broken(mail.from_email):
@@ -231,7 +234,7 @@ def _own_faults(mail: EmailMessage, senders: Mapping[str, str]) -> Iterator[Faul
 
 
 def _is_broken(value: object) -> bool:
-    """Into lines: it would begin another header."""
+    """Whether it has a line break, which would begin another header."""
     return any(end in str(value) for end in "\r\n")
 
 
@@ -254,7 +257,8 @@ def alternatives_of(mail: EmailMessage) -> Sequence[Any]:
 
 
 def recipients_of(mail: EmailMessage) -> Iterator[tuple[str, str]]:
-    """Field and address of all `recipients`; a class of the project's may leave some out, or add some."""
+    """Field and address of everybody in `recipients()`: a subclass in the project may leave some out or add
+    some."""
     fields: dict[str, list[str]] = {}
     for name in ("to", "cc", "bcc"):
         for position, address in enumerate(getattr(mail, name)):
@@ -282,7 +286,7 @@ def bare(address: str) -> str:
 
 
 def identity(address: str, senders: Mapping[str, str]) -> str | None:
-    """The sender identity of this address; None: the service's default one."""
+    """The sender identity for this address; None: the service's default identity."""
     return senders.get(bare(address))
 
 

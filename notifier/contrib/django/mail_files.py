@@ -1,4 +1,4 @@
-"""Files of Django's mails, on their way to the service."""
+"""Uploads files of Django's mails to the service."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from notifier.domain.errors import Fault, InvalidMessage
 
 
 def upload(field: str, name: str | None, content: str | bytes, kind: str | None) -> str:
-    """Its id.
+    """Upload a file. Returns its id.
 
     Raises:
-        InvalidMessage: the service does not take it; the faults are of this `field`.
-        ConfigurationError, ServiceUnavailable: as `upload_file`.
+        InvalidMessage: the service does not accept the file; the faults name this `field`.
+        ConfigurationError, ServiceUnavailable: as for `upload_file`.
     """
-    # Imported here: models cannot be before Django's apps are.
+    # Imported here because models cannot be imported before Django's apps are ready.
     from notifier.contrib.django.sending import service_api
 
     try:
@@ -35,7 +35,7 @@ def _file(name: str | None, content: str | bytes, kind: str | None) -> tuple[str
 
 
 def _of_mail(field: str, fault: Fault) -> Fault:
-    """What the service says about a request, in words of who attached the file."""
+    """The service's fault in a request, told as a fault of the attached file."""
     if fault.field.lower() == "content-disposition":
         return mail_faults.bad_name(field)
     if fault.code == "attachment_empty":

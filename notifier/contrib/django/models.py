@@ -1,4 +1,5 @@
-"""The outbox as a model. The same table as `notifier.client.outbox` makes for producers without Django."""
+"""The outbox as a Django model: the same table that `notifier.client.outbox` makes for producers without
+Django."""
 
 from __future__ import annotations
 
@@ -7,18 +8,19 @@ from django.utils import timezone
 
 
 class OutboxMessage(models.Model):  # type: ignore[misc]  # Django ships no types
-    """One message that waits for the relay. Written by `send`, deleted when the broker has it."""
+    """One message that waits for the relay. `send` writes it; the relay deletes it when the broker has the
+    message."""
 
-    #: The message's id, a UUIDv7: its order is the order of time.
+    #: The message's id, a UUIDv7, so ids are in order of time.
     id = models.UUIDField(primary_key=True)
     channel = models.CharField(max_length=16)
     lane = models.CharField(max_length=16)
-    #: The contract's JSON, at most 1 MiB.
+    #: The message as JSON of the contract, at most 1 MiB.
     body = models.TextField()
     created_at = models.DateTimeField(default=timezone.now)
-    #: Number of times that the broker did not accept it.
+    #: How often the broker did not accept the message.
     attempts = models.PositiveIntegerField(default=0)
-    #: Why not, the last time.
+    #: The last error.
     last_error = models.CharField(max_length=500, default="", blank=True)
 
     class Meta:
@@ -26,5 +28,5 @@ class OutboxMessage(models.Model):  # type: ignore[misc]  # Django ships no type
         verbose_name = "waiting message"
 
     def __str__(self) -> str:
-        # No body: it names a recipient.
+        # Not the body: it names a recipient.
         return f"{self.channel}.{self.lane} {self.id}"

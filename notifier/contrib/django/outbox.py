@@ -1,4 +1,4 @@
-"""A relay's view of the outbox, through Django's ORM."""
+"""The relay's access to the outbox, through Django's ORM."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from notifier.domain.statuses import Channel, Lane
 
 @dataclass(frozen=True, slots=True)
 class DjangoOutbox:
-    """The table of `OutboxMessage` in the database `using` (default: where the router writes it)."""
+    """The outbox table in the database `using` (default: where the router writes `OutboxMessage`)."""
 
     using: str | None = None
 
@@ -28,7 +28,8 @@ class DjangoOutbox:
         return self.using or str(router.db_for_write(OutboxMessage))
 
     def check(self) -> None:
-        """Raises `ConfigurationError` if the table is missing, `ServiceUnavailable` if the database is away."""
+        """Raises `ConfigurationError` if the table is missing, `ServiceUnavailable` if the database is
+        unreachable."""
         name = OutboxMessage._meta.db_table
         try:
             is_there = name in connections[self.alias].introspection.table_names()
@@ -42,14 +43,14 @@ class DjangoOutbox:
     ) -> Passed:
         with self._mapped():
             if not connections[self.alias].features.has_select_for_update_skip_locked:
-                # SQLite: an open transaction would keep others from writing.
+                # On SQLite an open transaction would stop other writers.
                 return self._note(publish(self._take(limit, pairs, lock=False)))
             with transaction.atomic(self.alias):
                 return self._note(publish(self._take(limit, pairs, lock=True)))
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
-        """Temporary errors become ServiceUnavailable; a missing table is reported as such."""
+        """Turn temporary errors into `ServiceUnavailable`, and report a missing table as such."""
         try:
             yield
         except (DatabaseError, InterfaceError) as error:
@@ -58,7 +59,7 @@ class DjangoOutbox:
             raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> ServiceUnavailable:
-        # Only the kind: the text may hold the row, and with it a recipient.
+        # Only the kind of error: its text may hold the row, and with it a recipient.
         return ServiceUnavailable(f"the database {self.alias!r} cannot be used ({type(error).__name__})")
 
     def _take(self, limit: int, pairs: Sequence[Pair], *, lock: bool) -> list[OutboxRow]:

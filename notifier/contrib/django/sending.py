@@ -26,7 +26,7 @@ class DjangoMessages(Messages):
         return service_api()
 
     def write(self, messages: Sequence[Encoded]) -> None:
-        """Write messages that were encoded before, in the current transaction."""
+        """Write messages that are already encoded, in the current transaction."""
         self._hand_over(messages, None)
 
     def _hand_over(self, messages: Sequence[Encoded], outbox: Any) -> None:
@@ -45,17 +45,17 @@ class DjangoMessages(Messages):
 
 
 def service_api() -> ServiceApi:
-    """The HTTP API of the project's settings."""
+    """The HTTP API named in the project's settings."""
     settings = DjangoSettings.read()
     return _service_api(settings.api_url, settings.api_key, settings.timeout_seconds)
 
 
 @cache
 def _service_api(url: str | None, key: str | None, timeout_seconds: float) -> ServiceApi:
-    """One for the process and the settings: it keeps its connections."""
+    """One for each process and settings, so that its connections are kept."""
     return ServiceApi(ApiSearch(None, url, key).find, timeout_seconds)
 
 
 def messages(using: str | None) -> DjangoMessages:
-    """For one call: settings may be overridden in tests."""
+    """For one call only, because tests may override settings."""
     return DjangoMessages(producer=DjangoSettings.read().require("NOTIFIER_PRODUCER").producer, using=using)

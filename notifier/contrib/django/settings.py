@@ -1,4 +1,4 @@
-"""The project's settings for notifier, read and validated."""
+"""Reads and checks the project's settings for notifier."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from django.conf import settings as project
 from notifier.broker import topology
 from notifier.domain.errors import ConfigurationError
 
-# As in the contract.
+# As in the message contract.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class DjangoSettings:
-    """Each field is the project's `NOTIFIER_<NAME>`."""
+    """The project's settings: each field is `NOTIFIER_<NAME>`."""
 
-    #: Name of this service among the producers.
+    #: This project's name among the producers.
     producer: str = ""
-    #: amqp://user:password@host/vhost or redis://host:6379/0; only the relay uses it.
+    #: amqp://user:password@host/vhost or redis://host:6379/0. Only the relay uses it.
     broker_url: str = field(default="", repr=False)
-    #: The relay's limit for the broker's confirmation. Seconds.
+    #: How long the relay waits for the broker's confirmation. Seconds.
     timeout_seconds: float = 5.0
-    #: Time for the relay to end in order after SIGTERM or Ctrl-C. Seconds.
+    #: How long the relay may take to end after SIGTERM or Ctrl-C. Seconds.
     grace_seconds: float = 45.0
-    #: RabbitMQ's name for the relay, if it is not the URL's user; "": none is sent.
+    #: RabbitMQ's name for the relay, if it differs from the URL's user; "": send none.
     broker_user: str | None = None
-    #: Address that mails have in `from_email` or `reply_to` → name of a sender identity of the service.
+    #: Address in a mail's `from_email` or `reply_to` → name of a sender identity of the service.
     senders: Mapping[str, str] = field(default_factory=dict)
-    #: Of the HTTP API, for `status` and `wait` of a handle; default: the environment variable of this name.
+    #: The HTTP API, for a handle's `status` and `wait`; default: the environment variable of this name.
     api_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(cls) -> Self:
-        """The settings as they are, right or wrong; see `problems`."""
+        """Read the settings without checking them; see `problems`."""
         given: dict[str, Any] = {
             name: getattr(project, f"NOTIFIER_{name.upper()}")
             for name in cls.__dataclass_fields__
@@ -85,7 +85,7 @@ class DjangoSettings:
             )
 
     def require(self, *names: str) -> Self:
-        """Raises `ConfigurationError` with the first problem of these settings."""
+        """Return these settings. Raises `ConfigurationError` with the first problem of those named."""
         for problem in self.problems():
             if problem.setting in names:
                 raise problem

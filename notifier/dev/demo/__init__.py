@@ -1,6 +1,7 @@
-"""`notifier demo`: the whole service on a scratch folder, the shop's examples through it, and a verdict.
+"""`notifier demo`: runs the whole service in a scratch folder, sends the shop's examples through it, and gives a
+verdict.
 
-`scenario` says what is published and how each must end, `runner` does it, `arrivals` opens what arrived.
+`scenario` says what is published and how each message must end, `runner` runs it, `arrivals` opens what arrived.
 """
 
 from notifier.dev.demo.runner import DemoOutcome, DemoReport, run_demo

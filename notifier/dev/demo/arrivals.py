@@ -1,4 +1,5 @@
-"""Opens what arrived: every mail with Python's own parser, every SMS against what was to be sent."""
+"""Opens what arrived: parses every mail with Python's own parser, and compares every SMS with what should have
+been sent."""
 
 from __future__ import annotations
 

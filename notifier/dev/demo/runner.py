@@ -1,4 +1,5 @@
-"""Runs the demo: servers and programs on a scratch folder, messages in, and what became of each."""
+"""Runs the demo: starts servers and programs in a scratch folder, publishes messages, and reports what became of
+each."""
 
 from __future__ import annotations
 
@@ -24,14 +25,14 @@ from notifier.domain.statuses import FINAL_STATUSES, Channel, Lane, Status
 from notifier.store.schema.upgrade import upgrade
 from notifier.store.search import Story
 
-#: It ends when no message has ended for so long: a busy machine takes its time, and goes forward. Seconds.
+#: The demo gives up when no message has ended for this long. A busy machine is slow but makes progress. Seconds.
 STANDSTILL_SECONDS = 90.0
 _SETTLED = FINAL_STATUSES | {Status.UNKNOWN}
 
 
 @dataclass(frozen=True, slots=True)
 class DemoOutcome:
-    """One planned message and its story; None: the record never had it."""
+    """One planned message and its story; None: it never got into the record."""
 
     planned: Planned
     story: Story | None
@@ -53,9 +54,9 @@ class DemoReport:
     outcomes: tuple[DemoOutcome, ...]
     rejected: int
     duplicates: int
-    #: Had not ended when it stood still.
+    #: Messages that had not ended when the demo gave up.
     unended: int
-    #: What is not as it should be, a line each; empty: all is well.
+    #: Everything that is not as it should be, one line each; empty: all is well.
     problems: tuple[str, ...]
     seconds: float
 
@@ -65,11 +66,12 @@ class DemoReport:
 
 
 def run_demo(folder: Path, *, say: Callable[[str], None], progress: Callable[[int, int], None]) -> DemoReport:
-    """Run it on an empty folder. `say` is told each step, `progress` (ended, all) while messages are under way.
+    """Run the demo in an empty folder. `say` is called with each step, `progress` (ended, all) while messages are
+    on their way.
 
     Raises:
-        ConfigurationError, ServiceUnavailable: if the servers cannot be started, or one of them or a program ends
-            meanwhile.
+        ConfigurationError, ServiceUnavailable: a server cannot be started, or a server or a program ends during
+            the demo.
     """
     begun = time.monotonic()
     settings = _own_settings(folder)
@@ -94,13 +96,13 @@ def run_demo(folder: Path, *, say: Callable[[str], None], progress: Callable[[in
             try:
                 return _through(world, say, progress, begun, check)
             except NotifierError:
-                # What it met may be no more than what follows from a death.
+                # The error may only be a consequence of a program that died.
                 check()
                 raise
 
 
 def _own_settings(folder: Path) -> Settings:
-    """Nothing of the caller's: a demo must not touch a real database or send a real SMS."""
+    """Settings without the caller's environment: a demo must not touch a real database or send a real SMS."""
     for name in list(os.environ):
         if name.startswith("NOTIFIER_"):
             del os.environ[name]
@@ -131,10 +133,10 @@ def _through(
         if not one.is_right and id_ not in unended
     ]
     if unended:
-        # What else is missing follows from that.
+        # Everything else that is missing is a consequence of this.
         problems.append(
-            f"ran out of time: for {STANDSTILL_SECONDS:g} s nothing went forward, with {len(unended)} of "
-            f"{len(ids)} messages under way"
+            f"ran out of time: for {STANDSTILL_SECONDS:g} s there was no progress, with {len(unended)} of "
+            f"{len(ids)} messages in flight"
         )
     else:
         if (rejected, duplicates) != (1, 1):
@@ -174,8 +176,8 @@ def _wait(
     progress: Callable[[int, int], None],
     check: Callable[[], None],
 ) -> Collection[UUID]:
-    """Until every message has ended and the malformed one is recorded, or nothing goes forward any more, or
-    `check` raises. Returns those that have not ended."""
+    """Wait until every message has ended and the malformed one is recorded, or nothing makes progress any more, or
+    `check` raises. Returns the messages that have not ended."""
     waiting, moved_at = set(planned), time.monotonic()
     while time.monotonic() < moved_at + STANDSTILL_SECONDS:
         check()

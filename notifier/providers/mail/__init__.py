@@ -1,1 +1,1 @@
-"""Addresses, and what answers of mail servers mean: for every provider of mail, and for bounces."""
+"""Mail addresses, and the meaning of mail servers' answers, for every mail provider and for bounces."""

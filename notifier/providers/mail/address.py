@@ -1,4 +1,4 @@
-"""One address of a mail: display name, local part and domain, safe in a header and an envelope."""
+"""Parses one mail address: display name, local part and domain, safe in a header and an envelope."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from email_validator import EmailNotValidError, validate_email
 
 from notifier.domain.recipient_identity import ascii_domain
 
-#: RFC 5321 section 4.5.3.1.3: a path is at most 256 octets, brackets included.
+#: RFC 5321 section 4.5.3.1.3: a path has at most 256 octets, angle brackets included.
 _MAX_ADDRESS = 254
 _ANY_DOMAIN = "example.com"
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-#: The ordinary case, decided without email-validator, which takes longer than the composing of a whole mail.
+#: Ordinary addresses. They skip email-validator, which takes longer than composing a whole mail.
 _PLAIN = re.compile(rf"({_ATOM}(?:\.{_ATOM})*)@((?:{_LABEL}\.)+[A-Za-z][A-Za-z0-9-]*[A-Za-z0-9])")
 _QUOTED = re.compile(r'(?s)"((?:[^"\\]|\\.)*)"')
 _NAMED = re.compile(rf"(?s)\s*({_QUOTED.pattern.removeprefix('(?s)')}|[^<>]*)\s*<([^<>]*)>\s*")
-#: Control characters, line separators and lone surrogates. In a header each run of them is one space.
+#: Control characters, line separators and lone surrogates. In a header each run of them becomes one space.
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """`Zoë <zoe@bücher.example>`, parsed. The domain is always ASCII, the local part may not be."""
+    """`Zoë <zoe@bücher.example>`, parsed. The domain is always ASCII; the local part may not be."""
 
     local: str
     domain: str
-    #: Display name, one line, single spaces.
+    #: Display name on one line, with single spaces.
     name: str = ""
 
     @property
     def address(self) -> str:
-        """The address of the envelope."""
+        """The address for the envelope."""
         return f"{self.local}@{self.domain}"
 
     @property
     def needs_smtputf8(self) -> bool:
-        """Whether only a server with SMTPUTF8 (RFC 6531) can take it."""
+        """Whether it can only go to a server with SMTPUTF8 (RFC 6531)."""
         return not self.local.isascii()
 
 
 def parse_mailbox(text: str) -> Mailbox:
-    """Parse `address` or `name <address>`; the name may be quoted, the domain may be internationalised.
+    """Parse `address` or `name <address>`. The name may be quoted, and the domain may be internationalised.
 
     Raises:
-        ValueError: if there is not exactly one usable address. The text repeats no part of it.
+        ValueError: there is not exactly one usable address. The text repeats no part of it.
     """
     named = _NAMED.fullmatch(text)
     name, address = (_clean_name(named[1]), named[3].strip()) if named else ("", text.strip())
@@ -54,14 +54,15 @@ def parse_mailbox(text: str) -> Mailbox:
     if plain and len(plain[1]) <= 64 and len(address) <= _MAX_ADDRESS:
         return Mailbox(plain[1], plain[2], name)
     local, _, written = address.rpartition("@")
-    # The same as that of the recipient's identity: who is suppressed is who would be written to.
+    # The same rule as for recipient identities, so that a suppressed address is the address that would be written
+    # to.
     try:
         domain = ascii_domain(written)
     except ValueError as error:
         raise ValueError(f"not an e-mail address: {error}") from None
     try:
-        # Only the form matters: whether mail to such a domain makes sense was decided at the intake. The local
-        # part alone: the validator does not know all domains that there are.
+        # Only the form matters: the intake has decided whether mail to such a domain makes sense. Only the local
+        # part is validated, because the validator does not know every domain.
         valid = validate_email(
             f"{local}@{_ANY_DOMAIN}", check_deliverability=False, globally_deliverable=False, strict=True
         )
@@ -76,5 +77,5 @@ def _clean_name(text: str) -> str:
     text = UNSAFE.sub(" ", text).strip()
     quoted = _QUOTED.fullmatch(text)
     name = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text
-    # Readers show a run of white space in a name as one space (RFC 5322 section 3.2.2).
+    # Mail programs show a run of white space in a name as one space (RFC 5322 section 3.2.2).
     return " ".join(name.split())

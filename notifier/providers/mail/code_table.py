@@ -1,8 +1,8 @@
-"""The table of SMTP answers: one ordered list, in which the first row that fits decides.
+"""The table of SMTP answers: an ordered list in which the first row that fits decides.
 
-RFC 3463 says more than RFC 5321 where a server gives both ("550 5.1.1"), so enhanced codes come before basic ones.
-Before both stand a few rows that go by the server's text, because servers use one code for several things: "550
-5.7.1" is a relay that does not know us, a spam filter or a closed mailing list.
+If a server gives both codes ("550 5.1.1"), the enhanced code (RFC 3463) says more than the basic one (RFC 5321),
+so enhanced codes come first. Before them are a few rows that match the server's text, because servers use one code
+for several things: "550 5.7.1" is a relay that does not know us, a spam filter or a closed mailing list.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from notifier.providers.outcomes import (
 
 
 class Stage(StrEnum):
-    """A step of the dialogue. What an answer means depends on the command it answers."""
+    """A step of the SMTP dialogue. What an answer means depends on the command that it answers."""
 
     CONNECT = "connect"  #: TCP, greeting, EHLO, TLS
     AUTH = "auth"  #: login
     MAIL = "mail"  #: MAIL FROM
     RCPT = "rcpt"  #: RCPT TO
     DATA = "data"  #: the command DATA, before 354
-    BODY = "body"  #: after 354; an answer lost from here on leaves the outcome unknown
+    BODY = "body"  #: after 354; if the answer is lost from here on, the outcome is unknown
 
 
-#: RFC 6647 section 5 lets a server greylist for a minute to a day; 5 minutes is the default of postgrey.
+#: RFC 6647 section 5 lets a server greylist for a minute to a day. Five minutes is the default of postgrey.
 GREYLIST_SECONDS = 300.0
-#: RFC 5321 section 4.5.4.1: the pause between two tries of one destination should be at least 30 minutes.
+#: RFC 5321 section 4.5.4.1: two tries of one destination should be at least 30 minutes apart.
 MAILBOX_FULL_SECONDS = 1800.0
 
 _LATER = Reason.PROVIDER_UNAVAILABLE
@@ -55,20 +55,20 @@ FULL = Verdict(
     Subject.RECIPIENT,
     retry_after_seconds=MAILBOX_FULL_SECONDS,
 )
-#: Not now, and not because of the server that we talk to.
+#: A temporary refusal that is not the fault of the server we talk to.
 NOT_NOW = Verdict(Outcome.UNAVAILABLE, _LATER, Subject.RECIPIENT)
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpCodeRow:
-    #: "5.1.1", "5.1.*" and "5.*.*" are compared with the enhanced code, "550" and "5**" with the basic one.
+    #: "5.1.1", "5.1.*" and "5.*.*" match the enhanced code; "550" and "5**" match the basic code.
     code: str
     meaning: str
     verdict: Verdict
     source: str
-    #: Where in the dialogue the row holds; empty: anywhere.
+    #: The steps at which the row applies; empty: all.
     stages: tuple[Stage, ...] = ()
-    #: Regular expression that the server's text must contain, in any case; empty: any text.
+    #: Regular expression that must match in the server's text, ignoring case; empty: any text.
     words: str = ""
 
     def fits(self, stage: Stage, basic: str, enhanced: str, text: str) -> bool:
@@ -79,7 +79,7 @@ class SmtpCodeRow:
         )
 
 
-#: The tables read better with a short name.
+#: A short name makes the tables easier to read.
 _Row = SmtpCodeRow
 
 
@@ -96,10 +96,10 @@ _RCPT = (Stage.RCPT,)
 _MAIL = (Stage.MAIL,)
 _BODY = (Stage.DATA, Stage.BODY)
 _LARGE = (Stage.MAIL, Stage.DATA, Stage.BODY)
-#: Once the recipient was named.
+#: After the recipient was named.
 LATE = (Stage.RCPT, Stage.DATA, Stage.BODY)
 
-#: Words about whoever the mail is from; "sender" alone is not enough, a recipient's policy names it, too.
+#: Words about the sender of the mail. "sender" alone is not enough: a recipient's policy names senders as well.
 _SENDER_WORDS = (
     r"sender(?:'s)?( e?-?mail)?( address| domain| mailbox| user| account| id| verify| verification)* "
     r"(is |was |could )?(rejected|refused|denied|blocked|invalid|unknown|unverified|(not|cannot) (be )?\w+|"
@@ -113,7 +113,7 @@ _SENDER_WORDS = (
 )
 
 TABLE: tuple[SmtpCodeRow, ...] = (
-    # Login and greeting: nothing about the message was said yet, so nothing here may fail the message.
+    # Login and greeting: nothing about the message has been said yet, so nothing here may fail the message.
     _Row("530", "authentication required", ACCOUNT, _AUTH),
     _Row("534", "authentication mechanism too weak", ACCOUNT, _AUTH),
     _Row("535", "credentials refused", ACCOUNT, _AUTH),
@@ -121,9 +121,9 @@ TABLE: tuple[SmtpCodeRow, ...] = (
     _Row("432", "a password transition is needed", ACCOUNT, _AUTH),
     _Row("5**", "login refused", ACCOUNT, _AUTH, (Stage.AUTH,)),
     _Row("5**", "the server refuses the connection", UNAVAILABLE, "RFC 5321 section 3.1", (Stage.CONNECT,)),
-    # By the server's words.
+    # Rows that match the server's text.
     _Row("4**", "greylisted", _GREYLISTED, "RFC 6647 section 2", words=r"gr[ae]y-?\s?list"),
-    # One of ours ends with its mail, in a moment.
+    # Another connection of ours will be free in a moment, when its mail is sent.
     _Row(
         "4**",
         "too many connections at once",
@@ -133,7 +133,7 @@ TABLE: tuple[SmtpCodeRow, ...] = (
     ),
     _Row(
         "***",
-        "this mailbox gets more than it takes for now",
+        "this mailbox gets more mail than it accepts for now",
         FULL,
         "Gmail SMTP errors: 450 4.2.1 and 550 5.2.1",
         _RCPT,
@@ -224,9 +224,9 @@ TABLE: tuple[SmtpCodeRow, ...] = (
         r"(is )?(unknown|not found|does(n't| not) exist)|"
         r"(no such|unknown|invalid|non-?existent) (user|mailbox|recipient|local part)",
     ),
-    # Enhanced codes that mean the same at every stage.
+    # Enhanced codes that mean the same at every step.
     _Row("*.2.2", "mailbox full", FULL, _ENHANCED),
-    _Row("5.2.3", "message longer than this mailbox takes", CONTENT, _ENHANCED),
+    _Row("5.2.3", "message larger than this mailbox accepts", CONTENT, _ENHANCED),
     _Row("5.3.4", "message too big for the system", CONTENT, _ENHANCED),
     _Row("552", "message too large", CONTENT, _SMTP, _LARGE),
     _Row("5.7.3", "login or TLS needed", ACCOUNT, _ENHANCED),
@@ -242,7 +242,7 @@ TABLE: tuple[SmtpCodeRow, ...] = (
     _Row("5.7.24", "SPF could not be checked", SENDER_REFUSED_HERE, "RFC 7372 section 3.2"),
     _Row("5.7.25", "reverse DNS failed", ACCOUNT, "RFC 7372 section 3.3"),
     _Row("5.7.26", "several authentication checks failed", SENDER_REFUSED_HERE, "RFC 7372 section 3.4"),
-    _Row("5.7.27", "our sender domain takes no mail (null MX)", SENDER_REFUSED_HERE, "RFC 7505 section 4.2"),
+    _Row("5.7.27", "our sender domain accepts no mail (null MX)", SENDER_REFUSED_HERE, "RFC 7505 section 4.2"),
     _Row("5.7.28", "too much mail from us", _TOO_FAST, "RFC 5248 registry: X.7.28"),
     _Row("5.7.57", "not authenticated to send", ACCOUNT, _EXCHANGE),
     _Row("5.7.60", "no permission to send as this sender", SENDER_REFUSED, _EXCHANGE),
@@ -251,7 +251,7 @@ TABLE: tuple[SmtpCodeRow, ...] = (
     _Row("5.7.503", "our account is blocked for spam", ACCOUNT, _EXCHANGE),
     _Row("5.7.708", "our address or tenant is blocked", ACCOUNT, _EXCHANGE),
     _Row("5.7.750", "our sender domain is not registered", SENDER_REFUSED, _EXCHANGE),
-    # What is refused at MAIL, before there is a recipient, is our sender, whatever the code.
+    # A refusal at MAIL, before there is a recipient, is about our sender, whatever the code.
     _Row("5**", "our sender is refused", SENDER_REFUSED, "RFC 5321 section 3.3", _MAIL),
     # Enhanced codes about an address.
     _Row("5.1.1", "no such mailbox", NO_SUCH_RECIPIENT, _ENHANCED),
@@ -260,25 +260,26 @@ TABLE: tuple[SmtpCodeRow, ...] = (
     _Row("5.1.6", "mailbox moved, no forwarding", NO_SUCH_RECIPIENT, _ENHANCED),
     _Row("5.1.7", "our sender address is malformed", SENDER_REFUSED_HERE, _ENHANCED),
     _Row("5.1.8", "our sender domain is refused", SENDER_REFUSED_HERE, _ENHANCED),
-    _Row("5.1.10", "domain takes no mail (null MX)", NO_SUCH_RECIPIENT, "RFC 7505 section 4.1"),
+    _Row("5.1.10", "domain accepts no mail (null MX)", NO_SUCH_RECIPIENT, "RFC 7505 section 4.1"),
     _Row("5.1.*", "address refused", BAD_RECIPIENT, _ENHANCED),
     _Row("5.2.1", "mailbox disabled", NO_SUCH_RECIPIENT, _ENHANCED),
-    _Row("5.2.*", "mailbox does not take it", UNREACHABLE, _ENHANCED),
+    _Row("5.2.*", "mailbox does not accept it", UNREACHABLE, _ENHANCED),
     _Row("5.4.*", "cannot be routed to the recipient", UNREACHABLE, _ENHANCED),
     _Row("5.6.7", "non-ASCII address not permitted", BAD_RECIPIENT, "RFC 6531 section 3.4"),
     _Row("5.6.*", "content refused", CONTENT, _ENHANCED),
     _Row("5.7.*", "policy refuses the content", CONTENT, _ENHANCED, _BODY),
     _Row("5.7.*", "policy refuses mail to this recipient", NOT_FOR_RECIPIENT, _ENHANCED),
-    # Whoever took MAIL works: what it says now is said of this mailbox, also where it closes the connection.
-    _Row("4.1.*", "address: later", NOT_NOW, _ENHANCED, LATE),
-    _Row("4.2.*", "mailbox: later", NOT_NOW, _ENHANCED, LATE),
-    _Row(
-        "4.4.2", "the server waited for us for too long", UNAVAILABLE, "Postfix answers so to a slow client", LATE
-    ),
-    _Row("4.4.*", "routing to the recipient: later", NOT_NOW, _ENHANCED, LATE),
+    # A server that accepted MAIL works. Its answers from here on are about this mailbox, even if it then closes
+    # the connection.
+    _Row("4.1.*", "address: temporary failure", NOT_NOW, _ENHANCED, LATE),
+    _Row("4.2.*", "mailbox: temporary failure", NOT_NOW, _ENHANCED, LATE),
+    _Row("4.4.2", "the server waited too long for us", UNAVAILABLE, "Postfix answers so to a slow client", LATE),
+    _Row("4.4.*", "routing to the recipient: temporary failure", NOT_NOW, _ENHANCED, LATE),
     _Row("4.7.0", "too fast, or reputation", _TOO_FAST, "Gmail SMTP errors: 421 4.7.0"),
     _Row("4.7.28", "too fast", _TOO_FAST, "Gmail SMTP errors: 421 4.7.28"),
-    _Row("4.7.*", "policy: later", _GREYLISTED, "RFC 3463 section 3.8; many servers greylist with 4.7.1"),
+    _Row(
+        "4.7.*", "policy: temporary refusal", _GREYLISTED, "RFC 3463 section 3.8; many servers greylist with 4.7.1"
+    ),
     # Basic codes.
     _Row("452", "mailbox full", FULL, _SMTP, _RCPT, words=r"quota|full|storage"),
     _Row("421", "the server closes the connection", UNAVAILABLE, _SMTP),
@@ -289,8 +290,8 @@ TABLE: tuple[SmtpCodeRow, ...] = (
     _Row("552", "mailbox full", FULL, _SMTP, _RCPT),
     _Row("553", "mailbox name not allowed", BAD_RECIPIENT, _SMTP, _RCPT),
     _Row("501", "address is malformed", BAD_RECIPIENT, _SMTP, _RCPT),
-    _Row("521", "host takes no mail", UNREACHABLE, "RFC 7504 section 3"),
-    _Row("556", "domain takes no mail", NO_SUCH_RECIPIENT, "RFC 7504 section 4", _RCPT),
+    _Row("521", "host accepts no mail", UNREACHABLE, "RFC 7504 section 3"),
+    _Row("556", "domain accepts no mail", NO_SUCH_RECIPIENT, "RFC 7504 section 4", _RCPT),
     _Row("5**", "refused, after the recipient was named", NOT_FOR_RECIPIENT, _SMTP, _RCPT),
     _Row("5**", "refused", REFUSED, _SMTP),
 )

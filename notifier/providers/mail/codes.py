@@ -1,11 +1,11 @@
-"""What a mail server's answer means, and whom it is about.
+"""Decides what a mail server's answer means, and whom it is about.
 
-The code alone does not tell whom an answer is about. An answer to RCPT is about the recipient or their domain
-unless something else is proved: relays refuse a single domain in the words in which they refuse an account. An
-answer that names one of our addresses is about the sender. One that repeats another server is about that server's
-domain. `judge` considers all of that, on top of the table in `code_table`.
+The code alone does not say whom an answer is about. An answer to RCPT is taken to be about the recipient or their
+domain unless something else is proved: relays refuse a single domain in the same words in which they refuse an
+account. An answer that names one of our addresses is about the sender. An answer that repeats another server's is
+about that server's domain. `judge` considers all of this, on top of the table in `code_table`.
 
-It also reads bounces: a delivery report carries the same codes.
+It also reads bounces, because delivery reports carry the same codes.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ _ENHANCED_CODE = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?![\d.])")
 
 @dataclass(frozen=True, slots=True)
 class SmtpReply:
-    #: Three digits; anything else means that it does not speak SMTP.
+    #: Three digits. Anything else means that the server does not speak SMTP.
     basic: str
-    #: RFC 3463, or empty where the server gives none or one that contradicts the basic code.
+    #: The RFC 3463 code; empty if the server gives none, or one that contradicts the basic code.
     enhanced: str
-    #: Its words, without the enhanced code.
+    #: The server's text, without the enhanced code.
     text: str
 
     @property
     def code(self) -> str:
-        """For the record: "550 5.1.1"."""
+        """Both codes, for the record: "550 5.1.1"."""
         return f"{self.basic} {self.enhanced}".strip()
 
 
 def read_answer(basic: int, text: str) -> SmtpReply:
-    """Parse a reply. `text` may have several lines; each may repeat the enhanced code."""
+    """Parse a reply. `text` may have several lines, each of which may repeat the enhanced code."""
     found = _ENHANCED_CODE.match(text)
     if not found or found[1] != str(basic)[:1]:
         return SmtpReply(str(basic), "", text)
@@ -57,9 +57,10 @@ def read_answer(basic: int, text: str) -> SmtpReply:
     return SmtpReply(str(basic), found[0], " ".join(lines))
 
 
-#: Characters read: a hostile server must not cost us time in a regular expression.
+#: Maximum characters that are read, so that a hostile server cannot cost us time in a regular expression.
 _MAX_READ = 2000
-#: "host mx.example.org[192.0.2.5] said: 550 5.1.1 …", "response to RCPT TO was: 550 …", "from MTA(smtp:…): 554 …".
+#: Answers that repeat another server's: "host mx.example.org[192.0.2.5] said: 550 5.1.1 …", "response to RCPT TO
+#: was: 550 …", "from MTA(smtp:…): 554 …".
 _REPEATED = re.compile(
     r"\b(?:(?:said|replied|answered|returned|respon(?:se|ded))\b|(?P<own>from MTA\())"
     r".{0,200}?"
@@ -71,9 +72,9 @@ _NAMED_ADDRESS = re.compile(r"[^\s<>()\[\],;:\"'=]{1,64}@[^\s<>()\[\],;:\"'=]{1,
 _UNVERIFIED = re.compile(r"not verified|identities failed", re.IGNORECASE)
 #: Other spellings of @: "shop=40example.com", "shop @ example.com", "shop (at) …".
 _ENCODED_AT = re.compile(r"[=%+]40(?=[a-z0-9])|\s{1,3}@\s{1,3}|\s{0,3}[(\[](?:at|@)[)\]]\s{0,3}", re.IGNORECASE)
-#: Phrases that contradict "no such mailbox", whatever the code.
+#: Kinds of phrases that contradict "no such mailbox", whatever the code.
 _AGAINST_NOBODY = frozenset({Kind.FULL, Kind.EXPIRED, Kind.RATE, Kind.SENDER, Kind.POLICY})
-#: The server has not verified the address yet.
+#: Phrases of a server that has not verified the address yet.
 _UNFINISHED = re.compile(r"\bin progress\b|\bunverified address\b|\bnot yet\b", re.IGNORECASE)
 
 
@@ -81,22 +82,23 @@ class _Named(StrEnum):
     """Whose addresses an answer names."""
 
     NOBODY = "nobody"
-    OURS = "ours"  #: one of ours, whoever else
+    OURS = "ours"  #: at least one of ours
     RECIPIENT = "recipient"
-    OTHERS = "others"  #: neither ours nor the recipient's: the target of an alias, say
+    OTHERS = "others"  #: neither ours nor the recipient's, such as the target of an alias
 
 
 def judge(stage: Stage, answer: SmtpReply, *, recipient: str = "", ours: Collection[str] = ()) -> Verdict:
-    """What a refusal means, and whom it is about.
+    """Decide what a refusal means, and whom it is about.
 
-    An answer that is no refusal (2xx or 3xx where none belongs, or no SMTP at all) leaves the outcome unknown once
-    the body was sent; before that it only means that the server does not work.
+    If the answer is not a refusal (2xx or 3xx at the wrong place, or no SMTP at all), the outcome is unknown if
+    the body was sent. Before that it only means that the server does not work.
 
     Args:
         stage: The command that was answered. A bounce is read as an answer to RCPT.
         answer: The server's reply.
-        recipient: The address that we sent to; "": unknown, so any named address that is not ours counts as it.
-        ours: Our addresses in that mail: the From address, the return path.
+        recipient: The address that we sent to. "": unknown, so any named address that is not ours counts as the
+            recipient.
+        ours: Our addresses in that mail: the From address and the return path.
     """
     if not answer.basic.startswith(("4", "5")):
         return UNKNOWN if stage is Stage.BODY else UNAVAILABLE
@@ -106,20 +108,21 @@ def judge(stage: Stage, answer: SmtpReply, *, recipient: str = "", ours: Collect
 
 
 def _of_servers(stage: Stage, answer: SmtpReply, recipient: str, ours: Collection[str]) -> Verdict:
-    """What the server says, or what it repeats of another server."""
+    """The verdict on what the server says itself, or on what it repeats of another server."""
     repeated = _REPEATED.search(answer.text)
     if repeated is None:
         return _at_stage(stage, _about_whom(stage, answer, recipient, ours))
     verdict = _about_whom(_stage_of(repeated), _inner(answer, repeated), recipient, ours)
     if verdict.suppress and repeated["basic"][0] != answer.basic[0]:
-        # The one calls it final and the other not: nobody is known to be dead.
+        # One server calls it final and the other does not, so nobody is known to be dead.
         return UNREACHABLE
-    # A content filter repeats the server that it stands before, which is ours.
+    # A content filter repeats the server behind it, which is ours.
     return _at_stage(stage, verdict) if repeated["own"] else _of_another_server(verdict)
 
 
 def _at_stage(stage: Stage, verdict: Verdict) -> Verdict:
-    """A relay refuses one domain in the words in which it refuses an account, which it accepted at MAIL."""
+    """The verdict, corrected for relays: they refuse one domain in the words in which they refuse an account,
+    though they accepted the account at MAIL."""
     return REFUSED_HERE if stage in LATE and verdict.subject is Subject.ACCOUNT else verdict
 
 
@@ -141,7 +144,7 @@ def _stage_of(repeated: re.Match[str]) -> Stage:
 
 
 def _inner(answer: SmtpReply, repeated: re.Match[str]) -> SmtpReply:
-    """What the other server said, with the first digit of the answer that repeats it."""
+    """What the other server said, but with the first digit of the answer that repeats it."""
     class_, basic, enhanced = answer.basic[0], repeated["basic"], repeated["enhanced"] or ""
     if enhanced[:1] not in ("", basic[0]):
         enhanced = ""
@@ -166,7 +169,7 @@ def _about_whom(stage: Stage, answer: SmtpReply, recipient: str, ours: Collectio
 
 
 def _is_about_somebody(verdict: Verdict) -> bool:
-    """Whether it is a permanent refusal, and not because of the content."""
+    """Whether it is a permanent refusal for a cause other than the content, or is about our account."""
     if verdict.outcome is Outcome.REJECTED:
         return verdict.reason is not Reason.CONTENT_REFUSED
     return verdict.subject is Subject.ACCOUNT
@@ -186,13 +189,13 @@ def _named(text: str, recipient: str, ours: Collection[str]) -> _Named:
 
 
 def _rewritten(address: str) -> tuple[str, str]:
-    """How forwarders rewrite it: "shop=example.com@…", "SRS0=…=example.com=shop@…"."""
+    """The address as forwarders rewrite it: "shop=example.com@…", "SRS0=…=example.com=shop@…"."""
     local, _, domain = address.rpartition("@")
     return f"{local}={domain}", f"{domain}={local}@"
 
 
 def _names_our_domain(text: str, recipient: str, ours: Collection[str]) -> bool:
-    """Whether it names a domain of ours that is not also the recipient's."""
+    """Whether the text names a domain of ours that is not also the recipient's."""
     domains = {address.rpartition("@")[2].lower() for address in ours} - {recipient.rpartition("@")[2].lower(), ""}
     if not recipient or not domains:
         return False
@@ -202,7 +205,7 @@ def _names_our_domain(text: str, recipient: str, ours: Collection[str]) -> bool:
 
 
 def _of_another_server(verdict: Verdict) -> Verdict:
-    """The recipient's server answered ours; it knows nothing of our account there."""
+    """The verdict if the recipient's server answered our server: it knows nothing of our account there."""
     match verdict.subject:
         case Subject.ACCOUNT:
             return DESTINATION_REFUSED
@@ -216,7 +219,8 @@ def _of_another_server(verdict: Verdict) -> Verdict:
             assert_never(verdict.subject)
 
 
-#: How servers name the message that they took, in the order tried. Source: their manuals and source code.
+#: How servers report their id of an accepted message, in the order in which they are tried. Source: the servers'
+#: manuals and source code.
 _QUEUE_IDS = (
     re.compile(r"queued as ([\w.-]+)", re.IGNORECASE),  # Postfix, SendGrid, Mailgun
     re.compile(r"\bid=([\w.-]+)"),  # Exim
@@ -229,7 +233,7 @@ _QUEUE_IDS = (
 
 
 def queue_id(text: str) -> str:
-    """The server's id of a message that it took, from the text of its 250; without one, the text itself."""
+    """The server's id of an accepted message, from the text of its 250. If there is none, the text itself."""
     words = read_answer(250, text).text.strip()
     for pattern in _QUEUE_IDS:
         found = pattern.search(words)

@@ -1,7 +1,7 @@
-"""Phrases of mail servers in bounces, in their users' languages, by meaning.
+"""Recognises phrases of mail servers in bounces, in many languages, and groups them by meaning.
 
-The table is for bounces only: `codes` judges answers within a dialogue, where the code comes with them. Words are
-weaker than codes, so two kinds at once are a contradiction, and a contradiction suppresses nobody.
+The table is for bounces only. Within a dialogue the answer has a code, and `codes` judges it. Words are weaker
+than codes: two kinds at once are a contradiction, and a contradiction suppresses nobody.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What the words are about."""
+    """What a phrase is about."""
 
     DEAD = "dead"  #: there is nobody at that address
     CLOSED = "closed"  #: the mailbox is disabled, suspended, or no longer used
     FULL = "full"  #: over quota
-    EXPIRED = "expired"  #: tried for long, and given up
+    EXPIRED = "expired"  #: tried for a long time, then given up
     UNROUTABLE = "unroutable"  #: no such domain or host, no connection, a loop
-    RATE = "rate"  #: the recipient, or their server, gets too much at a time
+    RATE = "rate"  #: the recipient or their server gets too much at a time
     SENDER = "sender"  #: the sender of the mail was refused
     POLICY = "policy"  #: spam, reputation, authentication, content, size
 
@@ -28,7 +28,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
-#: The gap between a noun and what is said of it.
+#: The gap between a noun and what is said about it.
 _GAP = r"[^.;!?\n]{0,60}?"
 
 _DEAD = _any(
@@ -144,7 +144,7 @@ _POLICY = _any(
     "垃圾邮件|垃圾郵件|黑名单|黑名單|拒收|反垃圾|内容被拒|内容(违规|含)|спам|чёрн\\w+ спис|черн\\w+ спис|політик|политик|\\brichtlinie\\w*|\\bpolitique\\b|\\bpolítica\\b",
 )
 
-#: In the order in which they count where only one may.
+#: In order of precedence, for cases in which only one kind may count.
 TABLE: Mapping[Kind, re.Pattern[str]] = {
     Kind.SENDER: _SENDER,
     Kind.RATE: _RATE,
@@ -161,30 +161,30 @@ _TEMPORARY = re.compile(
     r"\bcurrently\b|\bfor now\b|\btry again later\b|временно|暂时|vorübergehend",
     re.IGNORECASE,
 )
-#: The one who sent it, named in any way; not "returned to the sender".
+#: The sender of the mail, named in any way; not "returned to the sender".
 _ABOUT_SENDER = _any(
     r"(?<!to )(?<!to the )\bsender\b|\boriginator\b|\b(mail|envelope|header)[- ]?from\b|\bfrom[- ](address|user|domain|header)|\bfrom[=:]",
     r"\breturn[- ](address|path)|\breverse[- ]?path|\bcall(back|out)\b|absender|expéditeur|expediteur|[eé]metteur|remitente|\bemisor|mittente",
     r"remetente|afzender|nadawc|gönderen|gönderici|odes[ií]latel|odosielate|feladó|avsändare|afsender|avsender|lähettäjä|expeditor|pošiljat|αποστολέα",
     "送信者|送信元|差出人|発信者|[发發寄][信件](人|者|地址)|[发發]送(人|者|方)|보낸 ?사람|보내는 ?사람|발신자|송신자|отправител|відправник|подател|المرسل|השולח|người gửi|pengirim",
 )
-#: Ignored: links, addresses and host names contain "spam", "policy", "unknown".
+#: Ignored, because links, addresses and host names may contain "spam", "policy" or "unknown".
 _NAME = re.compile(r"\bhttps?://\S+|(?<!\S)\S+@\S+|(?<![\w-])[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+\b")
-#: Characters read: the author must not cost us time.
+#: Maximum characters that are read, so that the author cannot cost us time.
 _MAX_READ = 2000
 
 
 def kinds_in(text: str) -> frozenset[Kind]:
-    """What the text is about; empty if no known phrase is in it."""
+    """The kinds of phrases in the text; empty if it has no known phrase."""
     words = " ".join(_NAME.sub(" ", text[:_MAX_READ]).split())
     return frozenset(kind for kind, pattern in TABLE.items() if pattern.search(words))
 
 
 def is_about_sender(text: str) -> bool:
-    """Whether it mentions the sender of the mail at all."""
+    """Whether the text mentions the sender of the mail at all."""
     return _ABOUT_SENDER.search(_NAME.sub(" ", text[:_MAX_READ])) is not None
 
 
 def is_temporary(text: str) -> bool:
-    """Whether it says that this may change later."""
+    """Whether the text says that this may change later."""
     return _TEMPORARY.search(text[:_MAX_READ]) is not None

@@ -1,44 +1,46 @@
-"""The number of connections to a mail server that are busy at once, found by experiment.
+"""Finds by experiment how many connections to a mail server should be busy at once.
 
-A server that takes 100 ms for each mail takes ten in a second on one connection; one that answers at once is no
-faster with a hundred connections. While mails wait for a connection, more are tried, at first twice as many. They
-are kept if each mail still takes about as long: then the server worked on more of them at once. If mails take
-longer, they only waited in another queue, the server's or that of our own processor, and the limit goes back.
+A server that takes 100 ms for each mail handles ten a second on one connection. A server that answers at once is
+no faster with a hundred connections. While mails wait for a connection, a higher limit is tried, at first twice as
+high. It stays if each mail still takes about as long, because then the server worked on more of them at once. If
+mails take longer, they only waited in another queue (the server's, or for our own processor), and the limit goes
+back.
 """
 
 from __future__ import annotations
 
 import statistics
 
-#: The first limit: less than servers commonly allow one client.
+#: The first limit: fewer connections than servers usually allow one client.
 START = 20
-#: Size of a step up, as a share of the limit: until one brings nothing, and afterwards.
+#: Size of a step up, as a share of the limit: before the first step that brings nothing, and after it.
 _FIRST_STEP, _LATER_STEP = 1.0, 0.25
-#: A step stays if mails take longer by less than this share of it; if it brings nothing, by all of it.
+#: A step stays if it lengthens the time of a mail by less than this share of its own size. A useless step
+#: lengthens the time by its whole size.
 _WORTH = 0.4
-#: When mails take this many times as long as before at this limit, start again: the server is overloaded.
+#: If mails take this many times as long as before at this limit, the server is overloaded: start again.
 _MUCH_LONGER = 2.0
 #: Pause after a step that brought nothing. Seconds.
 REST_SECONDS = 2.0
 #: Pause after a refused connection, or when the server is overloaded. Seconds.
 LONG_REST_SECONDS = 20.0
-#: Fewest mails of a median.
+#: Minimum number of mails for a median.
 _FEWEST = 40
 
 
 class AdaptiveLimit:
-    """The limit of one pool."""
+    """The limit for one pool of connections."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         #: The current limit.
         self.now = min(START, most)
-        #: Time of each mail since the last change or median, and whether any mail waited meanwhile.
+        #: Time of each mail since the last change or median, and whether any mail waited during that time.
         self._seconds: list[float] = []
         self._has_queue = False
-        #: Mails started before the last change that have not ended.
+        #: Mails that started before the last change and have not ended.
         self._stale = 0
-        #: Time of a mail and limit before the step on trial; None: no step is.
+        #: Time of a mail, and limit, before the step that is being tried; None: none is.
         self._before: tuple[float, int] | None = None
         #: Shortest time of a mail at this limit; None: unknown.
         self._usual: float | None = None
@@ -46,7 +48,7 @@ class AdaptiveLimit:
         self._rests_until = 0.0
 
     def took(self, seconds: float, *, at: float, is_wanted: bool) -> None:
-        """A mail took `seconds`. `at`: now, on a monotonic clock; `is_wanted`: another mail waits."""
+        """Record that a mail took `seconds`. `at`: now, on a monotonic clock. `is_wanted`: another mail waits."""
         if self._stale:
             self._stale -= 1
             return
@@ -58,8 +60,9 @@ class AdaptiveLimit:
             self._judge(median, at, has_queue)
 
     def refused(self, *, at: float, at_work: int) -> bool:
-        """The server refused a connection beside `at_work` others. If there were none, it refuses everyone, which
-        says nothing about the limit. Returns whether this is the first refusal for a while."""
+        """Record that the server refused a connection while `at_work` others were busy. If none were, the server
+        refuses everyone, which says nothing about the limit. Returns whether this is the first refusal for a
+        while."""
         is_news = at >= self._rests_until
         self._settle(min(self.now, at_work) or min(START, self._most), at + LONG_REST_SECONDS)
         return is_news
@@ -81,7 +84,7 @@ class AdaptiveLimit:
             self._change(min(self._most, self.now + max(1, int(self.now * self._step))))
 
     def _settle(self, limit: int, until: float) -> None:
-        """Keep to `limit` until then."""
+        """Keep this limit until then."""
         self._before = self._usual = None
         self._rests_until = until
         self._change(limit)

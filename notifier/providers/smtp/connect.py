@@ -16,7 +16,7 @@ from notifier.providers.redaction import mail_detail
 from notifier.providers.smtp.options import Encryption, SmtpOptions
 from notifier.providers.system_resolver import SystemResolver
 
-#: aiosmtplib's values for STARTTLS: True insists, False never, None if the server offers it.
+#: aiosmtplib's values for STARTTLS: True requires it, False never uses it, None uses it if the server offers it.
 _STARTTLS = {
     Encryption.IMPLICIT: False,
     Encryption.NEVER: False,
@@ -25,12 +25,12 @@ _STARTTLS = {
 }
 
 
-#: The next address is tried if one does not answer within this. Seconds.
+#: If an address does not answer within this, the next one is tried as well. Seconds.
 _NEXT_ADDRESS_SECONDS = 0.25
 
 
 async def connect(options: SmtpOptions, names: SystemResolver) -> aiosmtplib.SMTP:
-    """Connect, encrypt and log in. Has no deadline of its own: the caller's covers the whole send.
+    """Connect, encrypt and log in. Has no time limit of its own; the caller's limit covers the whole send.
 
     Raises:
         OSError, aiosmtplib.SMTPException: see `failed_to_connect`.
@@ -73,7 +73,7 @@ def describe(smtp: aiosmtplib.SMTP, options: SmtpOptions) -> str:
 
 
 def failed_to_connect(options: SmtpOptions, error: Exception) -> SendError:
-    """What an error of `connect` means. Never a refusal: the message waits for a working connection."""
+    """What an error of `connect` means. It is never a refusal: the message waits for a working connection."""
     if isinstance(error, aiosmtplib.SMTPResponseException):
         stage = Stage.AUTH if isinstance(error, aiosmtplib.SMTPAuthenticationError) else Stage.CONNECT
         answer = read_answer(error.code, error.message)
@@ -89,7 +89,7 @@ def failed_to_connect(options: SmtpOptions, error: Exception) -> SendError:
         return UNAVAILABLE.error(
             f"no connection to {options.url.host} port {options.url.port}: {mail_detail(_cause(error))}"
         )
-    # What remains is missing from EHLO: STARTTLS, AUTH, or a method that both sides know.
+    # The remaining cause is a feature missing from EHLO: STARTTLS, AUTH, or a login method that both sides know.
     return ACCOUNT.error(f"{options.url.host}: {mail_detail(str(error))}")
 
 

@@ -1,4 +1,4 @@
-"""Header values of a mail: folded, encoded where they must be, and never able to start a header of their own.
+"""Writes header values of a mail: folded, encoded where necessary, and never able to start another header.
 
 RFC 5322 section 2.2.3 (folding, lines of at most 78 characters) and RFC 2047 (encoded words of at most 75).
 """
@@ -12,29 +12,30 @@ from collections.abc import Callable, Iterator
 from notifier.providers.mail.address import UNSAFE, Mailbox
 
 _LINE = 78
-#: RFC 2047 section 2: no line with an encoded word is longer than this.
+#: RFC 2047 section 2: maximum length of a line with an encoded word.
 _ENCODED_LINE = 76
 _ENCODED_WORD = 75
 _OVERHEAD = len("=?utf-8?q??=")
-#: The safe set of RFC 2047 section 5 (3), valid anywhere in a header. A space is written `_`.
+#: Q encoding with the safe set of RFC 2047 section 5 (3), which is valid anywhere in a header. A space is written
+#: as `_`.
 _Q = [f"={byte:02X}" for byte in range(256)]
 for _byte in b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!*+-/":
     _Q[_byte] = chr(_byte)
 _Q[0x20] = "_"
 
-#: Unencoded in an extended parameter (RFC 2231 section 7, RFC 8187 section 3.2.1).
+#: Characters that stay unencoded in an extended parameter (RFC 2231 section 7, RFC 8187 section 3.2.1).
 _ATTRIBUTE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$&+-.^_`|~")
 
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 
 
 def clean(text: str) -> str:
-    """One line without control characters: CR or LF becomes a space, and never starts a header."""
+    """The text in one line without control characters. CR or LF becomes a space, so it never starts a header."""
     return (text if text.isprintable() else UNSAFE.sub(" ", text)).strip()
 
 
 def unstructured(header: str, value: str) -> str:
-    """`header: value`, for Subject. `value` must be `clean`; without CRLF at the end."""
+    """`header: value`, for Subject, without CRLF at the end. `value` must be `clean`."""
     used = len(header) + 2
     if value.isascii() and "=?" not in value:
         if used + len(value) <= _LINE:
@@ -56,12 +57,13 @@ def address(header: str, mailbox: Mailbox) -> str:
 
 
 def parameter(header: str, name: str, value: str) -> str:
-    """`header; name="value"`, or encoded by RFC 2231, in numbered pieces if long. Without CRLF at the end."""
+    """`header; name="value"`, or encoded as in RFC 2231, in numbered pieces if it is long. Without CRLF at the
+    end."""
     if value.isascii() and value.isprintable() and not set('"\\') & set(value) and "=?" not in value:
         line = f'{header};\r\n {name}="{value}"'
         if len(value) + len(name) + 4 <= _LINE:
             return line
-    # Pieces are cut between characters: some readers decode each by itself.
+    # Cut between characters, because some readers decode each piece by itself.
     encoded = [one if one in _ATTRIBUTE else "".join(f"%{byte:02X}" for byte in one.encode()) for one in value]
     room = _LINE - len(name) - len(" *00*=utf-8'';")
     pieces, piece = [], ""
@@ -93,7 +95,7 @@ def _fold(value: str, used: int) -> str | None:
         return None
     lines, line = [], words[0]
     for word in words[1:]:
-        # Unfolding removes the line break alone, so a break beside a run of spaces would leave a blank line.
+        # Unfolding removes only the line break, so a break beside a run of spaces would leave a blank line.
         breakable = word and line and not line.endswith(" ")
         if breakable and used + len(line) + 1 + len(word) > _LINE:
             lines.append(line)
@@ -104,9 +106,9 @@ def _fold(value: str, used: int) -> str | None:
 
 
 def _encoded(value: str, used: int) -> str:
-    """Encoded words that decode to exactly `value`: white space between two of them is ignored."""
+    """Encoded words that decode to exactly `value`. White space between two of them is ignored."""
     data = value.encode("utf-8")
-    # Q takes three characters for each byte outside of its set, B four for each three bytes.
+    # Q takes three characters for each byte outside its set, B four characters for every three bytes.
     q_length = sum(map(len, map(_Q.__getitem__, data)))
     letter, encode, room = ("q", _q, 1.0) if q_length <= (len(data) + 2) // 3 * 4 else ("b", _b, 0.75)
     words = (f"=?utf-8?{letter}?{encode(chunk)}?=" for chunk in _chunks(value, used, encode, room))
@@ -122,7 +124,7 @@ def _b(data: bytes) -> str:
 
 
 def _chunks(value: str, used: int, encode: Callable[[bytes], str], room: float) -> Iterator[bytes]:
-    """Cut between characters: each encoded word must be valid by itself (RFC 2047 section 5)."""
+    """Cut between characters, because each encoded word must be valid by itself (RFC 2047 section 5)."""
     limit = _word_limit(used, room)
     whole = value.encode("utf-8")
     if (len(encode(whole)) if room == 1.0 else len(whole)) <= limit:
@@ -142,5 +144,5 @@ def _chunks(value: str, used: int, encode: Callable[[bytes], str], room: float) 
 
 def _word_limit(used: int, room: float) -> float:
     characters = min(_ENCODED_LINE - used, _ENCODED_WORD) - _OVERHEAD
-    # Base64 comes in groups: four characters hold three bytes.
+    # Base64 comes in groups of four characters, which hold three bytes.
     return characters if room == 1.0 else characters // 4 * 3

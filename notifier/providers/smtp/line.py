@@ -1,14 +1,14 @@
-"""One connection, led by what the server says: no task, no future and no timer for a mail.
+"""One SMTP connection, driven by the server's replies: a mail needs no task, no future and no timer of its own.
 
-aiosmtplib connects, encrypts and logs in. From then on a line has the transport, because it can two things that
-aiosmtplib's protocol cannot: have several commands under way (PIPELINING, RFC 2920), and notice what a server says
-unasked, which is mostly that it is about to close.
+aiosmtplib connects, encrypts and logs in. From then on a line has the transport, because it does two things that
+aiosmtplib's protocol cannot do: have several commands in progress (PIPELINING, RFC 2920), and notice what a server
+says unasked, which is usually that it is about to close.
 
-Where the server pipelines, MAIL, RCPT and DATA go out together, and so do a body and the envelope behind it. When
-the connection ends, the first letter on it is where its stage says (see `letter`). The one behind it is surely not
-accepted, because a body goes out on its own 354 alone: it takes a new line. So does a letter whose MAIL found the
-connection closed on a line that was not new: the server had had enough of it, which says nothing of the mail. So
-does a letter that was refused for its eight bits.
+If the server supports pipelining, MAIL, RCPT and DATA go out together, and so do a body and the envelope of the
+next letter. When the connection ends, the outcome of the first letter on it depends on its stage (see `letter`).
+The letter behind it was certainly not accepted, because a body is only sent after its own 354: it is sent again on
+a new line. So is a letter whose MAIL found the connection closed on a line that was not new: the server had enough
+of the connection, which says nothing about the mail. So is a letter that was refused for its eight bits.
 """
 
 from __future__ import annotations
@@ -25,72 +25,73 @@ from notifier.providers.mail.code_table import Stage
 from notifier.providers.smtp.letter import Letter
 from notifier.providers.smtp.replies import Garbled, Replies, Reply
 
-#: How long a server may take to answer NOOP, RSET or QUIT, or what is left of a mail that it has refused.
+#: How long a server may take to answer NOOP, RSET or QUIT, or the remaining commands of a mail that it has
+#: refused.
 _ANSWER_SECONDS = 2.0
-#: A larger body goes out by itself: if it does not leave us, what is behind it must not be taken for a part of it.
+#: A larger body is sent by itself: if it gets stuck, what follows must not be taken for a part of it.
 _LARGE = 65_536
 _OK = (250, 251)
-#: The answer to DATA: the body may come.
+#: The answer to DATA: the server is ready for the body.
 _START_INPUT = 354
 #: The server closes the connection.
 _CLOSING = 421
-#: At MAIL, on a line that has carried others: a time-out at rest, enough mails on one connection, or a server that
-#: is not through with the mail before. No word about this one.
+#: At MAIL, on a line that has carried other letters: an idle time-out, enough mails on one connection, or a server
+#: that has not finished the previous mail. It says nothing about this mail.
 _NOT_HERE = (_CLOSING, 503)
 _STAGES = (Stage.MAIL, Stage.RCPT, Stage.DATA)
 
 
 class Post(Protocol):
-    """Where a line takes its letters from."""
+    """The source of a line's letters."""
 
     def clears(self, line: SmtpLine) -> None:
-        """It will soon be free: the server has only to answer what is left of a letter that has ended."""
+        """The line will soon be free: the server only has to answer what is left of a letter that has ended."""
         ...
 
     def free(self, line: SmtpLine) -> None:
-        """It can carry the next letter."""
+        """The line can carry the next letter."""
         ...
 
     def next_behind(self, line: SmtpLine) -> Letter | None:
-        """One whose envelope may go out behind a body."""
+        """A letter whose envelope may be sent behind a body; None: there is none."""
         ...
 
     def took(self, seconds: float) -> None:
-        """The server took so long for a letter."""
+        """The server took so many seconds for a letter."""
         ...
 
     def send_again(self, letter: Letter) -> None:
-        """It needs another line, a new one."""
+        """The letter has to be sent on another, new line."""
         ...
 
     def watch(self, due: float) -> None:
-        """Call `overdue` when this comes."""
+        """Call `overdue` at this time."""
         ...
 
     def left(self, line: SmtpLine) -> None:
-        """It is closed."""
+        """The line is closed."""
         ...
 
 
 class SmtpLine(asyncio.Protocol):
-    """From its opening to its end. It carries one letter, and the envelope of the next behind it."""
+    """A connection from its opening to its end. It carries one letter, and the envelope of the next behind it."""
 
     def __init__(self, smtp: aiosmtplib.SMTP, post: Post) -> None:
         self.extensions = dict(smtp.esmtp_extensions)
         self.opened_at = self.used_at = time.monotonic()
-        #: Letters begun on it.
+        #: How many letters have begun on it.
         self.letters = 0
-        #: Whether it has neither rested nor had the answer to a letter.
+        #: True until it has been idle or has received the answer to a letter.
         self.is_new = True
-        #: Whether the server still holds half a mail, and needs RSET before the next one.
+        #: The server still holds half a mail, and needs RSET before the next one.
         self.needs_reset = False
-        #: When what it waits for has to have come, on the monotonic clock.
+        #: When the reply that it waits for is overdue, on the monotonic clock.
         self.due = math.inf
         self._pipelines = "pipelining" in self.extensions
         self._transport = cast("asyncio.Transport", smtp.transport)
         self._post = post
         self._replies = Replies()
-        #: What the server has to answer, in order; None: a command that is about no letter.
+        #: What the server has to answer, in order; None: a command that belongs to no letter.
         self._asked: deque[Letter | None] = deque()
         self._letter: Letter | None = None
         self._behind: Letter | None = None
@@ -102,11 +103,11 @@ class SmtpLine(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Whether it is open."""
+        """Whether the connection is open."""
         return not self._is_over and not self._transport.is_closing()
 
     def carry(self, letter: Letter) -> None:
-        """Begin with it: nothing else is on the line, and nothing is to be answered."""
+        """Begin with this letter: nothing else is on the line, and no reply is outstanding."""
         self.letters += 1
         commands = letter.commands(self.extensions)
         if self._pipelines:
@@ -116,17 +117,18 @@ class SmtpLine(asyncio.Protocol):
         self._turn_to(letter)
 
     def check(self) -> None:
-        """Find out if it is still there, and clear what the server holds of a refused mail; then it is free."""
+        """Find out whether the connection still works, and clear what the server holds of a refused mail. Then the
+        line is free."""
         self._write(b"RSET\r\n" if self.needs_reset else b"NOOP\r\n", None)
         self._wait_until(time.monotonic() + _ANSWER_SECONDS)
 
     def rest(self, until: float) -> None:
-        """Nothing waits for it. It is retired then at the latest."""
+        """Stay idle: no letter waits. The line is retired at this time at the latest."""
         self.is_new = False
         self._wait_until(until)
 
     def retire(self) -> None:
-        """Say QUIT and close without waiting for the answer, as Postfix does (smtp_skip_quit_response)."""
+        """Send QUIT and close without waiting for the answer, as Postfix does (smtp_skip_quit_response)."""
         self._is_over = True
         if not self._transport.is_closing():
             self._transport.write(b"QUIT\r\n")
@@ -134,7 +136,7 @@ class SmtpLine(asyncio.Protocol):
         self._post.left(self)
 
     async def quit(self) -> None:
-        """Say QUIT, wait a moment for the answer, and close it."""
+        """Send QUIT, wait a moment for the answer, and close the connection."""
         self._goodbye = asyncio.get_running_loop().create_future()
         self._write(b"QUIT\r\n", None)
         try:
@@ -145,17 +147,18 @@ class SmtpLine(asyncio.Protocol):
         self.drop()
 
     def overdue(self) -> None:
-        """What it waited for did not come in time."""
+        """Handle a reply that did not come in time."""
         letter = self._letter
         if letter is not None and not letter.is_over:
-            # With an envelope behind it nobody can tell what of it is left; then it was not large.
+            # With an envelope behind it, nobody can tell how much of the body is left; but then the body was not
+            # large.
             is_held_back = self._behind is None and self._transport.get_write_buffer_size() > 0
             letter.timed_out(is_held_back=is_held_back)
         self.drop()
 
     def drop(self) -> None:
-        """Close it at once, and say what that means for the letters on it. Unlike `close`, abort throws away what
-        was written but not sent: a mail that we call unsent must not leave afterwards."""
+        """Close the connection at once, and end the letters on it accordingly. Unlike `close`, abort throws away
+        what was written but not sent: a mail that we report as unsent must not be sent afterwards."""
         if self._is_over:
             return
         self._is_over = True
@@ -173,10 +176,10 @@ class SmtpLine(asyncio.Protocol):
             self._goodbye.set_result(None)
         self._post.left(self)
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def data_received(self, data: bytes) -> None:
-        """Go on by each reply."""
+        """Take a step for each reply."""
         try:
             for reply in self._replies.read(data):
                 if self._is_over:
@@ -186,14 +189,14 @@ class SmtpLine(asyncio.Protocol):
             self._garbled(str(garbage))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The server, the network or an error of ours ended it."""
+        """The server, the network or an error of ours ended the connection."""
         self.drop()
 
-    # One step each.
+    # One step of the dialogue each.
 
     def _take(self, reply: Reply) -> None:
         if not self._asked:
-            # Nobody asked. It is about to close, or out of step.
+            # An unexpected reply: the server is about to close, or out of step.
             self.drop()
             return
         letter = self._asked.popleft()
@@ -213,7 +216,7 @@ class SmtpLine(asyncio.Protocol):
             self._end_letter(letter, reply)
 
     def _go_on(self, letter: Letter) -> None:
-        """To its next command."""
+        """Go on to the letter's next command."""
         assert letter.stage is not None
         number = _STAGES.index(letter.stage) + 1
         letter.stage = _STAGES[number]
@@ -222,7 +225,7 @@ class SmtpLine(asyncio.Protocol):
 
     def _send_body(self, letter: Letter) -> None:
         if not self._replies.is_empty:
-            # It cannot be the answer to a body that did not go out.
+            # It cannot be the answer to a body that was not sent.
             self._garbled("more replies than commands")
             return
         if self._transport.is_closing():
@@ -240,26 +243,26 @@ class SmtpLine(asyncio.Protocol):
         self._write(body + envelope, letter, behind, behind, behind)
 
     def _end_letter(self, letter: Letter, reply: Reply) -> None:
-        """The server took it, or refused it."""
+        """The server accepted or refused the letter."""
         is_accepted = letter.stage is Stage.BODY and reply.code in _OK
         if not is_accepted and letter.turns_to_7bit(reply):
             self._letter = None
             self._post.send_again(letter)
             self.drop()
             return
-        # 421 announces that the server closes the connection; what is neither 4xx nor 5xx we do not understand.
+        # 421 announces that the server closes the connection. We do not understand codes other than 4xx and 5xx.
         goes_on = is_accepted or (400 <= reply.code < 600 and reply.code != _CLOSING)
         if goes_on and not self.is_new:
-            # What a first mail takes says little: servers greet and answer slowly at first.
+            # The time of the first mail says little: servers greet and answer slowly at first.
             self._post.took(time.monotonic() - self._since)
         self.is_new = False
         if goes_on and self._behind is None:
-            # Before the outcome is told: whoever hears of it may send the next one at once.
+            # Before the outcome is reported, because whoever hears of it may send the next letter at once.
             self._post.clears(self)
         if is_accepted:
             letter.accepted(reply)
         else:
-            # Of a mail whose body came, a server holds nothing (RFC 5321 section 4.1.1.4).
+            # After a body, the server holds nothing of the mail (RFC 5321 section 4.1.1.4).
             self.needs_reset = self._behind is None
             letter.refused(reply)
         if not goes_on:
@@ -273,15 +276,15 @@ class SmtpLine(asyncio.Protocol):
             self._become_free()
 
     def _take_rest(self, reply: Reply) -> None:
-        """An answer to what was written behind the command that was refused."""
+        """Take the reply to a command that was sent behind the refused one."""
         if reply.code == _START_INPUT:
-            # It waits for the body of a mail that it has refused. An end would send it an empty one.
+            # The server waits for the body of a mail that it has refused. A final dot would send an empty mail.
             self.drop()
         elif not self._asked:
             self._become_free()
 
     def _checked(self, reply: Reply) -> None:
-        """It is there, if the server says yes."""
+        """The connection works if the server answers with success."""
         if self._goodbye is not None or reply.code not in _OK:
             self.drop()
             return
@@ -293,7 +296,7 @@ class SmtpLine(asyncio.Protocol):
             self._letter.garbled(words)
         self.drop()
 
-    # What it does at each of them.
+    # What it does at each of these steps.
 
     def _turn_to(self, letter: Letter) -> None:
         self._letter = letter
@@ -303,7 +306,7 @@ class SmtpLine(asyncio.Protocol):
     def _become_free(self) -> None:
         self._letter = None
         if not self._replies.is_empty:
-            # Nobody asked for what comes now, and it must not be taken for the answer to the next letter.
+            # This reply is unexpected, and must not be taken for the answer to the next letter.
             self.drop()
             return
         self.used_at = time.monotonic()
@@ -314,6 +317,6 @@ class SmtpLine(asyncio.Protocol):
         self._post.watch(due)
 
     def _write(self, data: bytes, *asked: Letter | None) -> None:
-        """Send whole lines, which will be answered one after the other."""
+        """Send whole lines. The server will answer `asked` in this order."""
         self._asked.extend(asked)
         self._transport.write(data)

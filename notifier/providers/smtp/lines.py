@@ -1,7 +1,8 @@
-"""The lines to one mail server, kept and reused: a new connection costs several round trips and a TLS handshake.
+"""The pool of connections to one mail server, which are reused: a new one costs several round trips and a TLS
+handshake.
 
-Letters wait in one queue, and each line that becomes free takes the next. As many lines are at work as the server
-takes up (see `adaptive_limit`); the others rest. One timer looks after the deadlines of all of them.
+Letters wait in one queue, and each line that becomes free takes the next. As many lines work as the server can use
+(see `adaptive_limit`); the others are idle. One timer watches the deadlines of all of them.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from notifier.providers.smtp.adaptive_limit import AdaptiveLimit
 from notifier.providers.smtp.letter import Letter
 from notifier.providers.smtp.line import SmtpLine
 
-#: A connection that rested longer is asked whether it is still there. Servers close idle ones after minutes
-#: (RFC 5321 section 4.5.3.2.7: at least 5), firewalls on the way sooner and without a word.
+#: A connection that was idle for longer than this is checked before it is used. Servers close idle connections
+#: after minutes (RFC 5321 section 4.5.3.2.7: at least 5), firewalls on the way sooner and silently. Seconds.
 CHECK_AFTER_SECONDS = 5.0
-#: Timers come this much too early at most.
+#: Timers ring at most this much too early.
 _TICK_SECONDS = 0.001
 
 
 class Lines:
-    """At most `max_connections` at work; see `line.Post` for what each of them asks."""
+    """The pool. At most `max_connections` work at once. `line.Post` describes what a line calls."""
 
     def __init__(
         self,
@@ -47,22 +48,22 @@ class Lines:
         self._check_after_seconds = check_after_seconds
         self._limit = AdaptiveLimit(max_connections)
         self._waiting: deque[Letter] = deque()
-        #: Those that wait for a new line: one that had carried others had ended under them.
+        #: Letters that wait for a new line, because a reused line ended under them.
         self._again: deque[Letter] = deque()
         self._busy: set[SmtpLine] = set()
-        #: Of these, those that will be free soon, or turn out not to be there any more.
+        #: Of the busy lines, those that will soon be free, or turn out to be closed.
         self._clearing: set[SmtpLine] = set()
-        #: Last in, first out: under light load the rest grow old and are closed.
+        #: Last in, first out: under light load the others grow old and are closed.
         self._idle: list[SmtpLine] = []
         self._opening: set[asyncio.Task[None]] = set()
-        #: Connections refused since the last one that was not, while no line was at work.
+        #: Connections refused in a row while no line was busy.
         self._refusals = 0
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = 0.0
 
     def put(self, letter: Letter) -> None:
-        """Send it by the first line that is free."""
+        """Send the letter on the first line that is free."""
         if self._closed:
             letter.end(_closing())
             return
@@ -72,7 +73,7 @@ class Lines:
             self.watch(letter.waits_until)
 
     async def close(self) -> None:
-        """Close every connection: idle ones politely, those at work at once."""
+        """Close every connection: idle ones with QUIT, busy ones at once."""
         self._closed = True
         self._stop_timer()
         for letter in self._take_all_waiting():
@@ -86,7 +87,7 @@ class Lines:
         # The event loop closes the sockets in its next round.
         await asyncio.sleep(0)
 
-    # What a line asks.
+    # Called by lines.
 
     def clears(self, line: SmtpLine) -> None:
         """See `Post.clears`."""
@@ -108,14 +109,15 @@ class Lines:
         self._man()
 
     def next_behind(self, line: SmtpLine) -> Letter | None:
-        """See `Post.next_behind`. The last ones go to whichever line is free first: this one may take long."""
+        """See `Post.next_behind`. The last letters go to whichever line is free first, because this line may take
+        long."""
         return self._next_for(line) if len(self._waiting) >= len(self._busy) else None
 
     def took(self, seconds: float) -> None:
         """See `Post.took`."""
         self._limit.took(seconds, at=time.monotonic(), is_wanted=bool(self._waiting))
         if self._waiting:
-            # There may be places for more now.
+            # The limit may be higher now.
             self._man()
 
     def send_again(self, letter: Letter) -> None:
@@ -147,13 +149,13 @@ class Lines:
     # Which line takes which letter.
 
     def _next_for(self, line: SmtpLine) -> Letter | None:
-        """The next one that this line may begin with."""
+        """The next letter that this line may begin with."""
         if self._closed or self._is_worn(line) or self._at_work > self._limit.now:
             return None
         if not line.is_new:
             queue = self._waiting
             if len(self._again) > len(self._opening) and self._at_work >= self._limit.now:
-                # It makes room for a new one.
+                # This line makes room for a new one.
                 return None
         else:
             queue = self._again or self._waiting
@@ -171,7 +173,7 @@ class Lines:
         return len(self._busy) + len(self._opening)
 
     def _man(self) -> None:
-        """Put lines to work: as many as there are letters that no line is about to take, and the limit allows."""
+        """Put lines to work: one for each letter that no line is about to take, within the limit."""
         while not self._closed and self._at_work < self._limit.now:
             if len(self._again) > len(self._opening):
                 self._open()
@@ -197,7 +199,7 @@ class Lines:
             self.free(line)
 
     def _open(self) -> None:
-        # No longer than those wait that are here now: whoever comes later may open another one.
+        # No longer than the present letters wait: a letter that comes later may open another connection.
         until = max(queue[-1].waits_until for queue in (self._waiting, self._again) if queue)
         opening = asyncio.get_running_loop().create_task(self._open_until(until))
         self._opening.add(opening)
@@ -224,8 +226,8 @@ class Lines:
             self.free(line)
 
     def _failed_to_open(self, error: Exception) -> None:
-        """A connection that the server does not take beside others says that it has enough of them: letters wait
-        for those. Where there are none, each attempt that failed ends one letter."""
+        """Handle a connection that could not be opened. If the server refuses it while others are open, it has
+        enough of them, and letters wait for those. If none is open, each failed attempt ends one letter."""
         others = self._at_work
         if _may_mean_too_many(error):
             is_news = self._limit.refused(at=time.monotonic(), at_work=others)
@@ -246,10 +248,10 @@ class Lines:
         self._waiting.clear()
         return letters
 
-    # Time.
+    # Deadlines.
 
     def _ring(self) -> None:
-        """End what is overdue, and wait for what will be next."""
+        """End what is overdue, and set the timer for the next deadline."""
         self._timer = None
         try:
             self._end_overdue(time.monotonic() + _TICK_SECONDS)
@@ -280,7 +282,7 @@ def _closing() -> SendError:
 
 
 def _may_mean_too_many(error: Exception) -> bool:
-    """Whether a server that has enough connections of ours may have said so: with a 4xx, or by hanging up."""
+    """Whether the error may mean that the server has enough of our connections: a 4xx, or it hung up."""
     if isinstance(error, aiosmtplib.SMTPResponseException):
         return 400 <= error.code < 500
     return isinstance(error, OSError)

@@ -1,8 +1,8 @@
-"""From an `Outgoing` to the bytes of a mail.
+"""Turns an `Outgoing` into the bytes of a mail.
 
-A composer of our own, because the standard library's generator takes a millisecond and more for each mail, several
-times as long as the whole SMTP dialogue. Its output is tested against the standard library's parser, and depends
-on its arguments only: a second attempt has the same Message-ID, boundary and body.
+It is a composer of our own, because the standard library's generator takes a millisecond or more for each mail,
+several times as long as the whole SMTP dialogue. Its output is tested against the standard library's parser. The
+output depends only on the arguments, so a second attempt has the same Message-ID, boundary and body.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from notifier.providers.mail.address import Mailbox
 from notifier.providers.smtp import headers as mime_header
 
 _ASCII = bytes(range(128))
-#: RFC 5322 section 2.1.1: what every server takes. Its 78 are for readers who see the source.
+#: RFC 5322 section 2.1.1: the length that every server takes. The recommended 78 is for people who read the
+#: source.
 _MAX_LINE = 998
-#: Printable ASCII, tabs, and the ends of lines.
+#: Printable ASCII, tabs, and line ends.
 _PLAIN = bytes(range(0x20, 0x7F)) + b"\t\r\n"
-#: The bytes of characters that are not ASCII.
+#: Bytes of characters that are not ASCII.
 _HIGH = bytes(range(0x80, 0x100))
 #: RFC 2045 section 6.8.
 _BASE64_LINE = 76
@@ -37,14 +38,14 @@ class Mail:
 
     mail_from: str
     rcpt_to: str
-    #: The whole message, CRLF at every line's end, not dot-stuffed.
+    #: The whole message, with CRLF at the end of every line, not dot-stuffed.
     content: bytes
     message_id: str
     #: Whether an address needs SMTPUTF8 (RFC 6531).
     needs_smtputf8: bool
-    #: Our addresses in it: an answer that names one of them is about the sender.
+    #: Our addresses in the mail: an answer that names one of them is about the sender.
     ours: tuple[str, ...] = ()
-    #: Whether only a server with 8BITMIME (RFC 6152) can take it.
+    #: Whether it can only go to a server with 8BITMIME (RFC 6152).
     needs_8bit: bool = False
 
 
@@ -63,14 +64,14 @@ class Correspondents:
 def compose(
     outgoing: Outgoing, who: Correspondents, *, domain: str, date: datetime, takes_8bit: bool = False
 ) -> Mail:
-    """Write the mail.
+    """Compose the mail.
 
     Args:
         outgoing: Subject, texts, locale and id; its address fields are not read.
         who: The parsed addresses.
         domain: Domain of the Message-ID, ASCII.
         date: For the header Date, aware.
-        takes_8bit: Whether text in other scripts may stay as it is: the server has 8BITMIME.
+        takes_8bit: Whether text in other scripts may stay unencoded, because the server has 8BITMIME.
     """
     message_id = f"<{outgoing.notification_id}@{domain}>"
     headers = "\r\n".join(_headers(outgoing, who, message_id, _date(int(date.timestamp()))))
@@ -88,7 +89,7 @@ def compose(
 
 @lru_cache(maxsize=16)
 def _date(timestamp: int) -> str:
-    """Cached: many mails share a second, and writing the date takes as long as all other headers."""
+    """Cached, because many mails share a second, and writing the date takes as long as all other headers."""
     return format_datetime(datetime.fromtimestamp(timestamp, UTC))
 
 
@@ -118,8 +119,8 @@ def _body(outgoing: Outgoing, takes_8bit: bool) -> bytes:
     text = _part(b"plain", outgoing.text, takes_8bit)
     if outgoing.html is None:
         return text
-    # RFC 2045 section 6.7: "=_" is in no quoted-printable or base64 body; `_may_travel_as_it_is`
-    # keeps it out of plain ones.
+    # RFC 2045 section 6.7: "=_" occurs in no quoted-printable or base64 body. `_may_travel_as_it_is` keeps it out
+    # of plain ones.
     boundary = b"=_" + outgoing.notification_id.hex.encode("ascii")
     html = _part(b"html", outgoing.html, takes_8bit)
     return b"".join(
@@ -134,13 +135,13 @@ def _body(outgoing: Outgoing, takes_8bit: bool) -> bytes:
 
 
 def _encoding_around(*parts: bytes) -> bytes:
-    """The last header of a multipart and the empty line (RFC 2045 section 6.4)."""
+    """The last header of a multipart (RFC 2045 section 6.4) and the empty line after it."""
     return b"\r\n" if all(map(bytes.isascii, parts)) else b"Content-Transfer-Encoding: 8bit\r\n\r\n"
 
 
 def _mixed(outgoing: Outgoing, takes_8bit: bool) -> bytes:
-    """The body, then the files."""
-    # As above; the letter distinguishes it from the boundary of the alternatives inside.
+    """The body, followed by the files."""
+    # As above. The letter distinguishes it from the boundary of the alternatives inside.
     boundary = b"=_m" + outgoing.notification_id.hex.encode("ascii")
     body = _body(outgoing, takes_8bit)
     parts = [
@@ -162,7 +163,7 @@ def _file(attachment: Attachment) -> bytes:
 
 
 def _base64(data: bytes) -> bytes:
-    # Three times as fast as `encodebytes`, which makes a call for each line.
+    # Three times as fast as `encodebytes`, which makes one call for each line.
     encoded = b2a_base64(data, newline=False)
     lines = [encoded[start : start + _BASE64_LINE] for start in range(0, len(encoded), _BASE64_LINE)]
     return b"\r\n".join(lines) + b"\r\n"
@@ -181,15 +182,16 @@ def _part(subtype: bytes, text: str, takes_8bit: bool) -> bytes:
 
 
 def canonical(text: str) -> str:
-    """CRLF at the end of every line, the last one included."""
+    """The text with CRLF at the end of every line, including the last."""
     lines = _NEWLINES.sub("\r\n", text) if "\r" in text else text.replace("\n", "\r\n")
     return lines if lines.endswith("\r\n") else lines + "\r\n"
 
 
 def _may_travel_as_it_is(data: bytes) -> bool:
-    """Whether these printable lines are of a length that relays take, without white space at their ends, which
-    relays strip. Text with "=_" is always encoded, so that no line of a body looks like our boundary."""
-    # Looking for one byte takes a fraction of the time of looking for two.
+    """Whether these printable lines need no encoding: relays take lines of this length, and no line ends with
+    white space, which relays strip. Text with "=_" is always encoded, so that no line of a body looks like our
+    boundary."""
+    # Searching for one byte takes a fraction of the time of searching for two.
     has_our_mark = b"_" in data and b"=_" in data
     if has_our_mark or b" \r\n" in data or (b"\t" in data and b"\t\r\n" in data):
         return False
@@ -197,14 +199,14 @@ def _may_travel_as_it_is(data: bytes) -> bool:
 
 
 def _encode(text: str, takes_8bit: bool) -> tuple[bytes, bytes]:
-    # A lone surrogate, which JSON can smuggle in, has no UTF-8 form; it becomes "?" instead of an error.
+    # A lone surrogate, which JSON allows, has no UTF-8 form; it becomes "?" instead of an error.
     data = text.encode("utf-8", "replace")
     rest = data.translate(None, _PLAIN)
     if not rest and _may_travel_as_it_is(data):
         return b"7bit", data
     if rest and takes_8bit and not rest.translate(None, _HIGH) and _may_travel_as_it_is(data):
         return b"8bit", data
-    # Quoted-printable adds two characters for each such byte, base64 a third of everything.
+    # Quoted-printable adds two characters for each such byte, base64 adds a third of everything.
     if len(rest.translate(None, _ASCII)) * 6 <= len(data):
         return b"quoted-printable", b2a_qp(data, istext=True)
     return b"base64", _base64(data)

@@ -25,14 +25,14 @@ _URL_SHAPE = "smtp://user:password@host:587 or smtps://user:password@host:465"
 
 class Encryption(StrEnum):
     IMPLICIT = "implicit"  #: TLS from the first byte (smtps)
-    REQUIRED = "required"  #: STARTTLS, or no mail
-    OPPORTUNISTIC = "opportunistic"  #: STARTTLS where the server offers it
+    REQUIRED = "required"  #: STARTTLS, or the mail is not sent
+    OPPORTUNISTIC = "opportunistic"  #: STARTTLS if the server offers it
     NEVER = "never"  #: plain text
 
 
 @dataclass(frozen=True, slots=True)
 class ServerUrl:
-    """The parts of `url`. No error repeats it: it holds a password."""
+    """The parts of `url`. Errors never repeat it, because it holds a password."""
 
     host: str
     port: int
@@ -42,7 +42,7 @@ class ServerUrl:
 
     @classmethod
     def read(cls, url: Any) -> Self:
-        """Raises `ValueError`, which says what is wrong with the URL."""
+        """Parse the URL. Raises `ValueError` with what is wrong."""
         try:
             parts = urlsplit(str(url))
             host, port = parts.hostname or "", parts.port
@@ -77,27 +77,27 @@ def _encryption(scheme: str, query: str, default: Encryption) -> Encryption:
 
 
 def _own_name() -> str:
-    """Our host name if it is a full one, else the address literal of RFC 5321 section 4.1.4. Without DNS:
-    `socket.getfqdn` can hang for many seconds, and aiosmtplib would call it for each connection."""
+    """Our host name if it is fully qualified, otherwise the address literal of RFC 5321 section 4.1.4. Uses no
+    DNS: `socket.getfqdn` can hang for many seconds, and aiosmtplib would call it for each connection."""
     name = socket.gethostname()
     return name if "." in name and _DOMAIN.fullmatch(name) else "[127.0.0.1]"
 
 
 class SmtpOptions(ProviderOptions):
     url: Annotated[ServerUrl, BeforeValidator(ServerUrl.read)] = Field(repr=False, description=_URL_SHAPE)
-    #: Certificates of trusted issuers; None: the system's.
+    #: Certificates of trusted issuers; None: those of the system.
     ca_file: ExistingFile | None = None
     #: Whether the server's certificate is checked.
     verify: Boolean = True
-    #: Maximum number of connections; fewer if more of them are no faster.
+    #: Maximum number of connections. Fewer are used if more are not faster.
     max_connections: Annotated[int, whole_number(1, 1000)] = 200
-    #: Maximum number of mails on one connection: relays have such a limit.
+    #: Maximum number of mails on one connection, because relays have such a limit.
     max_messages: Annotated[int, whole_number(1, 1_000_000)] = 100
-    #: A connection is closed at this age, used or not.
+    #: A connection is closed at this age, whether or not it is in use.
     max_age_seconds: Annotated[int, whole_number(1, 86_400)] = 300
-    #: Domain of Message-IDs; None: the sender's.
+    #: Domain of Message-IDs; None: the sender's domain.
     message_id_domain: Annotated[str, _IS_DOMAIN] | None = None
-    #: Whether text that is not ASCII goes out as it is to a server with 8BITMIME; otherwise it is encoded.
+    #: Whether text that is not ASCII goes unencoded to a server with 8BITMIME.
     allow_8bit: Boolean = True
     local_hostname: Annotated[str, _IS_HOST_NAME] = Field(default_factory=_own_name)
 

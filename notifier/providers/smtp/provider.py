@@ -1,7 +1,7 @@
-"""E-mail through a relay, by SMTP.
+"""Sends mails through a relay, by SMTP.
 
-One recipient per transaction, so that an answer is always about one notification. `letter` says what a missing
-answer means, `line` leads the dialogue, `lines` keeps the connections.
+Each transaction has one recipient, so that an answer is always about one notification. `letter` says what a
+missing answer means, `line` runs the dialogue, and `lines` keeps the connections.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from notifier.providers.smtp.mime import Correspondents, Mail, compose
 from notifier.providers.smtp.options import SmtpOptions
 from notifier.providers.system_resolver import SystemResolver
 
-#: Senders and reply addresses are few and repeat with every mail.
+#: Senders and reply addresses are few, and repeat with every mail.
 _parse_ours = lru_cache(maxsize=256)(parse_mailbox)
-#: How long a server may take to say goodbye.
+#: How long a server may take to answer QUIT.
 _GOODBYE_SECONDS = 2.0
 
 
@@ -42,7 +42,7 @@ class SmtpProvider:
         self.name = name
         self._options = options
         self._names = SystemResolver()
-        #: Whether the server takes eight bits: it offered to, and no mail has shown that it does not.
+        #: Whether the server takes eight bits: it offered 8BITMIME, and no mail has shown otherwise.
         self._takes_8bit = False
         self._is_8bit_safe = options.allow_8bit
         self._lines = Lines(
@@ -94,7 +94,7 @@ class SmtpProvider:
         return smtp
 
     def _compose_in_7bit(self, outgoing: Outgoing) -> Mail:
-        """For a server that did not take it: all that follow go out like this."""
+        """Compose for a server that did not take eight bits. All following mails are composed like this."""
         self._takes_8bit = self._is_8bit_safe = False
         return self._compose(outgoing, takes_8bit=False)
 
@@ -117,14 +117,14 @@ class SmtpProvider:
                 async with asyncio.timeout(_GOODBYE_SECONDS):
                     await smtp.quit()
         finally:
-            # At once: closing TLS politely waits for the server.
+            # At once, because closing TLS properly waits for the server.
             transport.abort()
             smtp.close()
         return said
 
 
 class _OneCall:
-    """A call of `send`: all of it within its deadline, because it might begin no later than now."""
+    """A call of `send`. It must begin at once, so all of it happens within the deadline."""
 
     def __init__(self, outgoing: Outgoing) -> None:
         self.outgoing = outgoing

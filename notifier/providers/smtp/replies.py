@@ -1,19 +1,19 @@
-"""A server's replies, taken apart wherever the network cut them."""
+"""Splits what a server sends into replies, wherever the network cut them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-#: RFC 5321 section 4.5.3.1.5 allows 512 octets a line; some servers say more.
+#: RFC 5321 section 4.5.3.1.5 allows 512 octets in a line; some servers send more.
 _MAX_LINE = 8192
 _MAX_LINES = 1000
-#: So much of what is no reply is repeated.
+#: Maximum characters that are quoted of what is not a reply.
 _MAX_WORDS = 500
 
 
 class Reply(NamedTuple):
-    """A server's answer."""
+    """One reply of a server."""
 
     code: int
     #: Its lines without the codes, joined by line feeds.
@@ -21,28 +21,28 @@ class Reply(NamedTuple):
 
 
 class Garbled(Exception):
-    """What came is no SMTP. The text is what came."""
+    """What came is not SMTP. The error's text is what came."""
 
 
 class Replies:
-    """What came on one connection."""
+    """Reads the replies on one connection."""
 
     def __init__(self) -> None:
-        #: The beginning of a line; how many whole ones are still to be read; those of a reply that is not whole.
+        #: The beginning of a line; number of complete lines not yet read; lines of an incomplete reply.
         self._input = b""
         self._ahead = 0
         self._lines: list[str] = []
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing came that was not read yet, not even a part of a reply."""
+        """Whether everything that came has been read, with no part of a reply left."""
         return not (self._ahead or self._input or self._lines)
 
     def read(self, data: bytes) -> Iterator[Reply]:
-        """The replies that are whole with `data`.
+        """The replies that `data` completes.
 
         Raises:
-            Garbled: what came is no reply; nothing that comes after it is one either.
+            Garbled: what came is not a reply. Nothing that comes after it is a reply either.
         """
         lines = (self._input + data).split(b"\n")
         self._input = lines.pop()

@@ -1,7 +1,7 @@
-"""What Twilio's error codes mean, in answers to a send and in status callbacks.
+"""The table of Twilio's error codes, in answers to a send and in status callbacks.
 
-The source of a row is its page. Rows marked "observed" rest on experience, as the page does not say whether to try
-again.
+The source of a row is Twilio's page about the code. Rows marked "observed" rest on experience, because that page
+does not say whether to try again.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from notifier.providers.outcomes import (
 )
 from notifier.providers.sms import DOCUMENTED, OBSERVED, SmsCodeRow, find_row
 
-#: A handset that is off or out of coverage is back in minutes to hours, and each try costs a message.
+#: A handset that is off or out of coverage is back in minutes to hours, and each attempt costs a message.
 _HANDSET = Verdict(Outcome.UNAVAILABLE, Reason.UNREACHABLE_RECIPIENT, Subject.RECIPIENT, retry_after_seconds=600.0)
 _CONGESTED = Verdict(
     Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, Subject.DESTINATION, retry_after_seconds=60.0
 )
-#: The sender's own queue at Twilio holds hours of messages.
+#: The sender's queue at Twilio holds hours of messages.
 _QUEUE_FULL = Verdict(Outcome.THROTTLED, Reason.PROVIDER_THROTTLED, Subject.ACCOUNT, retry_after_seconds=60.0)
 _SENDER_QUEUE_FULL = replace(_QUEUE_FULL, subject=Subject.SENDER)
-#: The limit ends at midnight, in an unknown time zone.
+#: The limit ends at midnight, in a time zone that we do not know.
 _SENDER_DAY_OVER = replace(_SENDER_QUEUE_FULL, retry_after_seconds=300.0)
 
-#: Our account has not registered this sender; only its messages are affected.
+#: Our account has not registered this sender. Only its messages are affected.
 SENDER_NOT_REGISTERED = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, Subject.SENDER)
 
 
@@ -48,7 +48,7 @@ def _row(code: int, meaning: str, verdict: Verdict, basis: str = DOCUMENTED) -> 
 
 
 TABLE: tuple[SmsCodeRow, ...] = (
-    # Our account and settings: messages wait until someone repairs it.
+    # Our account and settings: messages wait until somebody fixes them.
     _row(20003, "authentication failed", ACCOUNT),
     _row(20005, "account not active", ACCOUNT),
     _row(20006, "access denied", ACCOUNT),
@@ -59,7 +59,7 @@ TABLE: tuple[SmsCodeRow, ...] = (
     _row(30002, "account suspended", ACCOUNT),
     _row(30037, "outbound messaging is turned off", ACCOUNT),
     _row(63038, "daily limit of the account reached", ACCOUNT),
-    # Our sender: its messages wait, those of others go on.
+    # Our sender: its messages wait, messages of other senders go on.
     _row(21212, "our From is not a valid number", SENDER_REFUSED),
     _row(21267, "trial account: no alphanumeric From", SENDER_REFUSED),
     _row(21601, "From is not a number of ours that can send SMS", SENDER_REFUSED),
@@ -79,7 +79,7 @@ TABLE: tuple[SmsCodeRow, ...] = (
     _row(30034, "our account has not registered the number (US A2P 10DLC)", SENDER_NOT_REGISTERED, OBSERVED),
     _row(30035, "number is still being registered (US A2P 10DLC)", SENDER_REFUSED, OBSERVED),
     _row(63007, "the channel does not know our From", SENDER_REFUSED),
-    # Too fast: surely not processed.
+    # Too fast: certainly not processed.
     _row(20429, "too many requests", THROTTLED),
     _row(14107, "rate limit of messages reached", THROTTLED, OBSERVED),
     _row(30001, "queue overflow", _QUEUE_FULL),
@@ -116,18 +116,17 @@ TABLE: tuple[SmsCodeRow, ...] = (
     _row(21619, "no body and no media", CONTENT),
     _row(30004, "message blocked", CONTENT, OBSERVED),
     _row(30007, "filtered by the carrier", CONTENT, OBSERVED),
-    _row(30019, "larger than the carrier takes", CONTENT, OBSERVED),
+    _row(30019, "larger than the carrier accepts", CONTENT, OBSERVED),
     _row(30038, "a one-time code that was filtered", CONTENT, OBSERVED),
     _row(30110, "a domain in the body is blocked", CONTENT),
-    # Twilio's own faults: its page about 20500 says that the message may have been sent.
+    # Twilio's own failures: its page about 20500 says that the message may have been sent.
     _row(20500, "internal server error", UNKNOWN),
 )
 
 
 def judge(status: int, code: int | None) -> Verdict:
-    """What an answer other than 2xx means: by Twilio's code, otherwise by the HTTP status. A 5xx stays unknown
-    whatever else it says; a 3xx does not come from Twilio's API, so the address is wrong; any other 4xx is a
-    refusal."""
+    """What an answer other than 2xx means: by Twilio's code, otherwise by the HTTP status. A 5xx is always
+    unknown. A 3xx does not come from Twilio's API, so the address is wrong. Any other 4xx is a refusal."""
     if status >= 500:
         return UNKNOWN
     if code is not None and (row := find_row(TABLE, code)):

@@ -1,8 +1,8 @@
-"""The HTTP under Twilio's client: `providers.http_session` in place of Twilio's own.
+"""The HTTP client under Twilio's library: `providers.http_session` in place of Twilio's own.
 
-Twilio's `AsyncTwilioHttpClient` knows neither deadlines nor whether a request was sent. Its `timeout=` is not
-passed on, so a silent server blocks a call for ever, and its `max_retries=` repeats POST, which sends an SMS
-twice. Its aiohttp takes three times as long as all the rest of a call.
+Twilio's `AsyncTwilioHttpClient` has no deadlines, and does not tell whether a request was sent. It does not pass
+its `timeout=` on, so a silent server blocks a call for ever. Its `max_retries=` repeats POST, which sends an SMS
+twice. The aiohttp that it uses takes three times as long as all the rest of a call.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from notifier.providers.http_session import HttpCall, HttpSession
 
 _API = "https://api.twilio.com"
 
-# At INFO it logs the URL of every request, which holds the account.
+# At INFO it logs the URL of every request, which contains the account.
 logging.getLogger("twilio").setLevel(logging.WARNING)
 
 _current: ContextVar[HttpCall] = ContextVar("twilio_call")
@@ -30,7 +30,8 @@ _current: ContextVar[HttpCall] = ContextVar("twilio_call")
 
 @contextlib.contextmanager
 def calling(deadline_seconds: float) -> Iterator[HttpCall]:
-    """Requests inside the block belong to this call: Twilio's client passes no context through."""
+    """Requests inside the block belong to this call. A context variable is needed because Twilio's client passes
+    no context through."""
     call = HttpCall(deadline_seconds)
     token = _current.set(call)
     try:
@@ -58,7 +59,8 @@ class DeadlineHttpClient(AsyncHttpClient):  # type: ignore[misc]  # twilio ships
         timeout: float | None = None,
         allow_redirects: bool = False,
     ) -> Any:
-        """Send one request, and never a second one for the same call. Raises as `HttpSession.exchange`."""
+        """Send one request, and never a second one for the same call. Raises the errors of
+        `HttpSession.exchange`."""
         call = _current.get()
         login = basic_authorization(*auth) if auth else {}
         address = self._address(url)

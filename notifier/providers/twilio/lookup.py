@@ -1,9 +1,9 @@
-"""Looks for the message of an attempt that ended without an answer.
+"""Searches Twilio for the message of an attempt that ended without an answer.
 
 Messages can be listed by recipient and by the day of sending, newest first
-(https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources). They hold nothing of
-ours but the text, so a message fits if recipient, sender and text are the same and it was created while the
-attempt was under way or shortly after.
+(https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources). They contain nothing
+of ours but the text. So a message matches if recipient, sender and text are the same and it was created while the
+attempt was in progress or shortly after.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from notifier.providers.outcomes import UNAVAILABLE
 #: How far Twilio's clock may be behind ours.
 _BEFORE = timedelta(seconds=5)
 _AFTER = timedelta(seconds=LATEST_SECONDS)
-#: Twilio's prefix to every text of a trial account.
+#: Twilio's prefix to every text from a trial account.
 _TRIAL = "Sent from your Twilio trial account - "
 _PAGE_SIZE = 50
-#: Maximum number of pages read for one day; nobody gets 500 messages a day from us.
+#: Maximum number of pages read for one day; we send nobody 500 messages a day.
 _MAX_PAGES = 10
 
 
@@ -35,7 +35,7 @@ class LookupWindow:
 
     @property
     def days(self) -> tuple[date, ...]:
-        """The UTC days that it touches: two near midnight."""
+        """The UTC days that the window touches: two near midnight."""
         return tuple(sorted({self.opens_at.date(), self.closes_at.date()}))
 
 
@@ -46,17 +46,17 @@ def window_of(sought: Sought, deadline_seconds: float) -> LookupWindow:
 
 
 async def search(client: Any, sought: Sought, window: LookupWindow) -> list[Receipt]:
-    """The receipts of the messages that fit, closest to the start of the attempt first.
+    """The receipts of the matching messages, closest to the start of the attempt first.
 
     Raises:
-        Unavailable: if there were more messages than we read.
-        TwilioException, OSError: as Twilio's client does.
+        Unavailable: there were more messages than we read.
+        TwilioException, OSError: raised by Twilio's client.
     """
     found: dict[str, Any] = {}
     for day in window.days:
         async for message in _pages(client, to=sought.to, date_sent=f"{day:%Y-%m-%d}"):
             found[message.sid] = message
-    # A message still in Twilio's queue has no date of sending, so no search by day finds it.
+    # A message in Twilio's queue has no date of sending yet, so no search by day finds it.
     newest = await client.messages.page_async(to=sought.to, page_size=_PAGE_SIZE)
     found |= {message.sid: message for message in newest}
     fitting = [message for message in found.values() if _fits(message, sought, window)]
@@ -85,7 +85,7 @@ def _fits(message: Any, sought: Sought, window: LookupWindow) -> bool:
 
 
 def _comparable(body: str) -> str:
-    """Differences in outer white space and line breaks are not worth a second SMS."""
+    """The text for comparing: differences in outer white space and line breaks are not worth a second SMS."""
     return body.replace("\r\n", "\n").strip().removeprefix(_TRIAL)
 
 

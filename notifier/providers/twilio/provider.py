@@ -1,8 +1,8 @@
-"""SMS through Twilio, with Twilio's own client.
+"""Sends SMS through Twilio, with Twilio's own client.
 
 Twilio has no idempotency key: a POST that ends without an answer or with a 5xx may have sent the SMS. Both are
-`OutcomeUnknown`, which is resolved later by the StatusCallback, whose URL carries the notification's id and
-attempt, or by `TwilioProvider.find`. How an accepted message ended comes by the same callback, or by
+`OutcomeUnknown`. They are resolved later by the StatusCallback, whose URL carries the notification's id and
+attempt, or by `TwilioProvider.find`. How an accepted message ended is learned from the same callback, or from
 `TwilioProvider.ask`.
 """
 
@@ -59,8 +59,8 @@ class TwilioProvider:
         return Receipt(provider_message_id=message.sid, detail=str(message.status))
 
     async def find(self, sought: Sought, *, deadline_seconds: float) -> Sequence[Receipt]:
-        """A message that failed or did not arrive was accepted all the same. What is not found within a minute of
-        the call's end may still turn up: until then this raises `Unavailable`."""
+        """See `Reconciles.find`. A message that failed or did not arrive was accepted all the same. A message that
+        is not found within a minute of the call's end may still appear; until then this raises `Unavailable`."""
         window = window_of(sought, deadline_seconds)
         asked_at = sought.asked_at or datetime.now(UTC)
         try:
@@ -123,7 +123,7 @@ class TwilioProvider:
         except TwilioException:
             raise _refused(call) from None
         except Exception as error:
-            # Twilio's client failed on a 2xx answer, in one of many ways: the SMS may be out.
+            # Twilio's client failed on a 2xx answer, in one of many ways: the SMS may have been sent.
             if call.status is None:
                 raise
             raise UNKNOWN.error(f"unreadable answer: {type(error).__name__}", code=str(call.status)) from error
@@ -133,7 +133,7 @@ class TwilioProvider:
         if self._client is None:
             options = self._options
             self._http = DeadlineHttpClient(options.api_base)
-            # An empty environment would make it read ours, where a stray TWILIO_REGION changes the host.
+            # With an empty environment, it would read ours, where a stray TWILIO_REGION changes the host.
             nothing = {"": ""}
             sid, token = options.account_sid, options.auth_token
             self._client = Client(sid, token, http_client=self._http, environment=nothing)
@@ -141,7 +141,7 @@ class TwilioProvider:
 
 
 def _cannot_tell(error: SendError) -> Unavailable:
-    """A failed question tells nothing about the message; only whose fault it was is kept."""
+    """A failed question says nothing about the message; only whose fault the failure was is kept."""
     reason = Reason.PROVIDER_ACCOUNT if error.reason is Reason.PROVIDER_ACCOUNT else Reason.PROVIDER_UNAVAILABLE
     wait: float | None = getattr(error, "retry_after_seconds", None)
     return Unavailable(error.detail, code=error.code, reason=reason, retry_after_seconds=wait)
@@ -158,7 +158,7 @@ def _refused(call: HttpCall) -> SendError:
 
 
 def _read_error(body: str) -> tuple[int | None, str]:
-    """Code and message of `{code, message, more_info, status}`, or of RFC 9457 in Twilio's newer parts."""
+    """Code and message from `{code, message, more_info, status}`, or from RFC 9457 in newer parts of Twilio."""
     try:
         content = json.loads(body)
     except ValueError:

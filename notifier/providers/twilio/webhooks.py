@@ -1,8 +1,8 @@
-"""Twilio's calls: status callbacks of our messages, and messages that people write to our numbers.
+"""Twilio's webhooks: status callbacks for our messages, and messages that people write to our numbers.
 
 The statuses are those of Twilio's message resource
-(https://www.twilio.com/docs/messaging/api/message-resource#message-status-values). They come in any order, and
-more than once. Twilio adds fields and statuses freely: unknown ones are no error.
+(https://www.twilio.com/docs/messaging/api/message-resource#message-status-values). They arrive in any order, and
+more than once. Twilio adds fields and statuses freely, so unknown ones are not errors.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from notifier.providers.base import AttemptReport, InboundWish, Report, Webhook,
 from notifier.providers.twilio.codes import TABLE
 from notifier.providers.twilio.options import TwilioOptions
 
-#: A SID stands for one message, whichever account made it.
+#: A SID stands for one message, whichever account sent it.
 ID_SPACE = "twilio"
 
 _SIGNATURE_HEADER = "x-twilio-signature"
 
-#: The fields of a form; a name may come twice.
+#: The fields of a form; a name may occur twice.
 Form = MultiDict[str]
 
 #: Twilio's status → the notification's.
@@ -42,18 +42,18 @@ STATUSES: Mapping[str, Status] = MappingProxyType(
         "delivered": Status.DELIVERED,
         "read": Status.DELIVERED,
         "undelivered": Status.UNDELIVERED,
-        # Twilio accepted it and could not pass it on.
+        # Twilio accepted it but could not pass it on.
         "failed": Status.UNDELIVERED,
         "canceled": Status.UNDELIVERED,
     }
 )
-#: More fields than any of Twilio's forms has.
+#: More than any of Twilio's forms has.
 _MAX_FIELDS = 200
 _SID = re.compile(r"[A-Za-z0-9]{2,64}")
 _CODE = re.compile(r"[0-9]{1,6}")
 
 
-#: Twilio's own keywords; the keyword is the whole text. https://help.twilio.com/articles/223134027
+#: Twilio's own keywords; a keyword must be the whole text. https://help.twilio.com/articles/223134027
 _KEYWORDS: Mapping[str, Wish] = MappingProxyType(
     {
         **dict.fromkeys(
@@ -66,7 +66,7 @@ _KEYWORDS: Mapping[str, Wish] = MappingProxyType(
 
 
 class _TwilioWebhook(Webhook[TwilioOptions]):
-    """A form, signed with the token of the account that it names."""
+    """A form that is signed with the token of the account that it names."""
 
     def __init__(self, request: WebhookRequest) -> None:
         super().__init__(request)
@@ -84,7 +84,7 @@ class InboundText(_TwilioWebhook):
     """Somebody wrote to one of our numbers. Only keywords count."""
 
     path = "inbound"
-    #: An empty answer: Twilio replies to its keywords itself.
+    #: An empty answer, because Twilio replies to its keywords itself.
     answer = ('<?xml version="1.0" encoding="UTF-8"?><Response/>', "text/xml")
 
     def wishes(self) -> Sequence[InboundWish]:
@@ -102,7 +102,7 @@ class TwilioStatusCallback(_TwilioWebhook):
 
 
 def read_form(body: bytes) -> Form | None:
-    """The fields of a form, in order, empty ones included; None if it is not a form."""
+    """The fields of a form, in order, including empty ones; None if it is not a form."""
     try:
         fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
@@ -113,20 +113,20 @@ def read_form(body: bytes) -> Form | None:
 def is_signed(token: str, url: str, form: Form, signature: str) -> bool:
     """Whether the holder of the account's token signed a POST of this form to this URL.
 
-    With and without the port, as Twilio uses both. Twilio's own `validate` does not compare in constant time, so
-    only its computation is used.
+    The URL is tried with and without the port, because Twilio uses both. Twilio's own `validate` does not compare
+    in constant time, so only its computation is used.
     """
     validator, given = RequestValidator(token), signature.encode()
     parts = urlparse(url)
     try:
         wanted = [validator.compute_signature(each(parts), form) for each in (remove_port, add_port)]
     except ValueError:
-        return False  # a port that is none
+        return False  # not a valid port
     return any(hmac.compare_digest(each.encode(), given) for each in wanted)
 
 
 def read_callback(form: Form) -> Report | None:
-    """None if the form holds no report."""
+    """The report in the form; None if it holds none."""
     sid = form.get("MessageSid") or form.get("SmsSid") or ""
     word = form.get("MessageStatus") or form.get("SmsStatus") or ""
     if not word or not _SID.fullmatch(sid):
@@ -142,7 +142,7 @@ def report_of(sid: str, word: str, code: str | None, *, occurred_at: datetime | 
 
 
 def read_wish(form: Form) -> Wish | None:
-    """What an inbound message asks for. `OptOutType` is there if the account has Advanced Opt-Out, which knows
+    """What an inbound message asks for. `OptOutType` is present if the account has Advanced Opt-Out, which knows
     more words and languages than we do (https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out)."""
     told = form.get("OptOutType", "").strip().upper()
     if told in Wish.__members__:

@@ -1,8 +1,8 @@
-"""What the statuses of Vonage's SMS API mean: one for each part of a message, in an answer that is HTTP 200.
+"""The table of statuses of Vonage's SMS API: one for each part of a message, in an answer with HTTP 200.
 
 The source of a row is Vonage's page about the API's errors, unless the row names another. Rows marked "observed"
-rest on texts that the API is known to answer with. A status other than 0 means that the part was not queued
-(https://developer.vonage.com/en/messaging/sms/guides/troubleshooting-sms). The exception is 5, an error within the
+rest on texts that the API is known to return. A status other than 0 means that the part was not queued
+(https://developer.vonage.com/en/messaging/sms/guides/troubleshooting-sms). The exception is 5, an error inside the
 platform while it processed the message: how far it got is unknown.
 """
 
@@ -34,11 +34,11 @@ from notifier.providers.sms import DOCUMENTED, OBSERVED, SmsCodeRow, find_row
 
 _RECEIPTS = "https://api.support.vonage.com/hc/en-us/articles/204014733"
 
-#: The status of a part that was taken.
+#: The status of a part that was accepted.
 ACCEPTED = "0"
 
 _ERRORS = "https://developer.vonage.com/en/api-errors/sms"
-#: The sister API explains these statuses, as its codes 1100 to 1140.
+#: Another API of Vonage's, which explains these statuses as its codes 1100 to 1140.
 _MESSAGES_API = "https://developer.vonage.com/en/api-errors/messages"
 
 #: "Throughput Rate Exceeded - please wait [ 978 ] and retry": milliseconds.
@@ -52,7 +52,7 @@ def _row(code: int, meaning: str, verdict: Verdict, *, words: str = "", url: str
 
 #: The first row that fits decides.
 TABLE: tuple[SmsCodeRow, ...] = (
-    _row(1, "sending faster than the account may", THROTTLED),
+    _row(1, "sending faster than the account is allowed to", THROTTLED),
     _row(2, "no sender", SENDER_REFUSED, words=r"\bfrom\b"),
     _row(2, "a parameter is missing", REFUSED),
     _row(3, "our sender is not valid", SENDER_REFUSED, words=r"\bfrom\b"),
@@ -91,15 +91,15 @@ def judge(status: str, words: str) -> Verdict:
 
 
 def pause_seconds(words: str) -> float | None:
-    """How long the error-text of a throttled part asks us to wait; None if it does not."""
+    """How long the error-text of a throttled part asks us to wait, in seconds; None if it does not."""
     found = _PAUSE.search(words)
     return min(int(found[1]) / 1000, MAX_RETRY_AFTER_SECONDS) if found else None
 
 
 _NETWORK_ERROR = replace(UNAVAILABLE, subject=Subject.DESTINATION)
 
-#: The err-codes of delivery receipts for messages that did not arrive. Of a verdict only reason and suppression
-#: count: the message is Vonage's, and nothing is sent again.
+#: The err-codes of delivery receipts for messages that did not arrive. Only the reason and the suppression in a
+#: verdict count: Vonage has accepted the message, and nothing is sent again.
 RECEIPTS: tuple[SmsCodeRow, ...] = (
     _row(1, "no reason could be determined", NOT_FOR_RECIPIENT, url=_RECEIPTS),
     _row(2, "handset cannot be reached now", UNREACHABLE, url=_RECEIPTS),
@@ -109,7 +109,7 @@ RECEIPTS: tuple[SmsCodeRow, ...] = (
     _row(6, "blocked by the carrier's anti-spam filter", CONTENT, url=_RECEIPTS),
     _row(7, "handset was busy", UNREACHABLE, url=_RECEIPTS),
     _row(8, "network error", _NETWORK_ERROR, url=_RECEIPTS),
-    _row(9, "the user has asked for no messages of this service", OPTED_OUT, url=_RECEIPTS),
+    _row(9, "the user has asked for no more messages from this service", OPTED_OUT, url=_RECEIPTS),
     _row(10, "error in a parameter of the message", CONTENT, url=_RECEIPTS),
     _row(11, "Vonage has no route", DESTINATION_REFUSED, url=_RECEIPTS),
     _row(12, "no route to the number", DESTINATION_REFUSED, url=_RECEIPTS),

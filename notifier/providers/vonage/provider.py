@@ -1,8 +1,8 @@
-"""SMS through Vonage's SMS API, by plain HTTP.
+"""Sends SMS through Vonage's SMS API, by plain HTTP.
 
 The API (https://developer.vonage.com/en/api/sms) always answers HTTP 200; what counts is the status of each part,
 which `response` reads. It has no idempotency keys and no search, so `VonageProvider` does not implement
-`Reconciles`: a lost answer stays `OutcomeUnknown` until a delivery receipt comes. The URL of `callback` carries
+`Reconciles`: a lost answer stays `OutcomeUnknown` until a delivery receipt comes. The URL in `callback` carries
 the notification's id and attempt, `client-ref` the id.
 """
 
@@ -54,7 +54,7 @@ class VonageProvider:
         return self._options.missing_for_webhooks is None
 
     async def check(self, *, deadline_seconds: float) -> str:
-        """Returns "account abcd… has a balance of 10.28 EUR". Vonage's balances are in euros
+        """Returns a line such as "account abcd… has a balance of 10.28 EUR". Vonage's balances are in euros
         (https://developer.vonage.com/en/account/code-snippets/account-balance)."""
         key = self._options.api_key
         login = basic_authorization(key, self._options.api_secret)
@@ -81,7 +81,7 @@ class VonageProvider:
         form = {
             "api_key": options.api_key,
             "api_secret": options.api_secret,
-            # E.164 without the plus, which the API does not take.
+            # E.164 without the plus, which the API does not accept.
             "from": outgoing.sender.removeprefix("+"),
             "to": outgoing.to.removeprefix("+"),
             "text": outgoing.text,
@@ -89,11 +89,11 @@ class VonageProvider:
             "client-ref": str(outgoing.notification_id),
         }
         if not fits_gsm(outgoing.text):
-            # Without it Vonage would replace characters that the GSM alphabet does not have.
+            # Without this, Vonage would replace characters that are not in the GSM alphabet.
             form["type"] = "unicode"
         if options.public_url is not None:
             path = f"webhooks/vonage/{outgoing.notification_id}/{outgoing.attempt}"
-            # Each part has its own receipt: the text has arrived when all parts have.
+            # Each part has its own receipt; the text has arrived when all parts have.
             form["callback"] = f"{options.public_url}/{path}/{outgoing.segments}"
         return form
 
@@ -106,13 +106,13 @@ class VonageProvider:
         data: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> HttpCall:
-        """The call, if it was answered with 2xx.
+        """Make a request. Returns the call if it was answered with 2xx.
 
         Raises:
-            SendError: if not.
+            SendError: it was not.
         """
         if self._session is None:
-            # Not before the first call, because a session belongs to the event loop that creates it.
+            # Created at the first call, because a session belongs to the event loop that creates it.
             self._session = HttpSession()
         call = HttpCall(deadline_seconds)
         url = self._options.api_base + path
@@ -120,7 +120,7 @@ class VonageProvider:
             await self._session.exchange(call, method, url, data=data, headers=headers)
         status = call.status or 0
         if not 200 <= status < 300:
-            # The API itself never answers a send so; a proxy or a wrong address may.
+            # The API itself never answers a send like this, but a proxy or a wrong address may.
             wait = retry_after(call.headers or {})
             raise judge_status(status).error(f"HTTP {status}", code=str(status), retry_after_seconds=wait)
         return call

@@ -13,14 +13,14 @@ from notifier.providers.outcomes import UNKNOWN, Verdict
 from notifier.providers.redaction import sms_detail
 from notifier.providers.vonage.codes import ACCEPTED, judge, pause_seconds
 
-#: If parts were refused for different reasons, the gravest counts: the message cannot go out whole before that
+#: If parts were refused for different reasons, the gravest counts: the message cannot be sent whole until that one
 #: is fixed.
 _GRAVITY = (Outcome.THROTTLED, Outcome.UNAVAILABLE, Outcome.REJECTED, Outcome.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class VonagePart:
-    """One of `messages`: a part of the text, as long as one SMS can be."""
+    """One entry of `messages`: a part of the text that fits into one SMS."""
 
     status: str
     message_id: str
@@ -36,13 +36,13 @@ class VonagePart:
 
 
 def read_receipt(body: str) -> Receipt:
-    """The receipt, if every part was accepted.
+    """Return the receipt, if every part was accepted.
 
-    If only some parts were, the outcome is unknown: they cannot be called back, a phone shows them in pieces or
-    not at all, and sending again would double them, so a person has to look.
+    If only some parts were accepted, the outcome is unknown and a person has to look: parts cannot be recalled, a
+    phone shows them in pieces or not at all, and sending again would double them.
 
     Raises:
-        SendError: for everything else.
+        SendError: in all other cases.
     """
     parts = _read_parts(body)
     accepted = [part for part in parts if part.is_accepted]
@@ -69,7 +69,8 @@ def _refused(parts: Sequence[VonagePart]) -> SendError:
 
 
 def _read_parts(body: str) -> tuple[VonagePart, ...]:
-    """Raises `OutcomeUnknown` if the answer cannot be read, or lists fewer parts than it counts."""
+    """Read the parts. Raises `OutcomeUnknown` if the answer cannot be read, or lists fewer parts than it
+    counts."""
     try:
         content = json.loads(body)
         parts = tuple(

@@ -1,8 +1,8 @@
-"""Vonage's calls: delivery receipts of our messages, one for each part of a text.
+"""Vonage's webhooks: delivery receipts for our messages, one for each part of a text.
 
 A receipt (https://developer.vonage.com/en/messaging/sms/guides/delivery-receipts) comes as a form or as JSON,
-depending on the account. `sig` signs all other fields with the account's signature secret, by the account's method
-(https://developer.vonage.com/en/getting-started/concepts/signing-messages).
+depending on the account. `sig` signs all other fields with the account's signature secret, using the account's
+method (https://developer.vonage.com/en/getting-started/concepts/signing-messages).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from notifier.providers.base import AttemptReport, Report, Webhook, WebhookReque
 from notifier.providers.vonage.codes import RECEIPTS
 from notifier.providers.vonage.options import VonageOptions
 
-#: An id stands for one message: one part of a text.
+#: An id stands for one message, that is, one part of a text.
 ID_SPACE = "vonage"
 
 #: Vonage's status → the notification's.
@@ -42,14 +42,14 @@ STATUSES: Mapping[str, Status] = MappingProxyType(
 _MAX_FIELDS = 100
 _ID = re.compile(r"[A-Za-z0-9-]{2,64}")
 _CODE = re.compile(r"[0-9]{1,4}")
-#: The signed part holds the time of signing. Vonage repeats a receipt that was not accepted for a day
-#: (https://developer.vonage.com/en/getting-started/concepts/webhooks), perhaps as it was signed first.
+#: The signed part contains the time of signing. Vonage repeats a receipt that was not accepted for a day
+#: (https://developer.vonage.com/en/getting-started/concepts/webhooks), perhaps with its first signature.
 _OLDEST, _NEWEST = timedelta(hours=25), timedelta(hours=1)
 _SECONDS = re.compile(r"[0-9]{1,11}")
 
 
 class DeliveryReceipt(Webhook[VonageOptions]):
-    """How a part of a message ended."""
+    """Tells how a part of a message ended."""
 
     path = "{notification:uuid}/{attempt}/{parts}"
 
@@ -68,14 +68,14 @@ class DeliveryReceipt(Webhook[VonageOptions]):
 
     def reports(self) -> Sequence[AttemptReport]:
         report, names = read_receipt(self.fields), self.request.parameters
-        # The URL is not signed; `client-ref` is, and repeats the id.
+        # The URL is not signed. `client-ref` is, and repeats the id.
         if report is None or self.fields.get("client-ref") != str(names["notification"]):
             return []
         return [AttemptReport(names["notification"], names["attempt"], report, names["parts"])]
 
 
 def read_fields(body: bytes, content_type: str) -> dict[str, str] | None:
-    """None if they cannot be read."""
+    """The receipt's fields; None if they cannot be read."""
     try:
         if "json" in content_type:
             return _flat(json.loads(body))
@@ -85,7 +85,7 @@ def read_fields(body: bytes, content_type: str) -> dict[str, str] | None:
 
 
 def _flat(content: Any) -> dict[str, str] | None:
-    """One object of plain values, as texts."""
+    """The members of a JSON object of plain values, as texts; None if it is something else."""
     if not isinstance(content, dict) or len(content) > _MAX_FIELDS:
         return None
     if any(isinstance(value, dict | list | bool | float) for value in content.values()):
@@ -100,7 +100,7 @@ def is_signed(secret: str, method: str, fields: Mapping[str, str]) -> bool:
 
 
 def is_fresh(fields: Mapping[str, str], now: datetime) -> bool:
-    """Whether `timestamp`, which is signed, is about now: an old receipt that somebody kept does not count."""
+    """Whether `timestamp`, which is signed, is about now. A recorded old receipt does not count."""
     seconds = fields.get("timestamp", "")
     if not _SECONDS.fullmatch(seconds):
         return False
@@ -109,18 +109,18 @@ def is_fresh(fields: Mapping[str, str], now: datetime) -> bool:
 
 
 def sign(secret: str, method: str, fields: Mapping[str, str]) -> str:
-    """The `sig` of these fields, in lower case, ignoring a `sig` among them."""
+    """The `sig` for these fields, in lower case. A `sig` among them is ignored."""
     signed = "".join(
         f"&{name}={fields[name].replace('&', '_').replace('=', '_')}" for name in sorted(fields) if name != "sig"
     )
     if method == "md5hash":
-        # Vonage's own choice; an account can be set to an HMAC instead.
+        # Vonage's own choice; an account can use an HMAC instead.
         return hashlib.md5(f"{signed}{secret}".encode(errors="replace"), usedforsecurity=False).hexdigest()
     return hmac.new(secret.encode(), signed.encode(errors="replace"), method).hexdigest()
 
 
 def read_receipt(fields: Mapping[str, str]) -> Report | None:
-    """None if the fields hold no report."""
+    """The report in the fields; None if they hold none."""
     id_, word = fields.get("messageId", ""), fields.get("status", "")
     if not word or not _ID.fullmatch(id_):
         return None

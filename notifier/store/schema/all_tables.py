@@ -1,4 +1,4 @@
-"""`Base` with every table, for whoever compares or upgrades all. Programs import the tables that they use."""
+"""`Base` with all tables, for code that compares or upgrades all. Programs import only those that they use."""
 
 from __future__ import annotations
 

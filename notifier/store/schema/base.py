@@ -1,4 +1,4 @@
-"""What every table has in common: aware timestamps, jsonb, and names for constraints."""
+"""What all tables have in common: aware timestamps, jsonb, and names for constraints."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ class Base(DeclarativeBase):
 
 
 def one_of(column: str, values: type[Any]) -> CheckConstraint:
-    """The column has one of these values."""
+    """A constraint that the column has one of these values."""
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")

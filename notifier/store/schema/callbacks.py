@@ -20,41 +20,42 @@ class Callback(Base):
 
     #: UUIDv7; the header `webhook-id`.
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    #: Of two callbacks of one notification the later has the higher number.
+    #: Rises with each callback, so the later of two callbacks of one notification has the higher number.
     sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     notification_id: Mapped[UUID]
     producer: Mapped[str]
-    #: The producer's name, for its configured endpoint; with the server's, for a message's own URL.
+    #: The producer's name, for its configured endpoint. For a message's own URL, the server's name is added.
     endpoint: Mapped[str]
-    #: Of the notification.
+    #: Status and reason of the notification.
     status: Mapped[str]
     reason: Mapped[str | None]
-    #: Provider calls of the notification until then; None: none.
+    #: Number of provider calls of the notification until then. None: there was none.
     attempt: Mapped[int | None] = mapped_column(Integer)
     #: When its status changed.
     occurred_at: Mapped[datetime] = mapped_column(server_default=func.now())
     state: Mapped[str] = mapped_column(server_default=text("'waiting'"))
-    #: waiting: the next call; given: when it is dispatched again; calling: end of the lease; else None.
+    #: waiting: time of the next call; given: when it is dispatched again; calling: end of the lease; else None.
     due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
-    #: Its 24 hours count from here: when it was made, or last replayed.
+    #: When it was made or last replayed: its 24 hours count from here.
     begun_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    #: Calls so far: the fencing token of the worker that makes one.
+    #: Number of calls so far: the fencing token of the worker that makes a call.
     attempt_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: `attempt_count` when it was last replayed.
     replayed_attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: Why the last call failed, or why it is parked.
     failure: Mapped[str | None]
-    #: Of the last call.
+    #: HTTP status of the last call.
     http_status: Mapped[int | None] = mapped_column(Integer)
     #: When it was delivered or parked.
     settled_at: Mapped[datetime | None]
 
     __table_args__ = (
         one_of("state", CallbackState),
-        # The sweep's: what is due, endpoint by endpoint.
+        # For the sweep: what is due, endpoint by endpoint.
         Index("ix_callbacks_due", "endpoint", "due_at", "sequence", postgresql_where=text("due_at IS NOT NULL")),
-        # … and whether it is little. All have a sequence: only a query that says so may use the index, for others
-        # would read through a whole backlog to find an endpoint's callbacks.
+        # … and whether only little is due. The condition on the sequence is always true: only a query that repeats
+        # it may use this index, because other queries would read through a whole backlog to find an endpoint's
+        # callbacks.
         Index("ix_callbacks_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL AND sequence > 0")),
         Index("ix_callbacks_notification_id_sequence", "notification_id", "sequence"),
         Index("ix_callbacks_in_flight", "endpoint", postgresql_where=text("state IN ('given', 'calling')")),
@@ -76,27 +77,27 @@ class CallbackAttempt(Base):
     finished_at: Mapped[datetime | None]
     #: None: there was no answer.
     http_status: Mapped[int | None] = mapped_column(Integer)
-    #: None, once it is finished: delivered.
+    #: None once the call is finished: it was delivered.
     failure: Mapped[str | None]
 
 
 class CallbackEndpoint(Base):
-    """The state of an endpoint that was called."""
+    """The state of an endpoint that has been called."""
 
     __tablename__ = "callback_endpoints"
 
     endpoint: Mapped[str] = mapped_column(primary_key=True)
     producer: Mapped[str]
-    #: First failure since its last success.
+    #: Time of the first failure since the last success.
     failing_since: Mapped[datetime | None]
-    #: Failures since then.
+    #: Number of failures since then.
     failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    #: The last one.
+    #: Failure and HTTP status of the last one.
     failure: Mapped[str | None]
     http_status: Mapped[int | None] = mapped_column(Integer)
-    #: Not called from then on, until an operator resumes it.
+    #: Since when it is not called, until an operator resumes it.
     suspended_at: Mapped[datetime | None]
-    #: Callbacks delivered, and calls that failed, ever.
+    #: Total numbers of callbacks delivered, and of calls that failed.
     delivered_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     failed_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())

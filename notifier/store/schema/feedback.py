@@ -1,4 +1,4 @@
-"""The tables of feedback: hard bounces, the alarm and what it holds, returned mails that no parser could read."""
+"""The tables of feedback: hard bounces, mass alarms, held suppressions, and returned mails that cannot be read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from notifier.store.schema.base import Base
 
 
 class HardBounceCount(Base):
-    """Answers of a minute that said the recipient does not exist, counted for the mass alarm."""
+    """Numbers of answers in a minute that said the recipient does not exist, for the mass alarm."""
 
     __tablename__ = "hard_bounces"
 
@@ -21,29 +21,29 @@ class HardBounceCount(Base):
     #: Start of the minute.
     minute: Mapped[datetime] = mapped_column(primary_key=True)
     count: Mapped[int] = mapped_column(Integer)
-    #: Of these, how many were refused at once, and never sent.
+    #: How many of these were refused at once, and so never sent.
     refused: Mapped[int] = mapped_column(Integer)
 
 
 class BounceAlarm(Base):
-    """A provider or a sender identity with too many hard bounces: what they would suppress is held."""
+    """A provider or sender identity with too many hard bounces: suppressions that they would cause are held."""
 
     __tablename__ = "bounce_alarms"
 
     #: As in `hard_bounces`.
     scope: Mapped[str] = mapped_column(primary_key=True)
-    #: When it began.
+    #: When the alarm began.
     since: Mapped[datetime] = mapped_column(server_default=func.now())
-    #: It ends then, unless there are too many again.
+    #: When the alarm ends, unless there are too many bounces again.
     until: Mapped[datetime]
-    #: Hard bounces in the hour before the last judgement …
+    #: Number of hard bounces in the hour before the last judgement …
     bounced: Mapped[int] = mapped_column(Integer)
-    #: … and the mails sent.
+    #: … and of the mails sent.
     sent: Mapped[int] = mapped_column(Integer)
 
 
 class HeldSuppression(Base):
-    """A suppression that waits for an operator. The columns are those of `suppressions`."""
+    """A suppression that waits for an operator. Its columns are those of `suppressions`."""
 
     __tablename__ = "held_suppressions"
 
@@ -65,7 +65,7 @@ class HeldSuppression(Base):
 
 
 class UnreadBounce(Base):
-    """A mail that came back to a return path of ours, and that no parser could read."""
+    """A mail that came back to one of our return paths and that no parser could read."""
 
     __tablename__ = "unread_bounces"
 
@@ -74,13 +74,13 @@ class UnreadBounce(Base):
     notification_id: Mapped[UUID]
     #: Number of the attempt whose return path it came to.
     attempt: Mapped[int] = mapped_column(Integer)
-    #: SHA-256 of the mail, to know a repetition.
+    #: SHA-256 of the mail, to recognise a repetition.
     digest: Mapped[bytes] = mapped_column(LargeBinary)
     #: Full length. Bytes.
     size: Mapped[int] = mapped_column(BigInteger)
-    #: The bytes as they came, at most the first 64 KiB; empty if they are sealed.
+    #: The bytes as they came, at most the first 64 KiB. Empty if they are sealed.
     content: Mapped[bytes] = mapped_column(LargeBinary)
-    #: The same, encrypted; None: they stand in their column.
+    #: The same bytes, encrypted. None: they are in `content`.
     sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
 
     __table_args__ = (Index("uq_unread_bounces_notification_id", "notification_id", "digest", unique=True),)

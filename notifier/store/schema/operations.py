@@ -14,51 +14,51 @@ from notifier.store.schema.base import Base, one_of
 
 
 class ProviderState(Base):
-    """What operators set for one provider. One without a row is in use, with the weight of notifier.toml."""
+    """What operators set for a provider. A provider without a row is in use, with the weight of notifier.toml."""
 
     __tablename__ = "provider_states"
 
-    #: As in notifier.toml.
+    #: The name in notifier.toml.
     provider: Mapped[str] = mapped_column(primary_key=True)
     paused: Mapped[bool] = mapped_column(server_default=text("false"))
-    #: Instead of the configured one.
+    #: Replaces the configured weight. None: the configured one is used.
     weight: Mapped[int | None] = mapped_column(Integer)
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Circuit(Base):
-    """Whether a provider is called, for anybody or for one sender; shared by all workers."""
+    """Whether a provider is called, in general or for one sender; shared by all workers."""
 
     __tablename__ = "circuits"
 
-    #: As in notifier.toml.
+    #: The name in notifier.toml.
     provider: Mapped[str] = mapped_column(primary_key=True)
-    #: Name of the sender identity whose messages are held back there; "": the provider's own circuit.
+    #: The sender identity whose messages are held back there. "": this is the provider's own circuit.
     sender: Mapped[str] = mapped_column(primary_key=True)
-    #: Open until then, then one probe at a time; None: closed.
+    #: Open until then, then one probe at a time. None: closed.
     open_until: Mapped[datetime | None]
-    #: Since when no message got through.
+    #: Since when no message has got through.
     opened_at: Mapped[datetime | None]
     #: Why it opened.
     reason: Mapped[str | None]
     detail: Mapped[str | None]
-    #: Openings without a success between them: each doubles the pause.
+    #: Number of openings without a success in between. Each doubles the pause.
     openings: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: A probe is under way until then.
     probe_until: Mapped[datetime | None]
-    #: The notification that opened it, or probed it last.
+    #: The notification that opened it, or that probed it last.
     probed_by: Mapped[UUID | None]
-    #: Every one that did since it opened: none probes again.
+    #: All notifications that have opened or probed it since it opened: none of them probes again.
     probers: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
-    #: Messages in a row that were refused for their sender.
+    #: Number of messages in a row that were refused for their sender.
     refusals: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    #: The last of them.
+    #: The last of these messages.
     refused_id: Mapped[UUID | None]
-    #: Their destinations, where the answer may be about the destination: each counts once.
+    #: Destinations of these messages, if the answer may be about the destination. Each counts once.
     refused_destinations: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     #: When the provider last accepted a message of this sender.
     accepted_at: Mapped[datetime | None]
-    #: When it closed: what calls came to before that is forgiven.
+    #: When it closed. Outcomes of calls before that no longer count.
     closed_at: Mapped[datetime | None]
 
 
@@ -72,7 +72,7 @@ class ProviderOutcome(Base):
     slice_at: Mapped[datetime] = mapped_column(primary_key=True)
     outcome: Mapped[str] = mapped_column(primary_key=True)
     count: Mapped[int] = mapped_column(Integer)
-    #: Sum over the calls. Seconds.
+    #: Total duration of the calls. Seconds.
     seconds: Mapped[float]
 
 
@@ -84,14 +84,14 @@ class RateSlot(Base):
     #: "provider:relay-a", "sender:+15550100100".
     scope: Mapped[str] = mapped_column(primary_key=True)
     next_at: Mapped[datetime]
-    #: By when those that wait in this lane will have had their turns; empty: none waits.
+    #: When all that wait in this lane will have had their turns. None: none waits.
     urgent_until: Mapped[datetime | None]
     normal_until: Mapped[datetime | None]
     bulk_until: Mapped[datetime | None]
 
 
 class UsageCount(Base):
-    """Use of a cap or quota, in windows of its length."""
+    """How much of a cap or quota is used, in windows of its length."""
 
     __tablename__ = "usage_counts"
 
@@ -103,7 +103,7 @@ class UsageCount(Base):
 
 
 class OperatorRecord(Base):
-    """An action of an operator, and its result."""
+    """An action of an operator and its result."""
 
     __tablename__ = "operator_records"
 
@@ -115,33 +115,33 @@ class OperatorRecord(Base):
     action: Mapped[str]
     #: The filter or the ids.
     selection: Mapped[dict[str, Any]]
-    #: In the operator's words.
+    #: The reason in the operator's own words.
     reason: Mapped[str | None]
-    #: Counts.
+    #: Counts, see `ActionCounts`.
     result: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
-    #: None while it is under way, or if it was interrupted.
+    #: None while the action runs, or if it was interrupted.
     finished_at: Mapped[datetime | None]
 
 
 class Job(Base):
-    """A long action, which workers carry out: what they need beside its operator record, see `store.jobs`."""
+    """A long action that workers carry out: what they need beside its operator record, see `store.jobs`."""
 
     __tablename__ = "jobs"
 
-    #: That of its operator record, which has the selection, the counts and the end.
+    #: The id of its operator record, which has the selection, the counts and the end.
     id: Mapped[UUID] = mapped_column(primary_key=True)
     state: Mapped[str] = mapped_column(server_default=text("'waiting'"))
     #: Notifications that it selected when it was made.
     total: Mapped[int] = mapped_column(BigInteger)
     #: Everything up to this id is done.
     last_id: Mapped[UUID | None]
-    #: The next retry is due then, or now if that is later.
+    #: When the next retry is due; now, if that is later.
     next_at: Mapped[datetime]
-    #: A worker must take it, or take it over, then; None: it has ended.
+    #: When a worker must take it, or take it over. None: it has ended.
     due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
-    #: How often a worker took it. Whoever holds an earlier number has lost it.
+    #: How often a worker took it. A worker that holds an earlier number has lost it.
     lease: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    #: When an operator asked that it stop.
+    #: When an operator asked to stop it.
     stop_asked_at: Mapped[datetime | None]
     #: Why it failed, without personal data.
     failure: Mapped[str | None]
@@ -153,32 +153,32 @@ class Job(Base):
 
 
 class ApiKey(Base):
-    """One key of the HTTP API. Its secret is not here, only the hash of it."""
+    """One key of the HTTP API. Its secret is not here, only the hash of the secret."""
 
     __tablename__ = "api_keys"
 
-    #: The part of the token that is no secret: 12 hexadecimal digits.
+    #: The part of the token that is not secret: 12 hexadecimal digits.
     id: Mapped[str] = mapped_column(primary_key=True)
-    #: Its holder, in words.
+    #: Who holds it, in words.
     name: Mapped[str]
-    #: The producer it sends and reads for; None: it is an operator's.
+    #: The producer that it sends and reads for. None: it is an operator's key.
     producer: Mapped[str | None]
-    #: What is sent with it reaches no provider, and it can read nothing else.
+    #: A test key: what it sends reaches no provider, and it can read nothing else.
     is_test: Mapped[bool] = mapped_column(server_default=text("false"))
-    #: Of "send", "read", "operate", "admin".
+    #: Some of "send", "read", "operate", "admin".
     scopes: Mapped[list[Any]]
-    #: It may send on these only; None: on all.
+    #: The channels that it may send on. None: all.
     channels: Mapped[list[Any] | None]
-    #: Patterns of names, as "order_*": it may send these templates only; None: all.
+    #: Patterns of the names of templates that it may send, as "order_*". None: all.
     templates: Mapped[list[Any] | None]
-    #: Requests, and entries of batches, a second; None: no limit.
+    #: Maximum requests and entries of batches in a second. None: no limit.
     rate_per_second: Mapped[float | None]
     #: SHA-256 of the secret.
     secret_hash: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: The operator's login name.
     created_by: Mapped[str]
-    #: Id of the key that it takes over from.
+    #: Id of the key that it replaces.
     rotated_from: Mapped[str | None]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
@@ -199,38 +199,39 @@ class RetentionMark(Base):
 
 
 class DailyStatistic(Base):
-    """Notifications of one day that were alike when they were last counted, without those of test keys. A day
-    without any has one row, whose words are empty and whose count is 0; a day without a row was not counted."""
+    """Numbers of notifications of one day that were alike when they were last counted, without those of test keys.
+    A day without notifications has one row, with empty words and the count 0. A day without a row was not
+    counted."""
 
     __tablename__ = "daily_statistics"
 
-    #: Of NOTIFIER_TIMEZONE as it was when they were last counted, by the time in their ids.
+    #: The day in NOTIFIER_TIMEZONE, as that was at the last count, by the times in the ids.
     day: Mapped[date] = mapped_column(primary_key=True)
     channel: Mapped[str] = mapped_column(primary_key=True)
     template: Mapped[str] = mapped_column(primary_key=True)
-    #: Who took them, or was tried last; "": nobody.
+    #: The provider that took them, or was tried last. "": none was called.
     provider: Mapped[str] = mapped_column(primary_key=True)
     producer: Mapped[str] = mapped_column(primary_key=True)
     status: Mapped[str] = mapped_column(primary_key=True)
-    #: "": of a day that was counted before lanes were.
+    #: "": the day was counted before lanes were.
     lane: Mapped[str] = mapped_column(primary_key=True)
     count: Mapped[int] = mapped_column(BigInteger)
-    #: 95 % were sent within this, counted from when they were accepted or, if later, due; None: none was sent.
+    #: 95 % were sent within this time after they were accepted or, if later, due. None: none was sent.
     sent_seconds_p95: Mapped[float | None]
-    #: How many were sent within ten seconds, counted likewise; None: the day was counted before these were.
+    #: How many were sent within ten seconds, counted in the same way. None: the day was counted before these were.
     sent_within_10s: Mapped[int | None] = mapped_column(BigInteger)
     counted_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class HashKeyRecord(Base):
-    """A hash key that notifications were accepted under."""
+    """A hash key under which notifications were accepted."""
 
     __tablename__ = "hash_keys"
 
-    #: Tells the key from others and reveals nothing about it.
+    #: Distinguishes the key from others without revealing anything about it.
     fingerprint: Mapped[str] = mapped_column(primary_key=True)
     first_used_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    #: Written once an hour at the most.
+    #: Written at most once an hour.
     last_used_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -243,12 +244,12 @@ class UpkeepRun(Base):
     step: Mapped[str] = mapped_column(primary_key=True)
     #: When the last run began.
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    #: When one last ended well; None: none has.
+    #: When a run last succeeded. None: none has.
     last_success_at: Mapped[datetime | None]
     last_failure_at: Mapped[datetime | None]
-    #: Why that one failed, without personal data.
+    #: Why that run failed, without personal data.
     failure: Mapped[str | None]
-    #: When an operator last asked for a run; it is due until one begins after that.
+    #: When an operator last asked for a run. The step is due until a run begins after that.
     asked_at: Mapped[datetime | None]
 
 
@@ -260,14 +261,14 @@ class DatabaseIdentity(Base):
 
     __tablename__ = "database_identity"
 
-    #: 1.
+    #: Always 1.
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    #: Of the cluster; NULL where it may not be asked for.
+    #: Identifier of the cluster. NULL: our role may not ask for it.
     system_identifier: Mapped[int | None] = mapped_column(BigInteger)
-    #: Of its log: a new one begins with each recovery and each failover.
+    #: Timeline of its log. Each recovery and each failover begins a new one.
     timeline: Mapped[int | None] = mapped_column(BigInteger)
     database_oid: Mapped[int | None] = mapped_column(BigInteger)
-    #: Of `notifications`.
+    #: The oid of the table `messages`.
     table_oid: Mapped[int | None] = mapped_column(BigInteger)
     noted_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -275,37 +276,38 @@ class DatabaseIdentity(Base):
 
 
 class ConsoleSession(Base):
-    """Somebody signed in to the console. The token of the browser's cookie is kept as a hash."""
+    """Somebody who is signed in to the console. The token in the browser's cookie is kept only as a hash."""
 
     __tablename__ = "console_sessions"
 
     #: SHA-256 of the token.
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
-    #: The key they showed: when it ends, so does the session. None: they came from an identity provider.
+    #: The key that the person showed: when the key ends, so does the session. None: they came from an identity
+    #: provider.
     key_id: Mapped[str | None] = mapped_column(Text)
-    #: Whose name is in the operator records.
+    #: The name in the operator records.
     person: Mapped[str] = mapped_column(Text)
     scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    #: Written once a minute.
+    #: Time of the last use. Written once a minute.
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class MinuteCount(Base):
-    """What the programs counted in one minute, for charts. The record is what is true: a program that dies leaves
+    """What the programs counted in one minute, for charts. Only the record is exact: a program that dies leaves
     its last seconds uncounted here."""
 
     __tablename__ = "minute_counts"
 
-    #: Its beginning.
+    #: The beginning of the minute.
     minute: Mapped[datetime] = mapped_column(primary_key=True)
     channel: Mapped[str] = mapped_column(Text, primary_key=True)
     lane: Mapped[str] = mapped_column(Text, primary_key=True)
-    #: Messages, without duplicates.
+    #: Number of messages, without duplicates.
     accepted: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    #: Sent, by how long after they were accepted: a count for each bucket of `metrics.SENT_BOUNDS`.
+    #: Numbers of sent messages by the time since they were accepted: one for each bucket of `metrics.SENT_BOUNDS`.
     sent: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default=text("'{}'"))
-    #: Not ended yet when it was looked at; None: nobody looked.
+    #: Number that had not ended when somebody looked. None: nobody looked.
     waiting: Mapped[int | None] = mapped_column(Integer)
 
 
@@ -314,7 +316,7 @@ class FailedCount(Base):
 
     __tablename__ = "failed_counts"
 
-    #: Its beginning.
+    #: The beginning of the minute.
     minute: Mapped[datetime] = mapped_column(primary_key=True)
     channel: Mapped[str] = mapped_column(Text, primary_key=True)
     reason: Mapped[str] = mapped_column(Text, primary_key=True)

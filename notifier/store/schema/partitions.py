@@ -1,15 +1,16 @@
-"""Partitions of the large tables, made ahead: one a month, bounded by UUIDv7.
+"""The partitions of the large tables: one for each month, bounded by UUIDv7, and made ahead of time.
 
 A default partition catches ids outside all months, so an insert never fails for lack of a partition. Postgres
-makes no partition for a month while the default one holds rows of it: they are moved into the new one.
+makes no partition for a month while the default partition holds rows of that month, so these rows are moved into
+it.
 
-Crash points: a month is made in one transaction, so its rows are always in the default partition or in the month.
-A statement that waits for the locks of a move is planned afterwards, and finds them in the month.
+Crash points: a month is made in one transaction, so its rows are always either in the default partition or in the
+month. A statement that waits for the locks of a move is planned afterwards, and finds the rows in the month.
 
-A month is dropped in one transaction, too, so it is there in all tables or in none. Accepting a message and
-retrying one need a lock on `messages` until they commit. The drop waits for those that have it, and then looks for
-states of the month: one that came before the drop keeps the month. One that is accepted after it finds no month,
-and goes to the default partitions with all its rows.
+A month is also dropped in one transaction, so it is there in all tables or in none. Accepting a message and
+retrying one need a lock on `messages` until they commit. The drop waits for the transactions that hold it, and
+then looks for states of the month: one that came before the drop keeps the month. A message that is accepted after
+it finds no month, and goes to the default partitions with all its rows.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ from notifier.store.advisory_locks import AdvisoryLock, take_lock
 from notifier.store.engine import allow_seconds, transaction
 from notifier.store.schema.table_locks import LOCK_SECONDS, LOCK_TRIES, is_in_the_way, patiently
 
-#: Tables that are partitioned, each by a notification's id.
+#: The partitioned tables, each by a notification's id.
 PARTITIONED = ("messages", "attempts", "events")
-#: Months made ahead of the current one, and the one before it for ids that waited in a queue.
+#: Months made after the current one, and the month before it, for ids that waited in a queue.
 MONTHS_AHEAD = 3
 MONTHS_BEHIND = 1
-#: Missing months up to this far behind are made too, if the default partition holds rows of them. Rows further
-#: behind or ahead stay in the default partition, where they are found and harm nobody.
+#: Missing months up to this far back are also made, if the default partition holds rows of them. Rows further back
+#: or ahead stay in the default partition, where they are found and do no harm.
 MONTHS_MENDED = 24
 
 #: No id of ours is larger.
 LAST_ID = UUID(int=2**128 - 1)
 
-#: Moving rows and waiting for another run take a few minutes at most.
+#: Moving rows, and waiting for another run, take a few minutes at most.
 _MAKING_SECONDS = 600.0
 _MONTH = re.compile(r"_(y(\d{4})m(\d{2}))$")
 
@@ -55,22 +56,22 @@ def first_id(moment: datetime) -> UUID:
 
 
 def month_after(moment: datetime, months: int) -> datetime:
-    """The first instant, UTC, of the month `months` after the one of `moment` (negative: before)."""
+    """The first instant, in UTC, of the month that is `months` after the month of `moment` (negative: before)."""
     index = moment.year * 12 + moment.month - 1 + months
     return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    #: As 2026-11.
+    #: For example 2026-11.
     name: str
-    #: The first id that is in it, and the first one after it.
+    #: The first id in it, and the first id after it.
     low: UUID
     high: UUID
 
     @classmethod
     def of(cls, moment: datetime, after: int = 0) -> Month:
-        """The month of that moment, or `after` months later."""
+        """The month of that moment, or the one `after` months later."""
         start = month_after(moment, after)
         return cls(f"{start:%Y-%m}", first_id(start), first_id(month_after(start, 1)))
 
@@ -82,13 +83,13 @@ class Month:
 class MadeMonths:
     #: Names of the new partitions.
     names: list[str] = field(default_factory=list)
-    #: Rows that came out of the default partitions into them.
+    #: Number of rows moved into them from the default partitions.
     moved: int = 0
     #: Months that could not be made, and why.
     failed: dict[str, str] = field(default_factory=dict)
 
     def raise_failures(self) -> None:
-        """Raises `ServiceUnavailable` if a month could not be made; it says which, and why."""
+        """Raise `ServiceUnavailable` if a month could not be made. The text says which month, and why."""
         if self.failed:
             told = "; ".join(f"{month}: {why}" for month, why in self.failed.items())
             raise ServiceUnavailable(f"partitions could not be made, of {told}")
@@ -99,7 +100,7 @@ class MissingMonth:
     month: Month
     #: Names of the partitions that are missing.
     names: tuple[str, ...]
-    #: Rows in the default partitions that belong there.
+    #: Number of rows in the default partitions that belong there.
     rows: int
 
 
@@ -110,18 +111,18 @@ class Stray:
     table: str
     rows: int
     is_ahead: bool
-    #: The times in the first and the last of their ids.
+    #: The times in the first and the last of these ids.
     first_at: datetime
     last_at: datetime
 
 
 def ensure_partitions(engine: Engine, *, tries: int = LOCK_TRIES) -> MadeMonths:
-    """Make the months from the last one to `MONTHS_AHEAD` after this one, and missing months with rows. The rows
-    are moved into them.
+    """Make the months from the last one to `MONTHS_AHEAD` after the current one, and missing months that have
+    rows. The rows are moved into them.
 
-    Safe to run at any time, also twice at once. The database's clock decides. Each month is a transaction of its
-    own, and the others are made if it fails. Meanwhile everybody waits: for a few milliseconds, or for seconds if
-    there are a hundred thousand rows to move.
+    Safe to run at any time, also twice at the same time. The database's clock counts. Each month is a transaction
+    of its own; if it fails, the others are still made. Meanwhile everybody waits: for a few milliseconds, or for
+    seconds if there are a hundred thousand rows to move.
 
     Raises:
         ServiceUnavailable: the database cannot be used now.
@@ -129,7 +130,7 @@ def ensure_partitions(engine: Engine, *, tries: int = LOCK_TRIES) -> MadeMonths:
     done = MadeMonths()
     for month in _wanted(engine):
         try:
-            # A transaction that holds the tables delays the other months, too: waiting once is enough.
+            # A transaction that holds the tables also delays the other months, so waiting for it once is enough.
             names, moved = patiently(partial(_make, engine, month), 1 if done.failed else tries)
         except (ServiceUnavailable, SQLAlchemyError) as error:
             done.failed[month.name] = _why(error)
@@ -140,7 +141,7 @@ def ensure_partitions(engine: Engine, *, tries: int = LOCK_TRIES) -> MadeMonths:
 
 
 def missing_months(engine: Engine) -> list[MissingMonth]:
-    """What `ensure_partitions` would make, in its order."""
+    """The months that `ensure_partitions` would make, in its order."""
     found = []
     for month in _wanted(engine):
         with transaction(engine) as connection:
@@ -159,18 +160,18 @@ def missing_partitions(engine: Engine) -> list[str]:
 
 
 def made_until(engine: Engine) -> str | None:
-    """The last month up to which all partitions exist; None: this month's do not."""
+    """The last month up to which all partitions exist. None: those of this month do not."""
     now, made = _now_and_made(engine)
     return Month.of(now, made - 1).name if made else None
 
 
 def months_made(engine: Engine) -> int:
-    """How many months in a row have all their partitions, from this one on."""
+    """Number of months in a row, from this one on, that have all their partitions."""
     return _now_and_made(engine)[1]
 
 
 def strays(engine: Engine) -> list[Stray]:
-    """What stays in the default partitions: months too far behind or ahead."""
+    """The rows that stay in the default partitions, because their months are too far back or ahead."""
     found = []
     with transaction(engine) as connection:
         now = _now(connection)
@@ -190,19 +191,20 @@ def strays(engine: Engine) -> list[Stray]:
 
 
 def months(engine: Engine) -> list[Month]:
-    """The oldest first."""
+    """All months that have partitions, oldest first."""
     return _months_of(_now_and_existing(engine)[1])
 
 
 def drop_month(engine: Engine, month: Month) -> bool:
-    """Drop the month whose states were deleted. Returns whether its partitions are gone; False: a table is in use,
-    or a state of the month is left, and all of it stays.
+    """Drop a month whose states were deleted. Returns whether its partitions are gone. False: a table is in use,
+    or a state of the month is left, and everything stays.
 
-    Everybody waits, for no lock longer than `LOCK_SECONDS`.
+    Everybody waits meanwhile, for no lock longer than `LOCK_SECONDS`.
     """
     try:
         with transaction(engine) as connection:
-            # Asked without the locks first: they need not be held while it passes over what was just deleted.
+            # Asked first without the locks, which need not be held while this passes over rows that were just
+            # deleted.
             if _has_states(connection, month):
                 return False
             _wait_briefly(connection)
@@ -219,7 +221,7 @@ def drop_month(engine: Engine, month: Month) -> bool:
 
 
 def _wanted(engine: Engine) -> list[Month]:
-    """The months that should exist, the most urgent first."""
+    """The months that should exist, most urgent first."""
     with transaction(engine) as connection:
         now = _now(connection)
         ahead = [Month.of(now, after) for after in range(MONTHS_AHEAD + 1)]
@@ -229,7 +231,7 @@ def _wanted(engine: Engine) -> list[Month]:
 
 
 def _forgotten(connection: Connection, now: datetime) -> Iterator[Month]:
-    """Months behind this one with rows in the default partitions."""
+    """Past months that have rows in the default partitions."""
     for table in PARTITIONED:
         for low, high in _gaps(connection, table, Month.of(now, -MONTHS_MENDED).low, Month.of(now).low):
             while (found := _ask(connection, table, (low, high), _FIRST)) is not None:
@@ -239,7 +241,7 @@ def _forgotten(connection: Connection, now: datetime) -> Iterator[Month]:
 
 
 def _gaps(connection: Connection, table: str, low: UUID, high: UUID) -> Iterator[tuple[UUID, UUID]]:
-    """The spans of ids that are in no month of the table, so that their rows are in its default partition.
+    """The ranges of ids that are in no month of the table, so that their rows are in its default partition.
 
     A query for them needs only the right to read the table, and reads no other partition.
     """
@@ -258,17 +260,18 @@ def _months_of(names: Iterable[str]) -> list[Month]:
 
 
 def _make(engine: Engine, month: Month) -> tuple[list[str], int]:
-    """Make missing partitions of a month, and move its rows into them. Returns the names, and how many rows."""
+    """Make the missing partitions of a month, and move its rows into them. Returns their names and the number of
+    rows."""
     with transaction(engine) as connection:
         allow_seconds(connection, _MAKING_SECONDS)
-        # Two Beats at once would make the same partition.
+        # Otherwise two Beats at the same time would make the same partition.
         take_lock(connection, AdvisoryLock.PARTITIONS)
         tables = _missing_tables(connection, month)
         if not tables:
             return [], 0
         _wait_briefly(connection)
-        # The tables themselves, though attaching needs less: a statement that waits for a table reads its list of
-        # partitions afterwards. One that waits for the default partition alone has read it, and would miss rows.
+        # The tables themselves, though attaching needs less. A statement that waits for a table reads its list of
+        # partitions afterwards; one that waits only for the default partition has read it, and would miss rows.
         defaults = ", ".join(map(_default, PARTITIONED))
         connection.execute(text(f"LOCK TABLE {_ONLY_PARENTS}, {defaults} IN ACCESS EXCLUSIVE MODE"))
         moved = sum(_make_one(connection, table, month) for table in tables)
@@ -276,10 +279,10 @@ def _make(engine: Engine, month: Month) -> tuple[list[str], int]:
 
 
 def _make_one(connection: Connection, table: str, month: Month) -> int:
-    """Not `CREATE TABLE … PARTITION OF`, which fails while the default partition holds rows of the month.
-    Attaching gives the table indexes and keys.
+    """Make one partition. Not by `CREATE TABLE … PARTITION OF`, which fails while the default partition holds rows
+    of the month. Attaching gives the table its indexes and keys.
     """
-    # These statements are made of constants, a date and names in the catalog: there is nothing to bind.
+    # These statements consist of constants, a date and names from the catalog: there is nothing to bind.
     name, key = month.partition(table), _key(table)
     columns = ", ".join(connection.execute(text(_COLUMNS), {"table": table}).scalars())
     inside = f"{key} >= '{month.low}' AND {key} < '{month.high}'"
@@ -296,12 +299,12 @@ def _make_one(connection: Connection, table: str, month: Month) -> int:
 
 
 def _wait_briefly(connection: Connection) -> None:
-    """While a lock on a table is waited for, everybody waits: it is better to try again."""
+    """Limit the wait for locks: while we wait for one, everybody waits, so trying again is better."""
     connection.execute(text(f"SET LOCAL lock_timeout = {round(LOCK_SECONDS * 1000)}"))
 
 
 def _why(error: ServiceUnavailable | SQLAlchemyError) -> str:
-    """The first line of the database's error: the others quote rows."""
+    """The first line of the database's error. The other lines quote rows."""
     lines = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
     return lines[0]
 
@@ -347,18 +350,18 @@ def _key(table: str) -> str:
     return "id" if table == "messages" else "notification_id"
 
 
-#: What to ask for, and how to order it.
+#: What to select, and in which order.
 _FIRST, _LAST, _COUNT = ("{key}", "ORDER BY 1 LIMIT 1"), ("{key}", "ORDER BY 1 DESC LIMIT 1"), ("count(*)", "")
 
 
 def _ask(connection: Connection, table: str, span: tuple[UUID, UUID], what: tuple[str, str]) -> Any:
-    """Of the rows with ids from the first of the span to before the second."""
+    """Select from the rows with ids from the first of the span up to, but not including, the second."""
     key, (low, high) = _key(table), span
     query = f"SELECT {what[0].format(key=key)} FROM {table} WHERE {key} >= :low AND {key} < :high {what[1]}"
     return connection.execute(text(query).bindparams(*binds.BOUNDS), {"low": low, "high": high}).scalar()
 
 
-#: As LOCK TABLE takes them: the tables themselves, without their partitions.
+#: For LOCK TABLE: the tables themselves, without their partitions.
 _ONLY_PARENTS = ", ".join(f"ONLY {table}" for table in PARTITIONED)
 
 _HAS_STATES = text("SELECT EXISTS (SELECT FROM states WHERE id >= :low AND id < :high)").bindparams(*binds.BOUNDS)

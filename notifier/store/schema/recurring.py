@@ -13,52 +13,52 @@ from notifier.store.schema.base import Base
 
 
 class RecurringNotification(Base):
-    """A plan: which message, to a list of recipients, when; and its last run."""
+    """A plan, that is which message goes to a list of recipients and when; and its last run."""
 
     __tablename__ = "recurring_notifications"
 
     #: UUIDv7.
     id: Mapped[UUID] = mapped_column(primary_key=True)
     producer: Mapped[str]
-    #: Its messages reach no provider.
+    #: If true, its messages reach no provider.
     is_test: Mapped[bool] = mapped_column(server_default=text("false"))
     name: Mapped[str]
     #: Five fields, read in `zone`.
     cron: Mapped[str]
     zone: Mapped[str]
-    #: Nothing is due after that.
+    #: Nothing is due after this. None: it has no end.
     until: Mapped[datetime | None]
-    #: Of each message.
+    #: Channel, lane, template, locale and sender of each message.
     channel: Mapped[str]
     lane: Mapped[str]
     template: Mapped[str]
     locale: Mapped[str | None]
     sender: Mapped[str | None]
-    #: What all recipients share; None: sealed.
+    #: The context that all recipients share. None: sealed.
     context: Mapped[dict[str, Any] | None]
-    #: The same, encrypted.
+    #: The shared context, encrypted.
     sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     paused_at: Mapped[datetime | None]
-    #: None: it is over.
+    #: When it is due next. None: never again.
     next_at: Mapped[datetime | None]
-    #: The moment that the last run is, or was, for; None: there was none.
+    #: The moment that the last run is or was for. None: there was no run.
     run_at: Mapped[datetime | None]
-    #: An operator or the producer asked for that run: it stands in no plan.
+    #: An operator or the producer asked for that run; it is not part of the plan.
     run_by_hand: Mapped[bool] = mapped_column(server_default=text("false"))
-    #: It has come to this place of the list.
+    #: The place in the list that the run has reached.
     run_position: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     run_accepted: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     run_refused: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    #: Of the first ones that were refused: the line of the list, and the fault.
+    #: For the first recipients that were refused: the line of the list, and the fault.
     run_faults: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
-    #: When it last came further.
+    #: When the run last made progress.
     run_moved_at: Mapped[datetime | None]
-    #: None: it is under way.
+    #: None: the run is under way.
     run_finished_at: Mapped[datetime | None]
-    #: Why a run was missed, stopped, or does not come further.
+    #: Why a run was missed, was stopped, or makes no progress.
     note: Mapped[str | None]
-    #: Whose work it is, and until when.
+    #: Token of the worker that holds it, and until when it does.
     claim_token: Mapped[UUID | None]
     leased_until: Mapped[datetime | None]
 
@@ -75,36 +75,36 @@ class RecurringRecipient(Base):
     recurring_id: Mapped[UUID] = mapped_column(ForeignKey("recurring_notifications.id", ondelete="CASCADE"))
     #: Its place in the list: the line of the file that it came from.
     position: Mapped[int] = mapped_column(Integer)
-    #: None: sealed, as `context`.
+    #: None, like `context`: sealed.
     recipient: Mapped[str | None]
     #: As in `messages`.
     address_hash: Mapped[bytes] = mapped_column(LargeBinary)
-    #: Its own; it wins over the shared one.
+    #: The recipient's own context, which overrides the shared one.
     context: Mapped[dict[str, Any] | None]
     #: Recipient and context, encrypted.
     sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
-    #: Instead of that of all.
+    #: Replaces the locale of the plan.
     locale: Mapped[str | None]
 
     __table_args__ = (
         UniqueConstraint("recurring_id", "position"),
         UniqueConstraint("recurring_id", "address_hash"),
-        # Everything about one person.
+        # For everything about one person.
         Index("ix_recurring_recipients_address_hash", "address_hash"),
     )
 
 
 class EndedRecurringRun(Base):
-    """A run that has ended, or was missed. Each recurring notification keeps its latest ones."""
+    """A run that has ended or was missed. Each recurring notification keeps its latest runs."""
 
     __tablename__ = "recurring_runs"
 
     recurring_id: Mapped[UUID] = mapped_column(
         ForeignKey("recurring_notifications.id", ondelete="CASCADE"), primary_key=True
     )
-    #: The moment that it is for.
+    #: The moment that it was for.
     run_at: Mapped[datetime] = mapped_column(primary_key=True)
-    #: Somebody asked for it.
+    #: Somebody asked for this run.
     by_hand: Mapped[bool]
     finished_at: Mapped[datetime]
     accepted: Mapped[int] = mapped_column(Integer)

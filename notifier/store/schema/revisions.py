@@ -1,4 +1,4 @@
-"""Whether a database has the tables of this version. Every program asks at its start, so alembic is not used."""
+"""Checks whether a database has the tables of this version; every program does at its start. Without alembic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNRELEASED = frozenset(f"{number:04}" for number in range(2, 19))
 
 
 def revisions(engine: Engine) -> tuple[str | None, str]:
-    """(revision of the database, newest revision of this version); None: it has no tables.
+    """The revision of the database, and the newest revision of this version. None: the database has no tables.
 
     Raises:
         ServiceUnavailable: the database cannot be used now.
@@ -30,10 +30,10 @@ def revisions(engine: Engine) -> tuple[str | None, str]:
 
 
 def missing_upgrade(engine: Engine) -> str | None:
-    """What the database lacks, and the fix; None if its tables are of this version, or newer.
+    """What the database lacks, and the fix. None: its tables are of this version, or newer.
 
     Raises:
-        ServiceUnavailable: if the database cannot be asked now.
+        ServiceUnavailable: the database cannot be asked now.
     """
     ours = _ours()
     with transaction(engine) as connection:
@@ -41,7 +41,7 @@ def missing_upgrade(engine: Engine) -> str | None:
         unreleased = unreleased_tables(connection, current)
     if unreleased is not None:
         return unreleased
-    # Later versions only add, so this version works on their tables.
+    # Later versions only add to the tables, so this version works with them.
     is_of_later_version = current is not None and current not in ours
     if current == ours[-1] or is_of_later_version:
         return None
@@ -50,7 +50,7 @@ def missing_upgrade(engine: Engine) -> str | None:
 
 
 def unreleased_tables(connection: Connection, current: str | None) -> str | None:
-    """What to do if the tables are from before the first release; None: they are not."""
+    """What to do if the tables are from before the first release. None: they are not."""
     is_unreleased = current in UNRELEASED
     if current == "0001":
         is_unreleased = not connection.execute(_HAS_EVERY_TABLE).scalar_one()
@@ -70,6 +70,6 @@ def _current(connection: Connection) -> str | None:
 
 
 def _ours() -> list[str]:
-    """Oldest first; a file's name begins with its revision."""
+    """Our revisions, oldest first. A file's name begins with its revision."""
     names = (path.name for path in (bundled("migrations") / "versions").iterdir())
     return sorted(found[1] for name in names if (found := _SCRIPT.fullmatch(name)))

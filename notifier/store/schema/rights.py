@@ -1,8 +1,8 @@
-"""What the role of the programs needs on each table, and what it lacks.
+"""The rights that the programs' role needs on each table, and which of them it lacks.
 
-`deploy/postgres/rights.sql` grants exactly this, and takes back `UPDATE` of other columns;
-a test holds the two together. Programs of the previous version run under it, too:
-a column leaves this list a version after the last program that changes it.
+`deploy/postgres/rights.sql` grants exactly these, and takes back `UPDATE` of other columns; a test keeps the two
+in step. Programs of the previous version also run with these rights, so a column leaves this list one version
+after the last program that changes it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from sqlalchemy import Engine, text
 
 from notifier.store.engine import transaction
 
-#: One privilege, of a table or of the columns behind it.
+#: One privilege, on a table or on the columns that follow it.
 _PRIVILEGE = re.compile(r"[A-Z]+(?: \([^)]*\))?")
-#: Table → the privileges that programs need on it. Where `UPDATE` names columns, the rest stays as it was written.
+#: Table → the privileges that programs need on it. If `UPDATE` names columns, the others never change.
 NEEDED: Mapping[str, tuple[str, ...]] = {
     table: tuple(_PRIVILEGE.findall(privileges))
     for privileges, tables in {
@@ -30,7 +30,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
         "SELECT, INSERT, UPDATE (finished_at, outcome, reason, code, detail, provider_message_id, subject)": (
             "attempts"
         ),
-        # The time that an operator moves it to, and what protects people's data.
+        # The new time if an operator reschedules it, and what protects people's data.
         "SELECT, INSERT, UPDATE (send_at, recipient, address, address_hash, context, sealed, secrets, "
         "secret_names, metadata, callback_url)": "messages",
         "SELECT, INSERT, UPDATE (address_hash, lifted_at, lifted_by, lifted_detail)": "suppressions",
@@ -48,7 +48,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     for table in tables.split()
 }
 
-# A table or column that is not there is the business of `notifier db upgrade`.
+# A missing table or column is not reported here: `notifier db upgrade` adds it.
 _MISSING = text("""
     SELECT needed.name, needed.privilege, needed.of_column
     FROM unnest(cast(:tables AS text[]), cast(:privileges AS text[]), cast(:columns AS text[]))
@@ -64,17 +64,18 @@ _ROLE = text("SELECT current_user::text, quote_ident(current_user)")
 
 @dataclass(frozen=True, slots=True)
 class MissingRights:
-    """What a role lacks."""
+    """The rights that a role lacks."""
 
     role: str
-    #: The statements that grant it, for the owner of the tables; none: nothing is missing.
+    #: The statements that grant them, for the owner of the tables. Empty: nothing is missing.
     grants: tuple[str, ...]
-    #: The tables in question, in the order of `NEEDED`.
+    #: The tables concerned, in the order of `NEEDED`.
     tables: tuple[str, ...]
 
 
 def missing_rights(engine: Engine) -> MissingRights:
-    """What the engine's role may not do, and programs need. Nothing for the owner of the tables and a superuser.
+    """The rights that programs need and the engine's role lacks. The owner of the tables and a superuser lack
+    none.
 
     Raises `ServiceUnavailable` if the database cannot be asked now."""
     asked = [(table, *one) for table, privileges in NEEDED.items() for one in _each(privileges)]
@@ -95,7 +96,7 @@ def missing_rights(engine: Engine) -> MissingRights:
 
 
 def _each(privileges: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
-    """Each privilege, and the column that it is of; None: all of them."""
+    """Each privilege with its column. None: it is on all columns."""
     for one in privileges:
         name, *columns = re.findall(r"\w+", one)
         yield from ((name, column) for column in columns or [None])

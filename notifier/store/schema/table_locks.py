@@ -1,4 +1,4 @@
-"""Changing tables while programs work: how long to wait for a lock, and how often.
+"""Changes tables while programs work: how long to wait for a lock, and how often to try.
 
 While a change waits for its lock, behind a long query or a backup, everybody else waits behind the change. So it
 waits only a moment, lets the others through, and tries again.
@@ -15,7 +15,7 @@ from notifier.store.database_errors import DEADLOCK, LOCK_NOT_AVAILABLE, sqlstat
 
 T = TypeVar("T")
 
-#: Less than the second after which Postgres looks for a deadlock, so that the change gives way. Seconds.
+#: Less than the second after which Postgres looks for a deadlock, so that the change gives way first. Seconds.
 LOCK_SECONDS, LOCK_PAUSE_SECONDS = 0.5, 1.0
 LOCK_TRIES = 60
 _TABLES_IN_USE = (
@@ -25,10 +25,10 @@ _TABLES_IN_USE = (
 
 
 def patiently(work: Callable[[], T], tries: int = LOCK_TRIES) -> T:
-    """The result of `work`, tried again while somebody's lock is in its way.
+    """The result of `work`, which is tried again while somebody else's lock is in its way.
 
     Raises:
-        ServiceUnavailable: a lock was in its way each time.
+        ServiceUnavailable: a lock was in its way every time.
     """
     while True:
         try:

@@ -1,6 +1,6 @@
-"""The upgrade of a database to the tables of this version: `notifier db upgrade`, `notifier up`, tests.
+"""Upgrades a database to the tables of this version, for `notifier db upgrade`, `notifier up` and tests.
 
-The only module that imports alembic, which takes 0.2 s and 7 MB; no program that runs imports it.
+Only this module imports alembic, which takes 0.2 s and 7 MB. No long-running program imports it.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ def upgrade(
 ) -> list[str]:
     """Bring the schema of the database to this version's, and make the partitions of the next months.
 
-    Returns the names of the new partitions. Safe to run twice at once, and while programs work: nobody waits
-    behind it for longer than `lock_seconds` and its own work. A database that a later version has upgraded stays
-    as it is. `more_revisions` is a folder with revisions that come after ours, for tests.
+    Returns the names of the new partitions. Safe to run twice at the same time, and while programs work: nobody
+    waits for it longer than `lock_seconds` and the time of its own work. A database that a later version has
+    upgraded stays as it is. `more_revisions`: a folder with revisions that come after ours, for tests.
 
     Raises:
         ConfigurationError: the tables are from before the first release; the text says what to do.
-        ServiceUnavailable: if the database cannot be reached, its tables are not free of long transactions, or a
-            month could not be made; the other months are.
+        ServiceUnavailable: the database cannot be reached, long transactions hold its tables, or a month could
+            not be made; the other months are.
     """
     engine = create_engine(
         database_url(url),
         poolclass=NullPool,
-        # Behind a pooler the next transaction has another session, which does not know what was prepared.
+        # Behind a pooler the next transaction has another session, which does not know prepared statements.
         connect_args={"connect_timeout": 5, "prepare_threshold": None},
         hide_parameters=True,
     )
@@ -74,16 +74,16 @@ def upgrade(
 
 
 def _migrate_once(engine: Engine, config: Config, lock_seconds: float) -> bool:
-    """The next revision, in a transaction of its own; False: there was none.
+    """Apply the next revision, in a transaction of its own. False: there was none.
 
-    One transaction for all would hold one large table and wait for another, and meet programs that do it the other
-    way round.
+    A single transaction for all revisions would hold one large table while it waits for another, and could
+    deadlock with programs that lock them in the other order.
     """
     with transaction(engine) as connection:
-        # Two at once would both make the first table: one waits for the other here.
+        # Two upgrades at the same time would both make the first table, so one waits for the other here.
         take_lock(connection, AdvisoryLock.SCHEMA_UPGRADE)
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_seconds * 1000)}")
-        # The role may have one, for the programs.
+        # The role may have a timeout, meant for the programs.
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         current = MigrationContext.configure(connection).get_current_revision()
         unreleased = unreleased_tables(connection, current)
@@ -99,7 +99,8 @@ def _migrate_once(engine: Engine, config: Config, lock_seconds: float) -> bool:
 
 
 def _note_identity(engine: Engine) -> None:
-    """Store the database's identity unless it has one: that of a restored backup must stay and be noticed."""
+    """Store the database's identity, unless it has one: the identity of a restored backup must stay and be
+    noticed."""
     verdict = database_verdict(engine)
     if verdict is not None and verdict.stored is None:
         with transaction(engine) as connection:

@@ -1,4 +1,4 @@
-"""Loaded by Python at its start, in the programs whose clock a test steps."""
+"""Loaded by Python at its start, in programs whose clock a test steps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ def _sleep(seconds: float) -> None:
         threading.Event().wait(seconds)
 
 
-# time.sleep waits with clock_nanosleep for a moment of the monotonic clock, which libfaketime 0.9.10 spoils even
-# when it is told to leave that clock alone: EINVAL. A wait for an event takes another way.
+# time.sleep calls clock_nanosleep with a time of the monotonic clock. libfaketime 0.9.10 breaks that with EINVAL,
+# even if it is told to leave that clock alone. Waiting for an event works differently.
 time.sleep = _sleep  # type: ignore[assignment]

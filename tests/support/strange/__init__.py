@@ -1,1 +1,2 @@
-"""Messages that nobody should send, made at random from a seed: what every reader of a broker has to survive."""
+"""Messages that nobody should send, made randomly from a seed: everything that readers of a broker have to
+survive."""

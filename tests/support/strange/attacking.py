@@ -1,4 +1,4 @@
-"""The attack on a whole service, and the books afterwards: nothing is lost, and no process has changed."""
+"""The attack on a whole service, and the check afterwards: nothing is lost, and no process has changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tests.support.service import Service, running_service
 from tests.support.strange import rabbitmq, valkey, values
 from tests.waiting import wait_until
 
-#: In which the record must hold everything: what a dead reader left is put back after five. Seconds.
+#: The record must contain everything within this: messages of a dead reader are put back after five seconds.
+#: Seconds.
 REST_SECONDS = 60.0
 
 _BOOKS = """
@@ -29,10 +30,10 @@ SELECT (SELECT count(*) FROM notifications WHERE producer <> 'probe'),
 def attack(
     database_url: str, broker_url: str, folder: Path, *, count: int, seed: int, rest_seconds: float = REST_SECONDS
 ) -> dict[str, Any]:
-    """Run the programs, send `count` strange messages with good ones between them, and say what came of it."""
+    """Run the programs, send `count` strange messages mixed with good ones, and return the results."""
     rng = Random(seed)
     kind = valkey if broker_url.startswith("redis") else rabbitmq
-    # Remote control is attacked, too.
+    # Remote control is attacked as well.
     environment = {"NOTIFIER_WORKER_QUESTIONS": "true"}
     with running_service(database_url, broker_url, folder, environment=environment) as service:
         _deliver_one(service, broker_url)
@@ -52,9 +53,9 @@ def attack(
         try:
             wait_until(is_recorded, timeout=rest_seconds, every=0.2)
         except AssertionError:
-            pass  # the books say what is missing
+            pass  # the figures show what is missing
         recorded_in = time.monotonic() - begun
-        # Behind all of it, an ordinary message still arrives, on every queue.
+        # Behind all of it, an ordinary message still arrives through every queue.
         _deliver_one(service, broker_url)
         accepted, rejected, duplicates = _books(database_url)
         return {
@@ -73,12 +74,12 @@ def attack(
 
 
 def is_right(figures: dict[str, Any]) -> bool:
-    """Whether nothing is missing and nobody has ended."""
+    """Whether nothing is missing and no program has ended."""
     return not figures["missing"] and not figures["left"] and bool(figures["same_processes"])
 
 
 def _deliver_one(service: Service, broker_url: str) -> None:
-    """One on each lane, through to the provider."""
+    """Send one message on each lane, through to the provider."""
     before = _sent(service)
     with Client(broker_url, producer="probe", timeout_seconds=30) as client:
         for lane in values.LANES:
@@ -91,7 +92,7 @@ def _send(client: Client, lane: str, context: dict[str, Any]) -> bool:
     try:
         return bool(client.send("order_shipped", "probe@example.com", lane=lane, context=context))
     except Exception:
-        return False  # a key of another type stands at the queue's name, for a moment
+        return False  # for a moment, a key of another type has the queue's name
 
 
 def _sent(service: Service) -> int:
@@ -104,7 +105,7 @@ def _books(database_url: str) -> list[int]:
 
 
 def _left(broker_url: str) -> dict[str, int]:
-    """Queue → what still waits in it."""
+    """Queue → number of messages that still wait in it."""
     names = [*(f"notify.{key}" for key in values.KEYS), *values.WORK_QUEUES[:6]]
     if broker_url.startswith("redis"):
         with redis.Redis.from_url(broker_url) as client:

@@ -1,4 +1,4 @@
-"""Properties of AMQP messages, byte by byte: what RabbitMQ lets pass and what it does not."""
+"""Properties of AMQP messages, byte by byte: those that RabbitMQ lets pass, and others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHORT = (
     "app_id",
     "cluster_id",
 )
-#: Bit of each property among the flags.
+#: Each property's bit among the flags.
 _FLAGS = {name: 0x8000 >> n for n, (name, _) in enumerate(amqp.Message.PROPERTIES)}
 _KINDS = dict(amqp.Message.PROPERTIES)
 
@@ -64,12 +64,13 @@ _NAMES = (
 
 
 def plain() -> bytes:
-    """Those of an ordinary producer."""
+    """The properties of an ordinary producer."""
     return wire({"content_type": b"application/json", "delivery_mode": b"\x02"})
 
 
 def wire(properties: dict[str, bytes]) -> bytes:
-    """Properties as they are on the wire: short strings and tables get their length, the rest is as given."""
+    """Properties as they are on the wire: short strings and tables get their length, everything else is left as
+    given."""
     flags, parts = 0, []
     for name, kind in amqp.Message.PROPERTIES:
         if name in properties:
@@ -81,7 +82,7 @@ def wire(properties: dict[str, bytes]) -> bytes:
 
 
 def mutated(rng: Random) -> bytes:
-    """With something odd in it."""
+    """Properties with something odd in them."""
     properties = {"content_type": b"application/json"}
     for _ in range(rng.randrange(1, 4)):
         kind = rng.randrange(10)
@@ -102,7 +103,7 @@ def mutated(rng: Random) -> bytes:
 
 
 def with_headers(headers: dict[str, Any], rng: Random) -> bytes:
-    """Headers of Python values, as kombu writes them; those that AMQP has no form for are left out."""
+    """Headers with Python values, as kombu writes them; values without a form in AMQP are left out."""
     fields = []
     for name, value in headers.items():
         try:

@@ -1,4 +1,4 @@
-"""Publishes them to RabbitMQ: the bytes of the content header as they are."""
+"""Publishes strange messages to RabbitMQ, with the bytes of the content header unchanged."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tests.waiting import patient
 
 
 class Attack:
-    """One connection, opened again whenever RabbitMQ closes it."""
+    """One connection, reopened whenever RabbitMQ closes it."""
 
     def __init__(self, url: str, rng: Random) -> None:
         self._url = url
         self._rng = rng
         self._connection: Any = None
-        #: What → how many: "good", "odd" (on producers' queues), "tasks", "commands", and "refused" by RabbitMQ.
+        #: Kind → count: "good", "odd" (on producers' queues), "tasks", "commands", and "refused" by RabbitMQ.
         self.counts: Counter[str] = Counter()
 
     def publish(self, count: int) -> None:
-        """So many, of all kinds."""
+        """Publish this many messages, of all kinds."""
         for _ in range(count):
             kind = self._rng.choices(["good", "odd", "tasks", "commands"], [35, 40, 22, 3])[0]
             made = getattr(self, f"_{kind}")()
@@ -34,7 +34,7 @@ class Attack:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -47,7 +47,7 @@ class Attack:
         key = self._rng.choice(values.KEYS)
         body = values.mutated(self._rng, key)
         if self._rng.random() < 0.1:
-            # The routing key that comes with it is any bytes; the queue is found by the header.
+            # The routing key beside it is random bytes; the header decides the queue.
             copy = b"\x02CCA" + _long(b"S" + _long(key.encode()))
             raw = properties.wire({"application_headers": copy})
             return "notify", self._rng.choice([b"\xff\xfe", b"\xed\xa0\x80", b"\0", b"x" * 255, b""]), raw, body
@@ -88,7 +88,7 @@ class Attack:
                 confirm_timeout=patient(30),
             )
         except (amqp.exceptions.AMQPError, OSError, UnicodeDecodeError):
-            # Some are refused by RabbitMQ itself, with the whole connection, and with words from the message.
+            # RabbitMQ itself refuses some of them, by closing the connection with words from the message.
             try:
                 self._connection.collect()
             finally:
@@ -98,7 +98,7 @@ class Attack:
 
 
 def publish_properties(url: str, exchange: str, key: bytes, raw: bytes, body: bytes) -> None:
-    """One message whose properties are these bytes.
+    """Publish one message whose properties are these bytes.
 
     Raises:
         AMQPError: RabbitMQ refused it.

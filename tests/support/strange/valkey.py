@@ -1,4 +1,5 @@
-"""Puts them onto a Redis-protocol broker: entries of lists, keys of the wrong type, what a dead reader left."""
+"""Puts strange data onto a Redis-protocol broker: entries of lists, keys of the wrong type, leftovers of dead
+readers."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from redis.exceptions import ResponseError
 from tests.support.strange import values
 
 _PRIORITIES = ("", "", "", "\x06\x163", "\x06\x169")
-#: Names of ours that are no queue of producers.
+#: Names of our keys that are not producers' queues.
 _OUR_KEYS = (
     "unacked",
     "unacked_index",
@@ -35,17 +36,17 @@ _OUR_KEYS = (
 
 
 class Attack:
-    """A connection that writes what it likes."""
+    """A connection that writes whatever it likes."""
 
     def __init__(self, url: str, rng: Random) -> None:
         self._client = redis.Redis.from_url(url)
         self._rng = rng
-        #: What → how many: "good" and "odd" (entries of producers' queues), "left" (of a dead reader), "tasks",
-        #: "keys", "commands"; "refused": by the server, because another type stands there.
+        #: Kind → count: "good" and "odd" (entries of producers' queues), "left" (by a dead reader), "tasks",
+        #: "keys", "commands"; "refused": by the server, because the key has another type.
         self.counts: Counter[str] = Counter()
 
     def publish(self, count: int) -> None:
-        """So many, of all kinds."""
+        """Publish this many messages, of all kinds."""
         for _ in range(count):
             kinds = ["good", "odd", "left", "tasks", "keys", "commands"]
             kind = self._rng.choices(kinds, [33, 35, 4, 20, 5, 3])[0]
@@ -56,7 +57,7 @@ class Attack:
             self.counts[kind] += 1
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._client.close()
 
     def _good(self) -> None:
@@ -69,7 +70,7 @@ class Attack:
         self._client.lpush(f"notify.{key}{self._rng.choice(_PRIORITIES)}", self._entry(key))
 
     def _left(self) -> None:
-        """What a reader had in hand when it died."""
+        """Write what a reader had in hand when it died."""
         key, entry = self._rng.choice(values.KEYS), self._entry(self._rng.choice(values.KEYS))
         count = self._rng.choice([b"1:", b"2:", b"9:", b"", b"x:", b"99999999999999999999:", b"\xff:"])
         name = self._rng.choice(["taken:dead", "taken:a:b", "suspect:dead", "again"])
@@ -81,7 +82,7 @@ class Attack:
         self._client.lpush(queue, self._broken(made))
 
     def _keys(self) -> None:
-        """Only where nothing is, or what is there would be lost by our doing."""
+        """Write only where nothing is; otherwise we would delete what is there."""
         queues = [*(f"notify.{key}" for key in values.KEYS), *values.WORK_QUEUES]
         names = [*_OUR_KEYS, *(f"{queue}{self._rng.choice(_PRIORITIES)}" for queue in queues)]
         name = str(self._rng.choice(names))
@@ -133,7 +134,7 @@ class Attack:
 
 
 def envelope(body: bytes, headers: Any) -> dict[str, Any]:
-    """kombu's."""
+    """kombu's envelope."""
     return {
         "body": base64.b64encode(body).decode(),
         "content-encoding": "utf-8",

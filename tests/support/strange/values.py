@@ -1,4 +1,4 @@
-"""Bodies of messages: good ones, and what a broken or hostile producer makes of them."""
+"""Bodies of messages: good ones, and ones that a broken or hostile producer makes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEYS = tuple(f"{channel}.{lane}" for channel in ("email", "sms") for lane in LAN
 TASKS = ("notifier.deliver", "notifier.reconcile", "notifier.call_back", "notifier.dispatch_due")
 WORK_QUEUES = (*(f"deliver.{key}" for key in KEYS), "callbacks", "deliver.maintenance")
 
-#: What stands where a string, a number, a list or an object belongs.
+#: Values in the place of a string, a number, a list or an object.
 ODD: tuple[Any, ...] = (
     None,
     True,
@@ -75,7 +75,7 @@ _ODD_JSON = (
 
 
 def good(rng: Random, key: str) -> dict[str, Any]:
-    """A message that is accepted on the queue of `key`."""
+    """A message that is accepted on the queue `key`."""
     message: dict[str, Any] = {"idempotency_key": f"{rng.getrandbits(64):016x}", "producer": "shop"}
     if key.startswith("sms"):
         number = f"+1555010{rng.randrange(100, 199)}"
@@ -95,7 +95,7 @@ def good(rng: Random, key: str) -> dict[str, Any]:
 
 
 def mutated(rng: Random, key: str) -> bytes:
-    """A body with something wrong in it, most of the time."""
+    """A body that has something wrong in it, most of the time."""
     message = good(rng, key)
     body = json.dumps(message).encode()
     kind = rng.randrange(9)
@@ -126,7 +126,7 @@ def mutated(rng: Random, key: str) -> bytes:
 
 
 def task_body(rng: Random) -> bytes:
-    """What Celery would carry: right in form, or not."""
+    """The body of a Celery task, in the right form or not."""
     ids: Any = [str(_uuid7(rng, 1_700_000_000_000)) for _ in range(rng.randrange(4))]
     if rng.random() < 0.3:
         ids = rng.choice(ODD)
@@ -169,7 +169,7 @@ def task_body(rng: Random) -> bytes:
 
 
 def task_headers(rng: Random) -> dict[str, Any]:
-    """Those of a task; some are wrong."""
+    """The headers of a task; some are wrong."""
     headers: dict[str, Any] = {
         "lang": "py",
         "task": rng.choice([*TASKS, "celery.map", "celery.backend_cleanup", "no.such.task"]),
@@ -205,7 +205,7 @@ def task_headers(rng: Random) -> dict[str, Any]:
 
 
 def command_body(rng: Random) -> bytes:
-    """For Celery's remote control; none that it knows."""
+    """A body for Celery's remote control; never a command that it knows."""
     shapes: list[Any] = [
         {"method": "no_such", "arguments": {}},
         {"method": ["ping"]},

@@ -58,7 +58,7 @@ def test_what_a_commit_is_worth_is_told(state: ServerState, trusts: bool, ok: bo
             "192.0.2.7",
             True,
             "require",
-            "but anybody could be there: .* .sslmode=require",
+            "but nothing proves who answers: .* .sslmode=require",
         ),
         ("db.example.com", "192.0.2.7", True, "prefer", "no certificate is verified"),
         (

@@ -25,7 +25,7 @@ def test_one_line_says_whether_people_can_sign_in() -> None:
     [away] = check_sign_in(settings_with(provider.issuer))
     [wrong] = check_sign_in(settings_with(None))
     assert right.ok
-    assert right.detail.endswith("it has to know https://notify.example.com/sign-in/oidc/callback")
+    assert right.detail.endswith("it must allow https://notify.example.com/sign-in/oidc/callback")
     assert (other.ok, other.detail.partition(provider.issuer)[0]) == (False, "The identity provider calls itself ")
     assert other.fix == "set NOTIFIER_OIDC_ISSUER to exactly that"
     assert (away.ok, away.detail) == (False, "The identity provider does not answer (ClientConnectorError)")

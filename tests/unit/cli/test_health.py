@@ -70,7 +70,7 @@ def test_another_program_and_nobody_are_unhealthy(
     worker: MetricsServer, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = command_line("health", "intake")
-    assert (answer.code, "is that of worker" in answer.err) == (1, True)
+    assert (answer.code, "belongs to worker" in answer.err) == (1, True)
     with socket.create_server(("127.0.0.1", 0)) as bound:
         monkeypatch.setenv("NOTIFIER_METRICS_PORT", str(bound.getsockname()[1]))
     answer = command_line("health", "intake")

@@ -86,7 +86,7 @@ def test_the_key_of_what_runs_here_goes_to_nobody_else(monkeypatch: pytest.Monke
     assert ApiSearch().find() == ApiAddress("https://other.example.com", "ntf_live_env")
     assert "ntf_live" not in repr(ApiSearch().find()) + repr(ApiSearch(api_key="ntf_live_x"))
     monkeypatch.setenv("NOTIFIER_API_URL", "other.example.com")
-    with pytest.raises(ConfigurationError, match="is no URL"):
+    with pytest.raises(ConfigurationError, match="is not a URL"):
         ApiSearch().find()
 
 
@@ -125,7 +125,7 @@ def test_a_broker_url_that_is_one_is_taken(url: str) -> None:
     "url", ["http://[::1", "http://h:99999", "http://h:x", "http://a b/", "http://a\nb/", "http://:1", "ftp://a"]
 )
 def test_an_address_of_the_api_that_is_none_names_its_setting(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no URL") as wrong:
+    with pytest.raises(ConfigurationError, match="is not a URL") as wrong:
         ApiSearch(api_url=url, api_key="ntf_live_x").find()
     assert wrong.value.setting == "NOTIFIER_API_URL"
 
@@ -140,7 +140,7 @@ def test_an_address_of_the_api_with_a_user_is_refused_without_its_password(url: 
 @pytest.mark.parametrize("key", ["ntf_live_x\r\nx-other: 1", "ntf_live_x\n", "ntf live", "ntf_live_é"])
 def test_a_key_that_no_header_can_carry_names_its_setting(key: str) -> None:
     client = Client("amqp://127.0.0.1:1//", producer="shop", api_url="http://127.0.0.1:1", api_key=key)
-    with pytest.raises(ConfigurationError, match="key of the HTTP API is none") as wrong:
+    with pytest.raises(ConfigurationError, match="not a key of the HTTP API") as wrong:
         client.status(new_id())
     assert (wrong.value.setting, "ntf_live_x" in str(wrong.value)) == ("NOTIFIER_API_KEY", False)
 

@@ -73,7 +73,7 @@ def test_everything_that_is_wrong_is_said_at_once_and_nothing_is_taken(client: R
 
 
 def test_an_unknown_channel_or_lane_names_the_known_ones_beside_all_else(client: RecordingClient) -> None:
-    with pytest.raises(InvalidMessage, match="is none of email, sms") as refused:
+    with pytest.raises(InvalidMessage, match="is not one of email, sms") as refused:
         client.send("no spaces", "nobody", channel="fax", lane="slow", colour="red")
     assert {fault.field for fault in refused.value.faults} == {"channel", "lane", "template", "to", "colour"}
     entries = [{"to": "+15550100123"}, {"to": "a@example.com", "locale": "?"}]
@@ -81,7 +81,7 @@ def test_an_unknown_channel_or_lane_names_the_known_ones_beside_all_else(client:
         client.send_many(entries, channel="fax", lane="slow", template="news")
     assert [fault.field for fault in refused.value.faults] == ["channel", "lane", "1.locale"]
     for wrong in ({"channel": "fax"}, {"lane": "slow"}):
-        with pytest.raises(InvalidMessage, match="is none of"):
+        with pytest.raises(InvalidMessage, match="is not one of"):
             client.send("hello", "ann@example.com", **wrong)  # type: ignore[arg-type]
     assert client.sent == []
 

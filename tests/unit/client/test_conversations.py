@@ -129,11 +129,11 @@ def test_a_message_is_sent_again_unless_its_time_is_over() -> None:
 def test_a_crowd_of_its_own_is_no_silent_service_to_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr("notifier.client.conversations.time.monotonic", lambda: now[0])
-    crowded = ApiReply(problem="too many others", is_late=True, is_crowded=True)
+    crowded = ApiReply(problem="too many other requests", is_late=True, is_crowded=True)
     for heard, error, match in (
-        (None, NotReady, "not known after 9 s: .*; too many others"),
+        (None, NotReady, "not known after 9 s: .*; too many other requests"),
         (refused(404, [], "no notification has the id"), NotReady, "not in the record after 9 s"),
-        (ApiReply(problem="no answer"), ServiceUnavailable, "where it stands: no answer; ask again"),
+        (ApiReply(problem="no answer"), ServiceUnavailable, "did not give its status: no answer; ask again"),
     ):
         conversation = wait_for(Asked.by(ID), 9)
         step = next(conversation)

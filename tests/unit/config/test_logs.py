@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.worker.consumer import consumer
 from kombu.message import Message
 
-from notifier.config.logs import FIELDS, configure
+from notifier.config.logs import CONSUMER_OUTAGE, FIELDS, Outage, configure
 from notifier.domain.errors import ServiceUnavailable
 
 CELERY = logging.getLogger("celery.worker.request")
@@ -88,3 +89,38 @@ def test_a_line_that_a_full_disk_does_not_take_is_lost_in_silence(capsys: pytest
         handler.setStream(full)
         logging.getLogger("shop").warning("a line")
     assert capsys.readouterr().err == ""
+
+
+def test_an_outage_is_said_once_and_its_end_too(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(style="json")
+    outage = Outage("beat.broker_away", "beat.broker_back")
+    outage.is_over()
+    for error in (ConnectionResetError(), ConnectionRefusedError(), ConnectionRefusedError()) * 5:
+        outage.goes_on(error, reason="away")
+    for _ in range(3):
+        outage.is_over()
+    outage.goes_on(ConnectionRefusedError())
+    assert [(line["event"], line.get("error")) for line in lines(capsys)] == [
+        ("beat.broker_away", "ConnectionResetError"),
+        ("beat.broker_away", "ConnectionRefusedError"),
+        ("beat.broker_back", None),
+        ("beat.broker_away", "ConnectionRefusedError"),
+    ]
+
+
+def test_what_celery_says_at_each_try_to_connect_is_one_line_for_each_outage(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(style="json", program="worker")
+    logger = logging.getLogger(consumer.__name__)
+    for _ in range(5):
+        logger.error(
+            consumer.CONNECTION_ERROR, "amqp://broker", OSError("refused"), consumer.CONNECTION_RETRY_STEP
+        )
+        logger.warning("%s (%r)", consumer.CONNECTION_RETRY, OSError("closed"))
+        logging.getLogger("py.warnings").warning("%s", consumer.CANCEL_TASKS_BY_DEFAULT)
+    [line] = lines(capsys)
+    assert (line["event"], line["error"], line["reason"]) == ("worker.broker_away", "OSError", "refused")
+    CONSUMER_OUTAGE.is_over()
+    [line] = lines(capsys)
+    assert line["event"] == "worker.broker_back"

@@ -40,15 +40,15 @@ def test_one_word_may_stand_without_brackets_everywhere(tmp_path: Path) -> None:
         ('[producers.shop]\nbroker_user = ""', r"producers\.shop\.broker_user"),
         ("[producers.shop]\nbroker_user = 7", r"producers\.shop\.broker_user"),
         ('[producers.shop]\nbroker_user = "a\\u0000b"', r"broker_user.*printable"),
-        ('[producers.shop]\nchannels = ["fax"]', r"producers\.shop\.channels: .*'fax' is none of email, sms$"),
-        ('[producers.shop]\nlanes = ["slow"]', r"producers\.shop\.lanes: .*'slow' is none of urgent"),
+        ('[producers.shop]\nchannels = ["fax"]', r"producers\.shop\.channels: .*'fax' is not one of email, sms$"),
+        ('[producers.shop]\nlanes = ["slow"]', r"producers\.shop\.lanes: .*'slow' is not one of urgent"),
         ("[producers.shop]\nlanes = []", r"producers\.shop\.lanes: .*is empty.*leave it out"),
         ('[producers.shop]\ntemplates = ["no spaces"]', r"templates: .*such as 'order_\*'$"),
         ('[producers.shop]\nsenders = ["shop"]', r"producers: .*shop may use the sender shop, .*one of default"),
         ('[producers."my shop"]\nbroker_user = "x"', r"producers\.my shop"),
         (
             '[producers.a]\nbroker_user = ["x", "y"]\n[producers.b]\nbroker_user = "y"',
-            r"producers: .*the broker user y is that of both a and b.*make one for each",
+            r"producers: .*the broker user y belongs to both a and b.*make one for each",
         ),
     ],
 )

@@ -34,7 +34,9 @@ def test_a_time_zone_has_an_iana_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().timezone.key == "Asia/Shanghai"
     for wrong in ("Shanghai", "UTC+8", "America", "../UTC", "localtime"):
         monkeypatch.setenv("NOTIFIER_TIMEZONE", wrong)
-        with pytest.raises(ConfigurationError, match=r"NOTIFIER_TIMEZONE: .*write an IANA name, as Asia/Shanghai"):
+        with pytest.raises(
+            ConfigurationError, match=r"NOTIFIER_TIMEZONE: .*write an IANA name, such as Asia/Shanghai"
+        ):
             load_settings()
 
 
@@ -136,7 +138,7 @@ def test_a_folder_of_secrets_that_is_none_is_named(monkeypatch: pytest.MonkeyPat
     for name in ("gone", "file"):
         monkeypatch.setenv("NOTIFIER_SECRETS_DIR", str(tmp_path / name))
         with pytest.raises(
-            ConfigurationError, match=rf"NOTIFIER_SECRETS_DIR is .*/{name}, where no folder is"
+            ConfigurationError, match=rf"NOTIFIER_SECRETS_DIR is .*/{name}, which is not a folder"
         ) as no:
             load_settings()
         assert no.value.setting == "NOTIFIER_SECRETS_DIR"

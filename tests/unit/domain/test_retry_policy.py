@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from notifier.domain.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
 from notifier.domain.retry_policy import (
+    ASLEEP_SECONDS,
     DEFAULT_RETRIES,
     MIN_PAUSE_SECONDS,
     UNKNOWN_AFTER_SECONDS,
@@ -109,7 +110,23 @@ def test_what_no_provider_was_called_for_waits_no_longer_than_it_may(
     assert decision.due_in_seconds is not None
     left = untried.seconds_left(URGENT)
     assert decision.due_in_seconds <= max(MIN_PAUSE_SECONDS, left - LAST_CHANCE_SECONDS)
-    assert decision.due_in_seconds <= URGENT.max_seconds + URGENT.first_seconds
+    held = wait_for_circuit(Reason.SENDER_REFUSED, pause, URGENT, untried)
+    assert held.due_in_seconds is not None
+    assert held.due_in_seconds <= decision.due_in_seconds
+    assert held.due_in_seconds <= URGENT.max_seconds + URGENT.first_seconds
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.99])
+def test_what_waits_for_a_provider_sleeps_far_beyond_the_pause_of_its_circuit(jitter: float) -> None:
+    untried = Situation(1, 10.0, None, jitter, is_untried=True)
+    decision = wait_for_circuit(Reason.PROVIDER_UNAVAILABLE, 10.0, DEFAULT_RETRIES[Lane.BULK], untried)
+    assert decision.due_in_seconds is not None
+    assert ASLEEP_SECONDS / 2 <= decision.due_in_seconds <= ASLEEP_SECONDS
+
+
+def test_what_had_its_last_chance_waits_for_its_deadline_and_not_in_a_tight_loop() -> None:
+    tried = Situation(3, 590.0, None, 0.5)
+    assert wait_for_circuit(Reason.PROVIDER_UNAVAILABLE, 300.0, URGENT, tried).due_in_seconds == 10.0
 
 
 def test_what_was_called_for_is_given_up_at_its_deadline_and_what_expired_at_once() -> None:

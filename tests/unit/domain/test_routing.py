@@ -53,6 +53,16 @@ def test_nobody_left_means_waiting_for_the_circuit_that_closes_first() -> None:
     assert (waiting.providers, waiting.wait_seconds, waiting.reason) == ((), 7.0, Reason.PROVIDER_UNAVAILABLE)
 
 
+def test_a_sender_that_is_held_back_somewhere_is_the_reason_why_its_messages_wait() -> None:
+    # Others may go through that provider: what waits must not be woken when one can be called.
+    known = standings(
+        Standing("a", open_for_seconds=5.0, reason=Reason.PROVIDER_UNAVAILABLE),
+        Standing("b", open_for_seconds=90.0, reason=Reason.SENDER_REFUSED),
+    )
+    waiting = route(("a", "b"), {}, known, DRAWS)
+    assert (waiting.wait_seconds, waiting.reason) == (5.0, Reason.SENDER_REFUSED)
+
+
 def test_all_paused_waits_for_an_operator() -> None:
     assert route(("a",), {}, standings(Standing("a", paused=True)), DRAWS).reason is Reason.OPERATOR
 

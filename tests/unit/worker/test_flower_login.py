@@ -16,6 +16,7 @@ pytest.importorskip("flower")
     ("login", "host", "problem"),
     [
         ("op:a,b", "127.0.0.1", "has a comma"),
+        ("operator:pässwort", "127.0.0.1", "other characters than ASCII"),
         ("operator:", "127.0.0.1", "lacks a user or a password"),
         ("operator", "127.0.0.1", "lacks a user or a password"),
         ("", "0.0.0.0", "is not set"),
@@ -29,6 +30,7 @@ def test_a_login_that_would_not_be_the_one_meant_is_refused(
     with pytest.raises(ConfigurationError, match=problem) as refused:
         run_flower(Settings(), host, 5555, announce=pytest.fail)
     assert "a,b" not in str(refused.value)
+    assert "pässwort" not in str(refused.value)
 
 
 def test_an_empty_login_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from celery import Celery
+from celery.beat import SchedulingError
+from kombu.exceptions import OperationalError
 
+from notifier.config.logs import configure
 from notifier.operations.upkeep import DAILY_AT
-from notifier.worker.schedule import DailySchedule
+from notifier.worker.schedule import DailySchedule, LiveScheduler
 
 STEP = timedelta(hours=1)
 
@@ -40,3 +46,30 @@ def test_what_was_missed_is_done_once() -> None:
     entry = DailySchedule(DAILY_AT["statistics"], ZoneInfo("UTC"), lambda: now)
     assert entry.is_due(now - timedelta(days=3)) == (True, (12 * 60 + 5) * 60)
     assert entry.is_due(now) == (False, (12 * 60 + 5) * 60)
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_beat_says_once_that_the_broker_is_away_and_every_time_that_our_code_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(style="json")
+    beat = LiveScheduler(Celery("test", broker="memory://", set_as_current=False), lazy=True)
+    entry = beat.Entry("dispatch-due", "notifier.dispatch", schedule=timedelta(seconds=1), app=beat.app)
+    causes: list[Exception | None] = [OperationalError("refused")] * 5 + [KeyError("a bug")] * 2 + [None] * 2
+
+    def apply_async(*_: Any, **__: Any) -> None:
+        cause = causes.pop(0)
+        if cause is not None:
+            raise SchedulingError("Couldn't apply scheduled task") from cause
+
+    beat.apply_async = apply_async
+    while causes:
+        beat.apply_entry(entry)
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line.get("error")) for line in said] == [
+        ("beat.broker_away", "OperationalError"),
+        ("beat.task_not_published", "KeyError"),
+        ("beat.task_not_published", "KeyError"),
+        ("beat.broker_back", None),
+    ]
+    assert said[0]["reason"] == "refused"

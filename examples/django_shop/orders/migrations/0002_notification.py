@@ -1,4 +1,4 @@
-"""Which mail was sent about an order."""
+"""Adds the notification that was sent about an order."""
 
 from django.db import migrations, models
 

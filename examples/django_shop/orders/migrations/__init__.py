@@ -1,1 +1,1 @@
-"""The table of orders."""
+"""Migrations of the table of orders."""

@@ -1,4 +1,4 @@
-"""The outbox table."""
+"""Creates the outbox table."""
 
 import django.utils.timezone
 from django.db import migrations, models

@@ -1,1 +1,1 @@
-"""The outbox table, version by version."""
+"""Migrations of the outbox table."""

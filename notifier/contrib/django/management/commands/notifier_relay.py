@@ -1,4 +1,4 @@
-"""`manage.py notifier_relay`: publishes what was committed to the outbox."""
+"""`manage.py notifier_relay`: publishes messages that were committed to the outbox."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from notifier.runtime.shutdown import stop_on_signals
 
 
 class Command(BaseCommand):  # type: ignore[misc]  # Django ships no types
-    """Run it beside the web processes; as many as you like."""
+    """The relay. Run it beside the web processes, in as many copies as you like."""
 
     help = (
         "Publish the messages that wait in the outbox. Runs until SIGTERM or Ctrl-C, and waits for ever for a "

@@ -1,4 +1,4 @@
-"""What the tests of settings and logs share."""
+"""What unit tests share."""
 
 from __future__ import annotations
 
