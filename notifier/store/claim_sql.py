@@ -96,7 +96,11 @@ _SUPPRESSION = """LATERAL (
 
 START_ATTEMPTS: TextClause = text(f"""
 WITH wanted AS MATERIALIZED ({_WANTED}), barred AS MATERIALIZED (
-  SELECT w.id, w.claim, s.* FROM wanted AS w CROSS JOIN {_SUPPRESSION}
+  SELECT w.id, w.claim, CASE WHEN w.expires_at <= now() THEN 'expired' ELSE 'suppressed' END AS status,
+    CASE WHEN w.expires_at <= now() THEN 'expired' ELSE s.reason END AS reason,
+    CASE WHEN w.expires_at <= now() THEN NULL ELSE s.detail END AS detail
+  FROM wanted AS w LEFT JOIN {_SUPPRESSION} ON true
+  WHERE w.expires_at <= now() OR s.reason IS NOT NULL
 ), held AS (
   UPDATE states AS n SET attempt_count = r.number
   FROM wanted AS r
@@ -111,14 +115,14 @@ WITH wanted AS MATERIALIZED ({_WANTED}), barred AS MATERIALIZED (
   {_INSERT}
   SELECT id, number, provider, template_version, sender_address FROM held
 ), stopped AS (
-  UPDATE states AS n SET status = 'suppressed', reason = b.reason, detail = b.detail,
+  UPDATE states AS n SET status = b.status, reason = b.reason, detail = b.detail,
     due_at = NULL, updated_at = now()
   FROM barred AS b
   WHERE n.id = b.id AND CASE WHEN n.claim = b.claim AND n.status = 'sending' THEN true END
-  RETURNING n.id, n.reason, n.detail
+  RETURNING n.id, n.status, n.reason, n.detail
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason, detail)
-  SELECT id, 'status', 'suppressed', reason, detail FROM stopped
+  SELECT id, 'status', status, reason, detail FROM stopped
 )
 SELECT id, claim, number, provider FROM held
 """).bindparams(binds.texts("wishes"))  # noqa: S608 - constants joined with constants

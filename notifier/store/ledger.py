@@ -138,7 +138,8 @@ class Ledger(Repository):
         """Commit one attempt row for each call before it is made; `again` after a lost answer.
 
         Left out, so that no call is made: claims that are no longer ours, claims whose lease ends within
-        `margin_seconds`, and notifications whose recipient must not be sent to, which become `suppressed`.
+        `margin_seconds`, notifications that have expired (they become `expired`), and notifications to a recipient
+        who must not be sent to (they become `suppressed`).
         """
         begun = start(self._engine, list(calls), margin_seconds=margin_seconds, again=again)
         return {started.id: started for started in begun}

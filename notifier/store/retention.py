@@ -6,10 +6,9 @@ so that a night reads only what is new.
 
 Crash points: before a month is dropped, its rows in tables without months are deleted page by page, its states
 among them. A retry, a claim and a page lock the same states. So whatever comes alive first is passed over, and a
-retry does not find what a page deleted first. What ended within the last hour is passed over too, because the
-answer to another attempt may be on its way. Until the drop, messages without states are not shown. After a crash,
-or if the month has to stay, the next run goes on. The drop itself is one transaction, and refuses as long as a
-state of the month is left (see `drop_month`).
+retry does not find what a page deleted first. What ended within the last day is passed over too. Until the drop,
+messages without states are not shown. After a crash, or if the month has to stay, the next run goes on. The drop
+itself is one transaction, and refuses as long as a state of the month is left (see `drop_month`).
 """
 
 from __future__ import annotations
@@ -33,8 +32,9 @@ PAGE = 500
 #: A notification that failed, expired or was suppressed keeps its secrets this long, so that an operator can retry
 #: it. Hours.
 SECRETS_KEPT_HOURS = 24
-#: What ended less than this ago is not deleted: a worker may still get the answer to another attempt. Hours.
-RESTED_HOURS = 1
+#: What ended less than this ago is neither redacted nor deleted, however old it is: an operator may retry it, its
+#: callbacks are tried for as long, and a worker may still get the answer to another attempt. Hours.
+RESTED_HOURS = 24
 #: Holds ids that belong to no month; it is never dropped.
 DEFAULT_PARTITION = "messages_default"
 
@@ -144,16 +144,16 @@ _LIVES = binds.texts("live")
 _PERSONAL = """(m.recipient IS NOT NULL OR m.sealed IS NOT NULL OR m.context IS NOT NULL OR m.metadata <> '{}'
   OR m.callback_url IS NOT NULL)"""
 
-# Condition on `states AS n`: it has ended, and may be deleted.
-_ENDED = f"(n.status <> ALL(:live) OR {HELD_TEST})"
-_RESTED = f"n.updated_at < now() - interval '{RESTED_HOURS} hours'"
+# Condition on `states AS n`: it has ended, long enough ago.
+_RESTED = f"""((n.status <> ALL(:live) OR {HELD_TEST})
+  AND n.updated_at < now() - interval '{RESTED_HOURS} hours')"""
 
 
-def _free(condition: str = "true") -> str:
+def _free() -> str:
     """The notifications of a page that have ended. Anything that brings one back to life takes the same lock."""
     return f"""free AS MATERIALIZED (
   SELECT n.id, page.producer || CASE WHEN n.is_test THEN '{TEST_KEYS}' ELSE '' END AS key_owner, page.key
-  FROM page JOIN states AS n ON n.id = page.id AND CASE WHEN {_ENDED} AND {condition} THEN true END
+  FROM page JOIN states AS n ON n.id = page.id AND CASE WHEN {_RESTED} THEN true END
   WHERE page.is_wanted ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
 )"""
 
@@ -209,7 +209,7 @@ unread AS (
 
 def _delete(table: str) -> TextClause:
     return text(f"""
-WITH {_page("true", table)}, {_free(_RESTED)}, {_BELONGINGS}, attempted AS (
+WITH {_page("true", table)}, {_free()}, {_BELONGINGS}, attempted AS (
   DELETE FROM attempts AS a USING free WHERE a.notification_id = free.id
 ), happened AS (
   DELETE FROM events AS e USING free WHERE e.notification_id = free.id
@@ -226,7 +226,7 @@ _FORGET_OF_MONTH: TextClause = text(f"""
 WITH page AS MATERIALIZED (
   SELECT id, producer, coalesce(idempotency_key, id::text) AS key, true AS is_wanted FROM messages
   WHERE id > :after AND id >= :low AND id < :high ORDER BY id LIMIT :limit
-), {_free(_RESTED)}, {_BELONGINGS}
+), {_free()}, {_BELONGINGS}
 SELECT (SELECT id FROM page ORDER BY id DESC LIMIT 1)
 """).bindparams(_UUIDS[0], _LIVES, *binds.BOUNDS)
 
@@ -235,11 +235,11 @@ def _count(condition: str) -> TextClause:
     return text(f"""
 SELECT count(*) FROM messages AS m JOIN states AS n ON n.id = m.id
 WHERE m.id > :after AND m.id < :before AND m.channel = :channel AND m.accepted_at < :accepted_before
-  AND {_ENDED} AND {condition} AND :limit > 0
+  AND {_RESTED} AND {condition} AND :limit > 0
 """).bindparams(*_UUIDS, _LIVES)
 
 
-_COUNT_REDACT, _COUNT_DELETE = _count(_PERSONAL), _count(_RESTED)
+_COUNT_REDACT, _COUNT_DELETE = _count(_PERSONAL), _count("true")
 
 _LIVE_IN: TextClause = text(f"""
 SELECT count(*) FROM states AS n WHERE n.id >= :low AND n.id < :high AND {LIVE}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -263,6 +264,20 @@ def test_writing_a_result_twice_changes_nothing(ledger: Ledger, audit: Audit) ->
     once = audit.story(notification_id)
     ledger.finish([sent(claimed)])
     assert audit.story(notification_id) == once
+
+
+def test_what_expires_between_two_calls_gets_no_second_one(ledger: Ledger, audit: Audit) -> None:
+    id_ = accept(ledger)
+    [claimed] = claim(ledger, id_)
+    assert ledger.start_attempts([NewAttempt(claimed, "first")], margin_seconds=1)
+    failed = replace(sent(claimed), status=Status.SENDING, outcome=Outcome.THROTTLED)
+    ledger.note_failed_attempts([failed])
+    expired = replace(claimed, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    assert ledger.start_attempts([NewAttempt(expired, "second", earlier=1)], margin_seconds=1) == {}
+    story = audit.story(id_)
+    assert (story.notification.status, story.notification.reason) == ("expired", "expired")
+    assert [one.provider for one in story.attempts] == ["first"]
+    assert statuses(audit, id_)[-2:] == ["sending", "expired"]
 
 
 def test_no_attempt_starts_under_a_lease_that_is_nearly_over(ledger: Ledger) -> None:

@@ -70,7 +70,7 @@ class Past:
         )
         assert self.ledger.accept([new])[0].fault is None
         for statement in (
-            "UPDATE states SET status = :status, due_at = NULL, updated_at = now() - interval '2 hours'"
+            "UPDATE states SET status = :status, due_at = NULL, updated_at = now() - interval '2 days'"
             " WHERE id = :id",
             "INSERT INTO attempts (notification_id, number, provider) SELECT :id, 1, :status",
             "INSERT INTO callbacks (notification_id, id, producer, endpoint, status)"
@@ -210,6 +210,18 @@ def test_redaction_leaves_the_record_and_no_recipient(past: Past) -> None:
     assert past.keeper(email=(30, None)).preview().redacted == {"email": 0}
 
 
+def test_what_has_just_ended_can_be_retried_however_old_it_is(past: Past) -> None:
+    """A reminder for months later is as old as its id when it is sent at last."""
+    just, earlier = past.accept(40, status="failed"), past.accept(40, status="failed")
+    past.execute("UPDATE states SET updated_at = now() WHERE id = :id", id=just)
+    keeper = past.keeper(email=(30, 35), sms=(30, 100))
+    assert keeper.preview().redacted["email"] == 1
+    keeper.run()
+    assert past.ids() == {just}
+    assert past.retry(just).changed == 1
+    assert earlier not in past.ids()
+
+
 def test_no_personal_value_is_in_a_dump_after_redaction_even_without_keys(past: Past) -> None:
     past.ledger = Ledger(past.engine)
     for channel in Channel:
@@ -283,7 +295,8 @@ def test_what_comes_alive_while_its_month_is_dropped_keeps_it(past: Past, monkey
     monkeypatch.setattr("notifier.store.retention.PAGE", 1)
     [month] = past.make_months(5)
     first, second, third = sorted(past.accept(past.age_of(5), status="failed") for _ in range(3))
-    past.execute("UPDATE states SET attempt_count = 1")
+    # Without secrets, which would be wiped first.
+    past.execute("UPDATE states SET attempt_count = 1, has_secrets = false")
     keeper = past.keeper(email=(None, 90), sms=(None, 90))
     told: list[ActionCounts] = []
     results: list[DeliveryResult] = []
@@ -315,7 +328,7 @@ def test_what_comes_alive_while_its_month_is_dropped_keeps_it(past: Past, monkey
     assert past.ids() == {second, third}
     past.execute("UPDATE states SET status = 'sent', due_at = NULL")
     assert keeper.run().in_use == [month], "what ended just now may have another attempt under way"
-    past.execute("UPDATE states SET updated_at = now() - interval '2 hours'")
+    past.execute("UPDATE states SET updated_at = now() - interval '2 days'")
     assert keeper.run().dropped == [month]
 
 
@@ -344,7 +357,7 @@ def test_a_message_that_is_accepted_into_a_month_while_it_is_dropped_is_found(pa
 
     assert keeper.run(progress=after_the_last_page).held == [month]
     assert [due.id for due in past.ledger.take_due(limit=10, unknown_after_seconds=60)] == accepted
-    past.execute("UPDATE states SET status = 'sent', due_at = NULL, updated_at = now() - interval '2 hours'")
+    past.execute("UPDATE states SET status = 'sent', due_at = NULL, updated_at = now() - interval '2 days'")
     assert keeper.run().dropped == [month]
     late = past.accept(past.age_of(5))
     assert past.ids() == {late}
@@ -420,7 +433,7 @@ def test_rejected_messages_go_when_the_first_of_the_two_is_over(past: Past) -> N
 
 def test_secrets_that_nobody_sent_again_for_a_day_are_wiped(past: Past) -> None:
     failed, fresh, waits = (past.accept(2, status=status) for status in ("failed", "suppressed", "retrying"))
-    past.execute("UPDATE states SET updated_at = now() - interval '25 hours' WHERE id <> :id", id=fresh)
+    past.execute("UPDATE states SET updated_at = now() WHERE id = :id", id=fresh)
     assert past.keeper().run().wiped == 1
     with transaction(past.engine) as connection:
         query = text("SELECT id FROM notifications WHERE secrets IS NOT NULL")

@@ -22,6 +22,7 @@ from notifier.domain.statuses import JobState, Status, SuppressionReason
 from notifier.operations import Selection
 from notifier.operations.api_keys import Grants, Scope
 from notifier.operations.upkeep import NIGHTLY
+from notifier.store.engine import transaction
 from notifier.store.re_encryption import Resealing
 from notifier.store.restored import RestoredRepository
 from notifier.store.retention import RetentionRepository, Span
@@ -30,6 +31,7 @@ from notifier.store.schema.partitions import first_id
 from notifier.store.schema.rights import NEEDED
 from notifier.store.search import Filter
 from tests.support.api import run_all
+from tests.support.columns import set_columns
 from tests.support.receipts import NUMBER, Texts
 from tests.unit.cli.commandline import CommandLine
 
@@ -136,6 +138,8 @@ def test_the_programs_change_what_they_must_with_these_rights(services: Operator
     another = datetime.now(UTC) + timedelta(days=2)
     moved = services.operations.reschedule(Selection((later,)), another, operator="ann")
     assert moved.changed == 1
+    with transaction(services.engine) as connection:
+        set_columns(connection, [sent.id], updated_at="sql: now() - interval '2 days'")
     day = Span(sent.channel, first_id(another - timedelta(days=4)), first_id(another))
     assert RetentionRepository(services.engine).redact_page(day).changed == 1
     services.suppressions.add(

@@ -137,13 +137,13 @@ def test_it_goes_with_the_personal_data_of_its_notification(sent: Mails) -> None
     keeper = RetentionJob(
         RetentionRepository(sent.services.engine), {Channel.EMAIL: Retention(redact_after_days=10)}
     )
+    with transaction(sent.services.engine) as connection:
+        connection.execute(text("UPDATE states SET updated_at = now() - interval '2 days'"))
     keeper.run()
     assert [one.notification_id for one in sent.services.unread.page(limit=10)] == [new]
     # What comes back later does not bring its recipient back.
     assert sent.bounce(RIDDLE + "more", old) is Taken.REPEATED
     assert [one.notification_id for one in sent.services.unread.page(limit=10)] == [new]
-    with transaction(sent.services.engine) as connection:
-        connection.execute(text("UPDATE states SET updated_at = now() - interval '2 hours'"))
     RetentionJob(RetentionRepository(sent.services.engine), {Channel.EMAIL: Retention(drop_after_days=10)}).run()
     with transaction(sent.services.engine) as connection:
         assert connection.execute(text("SELECT count(*) FROM unread_bounces")).scalar_one() == 1
