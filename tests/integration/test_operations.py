@@ -364,7 +364,7 @@ def test_two_operators_at_once_retry_each_notification_once(
 def test_a_page_does_not_follow_another_action_beyond_its_own_rows(
     operating: Operating, engine: Engine, make: Make
 ) -> None:
-    first, second = make(Status.FAILED, 2)
+    first, second = sorted(make(Status.FAILED, 2))
     begun = operating.begin("ann", "retry", {}, None)
     move = Move(Status.RETRYING, RETRYABLE, limit=1)
     pages: list[Any] = []
