@@ -49,7 +49,7 @@ def test_an_operator_retries_a_group_and_sees_it_done(api: Api, operator: Browse
     address = re.findall(r'href="(/failed/retry\?[^"]*)">Retry', listed.body.decode())[0]
     path, _, query = address.replace("&amp;", "&").partition("?")
     dry = operator.get(path, **dict(parse_qsl(query)))
-    counts = {"Would be retried": 2, "Would end suppressed": 1, "Time is over": 1, "Content gone": 1}
+    counts = {"Would be retried": 2, "Would end suppressed": 1, "Expired": 1, "Content gone": 1}
     assert figures(dry.body) == counts
     assert api.services.audit.story(UUID(ids[0])).notification.status == "failed"
     started = operator.post(path, **fields(dry.body), why="the relay is back", rate="50")

@@ -35,7 +35,7 @@ def test_a_relay_that_refuses_every_mail_is_not_well(api: Api) -> None:
     assert b"All is well" in operator.get("/health/now").body
     api.services.minute_counts.add([], [FailedAddition("email", "provider_rejected", 300)])
     page = operator.get("/health/now").body.decode()
-    assert "Something needs you" in page
+    assert "Something needs your attention" in page
     assert "300 of 300 email sends failed in the last hour; most often: the provider refused it for good" in page
     assert re.search(r'href="/failed".{,200}300', page, re.DOTALL)
 
@@ -49,7 +49,7 @@ def test_an_endpoint_that_is_suspended_is_not_well(api: Api) -> None:
     operator = Browser(api)
     operator.sign_in(api.key(Scope.OPERATE, producer=None))
     page = html.unescape(operator.get("/health/now").body.decode())
-    assert "Something needs you" in page
+    assert "Something needs your attention" in page
     assert "0 callbacks of shop: every call for days has failed (last: refused), so it is suspended" in page
     assert "notifier callbacks resume 'shop'" in page
 
@@ -58,7 +58,7 @@ def test_a_pause_says_what_waits_and_keeps_its_reason(api: Api) -> None:
     send(api)
     operator = Browser(api)
     operator.sign_in(api.key(Scope.OPERATE, producer=None))
-    assert b"smtp sends email meanwhile" in operator.get("/providers/relay-eu/pause").body
+    assert b"smtp sends email in the meantime" in operator.get("/providers/relay-eu/pause").body
     operator.post("/providers/relay-eu/pause", reason="it is slow")
     asked = operator.get("/providers/smtp/pause").body
     assert b"No other provider sends email" in asked

@@ -29,7 +29,7 @@ def line(name: str) -> dict[str, Any]:
 
 
 def test_one_is_run_paused_resumed_and_deleted(api: Api, operator: Browser) -> None:
-    assert b"Nothing recurs" in operator.get("/recurring").body
+    assert b"No recurring notifications" in operator.get("/recurring").body
     planned = plan(api, line("ann"), line("bo"), {"to": "a b@example.com", "context": {"name": "Cy"}})
     listed = operator.get("/recurring").body
     assert b"At 09:30 on Monday through Friday, Europe/Berlin" in listed

@@ -203,7 +203,7 @@ def test_an_interrupted_edit_is_told_and_left_to_a_person(api: Api, admin: Brows
     # As if the process had been killed after the claim.
     record = api.app.state.console.rejections.claim_for_edit(kept.id, "Ann", {}, None, over=False)
     assert record is not None
-    assert b"Somebody replays it now" in admin.get(path).body
+    assert b"Somebody is replaying it now" in admin.get(path).body
     with transaction(api.services.engine) as connection:
         connection.execute(text("UPDATE rejected_messages SET claimed_at = now() - interval '2 minutes'"))
     assert b"A replay was interrupted" in admin.get(path).body

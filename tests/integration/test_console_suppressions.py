@@ -52,7 +52,7 @@ def test_the_list_shows_hashes_by_reason_and_source(api: Api, operator: Browser)
     assert b"bob@" not in page.body
     assert operator.get("/suppressions", reason="hard_bounce", source="").body.count(b"<code>") == 1
     assert operator.get("/suppressions", source=XSS, scope="global", ended="true").body.count(b"<code>") == 1
-    assert b"No suppression is found" in operator.get("/suppressions", scope=XSS).body
+    assert b"No suppressions found" in operator.get("/suppressions", scope=XSS).body
 
 
 @pytest.mark.parametrize("address", [XSS, "no address", "+1", f"{XSS}@example.com", "a\0@example.com"])

@@ -23,7 +23,7 @@ def test_the_list_shows_every_template_and_what_is_wrong(operator: Browser, tmp_
     one = operator.get("/templates/email/bare").body.decode()
     assert "there are no [[samples]]" in one
     broken = operator.get("/templates/email/broken").body.decode()
-    assert "It is broken" in broken
+    assert "This template is broken" in broken
     assert "variables:" in broken
     assert operator.get("/templates/email/absent").status == 404
 

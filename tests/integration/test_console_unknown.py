@@ -61,7 +61,7 @@ def test_a_group_of_unknown_outcomes_is_resolved_after_a_dry_run(api: Api, opera
     page = operator.get("/unknown")
     assert b"3 outcomes are unknown" in page.body
     assert b"/unknown?provider=smtp&amp;template=hello#resolve" in page.body
-    assert b"No: look in its own log" in page.body
+    assert b"No: look in the provider's log" in page.body
     assert b"<script>alert" not in page.body + operator.get("/unknown", provider=XSS, template=XSS).body
     group = {"provider": "smtp", "template": "hello", "resolution": "sent"}
     assert (
