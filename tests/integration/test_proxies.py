@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import ssl
 import subprocess
 import urllib.error
@@ -41,6 +42,9 @@ class _Request(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+    def do_POST(self) -> None:
+        self.do_GET()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -109,8 +113,10 @@ def nginx(folder: Path, api_port: int, ports: tuple[int, int]) -> Iterator[Path]
     )
     assert (checked.returncode, checked.stderr) == (0, "")
     with subprocess.Popen([server, "-e", "stderr", "-c", str(whole)], stderr=subprocess.DEVNULL) as process:
-        yield folder / "notifier.log"
-        process.terminate()
+        try:
+            yield folder / "notifier.log"
+        finally:
+            process.terminate()
 
 
 @contextmanager
@@ -122,8 +128,34 @@ def haproxy(folder: Path, api_port: int, ports: tuple[int, int]) -> Iterator[Pat
     assert (checked.returncode, checked.stderr) == (0, "")
     log = folder / "notifier.log"
     with log.open("wb") as out, subprocess.Popen([server, "-db", "-f", str(whole)], stdout=out) as process:
-        yield log
-        process.terminate()
+        try:
+            yield log
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("proxy", [nginx, haproxy])
+def test_a_body_that_does_not_come_holds_no_connection_to_the_api(proxy: object, api: Api, tmp_path: Path) -> None:
+    _certificate(tmp_path)
+    ports = (free_port(), free_port())
+    trusting = ssl._create_unverified_context()
+
+    def opened() -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", ports[1]), timeout=patient(10))
+        return trusting.wrap_socket(plain)
+
+    def paths() -> list[str]:
+        return [path for path, _, _ in api.seen]
+
+    with proxy(tmp_path, api.server_port, ports):  # type: ignore[operator]
+        wait_until(lambda: not is_free(ports[1]), timeout=10)
+        with opened() as slow, opened() as quick:
+            slow.sendall(b"POST /webhooks/slow HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
+            quick.sendall(b"POST /webhooks/quick HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab")
+            wait_until(paths, timeout=10)
+            assert paths() == ["/webhooks/quick"]
+            slow.sendall(b"b")
+            wait_until(lambda: "/webhooks/slow" in paths(), timeout=10)
 
 
 @pytest.mark.parametrize("proxy", [nginx, haproxy])
