@@ -27,6 +27,7 @@ from notifier.cli.options import (
     Why,
     grouped,
     ids_of,
+    one_of,
 )
 from notifier.cli.output import columns, hint, print_json, print_line, print_list, print_pairs, print_table, utc
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
@@ -48,7 +49,7 @@ class CallbackOptions:
     failure: Annotated[CallbackFailure | None, Option(help="Why the last call failed, for example timeout.")] = (
         None
     )
-    status: Annotated[Status | None, Option(help="The reported status, for example failed.")] = None
+    status: Annotated[Status | None, one_of(Status, "STATUS", "The reported status")] = None
     since: Since = None
     until: Until = None
 

@@ -54,6 +54,7 @@ def list_(context: typer.Context, channel: OfChannel = None, as_json: AsJson = F
         noun="template",
         empty=f"no templates in {folder}; check NOTIFIER_TEMPLATES",
         next_step="notifier templates preview NAME",
+        droppable=("variables", "samples", "locales"),
     )
 
 
