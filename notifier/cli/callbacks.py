@@ -46,7 +46,7 @@ class CallbackOptions:
     notification: Annotated[
         UUID | None, Option(parser=read_id, metavar="ID", help="Only callbacks of this notification.")
     ] = None
-    failure: Annotated[CallbackFailure | None, Option(help="Why the last call failed, for example timeout.")] = (
+    failure: Annotated[CallbackFailure | None, one_of(CallbackFailure, "FAILURE", "Why the last call failed")] = (
         None
     )
     status: Annotated[Status | None, one_of(Status, "STATUS", "The reported status")] = None
@@ -84,7 +84,9 @@ def list_(
     context: typer.Context,
     *,
     filters: CallbackOptions,
-    state: Annotated[CallbackState | None, Option(help="waiting, given, calling, delivered or parked.")] = None,
+    state: Annotated[
+        CallbackState | None, Option(metavar="STATE", help="waiting, given, calling, delivered or parked.")
+    ] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:

@@ -58,7 +58,7 @@ OfProducer = Annotated[str | None, Option(help="The service that sent it.")]
 OfChannel = Annotated[Channel | None, Option(help="Only this channel.")]
 OfReason = Annotated[Reason | None, one_of(Reason, "REASON", "The reason for its status")]
 ChannelOfRecipient = Annotated[Channel | None, Option(help="Default: sms for a number, otherwise email.")]
-Limit = Annotated[int, Option(min=1, max=1000, help="Maximum number of results.")]
+Limit = Annotated[int, Option(min=1, max=1000, metavar="N", help="Maximum number of results.")]
 Before = Annotated[UUID | None, Option(parser=read_id, metavar="ID", help="The page after this ID.")]
 Variables = Annotated[
     list[str] | None,
