@@ -62,7 +62,7 @@ def create(context: typer.Context, *, options: GrantOptions, as_json: AsJson = F
     with wiring(context).services() as services:
         _show(services.api_keys.create(grants, operator=operator()), as_json=as_json)
     if options.test and not as_json:
-        hint("A test key: nothing leaves the service. Try it with bounced@simulator.example, for example")
+        hint("A test key: nothing leaves the service. Try it with bounced@simulator.example")
 
 
 def rotate(

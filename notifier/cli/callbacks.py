@@ -27,6 +27,7 @@ from notifier.cli.options import (
     Why,
     grouped,
     ids_of,
+    one_of,
 )
 from notifier.cli.output import columns, hint, print_json, print_line, print_list, print_pairs, print_table, utc
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
@@ -45,10 +46,10 @@ class CallbackOptions:
     notification: Annotated[
         UUID | None, Option(parser=read_id, metavar="ID", help="Only callbacks of this notification.")
     ] = None
-    failure: Annotated[CallbackFailure | None, Option(help="Why the last call failed, for example timeout.")] = (
+    failure: Annotated[CallbackFailure | None, one_of(CallbackFailure, "FAILURE", "Why the last call failed")] = (
         None
     )
-    status: Annotated[Status | None, Option(help="The reported status, for example failed.")] = None
+    status: Annotated[Status | None, one_of(Status, "STATUS", "The reported status")] = None
     since: Since = None
     until: Until = None
 
@@ -83,7 +84,9 @@ def list_(
     context: typer.Context,
     *,
     filters: CallbackOptions,
-    state: Annotated[CallbackState | None, Option(help="waiting, given, calling, delivered or parked.")] = None,
+    state: Annotated[
+        CallbackState | None, Option(metavar="STATE", help="waiting, given, calling, delivered or parked.")
+    ] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:

@@ -255,7 +255,11 @@ def check_circuits(services: OperatorServices) -> Iterator[Check]:
         said = f": {one.detail}" if one.detail else ""
         yield Check(name, False, f"{one.why}{since}; {one.waiting} wait for it{said}", one.fix)
     if not opened:
-        yield Check("circuits", True, "closed: every provider is called, for every sender")
+        yield Check("circuits", True, "all are closed")
+    for view in services.provider_operations.providers():
+        if view.state == "paused":
+            fix = f"notifier providers resume {view.name}"
+            yield Check(f"pause of {view.name}", True, "an operator paused this provider: it is not called", fix)
 
 
 def check_failures(services: OperatorServices) -> Iterator[Check]:
@@ -265,7 +269,7 @@ def check_failures(services: OperatorServices) -> Iterator[Check]:
     for one in found.failing:
         yield Check(f"failures of {one.late.channel}", False, one.why, one.fix)
     if not found.failing:
-        yield Check("failures", True, f"{found.failed} sends failed in the last hour, no large share of a channel")
+        yield Check("failures", True, f"{found.failed} failed in the last hour, no large share of a channel")
 
 
 async def _ask_all(settings: Settings, tables: Sequence[ProviderTable]) -> tuple[list[Check], set[Channel]]:

@@ -28,7 +28,9 @@ def check_all_sessions(services: Services) -> Iterator[Check]:
 
     session = check_sessions(services.engine)
     if session is None or not session.wrong:
-        yield Check("sessions", True, "as they were asked for" if session is None else session.in_words)
+        yield Check(
+            "sessions", True, "have the options that programs ask for" if session is None else session.in_words
+        )
         return
     fix = f"for fewer round trips, run once: {' '.join(role_statements(*who_and_where(services.engine)))}"
     yield Check("sessions", True, session.in_words, f"{fix} then have the pooler reconnect")

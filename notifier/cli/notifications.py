@@ -10,7 +10,7 @@ from typer import Option
 from notifier.cli import callbacks
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.options import AsJson, FilterOptions, OfReason, OperandStart, PageOptions, grouped
+from notifier.cli.options import AsJson, FilterOptions, OfReason, OperandStart, PageOptions, grouped, one_of
 from notifier.cli.output import columns, hint, print_json, print_line, print_list, status_style, warn
 from notifier.cli.timeline import print_story, story_as_json
 from notifier.domain.errors import NotFound
@@ -53,7 +53,7 @@ def search(
     context: typer.Context,
     *,
     filters: FilterOptions,
-    status: Annotated[Status | None, Option(help="Only this status.")] = None,
+    status: Annotated[Status | None, one_of(Status, "STATUS", "Only this status")] = None,
     reason: OfReason = None,
     test: Annotated[
         bool | None,

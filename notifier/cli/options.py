@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from uuid import UUID
@@ -39,6 +40,12 @@ def ids_of(things: str) -> Any:
     return Argument(parser=read_id, metavar="ID…", help=f"IDs of {things}.")
 
 
+def one_of(words: type[StrEnum], metavar: str, text: str) -> Any:
+    """An option for a word of a long list. Typer would put the list into the metavar, which a terminal breaks
+    within words."""
+    return Option(metavar=metavar, help=f"{text}: {', '.join(words)}.")
+
+
 AsJson = Annotated[bool, Option("--json", help="Print JSON and nothing else.")]
 Ids = Annotated[list[UUID] | None, ids_of("notifications")]
 Why = Annotated[str | None, Option(metavar="TEXT", help="Why you do it; kept in the operator record.")]
@@ -49,8 +56,9 @@ Since = Annotated[datetime | None, past("Not before: 2h or 3d (ago), 2026-11-22 
 Until = Annotated[datetime | None, past("Before; written like --since.")]
 OfProducer = Annotated[str | None, Option(help="The service that sent it.")]
 OfChannel = Annotated[Channel | None, Option(help="Only this channel.")]
-OfReason = Annotated[Reason | None, Option(help="The reason for its status, for example provider_unavailable.")]
-Limit = Annotated[int, Option(min=1, max=1000, help="Maximum number of results.")]
+OfReason = Annotated[Reason | None, one_of(Reason, "REASON", "The reason for its status")]
+ChannelOfRecipient = Annotated[Channel | None, Option(help="Default: sms for a number, otherwise email.")]
+Limit = Annotated[int, Option(min=1, max=1000, metavar="N", help="Maximum number of results.")]
 Before = Annotated[UUID | None, Option(parser=read_id, metavar="ID", help="The page after this ID.")]
 Variables = Annotated[
     list[str] | None,
@@ -124,7 +132,7 @@ class MessageOptions:
     reads in its own way."""
 
     values: Variables = None
-    channel: Annotated[Channel | None, Option(help="Default: sms for a number, otherwise email.")] = None
+    channel: ChannelOfRecipient = None
     producer: Annotated[str, Option(help="The service that sends it.")] = "cli"
     locale: Annotated[str | None, Option(help="Language of the reader, for example fr or fr-CA.")] = None
     sender: Annotated[str | None, Option(help="Name of a sender identity in notifier.toml.")] = None

@@ -89,7 +89,7 @@ def _print_rows(rows: list[StatisticsRow], keys: list[StatisticsKey], *, as_json
         },
         as_json=as_json,
         noun="row",
-        empty="nothing was counted in that time",
+        empty="nothing was counted in that time: a day is counted in the night after it",
         to_json=lambda row: dict(zip(_headings(keys), _values(row), strict=True)),
     )
 

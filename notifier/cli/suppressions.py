@@ -19,6 +19,7 @@ from notifier.cli.held_suppressions import OfProvider, OfSender
 from notifier.cli.options import (
     ActionOptions,
     AsJson,
+    ChannelOfRecipient,
     DryRun,
     OfChannel,
     PageOptions,
@@ -27,6 +28,7 @@ from notifier.cli.options import (
     Why,
     future,
     grouped,
+    one_of,
 )
 from notifier.cli.output import clean, columns, count, hint, print_json, print_line, print_list, utc
 from notifier.domain.assumed_channel import by_recipient
@@ -44,7 +46,7 @@ SHOWN_BAD = 50
 Address = Annotated[str, Argument(help="E-mail address, or number as +15550100123.", metavar="ADDRESS")]
 Scope = Annotated[str, Option(help="global, sender:IDENTITY or category:NAME.")]
 OfScope = Annotated[str | None, Option(help="Only this scope: global, sender:IDENTITY or category:NAME.")]
-OfReason = Annotated[SuppressionReason | None, Option(help="Only this reason.")]
+OfReason = Annotated[SuppressionReason | None, one_of(SuppressionReason, "REASON", "Only this reason")]
 Ended = Annotated[bool, Option("--ended", help="Include those that have ended.")]
 
 
@@ -93,7 +95,9 @@ def list_(
     )
 
 
-def show(context: typer.Context, address: Address, channel: OfChannel = None, as_json: AsJson = False) -> None:
+def show(
+    context: typer.Context, address: Address, channel: ChannelOfRecipient = None, as_json: AsJson = False
+) -> None:
     """Show whether a recipient is suppressed, with the history: since when, why, who ended it."""
     with wiring(context).services() as services:
         found = services.suppressions.find(channel or by_recipient(address), address)
@@ -129,10 +133,10 @@ def _print_entry(one: SuppressionView) -> None:
 def add(
     context: typer.Context,
     address: Address,
-    reason: Annotated[SuppressionReason, Option(help="Why.")] = SuppressionReason.MANUAL,
+    reason: Annotated[SuppressionReason, one_of(SuppressionReason, "REASON", "Why")] = SuppressionReason.MANUAL,
     scope: Scope = "global",
     expires: Annotated[datetime | None, future("When it ends: 90d (from now), or a time.")] = None,
-    channel: OfChannel = None,
+    channel: ChannelOfRecipient = None,
     why: Why = None,
     as_json: AsJson = False,
 ) -> None:
@@ -237,9 +241,11 @@ def _lift_one(
 def import_(
     context: typer.Context,
     file: Annotated[Path, Argument(help="A CSV file, or a list; - for standard input.")],
-    reason: Annotated[SuppressionReason, Option(help="For lines without a reason.")] = SuppressionReason.MANUAL,
+    reason: Annotated[
+        SuppressionReason, one_of(SuppressionReason, "REASON", "For lines without one")
+    ] = SuppressionReason.MANUAL,
     scope: Scope = "global",
-    channel: OfChannel = None,
+    channel: ChannelOfRecipient = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:

@@ -46,19 +46,20 @@ def list_(context: typer.Context, channel: OfChannel = None, as_json: AsJson = F
             "locales": lambda one: " ".join(one.get("locales", ())),
             "variables": _variables,
             "samples": lambda one: None if one["problems"] else len(one["samples"]),
-            "description": lambda one: (
-                "broken; run `notifier templates check`" if one["problems"] else one["description"]
-            ),
+            "description": lambda one: one.get("description"),
         },
         as_json=as_json,
         noun="template",
         empty=f"no templates in {folder}; check NOTIFIER_TEMPLATES",
         next_step="notifier templates preview NAME",
+        droppable=("samples", "locales", "description"),
     )
 
 
 def _variables(one: dict[str, Any]) -> str:
-    variables = one.get("variables", {})
+    if one["problems"]:
+        return "broken; run `notifier templates check`"
+    variables = one["variables"]
     return " ".join(name if variable["required"] else f"[{name}]" for name, variable in variables.items())
 
 

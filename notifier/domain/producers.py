@@ -59,8 +59,8 @@ class SendingRights:
         say anything in the name of a sender identity, so the rights must name the template; None is not enough."""
         if self.templates is not None:
             return []  # `faults` says whether this template is among them.
-        remedy = f"have `templates` of [producers.{producer}] in notifier.toml name it"
-        problem = "writes its producer's own HTML, which only producers may use that are allowed to by name"
+        remedy = f"have an operator add it to `templates` of [producers.{producer}] in notifier.toml"
+        problem = "takes HTML that the producer wrote; only producers whose `templates` name it may use it"
         return [Fault("template", "template_not_allowed", problem, f"Use another template, or {remedy}")]
 
     def _has_template(self, template: str) -> bool:

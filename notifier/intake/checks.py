@@ -74,8 +74,8 @@ def check_encoding(content_type: str | None, content_encoding: str | None) -> li
     faults = []
     kind = (content_type or "application/json").split(";")[0].strip().lower()
     if kind not in ("application/json", "text/json", "application/octet-stream", CLOUD_EVENT):
-        fix = "Set content_type to application/json"
-        faults.append(Fault("content_type", "wrong_content_type", "is not JSON's", fix))
+        fix = "Set content_type (over HTTP, the header Content-Type) to application/json"
+        faults.append(Fault("content_type", "wrong_content_type", "is not application/json", fix))
     encoding = (content_encoding or "utf-8").strip().lower()
     if encoding not in ("utf-8", "utf8", "us-ascii", "binary"):
         fix = "Send plain UTF-8, without compression"

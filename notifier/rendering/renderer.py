@@ -79,8 +79,9 @@ class Renderer:
         """
         try:
             template = self._loaded(channel, name).template
-        except NotFound as error:
-            return [Fault("template", "unknown_template", str(error), "Use the name of a template that there is")]
+        except NotFound:
+            problem, fix = f"there is no {channel} template {name!r}", near(name, self.names(channel))
+            return [Fault("template", "unknown_template", problem, f"{fix[0].upper()}{fix[1:]}")]
         except TemplateInvalid:
             fix = "Run `notifier templates check` on the service's side, then publish again"
             return [Fault("template", "template_invalid", "the template is broken", fix)]

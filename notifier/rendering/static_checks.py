@@ -106,12 +106,12 @@ def _undeclared(tree: nodes.Template) -> set[str]:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: "did you mean …", or the names that exist."""
+    """What to do about an unknown name: use a name that is like it, or one of those that exist."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3)
     if close:
-        return f"did you mean {' or '.join(close)}"
-    return f"use one of {', '.join(names)}" if names else "there is none yet"
+        return f"use {' or '.join(close)}"
+    return f"use one of {', '.join(names)}" if names else "add it: there is none yet"
 
 
 def _refusals(tree: nodes.Template) -> Iterator[tuple[int, str]]:

@@ -101,7 +101,7 @@ class ApiKeyRepository(Repository):
         """Return the key. Raises `NotFound`."""
         found = self.find(key_id)
         if found is None:
-            raise NotFound(f"no key has the id {key_id!r}; notifier keys list shows those there are")
+            raise NotFound(f"no key has the id {key_id!r}; `notifier keys list` shows the keys")
         return found.view
 
     def revoke(self, key_id: str) -> bool:

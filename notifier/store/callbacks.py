@@ -224,7 +224,7 @@ class CallbackRepository(Repository):
             row = connection.execute(query).one_or_none()
             made = connection.execute(calls.order_by(CallbackAttempt.number)).all()
         if row is None:
-            raise NotFound(f"no callback has the id {callback}; notifier callbacks list shows those there are")
+            raise NotFound(f"no callback has the id {callback}; `notifier callbacks list` shows the callbacks")
         return from_row(CallbackView, row), [from_row(CallView, call) for call in made]
 
     def endpoints(self) -> list[EndpointView]:

@@ -89,7 +89,7 @@ class DatabaseSession:
     @property
     def in_words(self) -> str:
         if not self.is_pooled and not self.wrong:
-            return "as they were asked for"
+            return "have the options that programs ask for"
         how = ["nothing is prepared"]
         if self.wrong:
             how.insert(0, f"{len(self.wrong)} options did not arrive and are set with each transaction")

@@ -240,7 +240,9 @@ class Audit(Repository):
             named = f"the id {first}" if first == last else f"an id from {first} to {last}"
             raise NotFound(f"no notification has {named}")
         if len(found) > 1:
-            raise WrongSelection(f"several ids begin like this, give more of it: {', '.join(map(str, found))}")
+            raise WrongSelection(
+                f"several ids begin like this; give more characters: {', '.join(map(str, found))}"
+            )
         return found[0]
 
     def recipient_hashes(self, recipient: str) -> tuple[bytes, ...]:

@@ -239,6 +239,18 @@ def test_stuck_and_providers_name_open_circuits_and_held_senders(
     assert (view["state"], view["senders"]) == ("in use", [])
 
 
+def test_doctor_warns_of_a_provider_that_an_operator_paused(
+    database_url: str, engine: Engine, tmp_path: Path
+) -> None:
+    config = tmp_path / "notifier.toml"
+    config.write_text('[[providers]]\nname = "text"\nkind = "vonage"\napi_key = "a"\napi_secret = "b"\n')
+    notifier = CommandLine({"database_url": database_url, "config": str(config)})
+    assert notifier("providers", "pause", "text").code == 0
+    [pause] = [check for check in notifier("doctor", "--json").json if check["name"].startswith("pause")]
+    assert pause["ok"]
+    assert pause["fix"] == "notifier providers resume text"
+
+
 def test_what_waited_for_a_provider_is_due_soon_when_it_is_resumed(
     database_url: str, engine: Engine, make: Make, tmp_path: Path
 ) -> None:

@@ -57,7 +57,12 @@ class Shop:
     def start(self, *arguments: str, broker_url: str) -> subprocess.Popen[str]:
         environment = self.environment | {"NOTIFIER_BROKER_URL": broker_url}
         return forking.launch(
-            self.command(*arguments), env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT
+            self.command(*arguments),
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
         )
 
     def engine(self) -> Engine:
@@ -210,8 +215,9 @@ def test_the_relay_runs_until_sigterm(shop: Shop, amqp_url: str) -> None:
     wait_until(lambda: not shop.waiting(), timeout=20)
     assert relay.poll() is None
     relay.send_signal(signal.SIGTERM)
-    _, errors = relay.communicate(timeout=patient(20))
+    said, errors = relay.communicate(timeout=patient(20))
     assert (relay.returncode, errors) == (0, "")
+    assert "Ctrl-C stops the relay" in said
     assert len(published(amqp_url)) == 1
 
 

@@ -80,6 +80,15 @@ def test_no_help_has_what_a_terminal_takes_for_markup() -> None:
         assert not [text for text in texts if re.search(r"\[[a-z#/@]", text or "")], path
 
 
+def test_no_option_breaks_a_list_of_words_on_a_narrow_terminal(
+    notifier: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for path, _ in walk(get_command(app), "notifier"):
+        shown = notifier(*path.split()[1:], "--help").out
+        assert not re.findall(r"--\S+ +<[a-z]+[|][^>\n]*\n", shown), path
+
+
 def test_a_command_imports_no_module_of_another() -> None:
     program = """
 import sys

@@ -288,7 +288,7 @@ def test_a_template_that_never_worked_is_invalid(make_template: MakeTemplate) ->
 
 def test_what_is_not_there_is_not_found_with_near_names(make_template: MakeTemplate) -> None:
     renderer = Renderer(make_template("sms/hello"))
-    with pytest.raises(NotFound, match="no sms template 'helo': did you mean hello"):
+    with pytest.raises(NotFound, match="no sms template 'helo': use hello"):
         renderer.template(Channel.SMS, "helo")
     with pytest.raises(NotFound, match="there is none yet"):
         renderer.template(Channel.EMAIL, "hello")

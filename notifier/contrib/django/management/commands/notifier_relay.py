@@ -18,15 +18,19 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django ships no types
     """The relay. Run it beside the web processes, in as many copies as you like."""
 
     help = (
-        "Publish the messages that wait in the outbox. Runs until SIGTERM or Ctrl-C, and waits for ever for a "
-        "broker or a database that is away."
+        "Publish the messages that wait in the outbox. Waits without limit for a broker or a database that is "
+        "down. Stops on SIGTERM or Ctrl-C, once the current batch is done."
     )
 
     def add_arguments(self, parser: Any) -> None:
-        parser.add_argument("--once", action="store_true", help="Publish what is there now, then end.")
-        parser.add_argument("--database", help="Its alias. Default: where the router writes the outbox.")
-        parser.add_argument("--batch", type=int, default=BATCH_ROWS, help="Rows of one transaction (1 to 1000).")
-        parser.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS, help="Pause while it is empty.")
+        parser.add_argument("--once", action="store_true", help="Publish what is there now, then exit.")
+        parser.add_argument(
+            "--database", help="Alias of the database. Default: where the router writes the outbox."
+        )
+        parser.add_argument("--batch", type=int, default=BATCH_ROWS, help="Rows per transaction (1 to 1000).")
+        parser.add_argument(
+            "--idle-seconds", type=float, default=IDLE_SECONDS, help="Pause while the outbox is empty."
+        )
 
     def handle(self, *_: Any, **options: Any) -> None:
         try:
@@ -44,6 +48,8 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django ships no types
                 if options["once"]:
                     self.stdout.write(f"{relay.drain()} published")
                 else:
+                    self.stdout.write("publishing what is in the outbox, as it comes; Ctrl-C stops the relay")
+                    self.stdout.flush()
                     relay.run(stop_on_signals(settings.grace_seconds))
         except (ConfigurationError, PublishFailed, ServiceUnavailable) as error:
             raise CommandError(str(error)) from None
