@@ -181,7 +181,7 @@ def _print_lines(variables: Iterable[tuple[str, str]], example: str) -> None:
     print_line("\nFor your program, paste into another terminal:\n", "bold")
     for name, value in variables:
         print_line(f"  export {name}={shlex.quote(value)}")
-    print_line("\nThen send one there, and see what became of all:\n", "bold")
+    print_line("\nThen send a message there, and list all messages with their status:\n", "bold")
     print_line(f"  {program_to_type()} {example}")
     print_line(f"  {program_to_type()} search")
     print_line("\nCtrl-C stops everything.\n", "bold")
