@@ -246,9 +246,10 @@ _MOVE_SUPPRESSIONS: TextClause = text(f"""
 UPDATE suppressions AS s SET address_hash = g.address_hash
 FROM given AS g
 WHERE s.address_hash = g.earlier_hash AND s.hash_key = :hash_key AND (s.lifted_at IS NOT NULL OR NOT EXISTS (
-  SELECT FROM suppressions AS o WHERE o.scope = s.scope AND o.reason = s.reason AND o.lifted_at IS NULL
-  AND (o.address_hash = g.address_hash OR (o.id < s.id AND o.hash_key = :hash_key AND o.address_hash IN (
-    SELECT other.earlier_hash FROM given AS other WHERE other.address_hash = g.address_hash)))))
+  SELECT FROM given AS all_of
+  JOIN suppressions AS o ON o.address_hash = ANY(ARRAY[all_of.address_hash, all_of.earlier_hash])
+  WHERE all_of.address_hash = g.address_hash AND o.scope = s.scope AND o.reason = s.reason AND o.lifted_at IS NULL
+  AND (o.address_hash = g.address_hash OR (o.id < s.id AND o.hash_key = :hash_key))))
 """)  # noqa: S608 - a constant
 
 # Under another key: it ends, and a copy with our key replaces it, because the key of a row is never rewritten. The
