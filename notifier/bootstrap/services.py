@@ -125,7 +125,7 @@ class FeedbackServices(RecordServices):
     def provider_reports(self) -> ProviderReportRepository:
         from notifier.store.provider_reports import ProviderReportRepository
 
-        return ProviderReportRepository(self.engine, self.hash_key, self.hard_bounces)
+        return ProviderReportRepository(self.engine, self.personal_data, self.hard_bounces)
 
     @cached_property
     def suppressions(self) -> Suppressions:

@@ -130,8 +130,8 @@ def check_hash_key(services: Services) -> Iterator[Check]:
     """Whether a hash key is set, and is the key of the stored suppressions and notifications."""
     if services.suppressions.has_other_key():
         fix = (
-            "set the previous key; if it is lost, import the addresses again, then "
-            "`notifier suppressions lift --other-keys`"
+            "set the previous key; if it is lost, run `notifier db reseal --rehash`, import the remaining "
+            "addresses again, then `notifier suppressions lift --other-keys`"
         )
         detail = "some suppressions were made under another key: their recipients still get messages"
         yield Check("hash key", False, detail, fix)

@@ -84,7 +84,7 @@ def reseal(
 def _print_resealed(done: Resealed, *, is_on: bool) -> None:
     print_line(f"{done.changed} rows written, {done.seen} looked at")
     if done.suppressions:
-        print_line(f"{done.suppressions} suppressions moved to the identity of their recipients")
+        print_line(f"{done.suppressions} suppressions moved to the new hash of their recipients")
     if not is_on:
         hint("NOTIFIER_ENCRYPTION_KEYS is not set: hashes were added, and nothing was sealed")
     if done.busy:

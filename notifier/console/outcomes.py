@@ -35,6 +35,12 @@ def in_words(done: ActionResult, verb: str, noun: str) -> list[str]:
         return [f"Nothing {'would be' if is_dry else 'was'} done: there is no such {noun} any more."]
     does = "would be" if is_dry else ("is" if done.changed == 1 else "are")
     lines = [f"{_count(done.changed, noun)} {does} {verb}."]
+    if done.entries:
+        accepted, rejected = done.entries.accepted, done.entries.rejected
+        lines.append(
+            f"Of its entries, {accepted} {'was' if accepted == 1 else 'were'} accepted and {rejected} rejected. "
+            "The rejected ones are among the rejected messages with the reason."
+        )
     if done.expired:
         lines.append(f"{_count(done.expired, noun)} left alone: they were to be sent by a time that has passed.")
     for why, count in Counter(one.why for one in done.skipped).most_common(_WHYS):

@@ -236,7 +236,7 @@ class Bounces:
         expires_at: datetime | None = None,
     ) -> NewSuppression:
         return NewSuppression(
-            hash_key=self._suppressions.fingerprint,
+            hash_key=found.hash_key,
             channel=found.channel,
             address_hash=found.address_hash,
             scope=scope,

@@ -104,7 +104,7 @@ class Receipts:
         opted_out = report.reason is Reason.OPTED_OUT
         sender = identity_of(found, self._renderer, self._settings)
         return NewSuppression(
-            hash_key=self._suppressions.fingerprint,
+            hash_key=found.hash_key,
             channel=found.channel,
             address_hash=found.address_hash,
             scope=sender_scope(sender) if opted_out else GLOBAL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -20,7 +20,16 @@ from notifier.operations.replayable import (
     why_not_published,
     why_not_replayed,
 )
-from notifier.operations.results import ActionResult, Progress, Skipped, by_id, event_text, result, run_pages
+from notifier.operations.results import (
+    ActionResult,
+    EntryCounts,
+    Progress,
+    Skipped,
+    by_id,
+    event_text,
+    result,
+    run_pages,
+)
 from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.rejected import KeptRejection, Rejections
 from notifier.store.rejected_selection import CLAIM_SECONDS, RejectedSelection
@@ -56,12 +65,14 @@ class DeadQueue(Protocol):
 
 
 class TakenIn(Protocol):
-    """Counts of messages; a message that is not a batch counts as one."""
+    """Counts of entries; a message that is not a batch counts as one."""
 
     @property
     def accepted(self) -> int: ...
     @property
     def duplicates(self) -> int: ...
+    @property
+    def rejected(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +153,8 @@ class Replays:
         headers, which are about other bytes, only the trace is kept. If several operators do this at once, one
         body is accepted. If it fails, or this process is killed, the message may be in the record all the same. So
         the rejected message is left alone until somebody who has checked calls again with `over`. If the record
-        refuses the new message, the rejected one counts as not replayed.
+        refuses the new message, the rejected one counts as not replayed. If it refuses only some entries of a
+        batch, the result counts both; the refused entries are kept as rejected messages of their own.
 
         Raises:
             InvalidMessage: `check` still finds faults.
@@ -165,12 +177,15 @@ class Replays:
             raise WrongSelection("somebody else replayed it just now: load the page again")
         note = event_text(f"rejected message {message} edited", operator, reason, record)
         taken = take_in(raw, *pair, Origin(ProducerProof.OPERATOR, f"operator:{operator}", note))
-        is_in_record = taken.accepted or taken.duplicates
+        is_in_record = taken.accepted + taken.duplicates
+        is_partial = is_in_record and taken.rejected
+        entries = EntryCounts(is_in_record, taken.rejected) if is_partial else None
         counts = ActionCounts(1, 1) if is_in_record else ActionCounts(1, 0, 0, 1)
         published, left = ([message], []) if is_in_record else ([], [message])
         self._rejections.end_claims(published, left, record, counts)
-        self._operating.note(record, counts, is_finished=True)
-        return result(record, counts, [Skipped(str(one), _REJECTED_TOO) for one in left])
+        more = {} if entries is None else {"entries": asdict(entries)}
+        self._operating.note(record, counts, is_finished=True, **more)
+        return replace(result(record, counts, [Skipped(str(one), _REJECTED_TOO) for one in left]), entries=entries)
 
     def _kept(self, message: UUID, *, over: bool) -> KeptRejection:
         """The rejected message, if an edited copy may take its place. Raises `NotFound`, `WrongSelection`."""

@@ -26,6 +26,15 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class EntryCounts:
+    """What became of the entries of a batch message."""
+
+    #: Those that were accepted before count as accepted.
+    accepted: int
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True)
 class ActionResult:
     """What an action did, or would do."""
 
@@ -45,6 +54,8 @@ class ActionResult:
     codes: tuple[CodeCount, ...] = ()
     #: Only for a dry run of a retry: how many of `changed` would end as suppressed.
     suppressed: int = 0
+    #: Only for an edited message of which some entries were rejected.
+    entries: EntryCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)

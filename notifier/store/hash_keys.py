@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import Connection, TextClause, text
 
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.message import time_of_id
@@ -61,6 +61,13 @@ class HashKeyRepository(Repository):
         return self._records(HashKeyUse, _USES, {"since": time_of_id(first) - NOTED_EVERY})
 
 
+def other_key_at(connection: Connection, fingerprint: str, at: datetime) -> str | None:
+    """The newest key other than this one that was in use at this time. None: there was none."""
+    values = {"fingerprint": fingerprint, "at": at, "noted_every": NOTED_EVERY}
+    found: str | None = connection.execute(_OTHER_AT, values).scalar()
+    return found
+
+
 _NOTE: TextClause = text("""
 INSERT INTO hash_keys (fingerprint) VALUES (:fingerprint)
 ON CONFLICT (fingerprint) DO UPDATE SET last_used_at = now()
@@ -76,4 +83,10 @@ _OLDEST: TextClause = text("SELECT id FROM messages ORDER BY id LIMIT 1")
 
 _USES: TextClause = text("""
 SELECT fingerprint, last_used_at FROM hash_keys WHERE last_used_at >= :since ORDER BY first_used_at
+""")
+
+_OTHER_AT: TextClause = text("""
+SELECT fingerprint FROM hash_keys WHERE fingerprint <> :fingerprint
+  AND first_used_at <= :at AND last_used_at >= CAST(:at AS timestamptz) - CAST(:noted_every AS interval)
+ORDER BY first_used_at DESC LIMIT 1
 """)

@@ -23,10 +23,12 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, TextClause, text
 
 from notifier.domain.statuses import Channel, MessageProof, Reason, Status, sources_of
-from notifier.security.recipient_hash import HashKey
 from notifier.store import binds
+from notifier.store.engine import transaction
+from notifier.store.hash_keys import other_key_at
 from notifier.store.ledger_sql import wipe
 from notifier.store.mass_alarm import HardBounceWatch
+from notifier.store.personal_data import PersonalData, UnreadableRecipient
 from notifier.store.provider_messages import MessageAssignment, assign_message, with_retries
 from notifier.store.records import NewSuppression
 from notifier.store.repository import Repository
@@ -82,6 +84,8 @@ class Reported:
     channel: Channel
     #: See `HashKey.recipient`.
     address_hash: bytes
+    #: Fingerprint of the key of `address_hash`.
+    hash_key: str
     sender: str | None
     template: str
     #: The provider of the attempt.
@@ -123,10 +127,10 @@ class _Written(NamedTuple):
 
 class ProviderReportRepository(Repository):
     def __init__(
-        self, engine: Engine, hash_key: HashKey | None = None, watch: HardBounceWatch | None = None
+        self, engine: Engine, personal_data: PersonalData | None = None, watch: HardBounceWatch | None = None
     ) -> None:
         super().__init__(engine)
-        self._hash_key = hash_key or HashKey()
+        self._personal_data = personal_data or PersonalData()
         self._watch = watch
 
     def record(
@@ -177,7 +181,7 @@ class ProviderReportRepository(Repository):
         # A report that changes nothing about the message says nothing new about its recipient either. The
         # exception is a complaint, which is not about a status.
         may_suppress = moved or (is_ours and report.status is None)
-        new = suppression(self._reported(row)) if may_suppress else None
+        new = suppression(self._reported(connection, row)) if may_suppress else None
         if new is not None:
             add_suppressions(connection, [new], self._watch)
         if not moved:
@@ -223,13 +227,29 @@ class ProviderReportRepository(Repository):
         """The given attempt, or the last one. None: there is none."""
         if attempt is not None and not 0 < attempt <= _MAX_NUMBER:
             return None
-        rows = self._rows(_FIND, {"id": notification_id, "attempt": attempt})
-        return self._reported(rows[0]) if rows else None
+        with transaction(self._engine) as connection:
+            row = connection.execute(_FIND, {"id": notification_id, "attempt": attempt}).one_or_none()
+            return None if row is None else self._reported(connection, row)
 
-    def _reported(self, row: Row[Any]) -> Reported:
+    def _reported(self, connection: Connection, row: Row[Any]) -> Reported:
+        hash_, key = self._address_hash(connection, row)
+        return from_row(Reported, row, address_hash=hash_, hash_key=key, attempt=row.number)
+
+    def _address_hash(self, connection: Connection, row: Row[Any]) -> tuple[bytes, str]:
+        """The recipient's hash under our key, and the fingerprint of its key.
+
+        The row may have been hashed under an earlier key. If its recipient can no longer be read, only that hash
+        is left. Then the key is another one if another one was in use when the message was accepted. This may be
+        wrong for a row that was rehashed and redacted since: `notifier doctor` then reports a suppression that
+        works.
+        """
+        ours, stored = self._personal_data.hash_key, row.address_hash
+        recipient = self._personal_data.recipient_of(row)
         # A row from before there were hashes has its address in plain text.
-        hash_ = row.address_hash or self._hash_key.recipient(Channel(row.channel), row.recipient or "")
-        return from_row(Reported, row, address_hash=hash_, attempt=row.number)
+        if stored is None or (recipient is not None and not isinstance(recipient, UnreadableRecipient)):
+            forms = ours.recipient_forms(Channel(row.channel), recipient or "")
+            return stored if stored in forms else forms[0], ours.fingerprint
+        return stored, other_key_at(connection, ours.fingerprint, row.accepted_at) or ours.fingerprint
 
     def soft_bounces(self, address_hash: bytes, *, since: datetime) -> int:
         """Number of mails in a row to this address, accepted since then, that bounced although the address exists.
@@ -296,8 +316,8 @@ def _status(report: NewReport, known: set[str]) -> Status | None:
 
 # The time since it was sent comes from a row that is read and locked here anyway: eight bytes more in the answer.
 _ABOUT_ATTEMPT = """
-SELECT n.id, m.channel, m.recipient, m.address_hash, m.sender, m.template, a.provider, a.number, a.outcome,
-  a.provider_message_id, m.lane, m.producer, m.traceparent,
+SELECT n.id, m.channel, m.recipient, m.sealed, m.address_hash, m.accepted_at, m.sender, m.template,
+  a.provider, a.number, a.outcome, a.provider_message_id, m.lane, m.producer, m.traceparent,
   CAST(extract(epoch FROM now() - n.sent_at) AS float8) AS sent_seconds
 FROM states AS n JOIN messages AS m ON m.id = n.id
 JOIN attempts AS a ON a.notification_id = n.id AND a.number = :attempt
@@ -309,7 +329,8 @@ _ABOUT: TextClause = text(_ABOUT_ATTEMPT).bindparams(*_BINDS)
 _LOCK: TextClause = text(f"{_ABOUT_ATTEMPT} FOR UPDATE OF n").bindparams(*_BINDS)
 
 _FIND: TextClause = text("""
-SELECT m.id, m.channel, m.recipient, m.address_hash, m.sender, m.template, a.provider, a.number
+SELECT m.id, m.channel, m.recipient, m.sealed, m.address_hash, m.accepted_at, m.sender, m.template, a.provider,
+  a.number
 FROM messages AS m JOIN attempts AS a ON a.notification_id = m.id
 WHERE m.id = :id AND a.number = coalesce(CAST(:attempt AS int), a.number)
 ORDER BY a.number DESC LIMIT 1

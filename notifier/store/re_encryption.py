@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, TextClause, text
+from sqlalchemy import Connection, Engine, TextClause, text
 
 from notifier.domain.errors import CannotOpen
 from notifier.domain.statuses import Channel
@@ -79,8 +79,7 @@ class Resealing(Repository):
                     moved = [row for row in rows if row.get("earlier_hash")]
                     with transaction(self._engine) as connection:
                         count = connection.execute(update, {"rows": as_json(rows)}).rowcount
-                        values = {"rows": as_json(moved)}
-                        along = connection.execute(_MOVE_SUPPRESSIONS, values).rowcount if moved else 0
+                        along = self._move_suppressions(connection, moved) if moved else 0
                     done = replace(
                         done,
                         changed=done.changed + count,
@@ -94,6 +93,13 @@ class Resealing(Repository):
         if rehash and not done.busy and not done.locked:
             HashKeyRepository(self._engine).forget_others(self._personal_data.hash_key.fingerprint)
         return done
+
+    def _move_suppressions(self, connection: Connection, moved: list[dict[str, Any]]) -> int:
+        """Give suppressions the new hashes of their recipients. Returns how many have moved."""
+        values = {"rows": as_json(moved), "hash_key": self._personal_data.hash_key.fingerprint}
+        count = connection.execute(_MOVE_SUPPRESSIONS, values).rowcount
+        connection.execute(_MAKE_ROOM, values)
+        return count + len(connection.execute(_REPLACE_SUPPRESSIONS, values).all())
 
     def _wanted(self, rehash: bool) -> dict[str, Any]:
         sealer = self._personal_data.sealer
@@ -118,9 +124,10 @@ class Resealing(Repository):
         personal_data, names, channel = self._personal_data, row.secret_names or (), Channel(row.channel)
         person = personal_data.open(row)
         new: dict[str, Any] = {"secrets": None, "earlier_hash": None}
-        # Until now it had the hash of another spelling. A hash under another NOTIFIER_HASH_KEY is not among these.
-        _, *earlier = personal_data.hash_key.recipient_forms(channel, person.recipient)
-        if row.address_hash in earlier:
+        # Until now it may have had the hash of another spelling, or one under another NOTIFIER_HASH_KEY. The
+        # second is only corrected if the row is written anyway.
+        current, *earlier = personal_data.hash_key.recipient_forms(channel, person.recipient)
+        if row.address_hash in earlier or (row.is_wanted and row.address_hash not in (None, current)):
             new["earlier_hash"] = bytea(row.address_hash)
         elif not row.is_wanted:
             return new
@@ -151,7 +158,12 @@ class Resealing(Repository):
     def _listed(self, row: Any) -> dict[str, Any]:
         person = self._personal_data.open(row)
         new = self._personal_data.put_away(row.id, Channel(row.channel), person)
-        return new | {"id": str(row.id), "old_sealed": bytea(row.sealed)}
+        earlier = bytea(row.address_hash)
+        return new | {
+            "id": str(row.id),
+            "old_sealed": bytea(row.sealed),
+            "earlier_hash": earlier if earlier != new["address_hash"] else None,
+        }
 
 
 def _resealed(row: Any, new: dict[str, Any]) -> dict[str, Any]:
@@ -220,16 +232,54 @@ WHERE m.id = r.id AND m.recipient IS NOT DISTINCT FROM r.old_recipient
   AND m.secret_names IS NOT DISTINCT FROM r.old_names
 """)
 
-# A suppression has only the hash of its address, so it follows a notification to the same recipient. If there
-# already is one under the new hash, both stay: look-ups know both hashes.
-_MOVE_SUPPRESSIONS: TextClause = text("""
-UPDATE suppressions AS s SET address_hash = r.address_hash
-FROM (SELECT DISTINCT address_hash, earlier_hash FROM json_to_recordset(CAST(:rows AS json)) AS r(
-  address_hash bytea, earlier_hash bytea)) AS r
-WHERE s.address_hash = r.earlier_hash AND NOT EXISTS (
-  SELECT FROM suppressions AS o WHERE o.address_hash = r.address_hash AND o.scope = s.scope AND o.reason = s.reason
-  AND o.lifted_at IS NULL AND s.lifted_at IS NULL)
-""")
+# A suppression has only the hash of its address, so it follows a message to the same recipient.
+_GIVEN = """
+WITH given AS MATERIALIZED (
+  SELECT DISTINCT address_hash, earlier_hash FROM json_to_recordset(CAST(:rows AS json)) AS r(
+    address_hash bytea, earlier_hash bytea)
+)"""
+
+# Under our key: of another spelling. If there already is one under the new hash, both stay, because look-ups know
+# both hashes. Of two that would get the same hash, the older one moves.
+_MOVE_SUPPRESSIONS: TextClause = text(f"""
+{_GIVEN}
+UPDATE suppressions AS s SET address_hash = g.address_hash
+FROM given AS g
+WHERE s.address_hash = g.earlier_hash AND s.hash_key = :hash_key AND (s.lifted_at IS NOT NULL OR NOT EXISTS (
+  SELECT FROM given AS all_of
+  JOIN suppressions AS o ON o.address_hash = ANY(ARRAY[all_of.address_hash, all_of.earlier_hash])
+  WHERE all_of.address_hash = g.address_hash AND o.scope = s.scope AND o.reason = s.reason AND o.lifted_at IS NULL
+  AND (o.address_hash = g.address_hash OR (o.id < s.id AND o.hash_key = :hash_key))))
+""")  # noqa: S608 - a constant
+
+# Under another key: it ends, and a copy with our key replaces it, because the key of a row is never rewritten. The
+# copy's id has the same time, so it stands beside the original in lists. The longest of a kind counts.
+_MAKE_ROOM: TextClause = text(f"""
+{_GIVEN}
+UPDATE suppressions AS o SET lifted_at = least(now(), o.expires_at),
+  lifted_by = CASE WHEN o.expires_at <= now() THEN 'expiry' ELSE 'replaced' END
+FROM given AS g JOIN suppressions AS s ON s.address_hash = g.earlier_hash AND s.lifted_at IS NULL
+  AND s.hash_key <> :hash_key AND (s.expires_at IS NULL OR s.expires_at > now())
+WHERE o.address_hash = g.address_hash AND o.scope = s.scope AND o.reason = s.reason AND o.lifted_at IS NULL
+  AND o.expires_at < coalesce(s.expires_at, 'infinity')
+""")  # noqa: S608 - a constant
+
+_REPLACE_SUPPRESSIONS: TextClause = text(f"""
+{_GIVEN}, ended AS (
+  UPDATE suppressions AS s SET lifted_at = least(now(), s.expires_at),
+    lifted_by = CASE WHEN s.expires_at <= now() THEN 'expiry' ELSE 'replaced' END
+  FROM given AS g WHERE s.address_hash = g.earlier_hash AND s.lifted_at IS NULL AND s.hash_key <> :hash_key
+  RETURNING s.*, g.address_hash AS new_hash
+), copied AS (
+  INSERT INTO suppressions (id, address_hash, hash_key, channel, scope, reason, source, detail, notification_id,
+    created_at, expires_at, provider, sender)
+  SELECT CAST(left(CAST(id AS text), 18) || substr(CAST(gen_random_uuid() AS text), 19) AS uuid), new_hash,
+    :hash_key, channel, scope, reason, source, detail, notification_id, created_at, expires_at, provider, sender
+  FROM ended WHERE lifted_by = 'replaced' ORDER BY expires_at DESC NULLS FIRST, id
+  ON CONFLICT (address_hash, scope, reason) WHERE lifted_at IS NULL DO NOTHING
+)
+SELECT id FROM ended WHERE lifted_by = 'replaced'
+""")  # noqa: S608 - a constant
 
 
 def _sealed_whole(table: str, columns: str) -> TextClause:
@@ -271,7 +321,8 @@ WITH page AS MATERIALIZED (
   SELECT id, :rehash OR (:is_on AND (sealed IS NULL OR substr(sealed, 1, length(:header)) <> :header)) AS is_wanted
   FROM recurring_recipients WHERE id > :after ORDER BY id LIMIT :limit
 )
-SELECT page.id, page.is_wanted, false AS is_doubtful, n.channel, p.recipient, p.context, p.sealed
+SELECT page.id, page.is_wanted, false AS is_doubtful, n.channel, p.recipient, p.context, p.sealed,
+  p.address_hash
 FROM page LEFT JOIN recurring_recipients AS p ON p.id = page.id AND page.is_wanted
 LEFT JOIN recurring_notifications AS n ON n.id = p.recurring_id
 ORDER BY page.id

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -210,6 +211,39 @@ def test_a_complaint_about_somebody_else_s_mail_is_none(sent: Mails) -> None:
     assert sent.bounce(mails.COMPLAINT, id_, ADDRESS, path="", id="1@example.com") is Taken.NO_REPORT
     assert sent.bounce(mails.COMPLAINT, id_, ADDRESS, path="", id=f"{new_id()}@example.com") is Taken.UNKNOWN
     assert (sent.said(id_), sent.suppressed()) == ([], [])
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+def test_who_complains_of_a_mail_from_before_another_hash_key_is_suppressed_under_todays(
+    database_url: str, tmp_path: Path, is_sealed: bool
+) -> None:
+    keys: dict[str, Any] = {"encryption_keys": "k1:" + "A" * 43 + "="} if is_sealed else {}
+    before = Mails(database_url, write_templates(tmp_path / "before"), **keys)
+    id_ = before.send()
+    before.services.close()
+    today = Mails(database_url, write_templates(tmp_path / "today"), hash_key="another key of sixteen", **keys)
+    said = today.bounce(mails.COMPLAINT, id_, ADDRESS, path="", recipient="zoe@example.net")
+    assert said is Taken.RECORDED, "the recipient is named, and recognised"
+    [found] = today.suppressed()
+    assert (found.reason, found.hash_key) == ("complaint", today.services.hash_key.fingerprint)
+    assert not today.services.suppressions.has_other_key()
+    today.services.close()
+
+
+def test_a_complaint_of_a_redacted_mail_has_the_hash_key_of_then(database_url: str, tmp_path: Path) -> None:
+    before = Mails(database_url, write_templates(tmp_path / "before"))
+    id_ = before.send()
+    today = Mails(database_url, write_templates(tmp_path / "today"), hash_key="another key of sixteen")
+    with transaction(today.services.engine) as connection:
+        connection.execute(text("UPDATE messages SET recipient = NULL, address = NULL, context = NULL"))
+    assert today.bounce(mails.COMPLAINT, id_, ADDRESS, path="", recipient="") is Taken.RECORDED
+    assert today.suppressed() == []
+    assert today.services.suppressions.has_other_key(), "notifier doctor says that nobody finds it"
+    [found] = before.suppressed()
+    assert found.hash_key == before.services.hash_key.fingerprint
+    assert not before.services.suppressions.has_other_key()
+    before.services.close()
+    today.services.close()
 
 
 @contextmanager

@@ -157,6 +157,22 @@ def test_an_edited_message_that_is_rejected_too_counts_as_not_replayed(api: Api,
     assert b"1 message is replayed." in done.body, "it is left for the next edit"
 
 
+def test_an_edited_batch_of_which_the_record_refuses_an_entry_says_how_many(api: Api, admin: Browser) -> None:
+    first = message(idempotency_key="order-1")
+    assert api.parts.intake.process([Received(json.dumps(first).encode(), Channel.EMAIL, Lane.NORMAL)]).accepted
+    conflicting = first | {"id": str(new_id()), "context": {"name": "Bob"}}
+    [kept] = reject(api, message(template="gone"))
+    batch = {"producer": "shop", "batch": [conflicting, first, message()]}
+    done = admin.post(f"/rejected/{kept.id}/edited", body=json.dumps(batch))
+    assert b"1 message is replayed." in done.body
+    assert b"Of its entries, 2 were accepted and 1 rejected." in done.body
+    with transaction(api.services.engine) as connection:
+        query = "SELECT result FROM operator_records WHERE action = 'replay_edited'"
+        found = connection.execute(text(query)).scalar_one()
+    assert found["entries"] == {"accepted": 2, "rejected": 1}
+    assert api.parts.audit.rejected()[0].faults[0]["code"] == "idempotency_conflict"
+
+
 def test_a_replay_under_the_key_of_another_message_does_not_lead_to_that(api: Api, admin: Browser) -> None:
     first = message(idempotency_key="order-1")
     received = Received(json.dumps(first).encode(), Channel.EMAIL, Lane.NORMAL)

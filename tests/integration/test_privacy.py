@@ -7,6 +7,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,9 +21,9 @@ from notifier.cli.checks import check_encryption
 from notifier.config.settings import Settings
 from notifier.domain.errors import Unavailable, WrongSelection
 from notifier.domain.message import Message
-from notifier.domain.statuses import Channel, Lane, OnUnknown, Status
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Status, SuppressionReason
 from notifier.domain.validation import check
-from notifier.feedback.suppressions import address_of
+from notifier.feedback.suppressions import Suppressions, address_of
 from notifier.operations import Operations, Selection
 from notifier.operations.rejected import Replays
 from notifier.security.body_hash import body_hash
@@ -34,7 +35,7 @@ from notifier.store.operator_actions import Operating
 from notifier.store.operator_log import OperatorLog, RecordFilter
 from notifier.store.personal_data import PersonalData
 from notifier.store.re_encryption import Resealing, unknown_keys
-from notifier.store.records import DeliveryResult, NewNotification, NewRejection
+from notifier.store.records import DeliveryResult, NewNotification, NewRejection, NewSuppression
 from notifier.store.rejected import Rejections
 from notifier.store.rejected_selection import RejectedSelection
 from notifier.store.search import Audit, Filter
@@ -316,6 +317,46 @@ def test_another_hash_key_is_taken_over_by_rehashing(world: Private) -> None:
     assert Resealing(world.engine, other).run().changed == 0
     assert Resealing(world.engine, other).run(rehash=True).changed == 1
     assert [view.id for view in world.audit.search(Filter(recipient=ANN))] == [id_]
+
+
+def test_suppressions_follow_their_recipients_to_another_hash_key(world: Private) -> None:
+    world.use(vault(**ONE))
+    id_ = world.accept_secret()
+    between, key = HashKey("a key between the two"), HashKey("another key of sixteen")
+    world.use(PersonalData(between, Sealer(ONE)))
+    world.accept_secret("k2")
+    world.execute("UPDATE states SET status = 'failed'")
+    before, today = Suppressions(world.engine, HASH_KEY), Suppressions(world.engine, key)
+    soon, late = (world.ledger.now() + timedelta(days=days) for days in (1, 2))
+    ann: dict[str, Any] = {"channel": Channel.EMAIL, "address": ANN, "source": "bounce"}
+    bounced = ann | {"reason": SuppressionReason.HARD_BOUNCE}
+    before.add(**ann, reason=SuppressionReason.OPTED_OUT, notification_id=id_)
+    before.add(**bounced, expires_at=late)
+    today.add(**bounced, expires_at=soon)
+    before.add(**bounced, scope="sender:shop", expires_at=soon)
+    today.add(**bounced, scope="sender:shop", expires_at=late)
+    before.add(**ann | {"address": "eve@example.com"}, reason=SuppressionReason.MANUAL)
+    # As complaints made them before the key of their hash was told apart; one of the two can move.
+    complaint = SuppressionReason.COMPLAINT
+    for hash_ in (one.recipient(Channel.EMAIL, ANN) for one in (HASH_KEY, between)):
+        today.keep(NewSuppression(hash_, key.fingerprint, Channel.EMAIL, "global", complaint, "bounce"))
+    begun = {one.reason: one.created_at for one in before.find(Channel.EMAIL, ANN)}
+    resealing = Resealing(world.engine, PersonalData(key, Sealer(ONE)))
+    assert resealing.run(rehash=True).suppressions == 4
+    found = [one for one in today.find(Channel.EMAIL, ANN) if one.state == "active"]
+    assert {(one.reason, one.scope, one.expires_at) for one in found} == {
+        ("opted_out", "global", None),
+        ("hard_bounce", "global", late),
+        ("hard_bounce", "sender:shop", late),
+        ("complaint", "global", None),
+    }
+    assert {one.hash_key for one in found} == {key.fingerprint}
+    [opted_out] = [one for one in found if one.reason == "opted_out"]
+    assert (opted_out.created_at, opted_out.notification_id) == (begun["opted_out"], id_)
+    assert {(one.state, one.lifted_by) for one in before.find(Channel.EMAIL, ANN)} == {("lifted", "replaced")}
+    assert today.has_other_key(), "nothing was sent to Eve, so nobody knows her address"
+    assert today.lift_other_keys(source="operator:ann") == 1
+    assert resealing.run(rehash=True).suppressions == 0
 
 
 def test_keys_are_rotated_while_everything_is_delivered(world: Private) -> None:

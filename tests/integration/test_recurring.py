@@ -20,7 +20,7 @@ from notifier.domain.errors import Fault, InvalidMessage, NotFound, ServiceUnava
 from notifier.domain.message import Message
 from notifier.domain.producers import Origin
 from notifier.domain.recurrence import Recurrence
-from notifier.domain.statuses import Channel, Lane
+from notifier.domain.statuses import Channel, Lane, SuppressionReason
 from notifier.operations import recurring_runs
 from notifier.operations.recurring_runs import RecurringRuns
 from notifier.security.encryption import new_key
@@ -393,8 +393,11 @@ def test_who_is_added_again_under_another_hash_key_gets_it_once(database_url: st
     # Whichever of the two lines has the old hash.
     world.recurring.add_to_list(planned, people(1), operator="ann")
     world.execute("UPDATE recurring_recipients SET id = gen_random_uuid() WHERE position = 2")
+    person: dict[str, Any] = {"channel": Channel.EMAIL, "address": "person2@example.com"}
+    world.suppressions.add(**person, reason=SuppressionReason.MANUAL, source="operator:ann")
     Resealing(other.engine, other.personal_data).run(rehash=True)
     assert other.view(planned).recipients == 3
+    assert [one.state for one in other.suppressions.find(**person)] == ["active"], "as its line of the list"
     assert other.recurring.forget("person2@example.com", operator="ann") == 1
     for one in (world, other):
         one.close()

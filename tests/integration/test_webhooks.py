@@ -20,6 +20,7 @@ from notifier.domain.statuses import Channel, Status, SuppressionReason
 from notifier.providers.twilio.webhooks import Form
 from notifier.providers.vonage.options import METHODS
 from notifier.providers.vonage.webhooks import sign
+from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import transaction
 from notifier.store.suppressions import SuppressionView
 from tests.support.api import Api, Reply
@@ -276,6 +277,19 @@ def test_a_receipt_may_say_that_a_recipient_must_not_be_sent_to(
     expected = [] if scope is None else [(scope, reason, "webhook:text-a", id_)]
     assert [(one.scope, one.reason, one.source, one.notification_id) for one in suppressed(api)] == expected
     assert texts.status(id_) == Status.UNDELIVERED
+
+
+def test_who_opts_out_of_a_message_from_before_another_hash_key_is_suppressed_under_todays(
+    texts: Texts, database_url: str, tmp_path: Path
+) -> None:
+    id_ = sent(texts, sender="clinic")
+    key = "another key of sixteen"
+    templates = write_templates(tmp_path / "today")
+    api = Api(database_url, templates, structure=STRUCTURE, public_url=PUBLIC, hash_key=key)
+    post(api, f"/webhooks/twilio/{id_}/1", callback("undelivered", ErrorCode="21610"))
+    assert [(one.scope, one.hash_key) for one in suppressed(api)] == [("sender:clinic", HashKey(key).fingerprint)]
+    assert not api.services.suppressions.has_other_key()
+    api.close()
 
 
 @pytest.mark.parametrize("code", ["30005", "21610"])

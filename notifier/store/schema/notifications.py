@@ -348,7 +348,7 @@ class Suppression(Base):
     #: When it was ended. None: it was not.
     lifted_at: Mapped[datetime | None]
     #: Who ended it, as in `source`. "expiry": it had expired when another one replaced it. "replaced": the other
-    #: one ends later.
+    #: one ends later, or is its copy under a new hash key.
     lifted_by: Mapped[str | None]
     lifted_detail: Mapped[str | None]
     #: Provider of the message that caused it. None: no message caused it, or it is older than this column.
