@@ -32,7 +32,7 @@ def arrival_in_words(one: NotificationView) -> str:
     if one.channel == Channel.EMAIL:
         return (
             f"{one.provider} took the mail, and it has not come back: most likely it arrived. More cannot be "
-            "known about a mail. They may look in their spam folder."
+            "known about a mail. The recipient can look in their spam folder."
         )
     return f"{one.provider} took the SMS, and has not said that it arrived. Their phone may be off."
 
