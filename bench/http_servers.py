@@ -26,7 +26,7 @@ from notifier.dev.processes import ServerProcess
 from notifier.operations.api_keys import ApiKeys, Grants, Scope
 from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.engine import make_engine
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 
 GUIDE_QUEUE = "celery_guide"
 _START_SECONDS = 60.0
@@ -131,7 +131,7 @@ def make_key(database_url: str, scope: Scope, producer: str | None = None) -> st
     """The token of a new key; without a producer, it is an operator's."""
     engine = make_engine(database_url)
     try:
-        keys = ApiKeys(ApiKeyRepository(engine), Operating(engine))
+        keys = ApiKeys(ApiKeyRepository(engine), OperatorActions(engine))
         return keys.create(Grants((scope,), "bench", producer), operator="bench").token
     finally:
         engine.dispose()

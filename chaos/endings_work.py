@@ -39,7 +39,7 @@ from notifier.intake.batch import Received
 from notifier.operations.api_keys import ApiKeys, Grants, Scope
 from notifier.runtime.shutdown import OVERDUE
 from notifier.store.api_keys import ApiKeyRepository
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 from notifier.worker.app import make_app
 from notifier.worker.tasks import task_publisher
 from tests.provisioning.databases import database_of
@@ -302,7 +302,7 @@ def _check_relay(place: Place, **_: object) -> list[str]:
 
 def _ask(place: Place) -> None:
     """A request is in progress, and the database stands still."""
-    keys = ApiKeys(ApiKeyRepository(place.services.engine), Operating(place.services.engine))
+    keys = ApiKeys(ApiKeyRepository(place.services.engine), OperatorActions(place.services.engine))
     token = keys.create(Grants((Scope.SEND,), "chaos", "chaos"), operator="chaos").token
     place.database.hold()
 

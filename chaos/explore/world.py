@@ -36,7 +36,7 @@ from notifier.operations.notifications import Operations
 from notifier.operations.retention import RetentionJob
 from notifier.providers.base import Provider, Receipt
 from notifier.store.clock import clock_of
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 from notifier.store.records import NewNotification
 from notifier.store.retention import RetentionRepository
 from notifier.store.stuck import Lateness
@@ -116,8 +116,8 @@ class World:
         self.services = Services(self.settings)
         self.services.__dict__["engine"] = database.engine
         self.services.__dict__["retention_job"] = self._keeper()
-        operating = Operating(database.engine, self.services.hash_key)
-        self.operations = Operations(operating, Lateness(database.engine))
+        operator_actions = OperatorActions(database.engine, self.services.hash_key)
+        self.operations = Operations(operator_actions, Lateness(database.engine))
         self.names = {Channel.EMAIL: ("relay", "second"), Channel.SMS: ("texter", "other")}
         self.limiter = RateLimiter(self.services.rates, self.settings)
         self.scene = Scene(Channel.EMAIL)

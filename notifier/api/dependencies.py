@@ -29,7 +29,7 @@ from notifier.operations.unsubscribe_names import UnsubscribeNames
 from notifier.rendering import Renderer
 from notifier.security.tokens import Tokens
 from notifier.store.api_keys import ApiKeyRepository
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 from notifier.store.rate_limits import RateLimitRepository
 from notifier.store.recurring import RecurringRepository
 from notifier.store.schema.revisions import missing_upgrade
@@ -52,7 +52,7 @@ class ApiServices:
     intake: Intake
     acceptance: JointAcceptance
     audit: Audit
-    operating: Operating
+    operator_actions: OperatorActions
     operations: Operations
     jobs: Jobs
     providers: ProviderOperations
@@ -79,30 +79,32 @@ class ApiServices:
 def make_services(services: Services, handover: Handover) -> ApiServices:
     """Make the objects. Opens no connection."""
     settings, engine = services.settings, services.engine
-    operating = Operating(engine, services.hash_key)
+    operator_actions = OperatorActions(engine, services.hash_key)
     readiness = Readiness(lambda: missing_upgrade(engine), settings.require("broker_url"))
     rights = {name: table.rights for name, table in settings.structure.producers.items()}
     intake = services.intake(handover.put)
     metrics = RecordMetrics(services)
-    providers = ProviderOperations(services.health, services.circuits, operating, settings.provider_tables())
+    providers = ProviderOperations(
+        services.health, services.circuits, operator_actions, settings.provider_tables()
+    )
     return ApiServices(
         intake=intake,
         acceptance=JointAcceptance(intake),
         audit=Audit(engine, services.personal_data, READ_SECONDS),
-        operating=operating,
+        operator_actions=operator_actions,
         operations=Operations(
-            operating, Lateness(engine), services.suppression_forecast.count, providers.paused_channels
+            operator_actions, Lateness(engine), services.suppression_forecast.count, providers.paused_channels
         ),
         jobs=services.jobs,
         providers=providers,
         recurring=RecurringNotifications(
-            RecurringRepository(engine, services.personal_data), operating, services.renderer, intake.faults
+            RecurringRepository(engine, services.personal_data), operator_actions, services.renderer, intake.faults
         ),
         renderer=services.renderer,
-        keys=ApiKeys(ApiKeyRepository(engine), operating, rights),
+        keys=ApiKeys(ApiKeyRepository(engine), operator_actions, rights),
         rates=services.rates,
         receipts=services.receipts,
-        callbacks=CallbackOperations(services.callbacks, operating, settings.structure.callbacks),
+        callbacks=CallbackOperations(services.callbacks, operator_actions, settings.structure.callbacks),
         record_metrics=CachedAnswer(metrics.of_record, CACHE_SECONDS),
         broker_metrics=CachedAnswer(metrics.of_broker, CACHE_SECONDS),
         readiness=CachedAnswer(readiness.state, CACHE_SECONDS),
@@ -137,7 +139,7 @@ CallbacksDep = Annotated[CallbackOperations, _service("callbacks")]
 IntakeDep = Annotated[Intake, _service("intake")]
 JobsDep = Annotated[Jobs, _service("jobs")]
 LongReadsDep = Annotated[LongReads, _service("long_reads")]
-OperatingDep = Annotated[Operating, _service("operating")]
+OperatorActionsDep = Annotated[OperatorActions, _service("operator_actions")]
 OperationsDep = Annotated[Operations, _service("operations")]
 ProvidersDep = Annotated[ProviderOperations, _service("providers")]
 RateLimitsDep = Annotated[RateLimitRepository, _service("rates")]

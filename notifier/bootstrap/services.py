@@ -150,10 +150,10 @@ class FeedbackServices(RecordServices):
     def held(self) -> HeldSuppressions:
         from notifier.operations.held_suppressions import HeldSuppressions
         from notifier.store.held_suppressions import HeldSuppressionRepository
-        from notifier.store.operator_actions import Operating
+        from notifier.store.operator_actions import OperatorActions
 
-        operating = Operating(self.engine, self.hash_key)
-        return HeldSuppressions(HeldSuppressionRepository(self.engine), self.alarms, operating)
+        operator_actions = OperatorActions(self.engine, self.hash_key)
+        return HeldSuppressions(HeldSuppressionRepository(self.engine), self.alarms, operator_actions)
 
     @cached_property
     def unread(self) -> UnreadBounceRepository:
@@ -184,10 +184,10 @@ class FeedbackServices(RecordServices):
     @cached_property
     def suppression_forecast(self) -> SuppressionForecast:
         from notifier.feedback.suppression_forecast import SuppressionForecast
-        from notifier.store.operator_actions import Operating
+        from notifier.store.operator_actions import OperatorActions
         from notifier.store.suppression_forecast import ForecastRepository
 
-        repository = ForecastRepository(self.engine, Operating(self.engine, self.hash_key))
+        repository = ForecastRepository(self.engine, OperatorActions(self.engine, self.hash_key))
         return SuppressionForecast(repository, self.renderer, self.settings)
 
     def hash_key_problem(self) -> str | None:
@@ -280,10 +280,10 @@ class Services(DeliveryServices):
     def jobs(self) -> Jobs:
         from notifier.operations.jobs import Jobs
         from notifier.store.jobs import JobRepository
-        from notifier.store.operator_actions import Operating
+        from notifier.store.operator_actions import OperatorActions
 
-        operating = Operating(self.engine, self.hash_key)
-        return Jobs(JobRepository(self.engine, operating), operating)
+        operator_actions = OperatorActions(self.engine, self.hash_key)
+        return Jobs(JobRepository(self.engine, operator_actions), operator_actions)
 
     @cached_property
     def own_intake(self) -> Intake:
@@ -348,7 +348,7 @@ class Services(DeliveryServices):
     def upkeep(self) -> Upkeep:
         """The upkeep, with its steps in the order in which late ones are made up for."""
         from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
-        from notifier.store.operator_actions import Operating
+        from notifier.store.operator_actions import OperatorActions
         from notifier.store.upkeep import UpkeepRepository
 
         steps: dict[str, Work] = {
@@ -364,7 +364,7 @@ class Services(DeliveryServices):
             **({"report": lambda: self.daily_report().send()} if self.settings.report_addresses else {}),
             "retention": lambda: keep(self.retention_job),
         }
-        return Upkeep(UpkeepRepository(self.engine), steps, Operating(self.engine, self.hash_key))
+        return Upkeep(UpkeepRepository(self.engine), steps, OperatorActions(self.engine, self.hash_key))
 
 
 def make_providers(settings: Settings) -> list[Provider]:

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from notifier.operations.providers import ProviderOperations
     from notifier.operations.recurring import RecurringNotifications
     from notifier.operations.restored import Restored
-    from notifier.store.operator_actions import Operating
+    from notifier.store.operator_actions import OperatorActions
 
 
 class OperatorServices(Services):
     """The services of a process, and operators' actions."""
 
     @cached_property
-    def operating(self) -> Operating:
-        from notifier.store.operator_actions import Operating
+    def operator_actions(self) -> OperatorActions:
+        from notifier.store.operator_actions import OperatorActions
 
-        return Operating(self.engine, self.hash_key)
+        return OperatorActions(self.engine, self.hash_key)
 
     @property
     def operations(self) -> Operations:
@@ -34,7 +34,7 @@ class OperatorServices(Services):
 
         # Only a dry run reads the templates.
         return Operations(
-            self.operating,
+            self.operator_actions,
             Lateness(self.engine),
             lambda wanted, sources: self.suppression_forecast.count(wanted, sources),
             self.provider_operations.paused_channels,
@@ -45,19 +45,21 @@ class OperatorServices(Services):
         from notifier.operations import Replays
         from notifier.store.rejected import Rejections
 
-        return Replays(self.operating, Rejections(self.engine, self.personal_data))
+        return Replays(self.operator_actions, Rejections(self.engine, self.personal_data))
 
     @property
     def callback_operations(self) -> CallbackOperations:
         from notifier.operations.callbacks import CallbackOperations
 
-        return CallbackOperations(self.callbacks, self.operating, self.settings.structure.callbacks)
+        return CallbackOperations(self.callbacks, self.operator_actions, self.settings.structure.callbacks)
 
     @property
     def provider_operations(self) -> ProviderOperations:
         from notifier.operations.providers import ProviderOperations
 
-        return ProviderOperations(self.health, self.circuits, self.operating, self.settings.provider_tables())
+        return ProviderOperations(
+            self.health, self.circuits, self.operator_actions, self.settings.provider_tables()
+        )
 
     @property
     def recurring(self) -> RecurringNotifications:
@@ -65,18 +67,18 @@ class OperatorServices(Services):
         from notifier.store.recurring import RecurringRepository
 
         repository = RecurringRepository(self.engine, self.personal_data)
-        return RecurringNotifications(repository, self.operating, self.renderer, self.own_intake.faults)
+        return RecurringNotifications(repository, self.operator_actions, self.renderer, self.own_intake.faults)
 
     @property
     def restored(self) -> Restored:
         from notifier.operations.restored import Restored
         from notifier.store.restored import RestoredRepository
 
-        return Restored(RestoredRepository(self.engine, self.hash_key), self.operating)
+        return Restored(RestoredRepository(self.engine, self.hash_key), self.operator_actions)
 
     @property
     def api_keys(self) -> ApiKeys:
         from notifier.operations.api_keys import ApiKeys
         from notifier.store.api_keys import ApiKeyRepository
 
-        return ApiKeys(ApiKeyRepository(self.engine), self.operating)
+        return ApiKeys(ApiKeyRepository(self.engine), self.operator_actions)

@@ -60,7 +60,7 @@ def reseal(
         resealing = Resealing(services.engine, services.personal_data)
         is_on = services.sealer.is_on
         with (
-            recorded(services.operating, operator(), "reseal", {"rehash": rehash}) as note,
+            recorded(services.operator_actions, operator(), "reseal", {"rehash": rehash}) as note,
             progress_bar(resealing.estimate() or None, hidden=as_json) as show,
         ):
 
@@ -109,7 +109,7 @@ def retention(context: typer.Context, now: Now = False, dry_run: DryRun = False,
         else:
             job = services.retention_job
             with (
-                recorded(services.operating, operator(), "retention", {"tables": job.tables}) as note,
+                recorded(services.operator_actions, operator(), "retention", {"tables": job.tables}) as note,
                 services.upkeep.recorded("retention"),
                 progress_bar(hidden=as_json) as show,
             ):

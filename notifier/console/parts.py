@@ -23,7 +23,6 @@ from notifier.operations.sign_in import SignIn
 from notifier.rendering import TemplateChecks, TemplateProblem
 from notifier.store.console_sessions import ConsoleSessionRepository
 from notifier.store.message_content import ContentRepository
-from notifier.store.operator_actions import Operating
 from notifier.store.operator_log import OperatorLog
 from notifier.store.rejected import Rejections
 
@@ -45,7 +44,6 @@ class ConsoleParts:
     #: The objects that the API's routes work with.
     api: ApiServices
     services: Services
-    operating: Operating
     log: OperatorLog
     rejections: Rejections
     replays: Replays
@@ -59,7 +57,6 @@ def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
     """Make the objects. Opens no connection. Raises `ConfigurationError` if the identity provider's settings are
     wrong."""
     client = oidc_client(services.settings)
-    operating = Operating(services.engine, services.hash_key)
     rejections = Rejections(services.engine, services.personal_data)
     checks = TemplateChecks(services.settings.templates)
     return ConsoleParts(
@@ -71,10 +68,9 @@ def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
         shares=api.shares,
         api=api,
         services=services,
-        operating=operating,
         log=OperatorLog(services.engine),
         rejections=rejections,
-        replays=Replays(operating, rejections),
+        replays=Replays(api.operator_actions, rejections),
         contents=RenderedContents(ContentRepository(services.engine, services.personal_data), services.renderer),
         template_checks=checks,
         template_problems=CachedAnswer(checks.problems, CHECK_SECONDS),

@@ -8,7 +8,7 @@ from notifier.dev.machine import write_private
 from notifier.operations.api_keys import ApiKeys, Grants, Scope
 from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.engine import make_engine
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 
 _FILE = "console-key"
 #: Sending over HTTP requires a producer; this is the one in the documentation's examples.
@@ -24,7 +24,7 @@ def console_key(database_url: str, data_dir: Path) -> str:
     path = data_dir / _FILE
     engine = make_engine(database_url, pool_size=1, application="notifier up", guarded=False)
     try:
-        keys = ApiKeys(ApiKeyRepository(engine), Operating(engine))
+        keys = ApiKeys(ApiKeyRepository(engine), OperatorActions(engine))
         kept = path.read_text("ascii", errors="replace").strip() if path.is_file() else ""
         holder = keys.holder(kept) if kept else None
         if holder is not None and holder.producer == _PRODUCER:

@@ -20,7 +20,7 @@ from notifier.domain.recipient_identity import recipient_faults
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import UnsubscribeLink
-from notifier.store.operator_actions import ActionCounts, Operating
+from notifier.store.operator_actions import ActionCounts, OperatorActions
 from notifier.store.personal_data import UnreadableRecipient
 from notifier.store.records import NewSuppression
 from notifier.store.suppressions import Noted, SuppressionFilter, SuppressionRepository, SuppressionView
@@ -76,7 +76,7 @@ class Suppressions:
     def __init__(self, engine: Engine, hash_key: HashKey, watch: HardBounceWatch | None = None) -> None:
         self._rows = SuppressionRepository(engine, watch)
         self._hash_key = hash_key
-        self._operating = Operating(engine, hash_key)
+        self._operator_actions = OperatorActions(engine, hash_key)
         #: Fingerprint of the key of every hash.
         self.fingerprint = hash_key.fingerprint
 
@@ -150,9 +150,9 @@ class Suppressions:
         """Call `act`, with an operator record if an operator does it. Returns whether `act` changed anything."""
         if not source.startswith(OPERATOR_PREFIX):
             return act() > 0
-        begun = self._operating.begin(source.removeprefix(OPERATOR_PREFIX), action, selected, why)
+        begun = self._operator_actions.begin(source.removeprefix(OPERATOR_PREFIX), action, selected, why)
         changed = act()
-        self._operating.note(begun.id, ActionCounts(1, changed), is_finished=True)
+        self._operator_actions.note(begun.id, ActionCounts(1, changed), is_finished=True)
         return changed > 0
 
     def keep(self, new: NewSuppression) -> bool:

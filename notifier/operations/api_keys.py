@@ -24,7 +24,7 @@ from notifier.domain.statuses import Channel, Lane
 from notifier.operations.known_keys import KnownKeys
 from notifier.store.api_keys import ApiKeyRepository, KeyView, PlanLeft
 from notifier.store.filters import Filter
-from notifier.store.operator_actions import ActionCounts, Operating
+from notifier.store.operator_actions import ActionCounts, OperatorActions
 
 #: Whether it is a test key → prefix of its tokens.
 PREFIXES: Mapping[bool, str] = MappingProxyType({False: "ntf_live", True: "ntf_test"})
@@ -186,11 +186,11 @@ class ApiKeys:
     def __init__(
         self,
         repository: ApiKeyRepository,
-        operating: Operating,
+        operator_actions: OperatorActions,
         producers: Mapping[str, SendingRights] = MappingProxyType({}),
     ) -> None:
         self._repository = repository
-        self._operating = operating
+        self._operator_actions = operator_actions
         #: Producer → what it may send. Producers that are not listed have no limits.
         self._producers = producers
         self._known: KnownKeys[Holder] = KnownKeys()
@@ -222,10 +222,10 @@ class ApiKeys:
         """Revoke a key: at once in this process, within `KNOWN_SECONDS` in others. Returns False if it was already
         revoked. Raises `NotFound`."""
         self._repository.view(key_id)
-        begun = self._operating.begin(operator, "revoke_key", {"key": key_id}, reason)
+        begun = self._operator_actions.begin(operator, "revoke_key", {"key": key_id}, reason)
         changed = self._repository.revoke(key_id)
         self._known.clear()
-        self._operating.note(begun.id, ActionCounts(1, int(changed)), is_finished=True)
+        self._operator_actions.note(begun.id, ActionCounts(1, int(changed)), is_finished=True)
         return changed
 
     def plans_left(self, key_id: str) -> Sequence[PlanLeft]:
@@ -290,9 +290,9 @@ class ApiKeys:
 
     def _make(self, columns: Mapping[str, Any], operator: str, action: str) -> NewKey:
         key_id, secret = secrets.token_hex(6), secrets.token_hex(32)
-        begun = self._operating.begin(operator, action, {"key": key_id, "name": columns["name"]}, None)
+        begun = self._operator_actions.begin(operator, action, {"key": key_id, "name": columns["name"]}, None)
         self._repository.add({**columns, "id": key_id, "secret_hash": _hash(secret), "created_by": operator})
-        self._operating.note(begun.id, ActionCounts(1, 1), is_finished=True)
+        self._operator_actions.note(begun.id, ActionCounts(1, 1), is_finished=True)
         return NewKey(key_id, f"{PREFIXES[columns['is_test']]}_{key_id}_{secret}")
 
 

@@ -20,7 +20,7 @@ from notifier.store.callbacks import (
     EndpointView,
     StuckCallbacks,
 )
-from notifier.store.operator_actions import ActionCounts, Operating
+from notifier.store.operator_actions import ActionCounts, OperatorActions
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,13 @@ class CallbackOperations:
     `ServiceUnavailable`."""
 
     def __init__(
-        self, repository: CallbackRepository, operating: Operating, tables: Mapping[str, CallbackTable]
+        self,
+        repository: CallbackRepository,
+        operator_actions: OperatorActions,
+        tables: Mapping[str, CallbackTable],
     ) -> None:
         self._repository = repository
-        self._operating = operating
+        self._operator_actions = operator_actions
         self._tables = tables
 
     def search(self, wanted: CallbackFilter, *, limit: int, before: UUID | None = None) -> list[CallbackView]:
@@ -112,10 +115,10 @@ class CallbackOperations:
             groups.sort(key=lambda group: (-group.count, group.endpoint))
             return CallbackReplay(None, sum(counts.values()), groups)
         selection = {"ids": [str(value) for value in ids]} if ids else {"filter": condition.as_dict()}
-        begun = self._operating.begin(operator, "replay_callbacks", selection, reason)
+        begun = self._operator_actions.begin(operator, "replay_callbacks", selection, reason)
         page = partial(self._repository.replay_page, condition, ids, begun.id)
         tally = run_pages(by_id(page), progress)
-        self._operating.note(begun.id, tally, is_finished=True)
+        self._operator_actions.note(begun.id, tally, is_finished=True)
         return CallbackReplay(begun.id, tally.changed)
 
     def resume(self, endpoint: str, *, operator: str, reason: str | None = None) -> CallbackReplay:
@@ -125,9 +128,9 @@ class CallbackOperations:
         if endpoint not in suspended:
             known = ", ".join(suspended) or "none"
             raise NotFound(f"the endpoint {endpoint!r} is not suspended; suspended: {known}")
-        begun = self._operating.begin(operator, "resume_endpoint", {"endpoint": endpoint}, reason)
+        begun = self._operator_actions.begin(operator, "resume_endpoint", {"endpoint": endpoint}, reason)
         self._repository.resume(endpoint)
-        self._operating.note(begun.id, ActionCounts(1, 1), is_finished=True)
+        self._operator_actions.note(begun.id, ActionCounts(1, 1), is_finished=True)
         wanted = CallbackFilter(endpoint=endpoint, failure=CallbackFailure.SUSPENDED)
         return self.replay(wanted, operator=operator, reason=reason)
 

@@ -17,7 +17,7 @@ from notifier.domain.errors import WrongSelection
 from notifier.operations.results import ActionResult, Progress, Stuck, result, run_pages
 from notifier.store.held_suppressions import HeldFilter, HeldSuppressionRepository, HeldView
 from notifier.store.mass_alarm import Alarm, AlarmRepository
-from notifier.store.operator_actions import ActionCounts, Operating
+from notifier.store.operator_actions import ActionCounts, OperatorActions
 from notifier.store.suppressions import SuppressionFilter
 
 
@@ -37,11 +37,11 @@ class HeldSuppressions:
     that stay done."""
 
     def __init__(
-        self, repository: HeldSuppressionRepository, alarms: AlarmRepository, operating: Operating
+        self, repository: HeldSuppressionRepository, alarms: AlarmRepository, operator_actions: OperatorActions
     ) -> None:
         self._repository = repository
         self._alarms = alarms
-        self._operating = operating
+        self._operator_actions = operator_actions
 
     def holding(self) -> Holding | None:
         alarms, held = tuple(self._alarms.active()), self._repository.count(HeldFilter())
@@ -77,7 +77,7 @@ class HeldSuppressions:
             raise WrongSelection("say why: --why TEXT; it stays in the operator record")
         action = "apply_held" if apply else "discard_held"
         with self._repository.deciding() as go_on:
-            record = self._operating.begin(operator, action, _selection(wanted), reason).id
+            record = self._operator_actions.begin(operator, action, _selection(wanted), reason).id
 
             def page(tally: ActionCounts) -> ActionCounts | None:
                 go_on()
@@ -105,7 +105,7 @@ class HeldSuppressions:
             return _preview(self._repository.count_liftable(wanted))
         if not reason:
             raise WrongSelection("say why: --why TEXT; it stays with each of them")
-        record = self._operating.begin(operator, "lift_suppressions", _selection(wanted), reason).id
+        record = self._operator_actions.begin(operator, "lift_suppressions", _selection(wanted), reason).id
         page = partial(self._repository.lift_page, wanted, record, by=f"operator:{operator}", detail=reason)
         return self._run(record, page, progress)
 
@@ -113,7 +113,7 @@ class HeldSuppressions:
         self, record: UUID, page: Callable[[ActionCounts], ActionCounts | None], progress: Progress | None
     ) -> ActionResult:
         tally = run_pages(page, progress)
-        self._operating.note(record, tally, is_finished=True)
+        self._operator_actions.note(record, tally, is_finished=True)
         return result(record, tally, ())
 
 

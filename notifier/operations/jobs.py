@@ -17,7 +17,7 @@ from notifier.domain.errors import NotifierError, ServiceUnavailable
 from notifier.operations.notifications import ACTIONS, CANCEL, RETRY, check_rate, check_selection
 from notifier.operations.results import event_text
 from notifier.store.jobs import JobPage, JobRepository, JobView
-from notifier.store.operator_actions import Move, Operating
+from notifier.store.operator_actions import Move, OperatorActions
 from notifier.store.selection import Selection
 
 #: A worker gives a job back after this, so that it can end or do other work. Seconds.
@@ -30,9 +30,9 @@ PLANNED_SECONDS, AHEAD_SECONDS = 3.0, 1.5
 class Jobs:
     """Creates and runs jobs. Thread-safe. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, repository: JobRepository, operating: Operating) -> None:
+    def __init__(self, repository: JobRepository, operator_actions: OperatorActions) -> None:
         self._repository = repository
-        self._operating = operating
+        self._operator_actions = operator_actions
 
     def retry(
         self,
@@ -121,12 +121,12 @@ class Jobs:
         rate_per_second: float | None = None,
     ) -> JobView:
         sources = ACTIONS[action].move.sources
-        last = None if rate_per_second is None else self._operating.last_due(selection)
+        last = None if rate_per_second is None else self._operator_actions.last_due(selection)
         if rate_per_second is not None and selection.filter is not None and selection.filter.until is None:
             # Notifications that fail while it runs are left for the next job, or it would never end.
-            selection = Selection(filter=replace(selection.filter, until=self._operating.now()))
-        total = sum(group.count for group in self._operating.preview(selection, sources))
-        recorded = selection.as_dict(self._operating.hash_key)
+            selection = Selection(filter=replace(selection.filter, until=self._operator_actions.now()))
+        total = sum(group.count for group in self._operator_actions.preview(selection, sources))
+        recorded = selection.as_dict(self._operator_actions.hash_key)
         next_at = None
         if rate_per_second is not None:
             recorded |= {"rate_per_second": rate_per_second}

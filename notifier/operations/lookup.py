@@ -16,7 +16,7 @@ from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.id_range import read_id_range
 from notifier.operations.api_keys import Holder
 from notifier.store.filters import Filter
-from notifier.store.operator_actions import ActionCounts, Operating
+from notifier.store.operator_actions import ActionCounts, OperatorActions
 from notifier.store.search import Audit
 from notifier.store.selection import Selection
 
@@ -72,13 +72,13 @@ def look_up(audit: Audit, holder: Holder, typed: str) -> Found:
 
 
 def record_read(
-    operating: Operating, holder: Holder, action: Literal["look_up", "export"], wanted: Filter
+    operator_actions: OperatorActions, holder: Holder, action: Literal["look_up", "export"], wanted: Filter
 ) -> None:
     """Note in the operator record that somebody looked a person up, or exported messages. A recipient is noted as
     a hash."""
-    selection = Selection(filter=wanted).as_dict(operating.hash_key)
-    begun = operating.begin(holder.operator, action, selection, None)
-    operating.note(begun.id, ActionCounts(), is_finished=True)
+    selection = Selection(filter=wanted).as_dict(operator_actions.hash_key)
+    begun = operator_actions.begin(holder.operator, action, selection, None)
+    operator_actions.note(begun.id, ActionCounts(), is_finished=True)
 
 
 def _with_id(audit: Audit, holder: Holder, words: str) -> UUID | None:

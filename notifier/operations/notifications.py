@@ -30,7 +30,7 @@ from notifier.operations.results import (
     result,
     run_pages,
 )
-from notifier.store.operator_actions import ActionCounts, Begun, Move, Operating, Seen
+from notifier.store.operator_actions import ActionCounts, Begun, Move, OperatorActions, Seen
 from notifier.store.search import Filter
 from notifier.store.selection import Selection
 from notifier.store.stuck import Late, Lateness
@@ -82,14 +82,14 @@ class Operations:
 
     def __init__(
         self,
-        operating: Operating,
+        operator_actions: OperatorActions,
         lateness: Lateness,
         count_suppressed: Callable[[Selection, Sequence[Status]], int] = lambda _selection, _sources: 0,
         paused_channels: Callable[[], Collection[Channel]] = lambda: tuple(Channel),
     ) -> None:
         """`count_suppressed`: how many of these would end as suppressed, for dry runs. `paused_channels`: channels
         without a provider in use."""
-        self._operating = operating
+        self._operator_actions = operator_actions
         self._lateness = lateness
         self._count_suppressed = count_suppressed
         self._paused_channels = paused_channels
@@ -165,7 +165,7 @@ class Operations:
             WrongSelection: nothing or everything is selected, or a status that is not among these.
         """
         check_selection(selection, RESCHEDULABLE)
-        now = self._operating.now()
+        now = self._operator_actions.now()
         faults = send_at_faults(send_at, now)
         if faults:
             raise InvalidMessage(faults)
@@ -209,11 +209,11 @@ class Operations:
     def _begin(
         self, action: str, selection: Selection, operator: str, reason: str | None, **more: float | str
     ) -> Begun:
-        selected = selection.as_dict(self._operating.hash_key) | more
-        return self._operating.begin(operator, action, selected, reason)
+        selected = selection.as_dict(self._operator_actions.hash_key) | more
+        return self._operator_actions.begin(operator, action, selected, reason)
 
     def _start(self, selection: Selection, begun: Begun, pause: float) -> datetime:
-        last = self._operating.last_due(selection) if pause else None
+        last = self._operator_actions.last_due(selection) if pause else None
         return begun.at if last is None else max(begun.at, last + timedelta(seconds=pause))
 
     def _run(
@@ -227,12 +227,12 @@ class Operations:
         skipped: list[Skipped] = []
 
         def move_page(*, after: UUID | None, tally: ActionCounts) -> tuple[ActionCounts, UUID | None]:
-            page = self._operating.move_page(begun.id, selection, move, after=after, tally=tally)
+            page = self._operator_actions.move_page(begun.id, selection, move, after=after, tally=tally)
             skipped.extend(Skipped(str(seen.id), why_not(seen)) for seen in page.left)
             return page.tally, page.last
 
         tally = run_pages(by_id(move_page), progress)
-        self._operating.note(begun.id, tally, is_finished=True)
+        self._operator_actions.note(begun.id, tally, is_finished=True)
         return result(begun.id, tally, skipped)
 
     def _preview(
@@ -241,14 +241,14 @@ class Operations:
         move: Move,
         why_not: Callable[[Seen], str],
     ) -> ActionResult:
-        groups = self._operating.preview(selection, move.sources, send_at=move.send_at)
+        groups = self._operator_actions.preview(selection, move.sources, send_at=move.send_at)
         matched = sum(group.count for group in groups)
         is_retry = move.to is Status.RETRYING
         expired = 0 if move.to in (Status.CANCELLED, Status.SENT) else sum(group.expired for group in groups)
         gone = sum(group.gone for group in groups) if is_retry else 0
         left = [
             seen
-            for seen in self._operating.look(selection.ids)
+            for seen in self._operator_actions.look(selection.ids)
             if not move.may_move(seen) or move.is_too_late_for(seen)
         ]
         others = sum(not move.may_move(seen) and not (is_retry and seen.status in move.sources) for seen in left)

@@ -20,7 +20,7 @@ from notifier.domain.statuses import Channel, Reason
 from notifier.operations.explanations import circuit_in_words
 from notifier.providers.registry import can_look_up, channel_of
 from notifier.store.circuits import Affected, CircuitRepository, CircuitState
-from notifier.store.operator_actions import ActionCounts, Operating
+from notifier.store.operator_actions import ActionCounts, OperatorActions
 from notifier.store.provider_health import HealthRepository, HealthState, HealthWindow
 
 
@@ -115,12 +115,12 @@ class ProviderOperations:
         self,
         health: HealthRepository,
         circuits: CircuitRepository,
-        operating: Operating,
+        operator_actions: OperatorActions,
         tables: Sequence[ProviderTable],
     ) -> None:
         self._health = health
         self._circuits = circuits
-        self._operating = operating
+        self._operator_actions = operator_actions
         self._tables = {table.name: table for table in tables}
 
     def providers(self) -> list[ProviderView]:
@@ -224,8 +224,8 @@ class ProviderOperations:
 
     def _record(self, provider: str, operator: str, action: str, reason: str | None, **more: int | None) -> None:
         self._check_known(provider)
-        begun = self._operating.begin(operator, action, {"provider": provider, **more}, reason)
-        self._operating.note(begun.id, ActionCounts(matched=1, changed=1), is_finished=True)
+        begun = self._operator_actions.begin(operator, action, {"provider": provider, **more}, reason)
+        self._operator_actions.note(begun.id, ActionCounts(matched=1, changed=1), is_finished=True)
 
     def _check_known(self, provider: str) -> None:
         if provider not in self._tables:

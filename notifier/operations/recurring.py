@@ -23,7 +23,7 @@ from notifier.domain.message import Locale, Message
 from notifier.domain.recipient_identity import recipient_identity
 from notifier.operations.recurring_runs import message_of
 from notifier.rendering import Renderer
-from notifier.store.operator_actions import ActionCounts, Operating
+from notifier.store.operator_actions import ActionCounts, OperatorActions
 from notifier.store.recurring import ListedRecipient, PastRun, RecurringPlan, RecurringRepository, RecurringView
 
 #: How many of a plan's next times are shown.
@@ -91,12 +91,12 @@ class RecurringNotifications:
     def __init__(
         self,
         repository: RecurringRepository,
-        operating: Operating,
+        operator_actions: OperatorActions,
         renderer: Renderer,
         check: Callable[[Message], Sequence[Fault]],
     ) -> None:
         self._repository = repository
-        self._operating = operating
+        self._operator_actions = operator_actions
         self._renderer = renderer
         self._check = check
 
@@ -122,9 +122,9 @@ class RecurringNotifications:
             raise InvalidMessage([Fault("until", "never_due", "is before the first time", "Give a later time")])
         refused = self._checked(plan, recipients)
         selection = {"name": plan.name, "producer": plan.producer, "recipients": len(recipients)}
-        begun = self._operating.begin(operator, "recurring_add", selection, reason)
+        begun = self._operator_actions.begin(operator, "recurring_add", selection, reason)
         id_ = self._repository.add(plan, recipients, next_at)
-        self._operating.note(begun.id, ActionCounts(len(recipients), len(recipients)), is_finished=True)
+        self._operator_actions.note(begun.id, ActionCounts(len(recipients), len(recipients)), is_finished=True)
         return ListedRecipients(id_, begun.id, len(recipients), refused)
 
     def replace_list(
@@ -154,9 +154,9 @@ class RecurringNotifications:
     def forget(self, address: str, *, operator: str, reason: str | None = None) -> int:
         """Remove somebody from every list. Returns how many lists had them."""
         whose = [form.hex() for form in self._repository.hashes([address])]
-        begun = self._operating.begin(operator, "recurring_forget", {"address_hash": whose}, reason)
+        begun = self._operator_actions.begin(operator, "recurring_forget", {"address_hash": whose}, reason)
         count = self._repository.drop_recipients([address])
-        self._operating.note(begun.id, ActionCounts(count, count), is_finished=True)
+        self._operator_actions.note(begun.id, ActionCounts(count, count), is_finished=True)
         return count
 
     def lists_of(self, address: str) -> list[RecurringView]:
@@ -255,9 +255,9 @@ class RecurringNotifications:
     ) -> tuple[UUID, int]:
         """The id of the operator record, and what `act` returned: how many it changed."""
         selection = {"id": str(view.id), "name": view.name, "producer": view.producer}
-        begun = self._operating.begin(operator, action, selection, reason)
+        begun = self._operator_actions.begin(operator, action, selection, reason)
         count = int(act())
-        self._operating.note(begun.id, ActionCounts(max(1, count), count), is_finished=True)
+        self._operator_actions.note(begun.id, ActionCounts(max(1, count), count), is_finished=True)
         return begun.id, count
 
     def _checked(self, plan: RecurringPlan, recipients: Sequence[ListedRecipient]) -> tuple[RefusedLine, ...]:

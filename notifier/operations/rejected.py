@@ -30,7 +30,7 @@ from notifier.operations.results import (
     result,
     run_pages,
 )
-from notifier.store.operator_actions import ActionCounts, Operating
+from notifier.store.operator_actions import ActionCounts, OperatorActions
 from notifier.store.rejected import KeptRejection, Rejections
 from notifier.store.rejected_selection import CLAIM_SECONDS, RejectedSelection
 
@@ -93,8 +93,8 @@ class Replays:
     """Replays rejected messages and dead letters. Thread-safe. Every method raises `ServiceUnavailable`; pages
     completed before that stay done."""
 
-    def __init__(self, operating: Operating, rejections: Rejections) -> None:
-        self._operating = operating
+    def __init__(self, operator_actions: OperatorActions, rejections: Rejections) -> None:
+        self._operator_actions = operator_actions
         self._rejections = rejections
 
     def replay_rejected(
@@ -123,14 +123,14 @@ class Replays:
         _check_rejected(selection)
         if dry_run:
             return self._preview_replay(selection, again=again, seconds=seconds)
-        begun = self._operating.begin(operator, "replay_rejected", selection.as_dict(), reason)
+        begun = self._operator_actions.begin(operator, "replay_rejected", selection.as_dict(), reason)
         if not selection.ids:
             # Messages that are rejected again during this replay are left for the next one, or it would never end.
             until = begun.at if selection.until is None else min(begun.at, selection.until)
             selection = replace(selection, until=until)
         run = _Run(publish, begun.id, again, again and bool(selection.ids))
         found = self._replay(selection, run, progress=progress, seconds=seconds)
-        self._operating.note(begun.id, found.tally, is_finished=True)
+        self._operator_actions.note(begun.id, found.tally, is_finished=True)
         return result(begun.id, found.tally, found.skipped)
 
     def replay_edited(
@@ -184,7 +184,7 @@ class Replays:
         published, left = ([message], []) if is_in_record else ([], [message])
         self._rejections.end_claims(published, left, record, counts)
         more = {} if entries is None else {"entries": asdict(entries)}
-        self._operating.note(record, counts, is_finished=True, **more)
+        self._operator_actions.note(record, counts, is_finished=True, **more)
         return replace(result(record, counts, [Skipped(str(one), _REJECTED_TOO) for one in left]), entries=entries)
 
     def _kept(self, message: UUID, *, over: bool) -> KeptRejection:
@@ -211,11 +211,11 @@ class Replays:
             codes = self._rejections.count(selection)
             total = sum(found.count for found in codes)
             return ActionResult(None, total, total, 0, codes=tuple(codes))
-        begun = self._operating.begin(operator, "purge_rejected", selection.as_dict(), reason)
+        begun = self._operator_actions.begin(operator, "purge_rejected", selection.as_dict(), reason)
         tally = run_pages(by_id(partial(self._rejections.purge_page, selection, begun.id)), progress)
         missing = max(0, len(set(selection.ids)) - tally.changed)
         tally += ActionCounts(missing, 0, 0, missing)
-        self._operating.note(begun.id, tally, is_finished=True)
+        self._operator_actions.note(begun.id, tally, is_finished=True)
         return result(begun.id, tally, ())
 
     def replay_dead(
@@ -331,7 +331,7 @@ class Replays:
         """`act` acts on a letter, or returns why it may not. `end`: take no letter after this time of the
         monotonic clock."""
         selection: Mapping[str, Any] = {"all": True} if ids is None else {"ids": list(ids)}
-        begun = self._operating.begin(operator, action, selection, reason)
+        begun = self._operator_actions.begin(operator, action, selection, reason)
         found = _Outcomes("dead letter")
 
         def handle(letter: DeadLetter) -> bool:
@@ -351,10 +351,10 @@ class Replays:
                 ),
             )
         except BaseException:
-            self._operating.note(begun.id, found.tally, is_finished=False)
+            self._operator_actions.note(begun.id, found.tally, is_finished=False)
             raise
         found.miss(dict.fromkeys(ids or ()))
-        self._operating.note(begun.id, found.tally, is_finished=True)
+        self._operator_actions.note(begun.id, found.tally, is_finished=True)
         return result(begun.id, found.tally, found.skipped)
 
 

@@ -16,7 +16,7 @@ from notifier.domain.errors import ConfigurationError, ServiceUnavailable, Wrong
 from notifier.domain.statuses import Reason, Status
 from notifier.operations.results import Progress, by_id, event_text, run_pages
 from notifier.store.identity import IdentityCheck
-from notifier.store.operator_actions import ActionCounts, Begun, Operating
+from notifier.store.operator_actions import ActionCounts, Begun, OperatorActions
 from notifier.store.restored import HeldGroup, RestoredRepository
 from notifier.store.search import Filter
 from notifier.store.selection import Selection
@@ -60,9 +60,9 @@ class Restored:
     """Actions after a restore. Thread-safe. Every method raises `ServiceUnavailable`; pages completed before that
     stay done."""
 
-    def __init__(self, repository: RestoredRepository, operating: Operating) -> None:
+    def __init__(self, repository: RestoredRepository, operator_actions: OperatorActions) -> None:
         self._repository = repository
-        self._operating = operating
+        self._operator_actions = operator_actions
 
     def hold(
         self, *, operator: str, reason: str | None = None, dry_run: bool = False, progress: Progress | None = None
@@ -85,7 +85,7 @@ class Restored:
         self._repository.stop_jobs()
         # Last: nobody works until everything is held.
         self._repository.accept(verdict)
-        self._operating.note(begun.id, tally, is_finished=True)
+        self._operator_actions.note(begun.id, tally, is_finished=True)
         return HoldResult(begun.id, tally.changed, callbacks, verdict.differences, recurring=recurring)
 
     def accept(self, *, operator: str, reason: str) -> HoldResult:
@@ -94,7 +94,7 @@ class Restored:
         verdict = self._verdict()
         begun = self._begin("accept_database", verdict, operator, reason)
         self._repository.accept(verdict)
-        self._operating.note(begun.id, ActionCounts(), is_finished=True)
+        self._operator_actions.note(begun.id, ActionCounts(), is_finished=True)
         return HoldResult(begun.id, 0, 0, verdict.differences)
 
     def release(
@@ -123,12 +123,12 @@ class Restored:
             return ReleaseResult(None, sum(group.count for group in groups) - expired, expired, 0, tuple(groups))
         chosen = replace(wanted, status=Status.UNKNOWN, reason=Reason.RESTORED)
         selection = Selection(tuple(ids)) if ids else Selection(filter=chosen)
-        recorded = selection.as_dict(self._operating.hash_key)
-        begun = self._operating.begin(operator, "release_restored", recorded, reason)
+        recorded = selection.as_dict(self._operator_actions.hash_key)
+        begun = self._operator_actions.begin(operator, "release_restored", recorded, reason)
         detail = event_text("released", operator, reason, begun.id)
         page = partial(self._repository.release_page, begun, wanted, ids, detail)
         tally = run_pages(by_id(page), progress)
-        self._operating.note(begun.id, tally, is_finished=True)
+        self._operator_actions.note(begun.id, tally, is_finished=True)
         not_held = len(set(ids)) - tally.matched if ids else 0
         return ReleaseResult(begun.id, tally.changed, tally.expired, tally.skipped + not_held)
 
@@ -150,4 +150,4 @@ class Restored:
         return verdict
 
     def _begin(self, action: str, verdict: IdentityCheck, operator: str, reason: str | None) -> Begun:
-        return self._operating.begin(operator, action, {"differences": list(verdict.differences)}, reason)
+        return self._operator_actions.begin(operator, action, {"differences": list(verdict.differences)}, reason)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from notifier.store.operator_actions import ActionCounts, Operating, SelectionGroup
+from notifier.store.operator_actions import ActionCounts, OperatorActions, SelectionGroup
 from notifier.store.rejected import CodeCount
 
 L = TypeVar("L")
@@ -77,20 +77,20 @@ def event_text(verb: str, operator: str, reason: str | None, record: UUID) -> st
 
 @contextmanager
 def recorded(
-    operating: Operating, operator: str, action: str, selection: Mapping[str, Any]
+    operator_actions: OperatorActions, operator: str, action: str, selection: Mapping[str, Any]
 ) -> Iterator[Callable[..., None]]:
     """An operator record for a long action, begun before it. Call the yielded function to note counts and results;
     each call replaces the earlier ones. The record stays open if the action fails or is interrupted."""
-    record = operating.begin(operator, action, selection, None).id
+    record = operator_actions.begin(operator, action, selection, None).id
     noted: tuple[ActionCounts, dict[str, Any]] = ActionCounts(), {}
 
     def note(counts: ActionCounts, **more: Any) -> None:
         nonlocal noted
         noted = counts, more
-        operating.note(record, counts, is_finished=False, **more)
+        operator_actions.note(record, counts, is_finished=False, **more)
 
     yield note
-    operating.note(record, noted[0], is_finished=True, **noted[1])
+    operator_actions.note(record, noted[0], is_finished=True, **noted[1])
 
 
 def run_pages(act: Callable[[ActionCounts], ActionCounts | None], progress: Progress | None) -> ActionCounts:

@@ -25,7 +25,7 @@ from notifier.domain.local_days import next_daily
 from notifier.operations.retention import RetentionJob
 from notifier.operations.statistics import Statistics
 from notifier.store.daily_statistics import StatisticsKey
-from notifier.store.operator_actions import ActionCounts, Operating
+from notifier.store.operator_actions import ActionCounts, OperatorActions
 from notifier.store.schema.partitions import ensure_partitions
 from notifier.store.upkeep import AGAIN_HOURS, UpkeepRepository, UpkeepState
 
@@ -82,10 +82,12 @@ class ScheduledStep:
 class Upkeep:
     """Runs steps by name. Thread-safe; several runs at once do no harm."""
 
-    def __init__(self, repository: UpkeepRepository, steps: Mapping[str, Work], operating: Operating) -> None:
+    def __init__(
+        self, repository: UpkeepRepository, steps: Mapping[str, Work], operator_actions: OperatorActions
+    ) -> None:
         self._repository = repository
         self._steps = steps
-        self._operating = operating
+        self._operator_actions = operator_actions
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -143,9 +145,9 @@ class Upkeep:
     def _by(self, operator: str, name: str, reason: str | None) -> Iterator[None]:
         """The operator record. It stays open if the action fails."""
         self._check(name)
-        begun = self._operating.begin(operator, "run_step", {"step": name}, reason)
+        begun = self._operator_actions.begin(operator, "run_step", {"step": name}, reason)
         yield
-        self._operating.note(begun.id, ActionCounts(1, 1), is_finished=True)
+        self._operator_actions.note(begun.id, ActionCounts(1, 1), is_finished=True)
 
     def _check(self, name: str) -> None:
         if name not in self._steps:

@@ -31,7 +31,7 @@ from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.statuses import JobState
 from notifier.store import binds
 from notifier.store.engine import transaction
-from notifier.store.operator_actions import ActionCounts, Move, Operating, begin_record, note_result
+from notifier.store.operator_actions import ActionCounts, Move, OperatorActions, begin_record, note_result
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 from notifier.store.selection import Selection
@@ -93,9 +93,9 @@ class JobPage:
 
 
 class JobRepository(Repository):
-    def __init__(self, engine: Engine, operating: Operating) -> None:
+    def __init__(self, engine: Engine, operator_actions: OperatorActions) -> None:
         super().__init__(engine)
-        self._operating = operating
+        self._operator_actions = operator_actions
 
     def add(
         self,
@@ -107,8 +107,8 @@ class JobRepository(Repository):
         total: int,
         next_at: datetime | None,
     ) -> UUID:
-        """Add a job and its operator record. `selection` is as in `Operating.begin`. `next_at`: when the first
-        retry is due, if that is later than now."""
+        """Add a job and its operator record. `selection` is as in `OperatorActions.begin`. `next_at`: when the
+        first retry is due, if that is later than now."""
         with transaction(self._engine) as connection:
             begun = begin_record(connection, operator, action, selection, reason)
             row = {"id": begun.id, "total": total, "next_at": max(begun.at, next_at or begun.at)}
@@ -137,7 +137,7 @@ class JobRepository(Repository):
             state = JobState.STOPPED
             if not page.is_stopped:
                 move = move_of(page)
-                done = self._operating.move_page_in(
+                done = self._operator_actions.move_page_in(
                     connection,
                     job,
                     Selection.of_record(page.selection),

@@ -152,7 +152,7 @@ class RecordView:
 _RECORD = columns_of(RecordView, OperatorRecord)
 
 
-class Operating(Repository):
+class OperatorActions(Repository):
     def __init__(self, engine: Engine, hash_key: HashKey | None = None) -> None:
         super().__init__(engine)
         self.hash_key = hash_key or HashKey()
@@ -292,7 +292,7 @@ _SEEN: Any = columns_of(Seen, Notification, is_expired=HAS_EXPIRED, is_gone=IS_G
 def begin_record(
     connection: Connection, operator: str, action: str, selection: Mapping[str, Any], reason: str | None
 ) -> Begun:
-    """Like `Operating.begin`, within the caller's transaction."""
+    """Like `OperatorActions.begin`, within the caller's transaction."""
     row = {
         "id": clock_of(connection).new_id(),
         "operator": storable(operator),
@@ -306,7 +306,7 @@ def begin_record(
 def note_result(
     connection: Connection, record: UUID, tally: ActionCounts, *, is_finished: bool, **more: Any
 ) -> None:
-    """Like `Operating.note`, within the caller's transaction."""
+    """Like `OperatorActions.note`, within the caller's transaction."""
     row = {"id": record, "result": as_json({**asdict(tally), **more}), "is_finished": is_finished}
     connection.execute(_NOTE_RESULT, row)
 

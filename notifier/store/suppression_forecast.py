@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSON
 
 from notifier.domain.statuses import Status, SuppressionReason
 from notifier.store.notification_rules import HAS_EXPIRED, IS_GONE
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 from notifier.store.repository import Repository
 from notifier.store.schema.notifications import Notification, Suppression
 from notifier.store.selection import Selection
@@ -35,9 +35,9 @@ class SuppressionRule:
 class ForecastRepository(Repository):
     """Looks up suppressions as `claim_sql` does before a call, but without hashes of earlier spellings."""
 
-    def __init__(self, engine: Engine, operating: Operating) -> None:
+    def __init__(self, engine: Engine, operator_actions: OperatorActions) -> None:
         super().__init__(engine)
-        self._operating = operating
+        self._operator_actions = operator_actions
 
     def count(self, selection: Selection, sources: Sequence[Status], rules: Sequence[SuppressionRule]) -> int:
         """How many of those in `sources` that can be sent are suppressed. A template without a rule is left
@@ -67,7 +67,11 @@ class ForecastRepository(Repository):
             select(func.count(Notification.id))
             .join(rule, and_(rule.c.channel == Notification.channel, rule.c.template == Notification.template))
             .where(
-                *self._operating.selected(selection), Notification.status.in_(sources), ~HAS_EXPIRED, ~IS_GONE, bar
+                *self._operator_actions.selected(selection),
+                Notification.status.in_(sources),
+                ~HAS_EXPIRED,
+                ~IS_GONE,
+                bar,
             )
         )
         return int(self._scalar(query))

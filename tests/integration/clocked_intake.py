@@ -20,7 +20,7 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store.attachments import AttachmentRepository, NewAttachment
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 
 
 def main(database_url: str, templates: str) -> None:
@@ -46,7 +46,7 @@ def main(database_url: str, templates: str) -> None:
             source="operator:ann",
         )
         AttachmentRepository(engine).add(NewAttachment("shop", f"{step}.txt", "text/plain", step.encode()))
-        Operating(engine).begin("ann", "retry", {}, None)
+        OperatorActions(engine).begin("ann", "retry", {}, None)
         print(json.dumps([time.time(), summary.accepted, summary.rejected]), flush=True)
 
 

@@ -22,7 +22,7 @@ from notifier.domain.message import new_id
 from notifier.operations.api_keys import Scope
 from notifier.store import search as audit
 from notifier.store.engine import transaction
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 from notifier.store.records import NewAttempt, NewRejection
 from notifier.store.upkeep import UpkeepRepository
 from tests.support.api import Api, run_all
@@ -274,7 +274,7 @@ def test_a_retry_is_recorded_with_the_name_of_the_key(api: Api) -> None:
     key = api.key(Scope.OPERATE, producer=None)
     one = api("POST", f"/v1/notifications/{sent[0]}/retry", key=key, json_body={"reason": "mended"})
     assert one.status == 200
-    record = Operating(api.services.engine).record(UUID(one.json["record_id"]))
+    record = OperatorActions(api.services.engine).record(UUID(one.json["record_id"]))
     assert record.operator.startswith("ops (key ")
     assert (record.action, record.reason) == ("retry", "mended")
     again = api("POST", f"/v1/notifications/{sent[0]}/retry", key=key)

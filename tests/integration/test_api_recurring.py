@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from notifier.operations.api_keys import Scope
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 from tests.support.api import Api
 from tests.support.templates import write_templates
 from tests.unit.cli.commandline import CommandLine
@@ -53,7 +53,7 @@ def test_a_producer_keeps_its_own_list(api: Api) -> None:
     key = api.key(Scope.SEND, Scope.READ)
     made = api("POST", "/v1/recurring", key=key, json_body=plan(reason="every working day"))
     assert (made.status, made.json["recipients"], made.json["refused"]) == (201, 2, [])
-    record = Operating(api.services.engine).record(UUID(made.json["record_id"]))
+    record = OperatorActions(api.services.engine).record(UUID(made.json["record_id"]))
     assert (record.action, record.reason) == ("recurring_add", "every working day")
     one = f"/v1/recurring/{made.json['id']}"
     assert api("POST", "/v1/recurring", key=key, json_body=plan()).status == 409

@@ -17,7 +17,7 @@ from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 from notifier.store.callback_sql import GIVE_OUT
 from notifier.store.callbacks import LIMITS, PER_ENDPOINT, PER_FAILING, PER_PRODUCER, CallbackRepository
 from notifier.store.engine import make_engine, transaction
-from notifier.store.operator_actions import ActionCounts, Move, Operating
+from notifier.store.operator_actions import ActionCounts, Move, OperatorActions
 from notifier.store.selection import Selection
 from tests.support.callbacks import SECRETS, World
 from tests.support.counted import counted
@@ -87,9 +87,9 @@ def test_where_the_address_of_a_message_was_redacted_no_other_address_is_called(
 def test_every_way_to_a_final_status_is_told(world: World) -> None:
     expired = world.accept(expires_at="2020-01-01T00:00:00Z")
     failed, cancelled, late = world.fail(), world.accept(), world.accept()
-    begun = Operating(world.engine).begin("ann", "cancel", {}, None)
+    begun = OperatorActions(world.engine).begin("ann", "cancel", {}, None)
     move = Move(Status.CANCELLED, (Status.QUEUED,), "cancelled", begun.at)
-    Operating(world.engine).move_page(
+    OperatorActions(world.engine).move_page(
         begun.id, Selection(tuple(cancelled)), move, after=None, tally=ActionCounts()
     )
     world.run("UPDATE messages SET expires_at = now() WHERE id = :id", id=late[0])

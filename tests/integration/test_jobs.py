@@ -22,7 +22,7 @@ from notifier.store import operator_actions
 from notifier.store.engine import transaction
 from notifier.store.jobs import JobRepository
 from notifier.store.ledger import Ledger
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 from notifier.store.personal_data import PersonalData
 from notifier.store.records import NewNotification
 from notifier.store.search import Filter
@@ -36,14 +36,14 @@ FAILED = Selection(filter=Filter(status="failed", since=datetime(2020, 1, 1, tzi
 
 @pytest.fixture
 def repository(engine: Engine) -> JobRepository:
-    return JobRepository(engine, Operating(engine, KEY))
+    return JobRepository(engine, OperatorActions(engine, KEY))
 
 
 @pytest.fixture
 def working(engine: Engine, repository: JobRepository, monkeypatch: pytest.MonkeyPatch) -> Jobs:
     """With pages of two."""
     monkeypatch.setattr(operator_actions, "PAGE", 2)
-    return Jobs(repository, Operating(engine, KEY))
+    return Jobs(repository, OperatorActions(engine, KEY))
 
 
 def failed(engine: Engine, count: int, to: str = "ann@example.com") -> list[UUID]:

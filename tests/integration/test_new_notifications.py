@@ -28,7 +28,7 @@ from notifier.operations.notifications import Operations
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import transaction
 from notifier.store.ledger import MAX_CRASHES, Ledger
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 from notifier.store.rate_limits import RateLimitRepository
 from notifier.store.records import NewAttempt, Started
 from notifier.store.search import Audit
@@ -195,7 +195,7 @@ def test_what_expires_meanwhile_is_not_sent(world: World) -> None:
 
 def test_what_is_cancelled_meanwhile_stays_so(world: World) -> None:
     id_, provider = world.accept(), Scripted()
-    operations = Operations(Operating(world.engine), Lateness(world.engine))
+    operations = Operations(OperatorActions(world.engine), Lateness(world.engine))
     ledger = Interrupted(world.engine, lambda: operations.cancel(Selection((id_,)), operator="ops"))
     assert world.deliver([id_], provider, ledger=ledger) == DeliverySummary()
     assert (provider.taken, world.story(id_).attempts) == ([], ())

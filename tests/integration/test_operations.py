@@ -31,7 +31,7 @@ from notifier.operations import (
 from notifier.store.attachments import AttachmentRepository, NewAttachment
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.operator_actions import PAGE, Move, Operating
+from notifier.store.operator_actions import PAGE, Move, OperatorActions
 from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NewRejection
 from notifier.store.rejected import Rejections
 from notifier.store.search import Audit, Filter
@@ -60,18 +60,18 @@ def audit(engine: Engine) -> Audit:
 
 
 @pytest.fixture
-def operating(engine: Engine) -> Operating:
-    return Operating(engine)
+def operator_actions(engine: Engine) -> OperatorActions:
+    return OperatorActions(engine)
 
 
 @pytest.fixture
-def operations(engine: Engine, operating: Operating) -> Operations:
-    return Operations(operating, Lateness(engine))
+def operations(engine: Engine, operator_actions: OperatorActions) -> Operations:
+    return Operations(operator_actions, Lateness(engine))
 
 
 @pytest.fixture
-def replays(engine: Engine, operating: Operating) -> Replays:
-    return Replays(operating, Rejections(engine))
+def replays(engine: Engine, operator_actions: OperatorActions) -> Replays:
+    return Replays(operator_actions, Rejections(engine))
 
 
 def accept(ledger: Ledger, count: int = 1, **fields: Any) -> list[UUID]:
@@ -174,12 +174,12 @@ def test_a_receipt_that_comes_after_the_retry_keeps_it_from_being_sent_again(
 
 
 def test_a_retry_is_told_on_the_notification_and_in_a_record(
-    operations: Operations, operating: Operating, audit: Audit, make: Make
+    operations: Operations, operator_actions: OperatorActions, audit: Audit, make: Make
 ) -> None:
     [wanted] = make(Status.FAILED)
     result = retry(operations, wanted, reason="the relay is mended")
     assert result.record_id is not None
-    record = operating.record(result.record_id)
+    record = operator_actions.record(result.record_id)
     assert (record.operator, record.action, record.reason) == ("ann", "retry", "the relay is mended")
     assert record.selection == {"ids": [str(wanted)]}
     assert record.result == {"matched": 1, "changed": 1, "expired": 0, "skipped": 0}
@@ -281,12 +281,12 @@ def due_offsets(engine: Engine, start: datetime) -> list[float]:
 
 
 def test_a_rate_spaces_retries_across_pages(
-    operations: Operations, operating: Operating, engine: Engine, make: Make
+    operations: Operations, operator_actions: OperatorActions, engine: Engine, make: Make
 ) -> None:
     make(Status.FAILED, PAGE + 2)
     result = operations.retry(Selection(filter=Filter(status="failed")), operator="ann", rate_per_second=10)
     assert result.record_id is not None
-    offsets = due_offsets(engine, operating.record(result.record_id).at)
+    offsets = due_offsets(engine, operator_actions.record(result.record_id).at)
     # Nothing is due before its page is written, whenever that was.
     written = offsets[0]
     assert written >= 0
@@ -294,7 +294,7 @@ def test_a_rate_spaces_retries_across_pages(
 
 
 def test_a_run_that_goes_on_keeps_to_its_rate(
-    operations: Operations, operating: Operating, engine: Engine, make: Make
+    operations: Operations, operator_actions: OperatorActions, engine: Engine, make: Make
 ) -> None:
     chosen = Selection(filter=Filter(status="failed", template="receipt"))
     make(Status.FAILED, 10)
@@ -302,7 +302,7 @@ def test_a_run_that_goes_on_keeps_to_its_rate(
     make(Status.FAILED, 2)
     operations.retry(chosen, operator="bob", rate_per_second=1)
     assert first.record_id is not None
-    offsets = due_offsets(engine, operating.record(first.record_id).at)
+    offsets = due_offsets(engine, operator_actions.record(first.record_id).at)
     assert offsets[-2:] == pytest.approx([10.0, 11.0], abs=0.002)
 
 
@@ -326,7 +326,7 @@ class Killed(Exception):
 
 
 def test_a_run_that_was_killed_goes_on_when_it_is_run_again(
-    operations: Operations, operating: Operating, audit: Audit, engine: Engine, make: Make
+    operations: Operations, operator_actions: OperatorActions, audit: Audit, engine: Engine, make: Make
 ) -> None:
     ids = make(Status.FAILED, 2 * PAGE + 5)
     chosen = Selection(filter=Filter(status="failed"))
@@ -338,7 +338,7 @@ def test_a_run_that_was_killed_goes_on_when_it_is_run_again(
         operations.retry(chosen, operator="ann", progress=die)
     assert count_of(audit, Status.RETRYING) == PAGE
     with transaction(engine) as connection:
-        record = operating.record(connection.execute(text("SELECT id FROM operator_records")).scalar_one())
+        record = operator_actions.record(connection.execute(text("SELECT id FROM operator_records")).scalar_one())
     assert (record.result["changed"], record.finished_at) == (PAGE, None)
 
     again = operations.retry(chosen, operator="ann")
@@ -362,16 +362,16 @@ def test_two_operators_at_once_retry_each_notification_once(
 
 
 def test_a_page_does_not_follow_another_action_beyond_its_own_rows(
-    operating: Operating, engine: Engine, make: Make
+    operator_actions: OperatorActions, engine: Engine, make: Make
 ) -> None:
     first, second = sorted(make(Status.FAILED, 2))
-    begun = operating.begin("ann", "retry", {}, None)
+    begun = operator_actions.begin("ann", "retry", {}, None)
     move = Move(Status.RETRYING, RETRYABLE, limit=1)
     pages: list[Any] = []
 
     def run() -> None:
         chosen = Selection(filter=Filter(status="failed"))
-        pages.append(operating.move_page(begun.id, chosen, move, after=None, tally=ActionCounts()))
+        pages.append(operator_actions.move_page(begun.id, chosen, move, after=None, tally=ActionCounts()))
 
     thread = threading.Thread(target=run)
     lock = text("UPDATE states SET status = 'retrying' WHERE id = :id")
@@ -639,7 +639,7 @@ def reject(ledger: Ledger, *bodies: bytes, code: str = "unknown_template", **fie
 
 
 def test_a_replay_gives_the_same_bytes_to_the_same_queue_once(
-    replays: Replays, ledger: Ledger, audit: Audit, operating: Operating
+    replays: Replays, ledger: Ledger, audit: Audit, operator_actions: OperatorActions
 ) -> None:
     headers = {"trace": "t1", "content_type": "application/json", "x-death": [{"queue": "q"}]}
     reject(ledger, b'{"a": 1}', headers=headers)
@@ -691,7 +691,7 @@ def test_an_entry_without_the_fields_of_its_batch_is_not_replayed(
 
 
 def test_a_replay_whose_broker_goes_away_goes_on_later(
-    replays: Replays, ledger: Ledger, engine: Engine, operating: Operating
+    replays: Replays, ledger: Ledger, engine: Engine, operator_actions: OperatorActions
 ) -> None:
     reject(ledger, *(f'{{"n": {n}}}'.encode() for n in range(10)))
     published: list[bytes] = []
@@ -705,7 +705,7 @@ def test_a_replay_whose_broker_goes_away_goes_on_later(
     with pytest.raises(ServiceUnavailable):
         replays.replay_rejected(chosen, publish, operator="ann")
     with transaction(engine) as connection:
-        record = operating.record(connection.execute(text("SELECT id FROM operator_records")).scalar_one())
+        record = operator_actions.record(connection.execute(text("SELECT id FROM operator_records")).scalar_one())
     assert (record.result["changed"], record.finished_at) == (4, None)
     rest: list[Raw] = []
     assert replays.replay_rejected(chosen, rest.append, operator="ann").changed == 6

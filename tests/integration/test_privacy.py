@@ -31,7 +31,7 @@ from notifier.security.encryption import Sealer, new_key, read_keys
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 from notifier.store.operator_log import OperatorLog, RecordFilter
 from notifier.store.personal_data import PersonalData
 from notifier.store.re_encryption import Resealing, unknown_keys
@@ -152,7 +152,7 @@ def test_secrets_are_wiped_with_the_result_and_the_rest_stays(kept: Private) -> 
 
 
 def test_a_secret_that_was_never_sent_can_be_sent_by_an_operator_and_a_wiped_one_not(kept: Private) -> None:
-    operations = Operations(Operating(kept.engine, HASH_KEY), Lateness(kept.engine))
+    operations = Operations(OperatorActions(kept.engine, HASH_KEY), Lateness(kept.engine))
     failed, undelivered = kept.accept_secret("failed"), kept.accept_secret("undelivered")
     [claim, other] = kept.ledger.claim([failed, undelivered], lease_seconds=60)
     kept.ledger.finish([DeliveryResult(claim.id, claim.claim, Status.FAILED)])
@@ -174,7 +174,7 @@ def test_a_secret_that_was_never_sent_can_be_sent_by_an_operator_and_a_wiped_one
 
 
 def test_what_is_cancelled_or_resolved_as_sent_loses_its_secrets(kept: Private) -> None:
-    operations = Operations(Operating(kept.engine), Lateness(kept.engine))
+    operations = Operations(OperatorActions(kept.engine), Lateness(kept.engine))
     id_ = kept.accept_secret()
     operations.cancel(Selection((id_,)), operator="ops")
     assert kept.columns(id_).secret_names == []
@@ -264,12 +264,12 @@ def test_what_was_rejected_is_sealed_and_replayed_byte_for_byte(world: Private) 
     [view] = world.audit.rejected()
     assert (view.body, view.headers) == (body, headers)
     published: list[Any] = []
-    operating = Operating(world.engine)
-    replays = Replays(operating, Rejections(world.engine, vault(**ONE)))
+    operator_actions = OperatorActions(world.engine)
+    replays = Replays(operator_actions, Rejections(world.engine, vault(**ONE)))
     selection = RejectedSelection((view.id,))
     assert replays.replay_rejected(selection, published.append, operator="ops").changed == 1
     assert (published[0].body, published[0].headers) == (body, headers)
-    locked = Replays(operating, Rejections(world.engine, vault()))
+    locked = Replays(operator_actions, Rejections(world.engine, vault()))
     [skipped] = locked.replay_rejected(selection, published.append, operator="ops", again=True).skipped
     assert "add it to NOTIFIER_ENCRYPTION_KEYS" in skipped.why
     world.use(vault())
@@ -353,7 +353,9 @@ def test_suppressions_follow_their_recipients_to_another_hash_key(world: Private
     assert {one.hash_key for one in found} == {key.fingerprint}
     [opted_out] = [one for one in found if one.reason == "opted_out"]
     assert (opted_out.created_at, opted_out.notification_id) == (begun["opted_out"], id_)
-    assert {(one.state, one.lifted_by) for one in before.find(Channel.EMAIL, ANN)} == {("lifted", "replaced")}
+    # Of the two complaints the one that cannot move keeps its hash: which one that is, their random ids decide.
+    left = [one for one in before.find(Channel.EMAIL, ANN) if one.hash_key != key.fingerprint]
+    assert {(one.state, one.lifted_by) for one in left} == {("lifted", "replaced")}
     assert today.has_other_key(), "nothing was sent to Eve, so nobody knows her address"
     assert today.lift_other_keys(source="operator:ann") == 1
     assert resealing.run(rehash=True).suppressions == 0
@@ -395,14 +397,14 @@ def test_keys_are_rotated_while_everything_is_delivered(world: Private) -> None:
 
 def test_an_operators_record_holds_no_recipient(world: Private) -> None:
     world.use(vault(**ONE))
-    operating = Operating(world.engine, HASH_KEY)
+    operator_actions = OperatorActions(world.engine, HASH_KEY)
     id_ = world.accept_secret()
     world.execute("UPDATE states SET status = 'failed', reason = 'provider_rejected'")
     selection = Selection(filter=Filter(recipient="ann@example.com", status="failed"))
-    done = Operations(operating, Lateness(world.engine)).retry(selection, operator="ops")
+    done = Operations(operator_actions, Lateness(world.engine)).retry(selection, operator="ops")
     assert done.changed == 1
     assert done.record_id is not None
-    recorded = operating.record(done.record_id).selection
+    recorded = operator_actions.record(done.record_id).selection
     assert recorded["filter"]["address_hash"] == [HASH_KEY.recipient(Channel.EMAIL, "ann@example.com").hex()]
     assert "example.com" not in json.dumps(recorded)
     assert world.story(id_).notification.status == "retrying"

@@ -36,7 +36,7 @@ from notifier.store.attachments import AttachmentRepository
 from notifier.store.circuits import CircuitKey, CircuitRepository
 from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 from notifier.store.provider_health import HealthRepository
 from notifier.store.rate_limits import RateLimitRepository
 from notifier.store.records import NewNotification
@@ -88,8 +88,8 @@ class Desk:
         caller = ProviderCaller(self.loop, self.providers, limiter, slots=50, deadline_seconds=10)
         results = Results(settings, self.providers, key)
         self.deliverer = Deliverer(self.ledger, composer, breaker, caller, results, settings)
-        operating = Operating(self.engine, key)
-        self.steering = ProviderOperations(HealthRepository(self.engine), self.circuits, operating, TABLES)
+        operator_actions = OperatorActions(self.engine, key)
+        self.steering = ProviderOperations(HealthRepository(self.engine), self.circuits, operator_actions, TABLES)
 
     def add(self, provider: Provider) -> None:
         self.providers[provider.name] = provider

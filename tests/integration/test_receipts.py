@@ -13,7 +13,7 @@ from notifier.domain.statuses import Outcome, Status
 from notifier.operations import Operations, Selection
 from notifier.providers.vonage.webhooks import read_receipt
 from notifier.store.engine import make_engine
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 from notifier.store.provider_reports import NewReport, RecordedReport
 from notifier.store.records import DeliveryResult, NotificationToSend
 from notifier.store.stuck import Lateness
@@ -210,7 +210,7 @@ def test_a_second_attempt_whose_worker_died_does_not_stay_open_when_the_first_on
 def test_what_an_operator_set_going_again_is_not_stopped_by_old_reports(texts: Texts) -> None:
     claim = texts.send()
     texts.report(claim.id, "undelivered", "30003")
-    operations = Operations(Operating(texts.engine), Lateness(texts.engine))
+    operations = Operations(OperatorActions(texts.engine), Lateness(texts.engine))
     assert operations.retry(Selection((claim.id,)), operator="ann").changed == 1
     for word, code in (("undelivered", "30003"), ("failed", "30008"), ("sent", None), ("queued", None)):
         assert texts.report(claim.id, word, code) is not RecordedReport.MOVED

@@ -263,7 +263,7 @@ def test_pause_resume_run_and_remove(world: World) -> None:
     after = world.view(planned)
     assert after.next_at is not None
     assert after.next_at > datetime.now(UTC) + timedelta(minutes=50), "its plan stays"
-    told = world.operating.record(record)
+    told = world.operator_actions.record(record)
     assert (told.operator, told.action, told.reason) == ("ann", "recurring_run", "a first look")
     assert world.recurring.find("digest").id == planned
     # The same name is free for tests.

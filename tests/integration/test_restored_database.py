@@ -33,7 +33,7 @@ from notifier.store.engine import database_verdict, make_engine, transaction
 from notifier.store.identity import SeenTimeline, judge
 from notifier.store.jobs import JobRepository
 from notifier.store.ledger import Ledger
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NotificationToSend
 from notifier.store.restored import SKIPPED_NUMBERS, RestoredRepository
 from notifier.store.schema.upgrade import upgrade
@@ -62,9 +62,9 @@ class Life:
         self.engine = make_engine(url, pool_size=4, guarded=guarded)
         self.ledger = Ledger(self.engine)
         self.audit = Audit(self.engine)
-        operating = Operating(self.engine)
-        self.restored = Restored(RestoredRepository(self.engine, HashKey()), operating)
-        self.operations = Operations(operating, Lateness(self.engine))
+        operator_actions = OperatorActions(self.engine)
+        self.restored = Restored(RestoredRepository(self.engine, HashKey()), operator_actions)
+        self.operations = Operations(operator_actions, Lateness(self.engine))
 
     def accept(self, count: int = 1, **fields: Any) -> list[UUID]:
         given = {"producer": "shop", "to": "ann@example.com", "template": "receipt", **fields}
@@ -320,8 +320,8 @@ def test_a_filter_releases_its_own(life: Life) -> None:
 
 
 def test_a_job_of_the_backup_retries_nothing(life: Life) -> None:
-    operating = Operating(life.engine)
-    jobs = Jobs(JobRepository(life.engine, operating), operating)
+    operator_actions = OperatorActions(life.engine)
+    jobs = Jobs(JobRepository(life.engine, operator_actions), operator_actions)
     job = jobs.retry(Selection(filter=Filter(status=Status.FAILED)), operator="ann")
     life.restored.hold(**HOLDER)
     found = jobs.find(job.id)

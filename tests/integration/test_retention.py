@@ -24,7 +24,7 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store import retention
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.operator_actions import ActionCounts, Move, Operating
+from notifier.store.operator_actions import ActionCounts, Move, OperatorActions
 from notifier.store.operator_log import OperatorLog, RecordFilter
 from notifier.store.personal_data import PersonalData
 from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NewRejection
@@ -131,10 +131,12 @@ class Past:
 
     def retry(self, id_: UUID) -> ActionCounts:
         """What an operator who retries a failed one is told."""
-        operating = Operating(self.engine)
-        record = operating.begin("ann", "retry", {}, None)
+        operator_actions = OperatorActions(self.engine)
+        record = operator_actions.begin("ann", "retry", {}, None)
         move = Move(Status.RETRYING, (Status.FAILED,), "retried", record.at)
-        return operating.move_page(record.id, Selection((id_,)), move, after=None, tally=ActionCounts()).tally
+        return operator_actions.move_page(
+            record.id, Selection((id_,)), move, after=None, tally=ActionCounts()
+        ).tally
 
     def waiting(self) -> int:
         """Statements that wait for a lock."""

@@ -26,7 +26,7 @@ from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 from notifier.store.records import DeliveryResult, NewSuppression
 from notifier.store.search import Audit
 from notifier.store.stuck import Lateness
@@ -63,7 +63,7 @@ def suppress(suppressions: Suppressions, **more: Any) -> None:
 def forecast(world: World, *ids: UUID) -> int:
     """How many of these would end as suppressed."""
     structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
-    repository = ForecastRepository(world.engine, Operating(world.engine))
+    repository = ForecastRepository(world.engine, OperatorActions(world.engine))
     settings = Settings().model_copy(update={"structure": structure})
     return SuppressionForecast(repository, Renderer(world.templates), settings).count(
         Selection(ids), (Status.QUEUED,)
@@ -204,7 +204,7 @@ def test_who_opts_out_while_a_provider_fails_gets_no_call_to_the_next(
 def test_a_retry_looks_again(world: World, suppressions: Suppressions) -> None:
     suppress(suppressions)
     notification_id, provider = world.accept(), Scripted()
-    operations = Operations(Operating(world.engine), Lateness(world.engine))
+    operations = Operations(OperatorActions(world.engine), Lateness(world.engine))
     world.deliver([notification_id], provider)
     for _ in range(2):
         assert operations.retry(Selection((notification_id,)), operator="ops").changed == 1

@@ -18,7 +18,7 @@ from notifier.config.settings import Settings
 from notifier.domain.errors import NotFound, ServiceUnavailable
 from notifier.operations.upkeep import NIGHTLY, Upkeep
 from notifier.store.engine import transaction
-from notifier.store.operator_actions import Operating
+from notifier.store.operator_actions import OperatorActions
 from notifier.store.operator_log import OperatorLog, RecordFilter
 from notifier.store.schema.partitions import PARTITIONED, Month, missing_partitions
 from notifier.store.upkeep import AGAIN_HOURS, LATE_HOURS, UpkeepRepository
@@ -36,7 +36,7 @@ class Steps:
         self.book = UpkeepRepository(engine)
         names = ("first", "second", "third")
         work = {name: lambda name=name: self._work(name) for name in names}
-        self.upkeep = Upkeep(self.book, work, Operating(engine))
+        self.upkeep = Upkeep(self.book, work, OperatorActions(engine))
 
     def _work(self, name: str) -> int:
         self.done.append(name)
@@ -230,7 +230,7 @@ def test_the_schedule_says_how_each_step_ran_and_runs_one_now(services: Services
 
 
 def test_a_step_that_is_late_is_said_to_run_soon(steps: Steps, services: Services) -> None:
-    upkeep = Upkeep(steps.book, {"statistics": lambda: 0}, Operating(services.engine))
+    upkeep = Upkeep(steps.book, {"statistics": lambda: 0}, OperatorActions(services.engine))
     upkeep.run(["statistics"])
     pass_hours(services, LATE_HOURS + 1)
     (step,) = upkeep.schedule(ZoneInfo("UTC"))

@@ -17,7 +17,7 @@ from starlette.types import Scope as ASGIScope
 
 from notifier.api import export, openapi_examples
 from notifier.api.auth import Reader
-from notifier.api.dependencies import AuditDep, LongReadsDep, OperatingDep, StatusWatchDep
+from notifier.api.dependencies import AuditDep, LongReadsDep, OperatorActionsDep, StatusWatchDep
 from notifier.api.errors import Refusal
 from notifier.api.key_shares import LongReads
 from notifier.api.routers import keyed_router
@@ -63,7 +63,7 @@ class Search(PageQuery, Conditions):
 def search(
     audit: AuditDep,
     long_reads: LongReadsDep,
-    operating: OperatingDep,
+    operator_actions: OperatorActionsDep,
     holder: Reader,
     request: Request,
     wanted: Annotated[Search, Query()],
@@ -75,10 +75,10 @@ def search(
     if kind != "json":
         # A producer that reads what it sent itself leaves no record.
         if holder.sees_everything:
-            record_read(operating, holder, "export", found)
+            record_read(operator_actions, holder, "export", found)
         return export_of(audit, long_reads, holder, found, kind)
     if holder.sees_everything and found.recipient is not None and before is None:
-        record_read(operating, holder, "look_up", found)
+        record_read(operator_actions, holder, "look_up", found)
     with ExitStack() as places:
         if found.may_take_long:
             places.callback(long_reads.begin(holder.share))

@@ -77,7 +77,7 @@ def log(parts: PartsDep, _: OperatorThere, request: Request, wanted: Annotated[L
 
 @router.get("/log/{record:uuid}")
 def record(parts: PartsDep, _: OperatorThere, request: Request, record: UUID) -> Response:
-    found = parts.operating.record(record)
+    found = parts.api.operator_actions.record(record)
     selection = dict(found.selection)
     path = _PATHS.get(found.action)
     ids = selection.pop("ids", []) if path else []

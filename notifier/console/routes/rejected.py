@@ -198,7 +198,7 @@ def _one(
     found = parts.api.audit.rejected_message(message)
     # As in the API, only admins see what producers sent.
     body = as_text(found.body) if holder.may(Scope.ADMIN) else None
-    replay = None if found.replay_id is None else parts.operating.record(found.replay_id)
+    replay = None if found.replay_id is None else parts.api.operator_actions.record(found.replay_id)
     became = came_of(StatusLookup(parts.services.engine, parts.services.personal_data), found, replay)
     given: dict[str, Any] = {"done": None, "edited": None, "faults": (), "problem": None, "unsure": False, **more}
     given |= {"found": found, "body": body, "replay": replay, "became": became}

@@ -90,7 +90,7 @@ def search(
     audit, holder = parts.api.audit, visitor.holder
     found = wanted.filter(holder, parts.services.settings.timezone)
     if wanted.export:
-        record_read(parts.operating, holder, "export", found)
+        record_read(parts.api.operator_actions, holder, "export", found)
         return export_of(audit, parts.api.long_reads, holder, found, wanted.export)
     with ExitStack() as places:
         if found.may_take_long:
@@ -124,7 +124,7 @@ def find(
         return parts.pages.page(request, "number.html", typed=found.unclear)
     assert found.filter is not None
     if found.filter.recipient_hashes:
-        record_read(parts.operating, visitor.holder, "look_up", found.filter)
+        record_read(parts.api.operator_actions, visitor.holder, "look_up", found.filter)
     return RedirectResponse(_address(_named(found.filter)), 303)
 
 

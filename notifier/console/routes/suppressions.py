@@ -88,7 +88,7 @@ def look_up(
     page = _history(parts, request, form)
     whom = form.recipient
     wanted = Filter(recipient=whom["address"], channel=whom["channel"])
-    record_read(parts.operating, visitor.holder, "look_up", wanted)
+    record_read(parts.api.operator_actions, visitor.holder, "look_up", wanted)
     return page
 
 

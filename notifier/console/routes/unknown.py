@@ -109,7 +109,7 @@ def unread(parts: PartsDep, _: AdminThere, request: Request, bounce: UUID) -> Re
 def _page(parts: ConsoleParts, request: Request, wanted: UnknownQuery, **more: Any) -> Response:
     services = parts.services
     unread = services.unread.page(limit=UNREAD_SHOWN, before=read_cursor(wanted.unread_after))
-    groups = parts.operating.preview(Selection(filter=Filter(status=Status.UNKNOWN)), (Status.UNKNOWN,))
+    groups = parts.api.operator_actions.preview(Selection(filter=Filter(status=Status.UNKNOWN)), (Status.UNKNOWN,))
     return parts.pages.page(
         request,
         "unknown.html",
