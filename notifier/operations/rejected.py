@@ -177,15 +177,17 @@ class Replays:
             raise WrongSelection("somebody else replayed it just now: load the page again")
         note = event_text(f"rejected message {message} edited", operator, reason, record)
         taken = take_in(raw, *pair, Origin(ProducerProof.OPERATOR, f"operator:{operator}", note))
-        is_in_record = taken.accepted + taken.duplicates
-        is_partial = is_in_record and taken.rejected
-        entries = EntryCounts(is_in_record, taken.rejected) if is_partial else None
-        counts = ActionCounts(1, 1) if is_in_record else ActionCounts(1, 0, 0, 1)
-        published, left = ([message], []) if is_in_record else ([], [message])
-        self._rejections.end_claims(published, left, record, counts)
+        recorded = taken.accepted + taken.duplicates
+        if not recorded:
+            counts = ActionCounts(matched=1, skipped=1)
+            self._rejections.end_claims([], [message], record, counts)
+            self._operator_actions.note(record, counts, is_finished=True)
+            return result(record, counts, [Skipped(str(message), _REJECTED_TOO)])
+        entries = EntryCounts(recorded, taken.rejected) if taken.rejected else None
         more = {} if entries is None else {"entries": asdict(entries)}
+        self._rejections.end_claims([message], [], record, counts)
         self._operator_actions.note(record, counts, is_finished=True, **more)
-        return replace(result(record, counts, [Skipped(str(one), _REJECTED_TOO) for one in left]), entries=entries)
+        return replace(result(record, counts, ()), entries=entries)
 
     def _kept(self, message: UUID, *, over: bool) -> KeptRejection:
         """The rejected message, if an edited copy may take its place. Raises `NotFound`, `WrongSelection`."""

@@ -75,9 +75,9 @@ class Restored:
             held = sum(group.count for group in groups)
             planned = self._repository.planned()
             return HoldResult(None, held, callbacks, verdict.differences, tuple(groups), planned)
-        # First: what is held makes callbacks, too.
-        self._repository.skip_callback_numbers()
         begun = self._begin("after_restore", verdict, operator, reason)
+        # Before anything is held, because that makes callbacks.
+        self._repository.skip_callback_numbers()
         detail = event_text("held after the database was restored", operator, reason, begun.id)
         tally = run_pages(by_id(partial(self._repository.hold_page, begun, detail)), progress)
         callbacks = self._repository.hold_callbacks(begun)
